@@ -1,0 +1,161 @@
+//! A job as everyone outside the queue sees it: one row of `ops.jobs`.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
+
+/// Where a job is in `docs/states.md`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+    derive_more::Display,
+)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "job_state", rename_all = "snake_case")]
+pub enum JobState {
+    /// Due later: `run_at` lies ahead, or an attempt failed and backs off.
+    #[display("scheduled")]
+    Scheduled,
+    /// Due, waiting for a worker.
+    #[display("queued")]
+    Queued,
+    /// Leased to a worker.
+    #[display("running")]
+    Running,
+    #[display("succeeded")]
+    Succeeded,
+    #[display("failed")]
+    Failed,
+    #[display("canceled")]
+    Canceled,
+    /// Its deadline passed before a worker began.
+    #[display("expired")]
+    Expired,
+}
+
+impl JobState {
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Canceled | Self::Expired
+        )
+    }
+}
+
+/// One job with everything that REST and SQL tell about it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: JobId,
+    /// Grows with every change: the `ETag`.
+    pub version: i32,
+    pub state: JobState,
+    pub owner: String,
+    pub task: String,
+    /// What the client asked for, its alias spelled out: `efficientnet-lite0@default`.
+    pub model_ref: String,
+    pub model: ResolvedModel,
+    pub image: JobImage,
+    pub params: Value,
+    pub metadata: Value,
+    pub priority: i16,
+    pub created_at: DateTime<Utc>,
+    pub run_at: DateTime<Utc>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub deadline: Option<DateTime<Utc>>,
+    pub retain_until: Option<DateTime<Utc>>,
+    pub cancel_requested: bool,
+    pub lease_no: LeaseNo,
+    pub attempts_started: i16,
+    pub attempts_charged: i16,
+    pub attempts_max: i16,
+    pub interruptions: i16,
+    pub interruptions_max: i16,
+    pub worker: Option<String>,
+    pub device: Option<String>,
+    pub result: Option<Value>,
+    pub problem: Option<Value>,
+    /// Stage to milliseconds, of the last attempt.
+    pub timings: Option<Value>,
+    pub batch_size: Option<i16>,
+    pub batch_position: Option<i16>,
+    pub trace_parent: Option<String>,
+    pub purged_at: Option<DateTime<Utc>>,
+}
+
+/// The immutable model version that a job was resolved to at submit.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct ResolvedModel {
+    pub name: String,
+    pub version: i32,
+    #[schema(value_type = String, example = "sha256:9c…")]
+    pub digest: Sha256Digest,
+}
+
+/// What is known of a job's image; all but the digest is gone once the image row is pruned.
+#[derive(Debug, Clone)]
+pub struct JobImage {
+    pub sha256: Sha256Digest,
+    pub content_type: Option<String>,
+    pub bytes: Option<i64>,
+    pub width: Option<i32>,
+    pub height: Option<i32>,
+}
+
+/// One try of a worker at a job.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Attempt {
+    /// From 1, in the order of starting.
+    pub number: i16,
+    pub worker: Option<String>,
+    pub device: Option<String>,
+    pub started_at: DateTime<Utc>,
+    /// Empty while it runs.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
+    pub outcome: Option<String>,
+    /// Whether it counts against `attempts.max`.
+    pub charged: bool,
+    #[schema(value_type = Option<Problem>)]
+    pub error: Option<Value>,
+}
+
+/// Why a stage of an attempt gave up: a code for clients, a sentence for them, and a cause for the log only.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct StageError {
+    pub code: ProblemCode,
+    pub detail: String,
+    pub source: Option<anyhow::Error>,
+}
+
+impl StageError {
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            source: None,
+        }
+    }
+
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<anyhow::Error>) -> Self {
+        self.source = Some(cause.into());
+        self
+    }
+
+    /// What is stored with the job.
+    pub fn problem(&self) -> Problem {
+        Problem::new(self.code, self.detail.clone())
+    }
+}

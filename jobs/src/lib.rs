@@ -1,0 +1,27 @@
+//! What every part of Darkroom shares: ids, the job, the queue verbs (all SQL over jobs), models, keys and the object store.
+//!
+//! This crate knows neither actix nor tch: it serves nothing and infers nothing.
+
+pub mod db;
+pub mod digest;
+pub mod health;
+pub mod ids;
+pub mod images;
+pub mod job;
+pub mod keys;
+pub mod manifest;
+pub mod models;
+pub mod object_store;
+pub mod problem;
+pub mod queue;
+pub mod secret;
+pub mod telemetry;
+
+pub use digest::Sha256Digest;
+pub use ids::{JobId, LeaseNo, WorkerId};
+pub use job::{Attempt, Job, JobState};
+pub use problem::{Problem, ProblemCode};
+pub use secret::Secret;
+
+/// The numbered SQL of `migrations/`, compiled in.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

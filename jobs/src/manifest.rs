@@ -1,0 +1,297 @@
+//! `model.json`: what a model version expects, makes and allows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Number, Value};
+
+use crate::problem::{Problem, ProblemCode};
+
+/// The manifest of a model version; `docs/models.md` explains each field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub name: String,
+    pub task: Task,
+    /// TorchScript file, relative to the manifest.
+    pub artifact: String,
+    /// Method of the TorchScript module: one artifact may serve several tasks.
+    #[serde(default = "forward")]
+    pub method: String,
+    pub input: InputSpec,
+    /// File with one label a line, in the order of the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    #[serde(default)]
+    pub output: OutputSpec,
+    /// Precisions the model allows, its default first.
+    #[serde(default = "fp32_only")]
+    pub precision: Vec<Precision>,
+    #[serde(default = "one")]
+    pub batch_max: u16,
+    /// Parameters that a job may set.
+    #[serde(default)]
+    pub params: BTreeMap<String, ParamSpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+fn forward() -> String {
+    "forward".into()
+}
+
+fn fp32_only() -> Vec<Precision> {
+    vec![Precision::Fp32]
+}
+
+fn one() -> u16 {
+    1
+}
+
+/// The kind of prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, derive_more::Display)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    #[display("classify")]
+    Classify,
+    #[display("embed")]
+    Embed,
+}
+
+/// How an upright RGB image becomes the model's input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// Pixels.
+    pub width: u32,
+    pub height: u32,
+    pub resize: Resize,
+    /// Of `center_crop`: the part of the shorter side that is kept.
+    #[serde(default = "whole")]
+    pub crop_ratio: f64,
+    #[serde(default)]
+    pub filter: Filter,
+    /// Per channel, on the scale of `u8`: input = (pixel - mean) / std.
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+    /// Decode JPEGs at full size instead of the smallest DCT scale that covers the input.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full_decode: bool,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// A centered square (or the input's aspect) of `crop_ratio` of the image, resized.
+    CenterCrop,
+    /// The whole image, its aspect changed.
+    Stretch,
+    /// The whole image, its aspect kept, gray bars around.
+    Letterbox,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    Bilinear,
+    #[default]
+    CatmullRom,
+    Lanczos3,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    #[serde(default)]
+    pub activation: Activation,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    #[default]
+    None,
+    Softmax,
+    Sigmoid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, derive_more::Display)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[display("fp32")]
+    Fp32,
+    #[display("bf16")]
+    Bf16,
+    #[display("fp16")]
+    Fp16,
+}
+
+/// One parameter: its type, its bounds, and what it is when a job leaves it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "type", rename_all = "snake_case")]
+pub enum ParamSpec {
+    Integer {
+        minimum: Option<i64>,
+        maximum: Option<i64>,
+        default: i64,
+    },
+    Number {
+        minimum: Option<f64>,
+        maximum: Option<f64>,
+        default: f64,
+    },
+    Boolean {
+        default: bool,
+    },
+}
+
+impl ParamSpec {
+    fn default_value(&self) -> Value {
+        match self {
+            Self::Integer { default, .. } => (*default).into(),
+            Self::Number { default, .. } => Number::from_f64(*default).into(),
+            Self::Boolean { default } => (*default).into(),
+        }
+    }
+
+    fn check(&self, value: &Value) -> Result<(), String> {
+        match (self, value) {
+            (Self::Boolean { .. }, Value::Bool(_)) => Ok(()),
+            (Self::Boolean { .. }, _) => Err("must be true or false".into()),
+            (
+                Self::Integer {
+                    minimum, maximum, ..
+                },
+                _,
+            ) => match value.as_i64() {
+                None => Err("must be an integer".into()),
+                Some(n)
+                    if minimum.is_some_and(|min| n < min) || maximum.is_some_and(|max| n > max) =>
+                {
+                    Err(format!("must lie in {}", range(*minimum, *maximum)))
+                }
+                Some(_) => Ok(()),
+            },
+            (
+                Self::Number {
+                    minimum, maximum, ..
+                },
+                _,
+            ) => match value.as_f64() {
+                None => Err("must be a number".into()),
+                Some(n)
+                    if minimum.is_some_and(|min| n < min) || maximum.is_some_and(|max| n > max) =>
+                {
+                    Err(format!("must lie in {}", range(*minimum, *maximum)))
+                }
+                Some(_) => Ok(()),
+            },
+        }
+    }
+}
+
+fn range<T: std::fmt::Display>(minimum: Option<T>, maximum: Option<T>) -> String {
+    let side = |bound: Option<T>| bound.map_or_else(|| "…".into(), |bound| bound.to_string());
+    format!("{}..={}", side(minimum), side(maximum))
+}
+
+impl Manifest {
+    /// Checks what a job asks for and fills in what it leaves out.
+    ///
+    /// # Errors
+    /// A [`ProblemCode::InvalidParams`] with one pointer for each parameter that is unknown or out of bounds.
+    pub fn params(&self, asked: &Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+        let mut problem = Problem::new(
+            ProblemCode::InvalidParams,
+            format!("model {} does not take these parameters", self.name),
+        );
+        for (name, value) in asked {
+            let fault = match self.params.get(name) {
+                None => Err(("unknown", "the model has no such parameter".to_owned())),
+                Some(spec) => spec.check(value).map_err(|detail| ("invalid", detail)),
+            };
+            if let Err((code, detail)) = fault {
+                problem = problem.with_error(&format!("/params/{name}"), code, detail);
+            }
+        }
+        if !problem.errors.is_empty() {
+            return Err(problem);
+        }
+        let fill = |(name, spec): (&String, &ParamSpec)| {
+            (
+                name.clone(),
+                asked
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| spec.default_value()),
+            )
+        };
+        Ok(self.params.iter().map(fill).collect())
+    }
+
+    /// Names of the files that belong to the version, the manifest itself left out.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        [Some(self.artifact.as_str()), self.labels.as_deref()]
+            .into_iter()
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Manifest;
+
+    fn lite0() -> Manifest {
+        serde_json::from_value(json!({
+            "name": "efficientnet-lite0", "task": "classify", "artifact": "model.pt",
+            "input": {"width": 224, "height": 224, "resize": "center_crop", "crop_ratio": 0.875,
+                      "filter": "catmull_rom", "mean": [127, 127, 127], "std": [128, 128, 128]},
+            "labels": "labels.txt", "output": {"activation": "softmax"},
+            "precision": ["fp32", "bf16", "fp16"], "batch_max": 64,
+            "params": {"top_k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5}}
+        }))
+        .expect("manifest")
+    }
+
+    fn asked(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+        value.as_object().expect("object").clone()
+    }
+
+    #[test]
+    fn a_parameter_left_out_takes_its_default() {
+        assert_eq!(lite0().params(&asked(json!({}))).expect("fits")["top_k"], 5);
+        assert_eq!(
+            lite0().params(&asked(json!({"top_k": 3}))).expect("fits")["top_k"],
+            3
+        );
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_refused_with_a_pointer() {
+        for (params, pointer) in [
+            (json!({"top_k": 0}), "/params/top_k"),
+            (json!({"top_k": 1001}), "/params/top_k"),
+            (json!({"top_k": "5"}), "/params/top_k"),
+            (json!({"top_k": 1.5}), "/params/top_k"),
+            (json!({"topk": 5}), "/params/topk"),
+        ] {
+            let problem = lite0().params(&asked(params)).expect_err("refused");
+            assert_eq!(problem.errors[0].pointer, pointer);
+        }
+    }
+
+    #[test]
+    fn a_manifest_with_an_unknown_field_is_refused() {
+        let mut value = serde_json::to_value(lite0()).expect("JSON");
+        value["artefact"] = json!("typo.pt");
+        assert!(serde_json::from_value::<Manifest>(value).is_err());
+    }
+}

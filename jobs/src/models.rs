@@ -1,0 +1,91 @@
+//! The model registry: names, immutable versions, movable aliases. Files lie in the object store by their digest.
+
+mod push;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+pub use push::{ModelFolder, PushError, Pushed, push};
+pub use resolve::{Resolved, resolve};
+use sqlx::{PgPool, types::Json};
+
+use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
+
+/// The alias of a name that comes alone.
+pub const DEFAULT_ALIAS: &str = "default";
+
+/// One immutable version, with what a worker needs to load it.
+#[derive(Debug, Clone)]
+pub struct ModelVersion {
+    pub id: i64,
+    pub model_id: i64,
+    pub name: String,
+    pub version: i32,
+    pub digest: Sha256Digest,
+    pub manifest: Manifest,
+    /// File name to the digest that it is stored under.
+    pub files: BTreeMap<String, Sha256Digest>,
+    pub aliases: Vec<String>,
+    pub is_default: bool,
+    pub retired: bool,
+}
+
+impl ModelVersion {
+    pub fn resolved(&self) -> ResolvedModel {
+        ResolvedModel {
+            name: self.name.clone(),
+            version: self.version,
+            digest: self.digest,
+        }
+    }
+}
+
+/// Where a model file lies in the bucket.
+pub fn object_key(sha256: Sha256Digest) -> String {
+    format!("models/{}", sha256.hex())
+}
+
+/// One version by its row id, as claims name it.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn version(db: &PgPool, id: i64) -> Result<Option<ModelVersion>, sqlx::Error> {
+    Ok(list(db).await?.into_iter().find(|version| version.id == id))
+}
+
+/// Every version of every model: names in order, newest version first.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn list(db: &PgPool) -> Result<Vec<ModelVersion>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select v.model_version_id, v.model_id, m.name, v.version, v.digest, m.is_default,
+                  v.manifest as "manifest: Json<Manifest>", v.files as "files: Json<BTreeMap<String, Sha256Digest>>",
+                  v.retired_at is not null as "retired!",
+                  array(select a.alias from model_aliases a where a.model_version_id = v.model_version_id order by a.alias) as "aliases!"
+           from model_versions v join models m using (model_id)
+           order by m.name, v.version desc"#
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(ModelVersion {
+                id: row.model_version_id,
+                model_id: row.model_id,
+                name: row.name,
+                version: row.version,
+                digest: row
+                    .digest
+                    .as_slice()
+                    .try_into()
+                    .map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
+                manifest: row.manifest.0,
+                files: row.files.0,
+                aliases: row.aliases,
+                is_default: row.is_default,
+                retired: row.retired,
+            })
+        })
+        .collect()
+}

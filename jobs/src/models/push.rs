@@ -1,0 +1,168 @@
+//! `darkroom models push`: a folder becomes an immutable version.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+
+use super::{DEFAULT_ALIAS, object_key};
+use crate::{
+    Sha256Digest,
+    manifest::Manifest,
+    object_store::{Body, ObjectStore, StoreError},
+};
+
+/// A model folder that was read and checked.
+#[derive(Debug)]
+pub struct ModelFolder {
+    pub manifest: Manifest,
+    pub digest: Sha256Digest,
+    files: BTreeMap<String, (PathBuf, Sha256Digest)>,
+}
+
+#[derive(Debug)]
+pub struct Pushed {
+    pub name: String,
+    pub version: i32,
+    pub digest: Sha256Digest,
+    /// False when the same folder had been pushed before.
+    pub is_new: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not a manifest: {source}")]
+    BadManifest {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("the manifest names `{0}`, which leads out of its folder")]
+    OutsideFolder(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("Postgres: {0}")]
+    Db(#[from] sqlx::Error),
+}
+
+impl ModelFolder {
+    /// Reads `model.json` and hashes the files that it names.
+    ///
+    /// # Errors
+    /// A file is missing, or the manifest is not one.
+    pub fn read(folder: &Path) -> Result<Self, PushError> {
+        let path = folder.join("model.json");
+        let text = std::fs::read(&path).map_err(|source| PushError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|source| PushError::BadManifest {
+                path: path.clone(),
+                source,
+            })?;
+        let mut files = BTreeMap::new();
+        for name in manifest.files() {
+            if name.contains('/') || name.starts_with('.') {
+                return Err(PushError::OutsideFolder(name.to_owned()));
+            }
+            let path = folder.join(name);
+            let sha256 = hash(&path).map_err(|source| PushError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+            files.insert(name.to_owned(), (path, sha256));
+        }
+        let digest = digest(&manifest, &files);
+        Ok(Self {
+            manifest,
+            digest,
+            files,
+        })
+    }
+}
+
+/// The version's name by content: the manifest as compact JSON, then a line for each file.
+fn digest(manifest: &Manifest, files: &BTreeMap<String, (PathBuf, Sha256Digest)>) -> Sha256Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(serde_json::to_vec(manifest).expect("a manifest came from JSON"));
+    for (name, (_, sha256)) in files {
+        hasher.update(format!("\n{name} {sha256}"));
+    }
+    Sha256Digest::finish(hasher)
+}
+
+fn hash(path: &Path) -> std::io::Result<Sha256Digest> {
+    let (mut file, mut hasher) = (std::fs::File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256Digest::finish(hasher)),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Uploads what the store lacks, then registers the version; pushing the same folder again changes nothing but `alias`.
+///
+/// A model's first version also becomes its `default`; the first model of all, the default model.
+///
+/// # Errors
+/// See [`PushError`]; a version that was not registered does not exist.
+pub async fn push(
+    db: &PgPool,
+    store: &ObjectStore,
+    folder: &ModelFolder,
+    alias: Option<&str>,
+) -> Result<Pushed, PushError> {
+    for (path, sha256) in folder.files.values() {
+        let key = object_key(*sha256);
+        if !store.exists(&key).await? {
+            store
+                .put(&key, Body::File(path), *sha256, "application/octet-stream")
+                .await?;
+        }
+    }
+    let files: BTreeMap<_, _> = folder
+        .files
+        .iter()
+        .map(|(name, (_, sha256))| (name, sha256))
+        .collect();
+    let row = sqlx::query_file!(
+        "src/models/push.sql",
+        folder.manifest.name,
+        folder.digest.as_bytes().as_slice(),
+        folder.manifest.task.to_string(),
+        serde_json::to_value(&folder.manifest).expect("a manifest came from JSON"),
+        serde_json::to_value(files).expect("names and digests"),
+    )
+    .fetch_one(db)
+    .await?;
+    for (alias, moves) in [(Some(DEFAULT_ALIAS), false), (alias, true)] {
+        let Some(alias) = alias else { continue };
+        sqlx::query!(
+            "insert into model_aliases as a (model_id, alias, model_version_id) values ($1, $2, $3)
+             on conflict (model_id, alias) do update set model_version_id = $3, updated_at = now() where $4",
+            row.model_id,
+            alias,
+            row.model_version_id,
+            moves,
+        )
+        .execute(db)
+        .await?;
+    }
+    Ok(Pushed {
+        name: folder.manifest.name.clone(),
+        version: row.version,
+        digest: folder.digest,
+        is_new: row.is_new,
+    })
+}

@@ -1,0 +1,235 @@
+//! The S3 bucket: images by content, model files by content. Never a commit point: that is the fenced row in Postgres.
+
+use std::{path::Path, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_s3::{
+    Client,
+    config::{RequestChecksumCalculation, ResponseChecksumValidation},
+    error::{DisplayErrorContext, SdkError},
+    presigning::PresigningConfig,
+    primitives::ByteStream,
+};
+use aws_smithy_http_client::tls;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::Args;
+
+use crate::Sha256Digest;
+
+/// Which bucket, and how long to wait for it. Endpoint, region and credentials come from the usual `AWS_*` variables,
+/// profiles or the machine's role.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Object store (S3)")]
+pub struct StoreConfig {
+    /// Bucket of images, models and large results
+    #[arg(long, env = "DARKROOM_S3_BUCKET", default_value = "darkroom")]
+    pub s3_bucket: String,
+    /// Make the bucket if it is missing (for local stacks)
+    #[arg(long, env = "DARKROOM_S3_CREATE_BUCKET")]
+    pub s3_create_bucket: bool,
+    /// Longest time of one request with its retries, in milliseconds
+    #[arg(long, env = "DARKROOM_S3_TIMEOUT_MS", default_value_t = 30_000)]
+    pub s3_timeout_ms: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// For good: retrying cannot help.
+    #[error("no object {0}")]
+    Missing(String),
+    /// The bytes are not those that were asked for.
+    #[error("object {0} does not have the digest it is named by")]
+    Corrupt(String),
+    /// Our trouble, for now.
+    #[error("object store: {0}")]
+    Unavailable(String),
+}
+
+/// What to store: small bodies from memory, large ones from a spooled file.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    Memory(&'a Bytes),
+    File(&'a Path),
+}
+
+#[derive(Debug, Clone)]
+pub struct ObjectStore {
+    client: Client,
+    bucket: String,
+}
+
+impl ObjectStore {
+    pub async fn connect(config: &StoreConfig) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(
+                tls::rustls_provider::CryptoMode::Ring,
+            ))
+            .build_https();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .operation_timeout(Duration::from_millis(config.s3_timeout_ms))
+            .build();
+        let shared = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .load()
+            .await;
+        let own_endpoint = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+        let mut s3 = aws_sdk_s3::config::Builder::from(&shared)
+            // Every put carries its SHA-256, which the store checks; the SDK's own CRC would be a second pass.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            // Buckets as host names need wildcard DNS, which self-hosted stores seldom have.
+            .force_path_style(own_endpoint);
+        if shared.region().is_none() {
+            s3 = s3.region(Region::new("us-east-1"));
+        }
+        Self {
+            client: Client::from_conf(s3.build()),
+            bucket: config.s3_bucket.clone(),
+        }
+    }
+
+    /// Makes the bucket; fine if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn create_bucket(&self) -> Result<(), StoreError> {
+        match self
+            .client
+            .create_bucket()
+            .bucket(&self.bucket)
+            .send()
+            .await
+        {
+            Err(error)
+                if !error.as_service_error().is_some_and(|service| {
+                    service.is_bucket_already_owned_by_you() || service.is_bucket_already_exists()
+                }) =>
+            {
+                Err(unavailable(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the bucket answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let head = self.client.head_bucket().bucket(&self.bucket).send().await;
+        head.map(drop).map_err(|error| unavailable(&error))
+    }
+
+    /// Stores a body whose SHA-256 is known; the store itself refuses any other bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: nothing was stored that can be read under this key with other bytes.
+    pub async fn put(
+        &self,
+        key: &str,
+        body: Body<'_>,
+        sha256: Sha256Digest,
+        content_type: &str,
+    ) -> Result<(), StoreError> {
+        let body = match body {
+            Body::Memory(bytes) => ByteStream::from(bytes.clone()),
+            Body::File(path) => ByteStream::from_path(path)
+                .await
+                .map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        };
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        let put = put
+            .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
+            .content_type(content_type);
+        put.body(body)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| unavailable(&error))
+    }
+
+    /// Fetches a whole object and checks its digest.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] for good, [`StoreError::Unavailable`] for now.
+    pub async fn get(&self, key: &str, sha256: Sha256Digest) -> Result<Bytes, StoreError> {
+        let got = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await;
+        let got = got.map_err(|error| {
+            if error
+                .as_service_error()
+                .is_some_and(|service| service.is_no_such_key())
+            {
+                StoreError::Missing(key.to_owned())
+            } else {
+                unavailable(&error)
+            }
+        })?;
+        let body = got.body.collect().await;
+        let body = body
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+            .into_bytes();
+        if Sha256Digest::of(&body) == sha256 {
+            Ok(body)
+        } else {
+            Err(StoreError::Corrupt(key.to_owned()))
+        }
+    }
+
+    /// Whether an object is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        match self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|service| service.is_not_found()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// A URL that reads one object for a short time, without credentials.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no credentials to sign with.
+    pub async fn presign_get(&self, key: &str, lives: Duration) -> Result<String, StoreError> {
+        let presigning = PresigningConfig::expires_in(lives)
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
+        let signed = get
+            .presigned(presigning)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        Ok(signed.uri().to_owned())
+    }
+}
+
+fn unavailable<E, R>(error: &SdkError<E, R>) -> StoreError
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    StoreError::Unavailable(DisplayErrorContext(error).to_string())
+}

@@ -1,0 +1,72 @@
+//! The queue: one verb a file, one statement a verb, one arrow of `docs/states.md`.
+//!
+//! Workers never hold a row lock or a transaction while they work: a claim commits a lease, and `lease_no` fences
+//! whatever the worker writes later.
+
+mod cancel;
+mod claim;
+mod complete;
+mod enqueue;
+mod enqueuer;
+mod expire;
+mod fail;
+mod find;
+mod heartbeat;
+mod housekeeping;
+mod list;
+mod promote;
+mod register;
+mod release;
+mod rescue;
+mod retry;
+mod time_out;
+mod wake;
+
+pub use cancel::{Canceled, cancel};
+pub use claim::{Claim, claim};
+pub use complete::{Completion, complete};
+pub use enqueue::{Enqueued, NewJob, enqueue};
+pub use enqueuer::{Enqueuer, EnqueuerConfig};
+pub use expire::expire;
+pub use fail::fail;
+pub use find::{attempts, find};
+pub use heartbeat::{Heartbeat, heartbeat};
+pub use housekeeping::{Housekept, housekeep};
+pub use list::{Filter, list};
+pub use promote::promote;
+pub use register::{Registration, deregister, register};
+pub use release::release;
+pub use rescue::rescue;
+pub use retry::retry;
+pub use time_out::time_out;
+pub use wake::{QUEUED_CHANNEL, QueuedListener};
+
+use crate::{JobId, LeaseNo};
+
+/// A worker's right to one job: every write names both, and lands only while both still match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub job_id: JobId,
+    pub lease_no: LeaseNo,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Nothing was written, or it is not known whether it was: try again.
+    #[error("Postgres: {0}")]
+    Db(#[from] sqlx::Error),
+    /// The worker's own lease ran out: its jobs are others' now. Stop working and register anew.
+    #[error("the worker's lease has run out")]
+    LeaseLost,
+    /// The process takes no more submits now.
+    #[error("too many submits are waiting")]
+    Full,
+}
+
+/// Splits leases into the two arrays that the statements take.
+fn columns<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> (Vec<uuid::Uuid>, Vec<i32>) {
+    leases
+        .into_iter()
+        .map(|lease| (lease.job_id.uuid(), lease.lease_no.0))
+        .unzip()
+}

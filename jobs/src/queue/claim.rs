@@ -1,0 +1,62 @@
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::{Lease, QueueError};
+use crate::{Sha256Digest, WorkerId};
+
+/// A job and its lease in a worker's hands.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub lease: Lease,
+    pub owner: String,
+    pub model_version_id: i64,
+    pub image_sha256: Sha256Digest,
+    pub params: Value,
+    /// Attempts that were lost with their worker: such an image is tried alone.
+    pub interruptions: i16,
+    /// Number of this attempt, from 1.
+    pub attempt: i16,
+    pub attempt_timeout_seconds: i32,
+    pub trace_parent: Option<String>,
+    /// From being due to being claimed, by the database's clock.
+    pub queue_ms: f64,
+}
+
+/// Leases up to `limit` due jobs to `worker`, highest priority first, then in fair order; may be none.
+///
+/// Commits before inference starts: from then on the lease guards the job, not a row lock.
+/// `models`: names that the worker runs; empty for any.
+///
+/// # Errors
+/// Postgres is away. What may have been claimed comes back when the worker's lease runs out.
+pub async fn claim(
+    db: &PgPool,
+    worker: WorkerId,
+    models: &[String],
+    limit: u16,
+) -> Result<Vec<Claim>, QueueError> {
+    let rows = sqlx::query_file!("src/queue/claim.sql", worker.0, models, i64::from(limit));
+    let mut rows = rows.fetch_all(db).await?;
+    // `update … returning` keeps no order.
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.seq));
+    rows.into_iter()
+        .map(|row| {
+            let sha256 = row.image_sha256.as_slice().try_into();
+            Ok(Claim {
+                lease: Lease {
+                    job_id: row.job_id.into(),
+                    lease_no: row.lease_no.into(),
+                },
+                owner: row.owner,
+                model_version_id: row.model_version_id,
+                image_sha256: sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                params: row.params,
+                interruptions: row.interruptions,
+                attempt: row.attempts_started,
+                attempt_timeout_seconds: row.attempt_timeout_seconds,
+                trace_parent: row.trace_parent,
+                queue_ms: row.queue_ms,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,31 @@
+-- Fenced by the primary key and lease_no alone: a job that was taken away has another number.
+with outcome as (
+    select * from unnest($1::uuid[], $2::int[], $3::jsonb[], $4::jsonb[], $5::smallint[], $6::smallint[])
+        as o(job_id, lease_no, result, timings, batch_size, batch_position)
+),
+gone as (
+    delete from live_jobs j using outcome o where j.job_id = o.job_id and j.lease_no = o.lease_no
+    returning j.*, o.result, o.timings, o.batch_size, o.batch_position
+),
+archived as (
+    insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
+                               deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
+                               attempts_max, interruptions, interruptions_max, trace_parent, worker, device, result, timings, batch_size,
+                               batch_position)
+    select g.job_id, case when g.cancel_requested then 'canceled' else 'succeeded' end::job_state, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
+           g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, g.claimed_at,
+           g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged + case when g.cancel_requested then 0 else 1 end, g.attempts_max, g.interruptions, g.interruptions_max,
+           g.trace_parent, w.name, w.device,
+           case when not g.cancel_requested then g.result end,
+           g.timings || jsonb_build_object('queue', round(extract(epoch from g.claimed_at - g.run_at) * 1000, 3),
+                                           'total', round(extract(epoch from clock_timestamp() - g.created_at) * 1000, 3)),
+           g.batch_size, g.batch_position
+    from gone g left join workers w using (worker_id)
+),
+-- A cancel that was acknowledged never becomes a success.
+canceled as (
+    insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged)
+    select g.job_id, g.attempts_started, g.lease_no, g.worker_id, w.name, w.device, g.claimed_at, 'canceled', false
+    from gone g left join workers w using (worker_id) where g.cancel_requested
+)
+select job_id from gone

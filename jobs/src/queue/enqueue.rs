@@ -1,0 +1,130 @@
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+
+use super::QueueError;
+use crate::{
+    JobId, JobState, LeaseNo,
+    images::Image,
+    job::{Job, JobImage},
+    models::Resolved,
+};
+
+/// A job that was checked and may be queued. Its image is in the object store already.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub id: JobId,
+    pub owner: String,
+    pub model: Resolved,
+    pub image: Image,
+    /// With the model's defaults filled in.
+    pub params: Map<String, Value>,
+    pub metadata: Map<String, Value>,
+    pub priority: i16,
+    /// Not before; now if empty or past.
+    pub run_at: Option<DateTime<Utc>>,
+    pub deadline: Option<DateTime<Utc>>,
+    pub retain_seconds: f64,
+    pub attempt_timeout_seconds: i32,
+    pub attempts_max: i16,
+    pub interruptions_max: i16,
+    pub trace_parent: Option<String>,
+}
+
+/// What the database decided about a new job.
+#[derive(Debug, Clone)]
+pub struct Enqueued {
+    pub job_id: JobId,
+    pub state: JobState,
+    pub created_at: DateTime<Utc>,
+    pub run_at: DateTime<Utc>,
+}
+
+impl NewJob {
+    /// The job as a reader would find it right after the commit.
+    pub fn into_job(self, enqueued: &Enqueued) -> Job {
+        Job {
+            id: self.id,
+            version: 1,
+            state: enqueued.state,
+            owner: self.owner,
+            task: self.model.manifest.task.to_string(),
+            model_ref: self.model.model_ref,
+            model: self.model.model,
+            image: JobImage {
+                sha256: self.image.sha256,
+                content_type: Some(self.image.content_type),
+                bytes: Some(self.image.bytes),
+                width: Some(self.image.width),
+                height: Some(self.image.height),
+            },
+            params: self.params.into(),
+            metadata: self.metadata.into(),
+            priority: self.priority,
+            created_at: enqueued.created_at,
+            run_at: enqueued.run_at,
+            started_at: None,
+            finished_at: None,
+            deadline: self.deadline,
+            retain_until: None,
+            cancel_requested: false,
+            lease_no: LeaseNo(0),
+            attempts_started: 0,
+            attempts_charged: 0,
+            attempts_max: self.attempts_max,
+            interruptions: 0,
+            interruptions_max: self.interruptions_max,
+            worker: None,
+            device: None,
+            result: None,
+            problem: None,
+            timings: None,
+            batch_size: None,
+            batch_position: None,
+            trace_parent: self.trace_parent,
+            purged_at: None,
+        }
+    }
+}
+
+/// Queues jobs, all or none, with the rows of their images. Committed when it returns.
+///
+/// # Errors
+/// Postgres is away, or refuses a value.
+pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    fn column<T>(jobs: &[NewJob], value: impl Fn(&NewJob) -> T) -> Vec<T> {
+        jobs.iter().map(value).collect()
+    }
+    let rows = sqlx::query_file!(
+        "src/queue/enqueue.sql",
+        &column(jobs, |job| job.id.uuid()),
+        &column(jobs, |job| job.owner.clone()),
+        &column(jobs, |job| job.model.model_id),
+        &column(jobs, |job| job.model.model_version_id),
+        &column(jobs, |job| job.model.model_ref.clone()),
+        &column(jobs, |job| Value::Object(job.params.clone())),
+        &column(jobs, |job| Value::Object(job.metadata.clone())),
+        &column(jobs, |job| job.priority),
+        &column(jobs, |job| job.run_at) as &[Option<DateTime<Utc>>],
+        &column(jobs, |job| job.deadline) as &[Option<DateTime<Utc>>],
+        &column(jobs, |job| job.retain_seconds),
+        &column(jobs, |job| job.attempt_timeout_seconds),
+        &column(jobs, |job| job.attempts_max),
+        &column(jobs, |job| job.interruptions_max),
+        &column(jobs, |job| job.trace_parent.clone()) as &[Option<String>],
+        &column(jobs, |job| job.image.sha256.as_bytes().to_vec()),
+        &column(jobs, |job| job.image.content_type.clone()),
+        &column(jobs, |job| job.image.bytes),
+        &column(jobs, |job| job.image.width),
+        &column(jobs, |job| job.image.height),
+    )
+    .fetch_all(db)
+    .await?;
+    let rows = rows.into_iter().map(|row| Enqueued {
+        job_id: row.job_id.into(),
+        state: row.state,
+        created_at: row.created_at,
+        run_at: row.run_at,
+    });
+    Ok(rows.collect())
+}

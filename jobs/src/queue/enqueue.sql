@@ -1,0 +1,40 @@
+-- Many jobs, one statement: their images, their places in the fair order, their rows.
+with input as (
+    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::smallint[],
+                         $9::timestamptz[], $10::timestamptz[], $11::float8[], $12::int[], $13::smallint[], $14::smallint[], $15::text[],
+                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[])
+    with ordinality as i(job_id, owner, model_id, model_version_id, model_ref, params, metadata, priority,
+                         run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
+                         sha256, content_type, bytes, width, height, position)
+),
+image as (
+    insert into images (owner, sha256, content_type, bytes, width, height)
+    select distinct on (owner, sha256) owner, sha256, content_type, bytes, width, height from input order by owner, sha256
+    on conflict (owner, sha256) do update set last_used_at = now(), purged_at = null
+),
+wanted as (
+    select model_id, priority, owner, count(*)::int as jobs from input group by model_id, priority, owner
+),
+lane as (
+    -- A lane that was idle starts where the queue stands, not at zero: it gets its share from now on, and no credit for the past.
+    insert into lanes as l (model_id, priority, owner, next_seq, taken)
+    select w.model_id, w.priority, w.owner, w.jobs + coalesce(
+               (select j.seq from live_jobs j where j.state = 'queued' and j.model_id = w.model_id and j.priority = w.priority
+                order by j.priority desc, j.seq limit 1),
+               (select max(o.next_seq) from lanes o where o.model_id = w.model_id and o.priority = w.priority),
+               0),
+           w.jobs
+    from wanted w order by w.model_id, w.priority, w.owner
+    on conflict (model_id, priority, owner)
+    do update set next_seq = greatest(l.next_seq, excluded.next_seq - excluded.taken) + excluded.taken, taken = excluded.taken
+    returning l.model_id, l.priority, l.owner, l.next_seq - l.taken as before
+)
+insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
+                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent)
+select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, i.owner, i.model_id, i.model_version_id,
+       i.model_ref, i.sha256, i.params, i.metadata, i.priority,
+       lane.before + row_number() over (partition by i.model_id, i.priority, i.owner order by i.position),
+       greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
+       i.attempts_max, i.interruptions_max, i.trace_parent
+from input i join lane using (model_id, priority, owner)
+returning job_id, state as "state: JobState", created_at, run_at

@@ -1,0 +1,25 @@
+-- The image's trouble, or the model's for good: no second try.
+with outcome as (
+    select * from unnest($1::uuid[], $2::int[], $3::jsonb[]) as o(job_id, lease_no, fault)
+),
+gone as (
+    delete from live_jobs j using outcome o where j.job_id = o.job_id and j.lease_no = o.lease_no returning j.*, o.fault
+),
+archived as (
+    insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
+                               deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
+                               attempts_max, interruptions, interruptions_max, trace_parent, worker, device, problem)
+    select g.job_id, case when g.cancel_requested then 'canceled' else 'failed' end::job_state, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
+           g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, g.claimed_at,
+           g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged + case when g.cancel_requested then 0 else 1 end, g.attempts_max, g.interruptions, g.interruptions_max,
+           g.trace_parent, w.name, w.device,
+           case when not g.cancel_requested then g.fault end
+    from gone g left join workers w using (worker_id)
+),
+tried as (
+    insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
+    select g.job_id, g.attempts_started, g.lease_no, g.worker_id, w.name, w.device, g.claimed_at,
+           case when g.cancel_requested then 'canceled' else 'failed' end, not g.cancel_requested, g.fault
+    from gone g left join workers w using (worker_id)
+)
+select job_id from gone

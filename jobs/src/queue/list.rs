@@ -1,0 +1,51 @@
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+
+use super::{QueueError, find::JobRow};
+use crate::{Job, JobId, JobState};
+
+/// Which jobs of an owner to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub state: Option<JobState>,
+    /// Name of the model, any version.
+    pub model: Option<String>,
+    pub task: Option<String>,
+    /// Jobs whose metadata has all of these.
+    pub metadata: Map<String, Value>,
+    pub created_after: Option<DateTime<Utc>>,
+    pub created_before: Option<DateTime<Utc>>,
+    /// Only jobs older than this one: the last of the page before.
+    pub before: Option<JobId>,
+}
+
+/// Jobs of `owner`, newest first.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn list(
+    db: &PgPool,
+    owner: &str,
+    filter: &Filter,
+    limit: u16,
+) -> Result<Vec<Job>, QueueError> {
+    let rows = sqlx::query_file_as!(
+        JobRow,
+        "src/queue/list.sql",
+        owner,
+        filter.before.map(JobId::uuid),
+        filter.state.map(|state| state.to_string()),
+        filter.model,
+        filter.task,
+        Value::Object(filter.metadata.clone()),
+        filter.created_after,
+        filter.created_before,
+        i64::from(limit),
+    );
+    let rows = rows.fetch_all(db).await?;
+    Ok(rows
+        .into_iter()
+        .map(Job::try_from)
+        .collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,20 @@
+use sqlx::PgPool;
+
+use super::{Lease, QueueError, columns};
+use crate::JobId;
+
+/// Puts jobs back in their place, nothing charged; ends those whose cancel was asked for. Answers those that the leases
+/// still held.
+///
+/// # Errors
+/// Postgres is away: the jobs come back when the worker's lease runs out.
+pub async fn release(db: &PgPool, leases: &[Lease]) -> Result<Vec<JobId>, QueueError> {
+    let (ids, lease_nos) = columns(leases);
+    let ids = sqlx::query_file_scalar!("src/queue/release.sql", &ids, &lease_nos);
+    Ok(ids
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
+}

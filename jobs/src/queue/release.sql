@@ -1,0 +1,34 @@
+-- The machine leaves: back at once in the old place, nothing charged. A job whose cancel was asked for ends here.
+with lease as (
+    select * from unnest($1::uuid[], $2::int[]) as l(job_id, lease_no)
+),
+held as materialized (
+    select j.job_id, j.worker_id, j.claimed_at, j.lease_no, j.attempts_started, j.cancel_requested
+    from live_jobs j join lease l on j.job_id = l.job_id and j.lease_no = l.lease_no
+    order by j.job_id for no key update of j
+),
+back as (
+    update live_jobs j set state = 'queued', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null,
+        attempt_deadline_at = null, run_at = now()
+    from held h where j.job_id = h.job_id and not h.cancel_requested
+),
+gone as (
+    delete from live_jobs j using held h where j.job_id = h.job_id and h.cancel_requested returning j.*
+),
+archived as (
+    insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
+                               deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
+                               attempts_max, interruptions, interruptions_max, trace_parent, worker, device)
+    select g.job_id, 'canceled', g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
+           g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, g.claimed_at,
+           g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged, g.attempts_max, g.interruptions, g.interruptions_max,
+           g.trace_parent, w.name, w.device
+    from gone g left join workers w using (worker_id)
+),
+tried as (
+    insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged)
+    select h.job_id, h.attempts_started, h.lease_no, h.worker_id, w.name, w.device, h.claimed_at,
+           case when h.cancel_requested then 'canceled' else 'released' end, false
+    from held h left join workers w using (worker_id)
+)
+select job_id from held

@@ -1,0 +1,24 @@
+use sqlx::PgPool;
+
+use super::{Lease, QueueError, columns};
+use crate::{JobId, Problem};
+
+/// Gives failed attempts another try after a back-off, or ends the jobs whose attempts are spent. Answers those that the
+/// leases still held.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn retry(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId>, QueueError> {
+    let (ids, lease_nos) = columns(faults.iter().map(|(lease, _)| lease));
+    let problems: Vec<_> = faults
+        .iter()
+        .map(|(_, problem)| problem.to_json())
+        .collect();
+    let ids = sqlx::query_file_scalar!("src/queue/retry.sql", &ids, &lease_nos, &problems);
+    Ok(ids
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
+}

@@ -1,0 +1,58 @@
+//! Logs and metrics, the same in every process.
+//!
+//! Logs are JSON lines with dotted field names (`job.id`, `lease.no`, `worker.id`, `request.id`, `error.code`); a cause
+//! chain is logged once, where it is decided. `DARKROOM_LOG` takes the filters of `tracing-subscriber`.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Seconds, from half a millisecond to a minute.
+const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// Starts logging: JSON lines, or readable ones when a person looks at a terminal.
+pub fn start_logs() {
+    let filter = EnvFilter::try_from_env("DARKROOM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn,aws_config=warn"));
+    let logs = tracing_subscriber::registry().with(filter);
+    if std::io::stderr().is_terminal() {
+        let readable = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        logs.with(readable).init();
+    } else {
+        let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        logs.with(
+            json.with_current_span(true)
+                .with_span_list(false)
+                .with_writer(std::io::stderr),
+        )
+        .init();
+    }
+}
+
+/// Installs the recorder of all metrics; what it hands back renders the page of `/metrics`.
+///
+/// # Errors
+/// Called twice in one process.
+pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let seconds = Matcher::Suffix("_seconds".into());
+    let metrics = PrometheusBuilder::new();
+    Ok(metrics
+        .set_buckets_for_metric(seconds, &LATENCY_BUCKETS_SECONDS)?
+        .set_buckets_for_metric(
+            Matcher::Full("darkroom_batch_size".into()),
+            &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
+        )?
+        .install_recorder()?)
+}
+
+/// The error and its causes, outermost first, for one field of a log line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
