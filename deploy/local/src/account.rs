@@ -23,7 +23,11 @@ impl Account {
         }
         for name in ["postgres", "nobody"] {
             if let Some(user) = User::from_name(name).context("looking for a user for Postgres")? {
-                return Ok(Some(Self { name: user.name, uid: user.uid, gid: user.gid }));
+                return Ok(Some(Self {
+                    name: user.name,
+                    uid: user.uid,
+                    gid: user.gid,
+                }));
             }
         }
         anyhow::bail!(
@@ -34,8 +38,14 @@ impl Account {
 
     /// Makes `command` run as this user, in a folder that it may enter.
     pub(crate) fn apply(&self, command: &mut Command) {
-        command.uid(self.uid.as_raw()).gid(self.gid.as_raw()).current_dir("/");
-        command.env("HOME", "/").env("USER", &self.name).env("LOGNAME", &self.name);
+        command
+            .uid(self.uid.as_raw())
+            .gid(self.gid.as_raw())
+            .current_dir("/");
+        command
+            .env("HOME", "/")
+            .env("USER", &self.name)
+            .env("LOGNAME", &self.name);
     }
 
     pub(crate) fn own(&self, path: &Path) -> anyhow::Result<()> {
@@ -49,7 +59,10 @@ impl Account {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "cd \"$1\"", "sh"]).arg(folder);
         self.apply(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
 }

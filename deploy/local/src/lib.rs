@@ -11,6 +11,7 @@ mod postgres;
 mod process;
 mod s3;
 mod secret;
+pub mod stack;
 pub mod with;
 
 pub use nix::sys::signal::Signal;

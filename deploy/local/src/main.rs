@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use local::stack::{self, Choice};
 
 /// Runs Darkroom and what it needs on one machine.
 #[derive(Parser)]
@@ -17,6 +18,50 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Starts everything, classifies a sample photo, stays until Ctrl-C.
+    ///
+    /// On a running stack it starts what is missing and leaves the rest alone.
+    Up {
+        /// Return when everything is ready; ./deploy/local/down stops it.
+        #[arg(long)]
+        detach: bool,
+        /// Number of workers.
+        #[arg(long, default_value_t = 1)]
+        workers: u16,
+        /// Number of API processes.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        apis: u16,
+        /// Port of the first API; the others follow.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+        /// Folder of all data [default: .local in the checkout]
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Leave the sample photo out.
+        #[arg(long)]
+        no_sample: bool,
+    },
+    /// Stops a detached stack.
+    Down {
+        /// Remove its data too: database, objects, logs, keys.
+        #[arg(long)]
+        wipe: bool,
+        /// Folder of all data [default: .local in the checkout]
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Shows what runs, where, and since when; exit code 1 when nothing does.
+    Status {
+        /// Folder of all data [default: .local in the checkout]
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// The process behind a detached stack; started by `up --detach`.
+    #[command(hide = true)]
+    Supervise {
+        #[arg(long)]
+        data: PathBuf,
+    },
     /// Serves S3 over a folder, to the holder of the AWS_… key pair.
     S3 {
         /// Address and port to listen on.
@@ -30,7 +75,7 @@ enum Command {
         #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
         secret_access_key: String,
     },
-    /// Runs a command with a fresh Postgres and S3 server (DATABASE_URL, AWS_…), then removes both.
+    /// Runs a command with a fresh Postgres and S3 server (`DATABASE_URL`, `AWS_…`), then removes both.
     With {
         /// Folder of other Postgres programs, e.g. /usr/lib/postgresql/15/bin.
         #[arg(long, env = "DARKROOM_PG_BIN")]
@@ -43,10 +88,44 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let run = match Cli::parse().command {
-        Command::S3 { listen, data, access_key_id, secret_access_key } => {
-            tracing_subscriber::fmt().json().flatten_event(true).with_writer(std::io::stderr).init();
-            let allowed =
-                local::Credentials { access_key: access_key_id, secret_key: secret_access_key };
+        Command::Up {
+            detach,
+            workers,
+            apis,
+            port,
+            data,
+            no_sample,
+        } => {
+            let choice = Choice {
+                detach,
+                apis,
+                workers,
+                port,
+                data,
+                sample: !no_sample,
+            };
+            stack::up(choice).await.map(|()| 0)
+        }
+        Command::Down { wipe, data } => stack::down(data.as_deref(), wipe).await.map(|()| 0),
+        Command::Status { data } => stack::status(data.as_deref())
+            .await
+            .map(|running| u8::from(!running)),
+        Command::Supervise { data } => stack::supervise(&data).await.map(|()| 0),
+        Command::S3 {
+            listen,
+            data,
+            access_key_id,
+            secret_access_key,
+        } => {
+            tracing_subscriber::fmt()
+                .json()
+                .flatten_event(true)
+                .with_writer(std::io::stderr)
+                .init();
+            let allowed = local::Credentials {
+                access_key: access_key_id,
+                secret_key: secret_access_key,
+            };
             local::serve(listen, &data, allowed).await.map(|()| 0)
         }
         Command::With { pg_bin, command } => local::with::with(command, pg_bin).await,

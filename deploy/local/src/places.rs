@@ -17,8 +17,8 @@ pub fn checkout() -> anyhow::Result<PathBuf> {
     }
     let here = std::env::current_dir().unwrap_or_default();
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let above = here.ancestors().chain(built.ancestors());
-    let found = above.filter(|folder| folder.join(LANDMARK).is_file()).next();
+    let mut above = here.ancestors().chain(built.ancestors());
+    let found = above.find(|folder| folder.join(LANDMARK).is_file());
     found.map(Path::to_owned).context(
         "no checkout of Darkroom here or above; run inside one, or set DARKROOM_ROOT to its root",
     )
@@ -31,8 +31,15 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
         return Ok(folder.into());
     }
     let program = std::env::current_exe().context("finding our own program")?;
-    let folder = program.parent().context("our own program is in no folder")?;
-    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
+    let folder = program
+        .parent()
+        .context("our own program is in no folder")?;
+    Ok(if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    }
+    .to_owned())
 }
 
 /// The folder of libtorch's libraries, when the checkout has (or `LIBTORCH` names) one.

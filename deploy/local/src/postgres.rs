@@ -83,10 +83,17 @@ impl Postgres {
             .dies_with_us_by(Signal::SIGINT) // a fast, clean shutdown
             .spawn(log)
             .context("starting Postgres")?;
-        let running = Self { process, data: cluster.data.clone(), remembered };
+        let running = Self {
+            process,
+            data: cluster.data.clone(),
+            remembered,
+        };
         let place = format!("127.0.0.1:{}", running.port());
         let answers = || async { running.connect("postgres").await.is_ok() };
-        running.process.wait_until(&place, Duration::from_secs(60), answers).await?;
+        running
+            .process
+            .wait_until(&place, Duration::from_mins(1), answers)
+            .await?;
         running.create_database().await?;
         Ok(running)
     }
@@ -108,7 +115,9 @@ impl Postgres {
 
     /// Shuts down fast: no waiting for clients, all committed is kept.
     pub async fn stop(&self) {
-        self.process.stop(Signal::SIGINT, Duration::from_secs(30)).await;
+        self.process
+            .stop(Signal::SIGINT, Duration::from_secs(30))
+            .await;
     }
 
     async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
@@ -129,7 +138,9 @@ impl Postgres {
                 .fetch_one(&mut db)
                 .await?;
         if !exists {
-            sqlx::query("create database darkroom").execute(&mut db).await?;
+            sqlx::query("create database darkroom")
+                .execute(&mut db)
+                .await?;
         }
         Ok(db.close().await?)
     }
@@ -160,10 +171,15 @@ impl Binaries {
     /// Major version, as in a cluster's `PG_VERSION`.
     fn major_version(&self) -> anyhow::Result<String> {
         let postgres = self.bin.join("postgres");
-        let asked = std::process::Command::new(&postgres).arg("--version").output();
+        let asked = std::process::Command::new(&postgres)
+            .arg("--version")
+            .output();
         let asked = asked.with_context(|| format!("running {}", postgres.display()))?;
         let text = String::from_utf8_lossy(&asked.stdout).into_owned();
-        let number = text.split(' ').nth(2).and_then(|version| version.trim().split('.').next());
+        let number = text
+            .split(' ')
+            .nth(2)
+            .and_then(|version| version.trim().split('.').next());
         match number {
             Some(major) if major.parse::<u32>().is_ok() => Ok(major.to_owned()),
             _ => bail!("{} --version says {text:?}", postgres.display()),

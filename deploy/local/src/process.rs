@@ -34,7 +34,11 @@ impl Program {
         let path = path.into();
         let mut command = Command::new(&path);
         command.stdin(Stdio::null());
-        Self { path, command, death_signal: Signal::SIGKILL }
+        Self {
+            path,
+            command,
+            death_signal: Signal::SIGKILL,
+        }
     }
 
     #[must_use]
@@ -96,7 +100,9 @@ impl Program {
     /// Starts it; what it writes is appended to `log`, each line as JSON.
     pub fn spawn(mut self, log: &Path) -> anyhow::Result<Process> {
         let (log_reader, log_writer) = std::io::pipe()?;
-        self.command.stdout(log_writer.try_clone()?).stderr(log_writer);
+        self.command
+            .stdout(log_writer.try_clone()?)
+            .stderr(log_writer);
         let mut child = spawner::spawn(self.command, self.death_signal)
             .with_context(|| format!("starting {}", self.path.display()))?;
         let name: OsString = self.path.file_name().unwrap_or_default().to_owned();
@@ -105,13 +111,22 @@ impl Program {
         let (ended, state) = watch::channel(None);
         let reaping = Arc::new(Mutex::new(()));
         let guard = Arc::clone(&reaping);
-        std::thread::Builder::new().name("reaper".into()).spawn(move || {
-            spawner::wait_without_reaping(pid);
-            // Under the lock, so that nobody signals a pid that is already someone else's.
-            let _guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.send_replace(child.wait().ok());
-        })?;
-        Ok(Process { name, pid, log: log.to_owned(), state, reaping, logged })
+        std::thread::Builder::new()
+            .name("reaper".into())
+            .spawn(move || {
+                spawner::wait_without_reaping(pid);
+                // Under the lock, so that nobody signals a pid that is already someone else's.
+                let _guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+                ended.send_replace(child.wait().ok());
+            })?;
+        Ok(Process {
+            name,
+            pid,
+            log: log.to_owned(),
+            state,
+            reaping,
+            logged,
+        })
     }
 }
 
@@ -149,11 +164,18 @@ impl Process {
         self.wait().await
     }
 
+    /// How it ended, once it has: for a task that outlives this borrow.
+    pub(crate) fn ended(&self) -> impl Future<Output = ExitStatus> + use<> {
+        let mut state = self.state.clone();
+        async move {
+            let ended = state.wait_for(Option::is_some).await;
+            ended.ok().and_then(|status| *status).unwrap_or_default()
+        }
+    }
+
     /// Waits until the child has ended and its last words are in the log.
     pub async fn wait(&self) -> ExitStatus {
-        let mut state = self.state.clone();
-        let ended = state.wait_for(Option::is_some).await;
-        let status = ended.ok().and_then(|status| *status).unwrap_or_default();
+        let status = self.ended().await;
         // Not for ever: a grandchild may hold the output open.
         let _ = timeout(Duration::from_secs(1), self.logged.complete()).await;
         status
@@ -182,9 +204,14 @@ impl Process {
 
     /// Waits until `GET url` answers 200; an error when the child ends or `limit` passes first.
     pub async fn wait_ready(&self, url: &str, limit: Duration) -> anyhow::Result<()> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(2))
+            .build()?;
         self.wait_until(url, limit, || async {
-            http.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+            http.get(url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
         })
         .await
     }
@@ -192,7 +219,8 @@ impl Process {
     /// Waits until something listens on `port` of 127.0.0.1.
     pub async fn wait_listening(&self, port: u16, limit: Duration) -> anyhow::Result<()> {
         let place = format!("127.0.0.1:{port}");
-        self.wait_until(&place, limit, || async { ports::is_taken(port) }).await
+        self.wait_until(&place, limit, || async { ports::is_taken(port) })
+            .await
     }
 
     /// Asks `ready` again and again; an error that shows the log when it never is.
@@ -207,13 +235,19 @@ impl Process {
         loop {
             if !self.is_running() {
                 let status = self.wait().await;
-                bail!("{name} ended ({status}) before it was ready{}", self.last_words());
+                bail!(
+                    "{name} ended ({status}) before it was ready{}",
+                    self.last_words()
+                );
             }
             if ready().await {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{name} is not ready at {what} after {limit:?}{}", self.last_words());
+                bail!(
+                    "{name} is not ready at {what} after {limit:?}{}",
+                    self.last_words()
+                );
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -221,9 +255,13 @@ impl Process {
 
     fn last_words(&self) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().rev().take(15).collect();
-        let lines: String = lines.iter().rev().map(|line| format!("\n    {line}")).collect();
-        format!("; the end of {}:{lines}", self.log.display())
+        let from = log.lines().count().saturating_sub(15);
+        let lines: Vec<_> = log.lines().skip(from).collect();
+        format!(
+            "; the end of {}:\n    {}",
+            self.log.display(),
+            lines.join("\n    ")
+        )
     }
 }
 

@@ -46,7 +46,13 @@ pub const REGION: &str = "us-east-1";
 impl S3 {
     /// Starts the server and waits until it listens.
     pub async fn start(options: S3Options) -> anyhow::Result<Self> {
-        let S3Options { data, log, port, credentials, program } = options;
+        let S3Options {
+            data,
+            log,
+            port,
+            credentials,
+            program,
+        } = options;
         let port = port.map_or_else(ports::free_port, Ok)?;
         let process = Program::new(program)
             .args(["s3", "--listen", &format!("127.0.0.1:{port}"), "--data"])
@@ -56,8 +62,14 @@ impl S3 {
             .dies_with_us_by(Signal::SIGTERM)
             .spawn(&log)
             .context("starting the S3 server")?;
-        process.wait_listening(port, Duration::from_secs(20)).await?;
-        Ok(Self { process, port, credentials })
+        process
+            .wait_listening(port, Duration::from_secs(20))
+            .await?;
+        Ok(Self {
+            process,
+            port,
+            credentials,
+        })
     }
 
     /// `http://127.0.0.1:PORT`

@@ -5,13 +5,16 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigHandler, Signal};
 
-use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, places};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, places};
 
 /// Runs `command` between the two and returns its exit code.
 pub async fn with(command: Vec<OsString>, pg_bin: Option<PathBuf>) -> anyhow::Result<u8> {
-    let folder = tempfile::Builder::new().prefix("darkroom-with-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("darkroom-with-")
+        .tempdir()?;
     // Postgres' user goes through it, to a folder of its own.
     places::enterable(folder.path())?;
     let (postgres, s3) = tokio::try_join!(
@@ -29,16 +32,23 @@ pub async fn with(command: Vec<OsString>, pg_bin: Option<PathBuf>) -> anyhow::Re
         }),
     )?;
     let code = run(command, &postgres, &s3).await;
-    s3.process.stop(Signal::SIGTERM, std::time::Duration::from_secs(5)).await;
+    s3.process
+        .stop(Signal::SIGTERM, std::time::Duration::from_secs(5))
+        .await;
     postgres.stop().await;
     code
 }
 
 async fn run(command: Vec<OsString>, postgres: &Postgres, s3: &S3) -> anyhow::Result<u8> {
     let mut words = command.into_iter();
-    let program = words.next().context("no command; say `darkroom-local with -- CMD …`")?;
+    let program = words
+        .next()
+        .context("no command; say `darkroom-local with -- CMD …`")?;
     let mut command = tokio::process::Command::new(&program);
-    command.args(words).env("DATABASE_URL", postgres.url()).envs(s3.env());
+    command
+        .args(words)
+        .env("DATABASE_URL", postgres.url())
+        .envs(s3.env());
     command.env("DARKROOM_BIN_DIR", places::bin_dir()?);
     if let Some(path) = places::ld_library_path() {
         command.env("LD_LIBRARY_PATH", path);
@@ -47,15 +57,16 @@ async fn run(command: Vec<OsString>, postgres: &Postgres, s3: &S3) -> anyhow::Re
     let starting = || format!("starting {}", program.display());
     let status = command.status().await.with_context(starting)?;
     // As a shell has it: 128 and the signal's number.
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 /// Ctrl-C reaches the command as well: it ends, and then we stop the servers in order.
 fn ignore_terminal_signals() -> anyhow::Result<()> {
-    let _ = SigHandler::SigDfl;
-    for kind in [tokio::signal::unix::SignalKind::interrupt(), tokio::signal::unix::SignalKind::terminate()] {
-        let mut signals = tokio::signal::unix::signal(kind)?;
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind)?;
         tokio::spawn(async move { while signals.recv().await.is_some() {} });
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ async fn start(folder: &Path) -> Postgres {
 /// A folder that the server's user may pass through.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     folder
 }
 
@@ -32,13 +33,19 @@ async fn commits_outlive_kill_9_and_the_url_stays() {
     let url = first.url();
     assert_ne!(first.port(), 5432);
     let mut db = PgConnection::connect(&url).await.unwrap();
-    sqlx::query("create table kept as select 42 as answer").execute(&mut db).await.unwrap();
+    sqlx::query("create table kept as select 42 as answer")
+        .execute(&mut db)
+        .await
+        .unwrap();
     first.process.kill().await;
 
     let second = start(folder.path()).await;
     assert_eq!(second.url(), url);
     let mut db = PgConnection::connect(&url).await.unwrap();
-    let kept: i32 = sqlx::query_scalar("select answer from kept").fetch_one(&mut db).await.unwrap();
+    let kept: i32 = sqlx::query_scalar("select answer from kept")
+        .fetch_one(&mut db)
+        .await
+        .unwrap();
     assert_eq!(kept, 42);
     let durable: Vec<String> = sqlx::query_scalar(
         "select setting from pg_settings \
@@ -55,7 +62,9 @@ async fn commits_outlive_kill_9_and_the_url_stays() {
 async fn a_wrong_password_is_refused() {
     let folder = folder();
     let postgres = start(folder.path()).await;
-    let stranger = postgres.url().replace("postgres://darkroom:", "postgres://darkroom:not");
+    let stranger = postgres
+        .url()
+        .replace("postgres://darkroom:", "postgres://darkroom:not");
     assert!(PgConnection::connect(&stranger).await.is_err());
     postgres.stop().await;
 }

@@ -17,7 +17,10 @@ async fn start(folder: &Path) -> S3 {
         data: folder.join("objects"),
         log: folder.join("s3.log"),
         port: None,
-        credentials: Credentials { access_key: "AKTEST".into(), secret_key: "secret".into() },
+        credentials: Credentials {
+            access_key: "AKTEST".into(),
+            secret_key: "secret".into(),
+        },
         program: env!("CARGO_BIN_EXE_darkroom-local").into(),
     })
     .await
@@ -39,17 +42,32 @@ fn client(s3: &S3, secret: &str) -> Client {
 async fn photos(folder: &Path) -> (S3, Client) {
     let s3 = start(folder).await;
     let client = client(&s3, "secret");
-    client.create_bucket().bucket("photos").send().await.unwrap();
+    client
+        .create_bucket()
+        .bucket("photos")
+        .send()
+        .await
+        .unwrap();
     (s3, client)
 }
 
 async fn put(client: &Client, key: &str, body: Vec<u8>) {
-    let put = client.put_object().bucket("photos").key(key).content_type("image/jpeg");
+    let put = client
+        .put_object()
+        .bucket("photos")
+        .key(key)
+        .content_type("image/jpeg");
     put.body(body.into()).send().await.unwrap();
 }
 
 async fn get(client: &Client, key: &str) -> Vec<u8> {
-    let got = client.get_object().bucket("photos").key(key).send().await.unwrap();
+    let got = client
+        .get_object()
+        .bucket("photos")
+        .key(key)
+        .send()
+        .await
+        .unwrap();
     got.body.collect().await.unwrap().to_vec()
 }
 
@@ -65,7 +83,13 @@ async fn objects_come_back_whole_and_in_part() {
     put(&client, "a/big photo.jpg", large()).await;
     assert!(get(&client, "a/big photo.jpg").await == large());
 
-    let head = client.head_object().bucket("photos").key("a/big photo.jpg").send().await.unwrap();
+    let head = client
+        .head_object()
+        .bucket("photos")
+        .key("a/big photo.jpg")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(head.content_length(), Some(3_000_001));
     assert_eq!(head.content_type(), Some("image/jpeg"));
 
@@ -74,8 +98,19 @@ async fn objects_come_back_whole_and_in_part() {
     assert_eq!(part.content_range(), Some("bytes 300000-899999/3000001"));
     assert!(part.body.collect().await.unwrap().to_vec() == large()[300_000..900_000]);
 
-    client.delete_object().bucket("photos").key("a/big photo.jpg").send().await.unwrap();
-    let gone = client.get_object().bucket("photos").key("a/big photo.jpg").send().await;
+    client
+        .delete_object()
+        .bucket("photos")
+        .key("a/big photo.jpg")
+        .send()
+        .await
+        .unwrap();
+    let gone = client
+        .get_object()
+        .bucket("photos")
+        .key("a/big photo.jpg")
+        .send()
+        .await;
     assert_eq!(gone.unwrap_err().code(), Some("NoSuchKey"));
 }
 
@@ -85,9 +120,18 @@ async fn an_upload_with_a_wrong_sha256_is_refused_and_leaves_nothing() {
     let (_s3, client) = photos(folder.path()).await;
     let put = client.put_object().bucket("photos").key("cat.jpg");
     let put = put.checksum_sha256("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="); // of nothing
-    let refused = put.body(ByteStream::from_static(b"purr")).send().await.unwrap_err();
+    let refused = put
+        .body(ByteStream::from_static(b"purr"))
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Some("BadDigest"));
-    let listed = client.list_objects_v2().bucket("photos").send().await.unwrap();
+    let listed = client
+        .list_objects_v2()
+        .bucket("photos")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(listed.key_count(), Some(0));
 }
 
@@ -107,17 +151,31 @@ async fn a_body_longer_or_other_than_its_presigned_url_says_is_refused() {
     let http = reqwest::Client::new();
     let send = |body: &'static str| {
         let put = http.put(presigned.uri());
-        let put = presigned.headers().fold(put, |put, (name, value)| put.header(name, value));
+        let put = presigned
+            .headers()
+            .fold(put, |put, (name, value)| put.header(name, value));
         put.body(body).send()
     };
     assert_eq!(send("purr").await.unwrap().status(), 400);
-    let unsigned = http.put(presigned.uri().replace("cat", "dog")).body("x").send().await.unwrap();
+    let unsigned = http
+        .put(presigned.uri().replace("cat", "dog"))
+        .body("x")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(unsigned.status(), 403);
 
-    let right = client.put_object().bucket("photos").key("cat.jpg").content_type("image/jpeg");
+    let right = client
+        .put_object()
+        .bucket("photos")
+        .key("cat.jpg")
+        .content_type("image/jpeg");
     let right = right.presigned(PresigningConfig::expires_in(Duration::from_mins(5)).unwrap());
     let right = right.await.unwrap();
-    let put = http.put(right.uri()).header("content-type", "image/jpeg").body("purr");
+    let put = http
+        .put(right.uri())
+        .header("content-type", "image/jpeg")
+        .body("purr");
     assert_eq!(put.send().await.unwrap().status(), 200);
     assert_eq!(get(&client, "cat.jpg").await, b"purr");
 }
@@ -127,9 +185,16 @@ async fn only_the_holder_of_the_secret_gets_in() {
     let folder = tempfile::tempdir().unwrap();
     let (s3, _client) = photos(folder.path()).await;
     let stranger = client(&s3, "guess");
-    let refused = stranger.list_objects_v2().bucket("photos").send().await.unwrap_err();
+    let refused = stranger
+        .list_objects_v2()
+        .bucket("photos")
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
-    let nobody = reqwest::get(format!("{}/photos", s3.endpoint())).await.unwrap();
+    let nobody = reqwest::get(format!("{}/photos", s3.endpoint()))
+        .await
+        .unwrap();
     assert_eq!(nobody.status(), 403);
 }
 
@@ -138,8 +203,16 @@ async fn a_conditional_upload_replaces_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (_s3, client) = photos(folder.path()).await;
     put(&client, "cat.jpg", b"first".into()).await;
-    let second = client.put_object().bucket("photos").key("cat.jpg").if_none_match("*");
-    let refused = second.body(ByteStream::from_static(b"second")).send().await.unwrap_err();
+    let second = client
+        .put_object()
+        .bucket("photos")
+        .key("cat.jpg")
+        .if_none_match("*");
+    let refused = second
+        .body(ByteStream::from_static(b"second"))
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Some("PreconditionFailed"));
     assert_eq!(get(&client, "cat.jpg").await, b"first");
 }
@@ -151,15 +224,35 @@ async fn listings_go_page_by_page_and_fold() {
     for key in ["a/1", "a/2", "b/1", "c"] {
         put(&client, key, b"x".into()).await;
     }
-    let mut pages = client.list_objects_v2().bucket("photos").max_keys(3).into_paginator().send();
+    let mut pages = client
+        .list_objects_v2()
+        .bucket("photos")
+        .max_keys(3)
+        .into_paginator()
+        .send();
     let mut keys = Vec::new();
     while let Some(page) = pages.next().await {
-        keys.extend(page.unwrap().contents().iter().map(|object| object.key().unwrap().to_owned()));
+        keys.extend(
+            page.unwrap()
+                .contents()
+                .iter()
+                .map(|object| object.key().unwrap().to_owned()),
+        );
     }
     assert_eq!(keys, ["a/1", "a/2", "b/1", "c"]);
 
-    let folded = client.list_objects_v2().bucket("photos").delimiter("/").send().await.unwrap();
-    let folders: Vec<_> = folded.common_prefixes().iter().filter_map(|p| p.prefix()).collect();
+    let folded = client
+        .list_objects_v2()
+        .bucket("photos")
+        .delimiter("/")
+        .send()
+        .await
+        .unwrap();
+    let folders: Vec<_> = folded
+        .common_prefixes()
+        .iter()
+        .filter_map(|p| p.prefix())
+        .collect();
     assert_eq!(folders, ["a/", "b/"]);
 }
 

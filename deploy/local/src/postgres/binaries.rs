@@ -31,7 +31,11 @@ impl Binaries {
             return Ok(Self { bin });
         }
         let installation = places::checkout()?.join(".local/postgres-bin");
-        if !installation.join(BIN_IN_INSTALLATION).join("postgres").is_file() {
+        if !installation
+            .join(BIN_IN_INSTALLATION)
+            .join("postgres")
+            .is_file()
+        {
             bail!(
                 "no Postgres in {}; run ./deploy/local/setup, or set DARKROOM_PG_BIN to the \
                  folder of another one's programs",
@@ -44,20 +48,27 @@ impl Binaries {
             }
             _ => installation,
         };
-        Ok(Self { bin: installation.join(BIN_IN_INSTALLATION) })
+        Ok(Self {
+            bin: installation.join(BIN_IN_INSTALLATION),
+        })
     }
 }
 
 /// Copies an installation to where any user can run it, once for each version of it.
 fn copy_outside(installation: &Path) -> anyhow::Result<PathBuf> {
     let stamp = fs::read(installation.join(".wheels")).unwrap_or_default();
-    let name = format!("postgres-bin-{}", &hex::encode(Sha256::digest(&stamp))[..12]);
+    let name = format!(
+        "postgres-bin-{}",
+        &hex::encode(Sha256::digest(&stamp))[..12]
+    );
     let copy = places::outside().join(name);
     if copy.is_dir() {
         return Ok(copy);
     }
     let outside = places::make_outside()?;
-    let fresh = tempfile::Builder::new().prefix(".copying-").tempdir_in(outside)?;
+    let fresh = tempfile::Builder::new()
+        .prefix(".copying-")
+        .tempdir_in(outside)?;
     copy_folder(installation, fresh.path())
         .with_context(|| format!("copying Postgres to {}", copy.display()))?;
     places::enterable(fresh.path())?;

@@ -54,7 +54,10 @@ impl Cluster {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                cluster.create(binaries).await.context("making a Postgres cluster")?;
+                cluster
+                    .create(binaries)
+                    .await
+                    .context("making a Postgres cluster")?;
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("reading {}", cluster.data.display()));
@@ -70,7 +73,10 @@ impl Cluster {
             fs::remove_dir_all(&fresh)?;
         }
         fs::create_dir_all(&fresh)?;
-        let remembered = Remembered { port: ports::free_port()?, password: secret::hex(16) };
+        let remembered = Remembered {
+            port: ports::free_port()?,
+            password: secret::hex(16),
+        };
         let password_file = fresh.with_extension("password");
         self.write_secret(&password_file, &remembered.password)?;
         if let Some(account) = &self.account {
@@ -79,7 +85,12 @@ impl Cluster {
         let log = fresh.with_extension("initdb.log");
         let initdb = binaries
             .program("initdb")
-            .args(["--username", NAME, "--auth-local=scram-sha-256", "--auth-host=scram-sha-256"])
+            .args([
+                "--username",
+                NAME,
+                "--auth-local=scram-sha-256",
+                "--auth-host=scram-sha-256",
+            ])
             .args(["--data-checksums", "--locale=C", "--encoding=UTF8"])
             .arg("--pwfile")
             .arg(&password_file)
@@ -87,13 +98,17 @@ impl Cluster {
             .arg(&fresh)
             .run_as(self.account.as_ref())
             .spawn(&log)?;
-        let ended = initdb.wait_for(Duration::from_secs(120)).await;
+        let ended = initdb.wait_for(Duration::from_mins(2)).await;
         let _ = fs::remove_file(&password_file);
         if !ended.is_some_and(|status| status.success()) {
             bail!("initdb failed; it said:\n{}", initdb.log());
         }
         let _ = fs::remove_file(&log);
-        Self { data: fresh.clone(), account: self.account.clone() }.remember(&remembered)?;
+        Self {
+            data: fresh.clone(),
+            account: self.account.clone(),
+        }
+        .remember(&remembered)?;
         if self.data.is_dir() {
             fs::remove_dir(&self.data).context("the folder is neither empty nor a cluster")?;
         }
@@ -104,7 +119,10 @@ impl Cluster {
     pub(super) fn remembered(&self) -> anyhow::Result<Remembered> {
         let path = self.data.join(REMEMBERED);
         let text = fs::read(&path).with_context(|| {
-            format!("reading {}: was this cluster made by darkroom-local?", path.display())
+            format!(
+                "reading {}: was this cluster made by darkroom-local?",
+                path.display()
+            )
         })?;
         serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
     }
@@ -119,17 +137,23 @@ impl Cluster {
         use std::io::Write as _;
         let mut options = fs::OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(0o600);
-        let mut file = options.open(path).with_context(|| format!("writing {}", path.display()))?;
+        let mut file = options
+            .open(path)
+            .with_context(|| format!("writing {}", path.display()))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        self.account.as_ref().map_or(Ok(()), |account| account.own(path))
+        self.account
+            .as_ref()
+            .map_or(Ok(()), |account| account.own(path))
     }
 }
 
 /// `wanted`, or a private folder elsewhere when the server's user cannot get there.
 fn place(wanted: &Path, account: Option<&Account>) -> anyhow::Result<PathBuf> {
     let wanted = std::path::absolute(wanted)?;
-    let parent = wanted.parent().context("a cluster needs a folder above it")?;
+    let parent = wanted
+        .parent()
+        .context("a cluster needs a folder above it")?;
     fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     let Some(account) = account.filter(|account| !account.can_enter(parent)) else {
         return Ok(wanted);

@@ -24,16 +24,22 @@ pub(super) fn append(output: PipeReader, log: &Path) -> anyhow::Result<Written> 
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder).with_context(opening)?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(log).with_context(opening)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(opening)?;
     let (done, written) = watch::channel(());
-    std::thread::Builder::new().name("log".into()).spawn(move || {
-        // Only a full disk ends this early; the child must go on then, so its output is drained.
-        let _done = done;
-        let mut output = BufReader::new(output);
-        if copy(&mut output, &file).is_err() {
-            let _ = io::copy(&mut output, &mut io::sink());
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || {
+            // Only a full disk ends this early; the child must go on then, so its output is drained.
+            let _done = done;
+            let mut output = BufReader::new(output);
+            if copy(&mut output, &file).is_err() {
+                let _ = io::copy(&mut output, &mut io::sink());
+            }
+        })?;
     Ok(Written(written))
 }
 

@@ -25,18 +25,32 @@ pub(super) fn spawn(command: Command, death_signal: Signal) -> io::Result<Child>
     let spawner = SPAWNER.get_or_init(|| {
         let (orders, queue) = mpsc::channel::<Order>();
         std::thread::spawn(move || {
-            for Order { command, death_signal, done } in queue {
+            for Order {
+                command,
+                death_signal,
+                done,
+            } in queue
+            {
                 let _ = done.send(spawn_here(command, death_signal));
             }
         });
         orders
     });
     let (done, child) = mpsc::channel();
-    spawner.send(Order { command, death_signal, done }).map_err(io::Error::other)?;
+    spawner
+        .send(Order {
+            command,
+            death_signal,
+            done,
+        })
+        .map_err(io::Error::other)?;
     child.recv().map_err(io::Error::other)?
 }
 
-#[allow(unsafe_code, reason = "pre_exec is the only way to ask the kernel for a death signal")]
+#[allow(
+    unsafe_code,
+    reason = "pre_exec is the only way to ask the kernel for a death signal"
+)]
 fn spawn_here(mut command: Command, death_signal: Signal) -> io::Result<Child> {
     let us = Pid::this();
     command.process_group(0);

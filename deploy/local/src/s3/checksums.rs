@@ -35,7 +35,9 @@ impl Checksums {
         take(CRC32C, &mut input.checksum_crc32c);
         take(CRC64NVME, &mut input.checksum_crc64nvme);
         take(SHA1, &mut input.checksum_sha1);
-        let trailer = headers.get("x-amz-trailer").and_then(|names| names.to_str().ok());
+        let trailer = headers
+            .get("x-amz-trailer")
+            .and_then(|names| names.to_str().ok());
         let trailer = trailer.unwrap_or_default().to_ascii_lowercase();
         let wanted = |name: &'static str| {
             expected.iter().any(|(known, _)| *known == name)
@@ -50,7 +52,12 @@ impl Checksums {
         };
         let md5_expected = input.content_md5.take();
         let md5 = md5_expected.is_some().then(Md5::new);
-        Self { hasher, md5, expected, md5_expected }
+        Self {
+            hasher,
+            md5,
+            expected,
+            md5_expected,
+        }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {

@@ -59,7 +59,12 @@ mod tests {
         };
         let page = page(keys.iter().map(object).collect(), "", delimiter, after, 2);
         let keys: Vec<_> = page.objects.into_iter().map(|object| object.key).collect();
-        format!("{} | {} | {}", keys.join(" "), page.prefixes.join(" "), page.next.as_deref().unwrap_or("end"))
+        format!(
+            "{} | {} | {}",
+            keys.join(" "),
+            page.prefixes.join(" "),
+            page.next.as_deref().unwrap_or("end")
+        )
     }
 
     #[test]
@@ -71,7 +76,13 @@ mod tests {
 
     #[test]
     fn keys_fold_at_the_delimiter() {
-        assert_eq!(page_of(&["a/1", "a/2", "b", "c/1"], Some("/"), None), "b | a/ | b");
-        assert_eq!(page_of(&["a/1", "a/2", "b", "c/1"], Some("/"), Some("b")), " | c/ | end");
+        assert_eq!(
+            page_of(&["a/1", "a/2", "b", "c/1"], Some("/"), None),
+            "b | a/ | b"
+        );
+        assert_eq!(
+            page_of(&["a/1", "a/2", "b", "c/1"], Some("/"), Some("b")),
+            " | c/ | end"
+        );
     }
 }

@@ -41,7 +41,12 @@ pub(crate) fn finish(file: &mut File, description: &Description) -> io::Result<(
 
 /// Reads the description of an object file without touching its body or its cursor.
 pub(crate) fn describe(file: &File) -> io::Result<Description> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "not an object file, or cut short");
+    let damaged = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not an object file, or cut short",
+        )
+    };
     let file_bytes = file.metadata()?.len();
     let trailer_at = file_bytes.checked_sub(TRAILER_BYTES).ok_or_else(damaged)?;
     let mut trailer = [0; TRAILER_BYTES as usize];

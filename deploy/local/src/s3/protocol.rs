@@ -30,7 +30,9 @@ pub(crate) struct Objects {
 
 impl Objects {
     pub(crate) fn new(storage: Storage) -> Self {
-        Self { storage: Arc::new(storage) }
+        Self {
+            storage: Arc::new(storage),
+        }
     }
 
     /// Runs a step that waits for the disk where it holds up no other request.
@@ -44,7 +46,9 @@ impl Objects {
     }
 
     async fn find(&self, bucket: String, key: String) -> S3Result<(Description, File)> {
-        let found = self.blocking(move |storage| storage.open_object(&bucket, &key)).await?;
+        let found = self
+            .blocking(move |storage| storage.open_object(&bucket, &key))
+            .await?;
         found.ok_or_else(|| s3_error!(NoSuchKey, "no object of this key"))
     }
 }
@@ -82,22 +86,41 @@ impl S3 for Objects {
         };
         let object = NewObject {
             only_if_absent,
-            sha256_expected: input.checksum_sha256.take().map(|sum| hex_of(&sum)).transpose()?,
+            sha256_expected: input
+                .checksum_sha256
+                .take()
+                .map(|sum| hex_of(&sum))
+                .transpose()?,
             key: input.key.clone(),
             content_type: input.content_type.clone(),
-            metadata: input.metadata.take().unwrap_or_default().into_iter().collect(),
+            metadata: input
+                .metadata
+                .take()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
         };
         // A body in signed chunks is longer on the wire than what it carries.
         let decoded = req.headers.get("x-amz-decoded-content-length");
         let length = match decoded.and_then(|length| length.to_str().ok()) {
             Some(decoded) => decoded.parse().ok(),
-            None => input.content_length.and_then(|length| u64::try_from(length).ok()),
+            None => input
+                .content_length
+                .and_then(|length| u64::try_from(length).ok()),
         };
         let checksums = Checksums::announced(&mut input, &req.headers);
-        let body = input.body.take().unwrap_or_else(|| s3s::Body::empty().into());
+        let body = input
+            .body
+            .take()
+            .unwrap_or_else(|| s3s::Body::empty().into());
         let storage = Arc::clone(&self.storage);
-        let announced = upload::Announced { length, checksums, trailers: req.trailing_headers };
-        let stored = upload::receive(storage, input.bucket, object, body.boxed(), announced).await?;
+        let announced = upload::Announced {
+            length,
+            checksums,
+            trailers: req.trailing_headers,
+        };
+        let stored =
+            upload::receive(storage, input.bucket, object, body.boxed(), announced).await?;
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(ETag::Strong(stored.sha256)),
             ..PutObjectOutput::default()
@@ -108,14 +131,17 @@ impl S3 for Objects {
         &self,
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
-        let GetObjectInput { bucket, key, range, .. } = req.input;
+        let GetObjectInput {
+            bucket, key, range, ..
+        } = req.input;
         let (object, file) = self.find(bucket, key).await?;
         let size = object.size_bytes;
         let (part, content_range) = match range {
             None => (0..size, None),
             Some(range) => {
-                let part =
-                    range.check(size).map_err(|_| s3_error!(InvalidRange, "past the end"))?;
+                let part = range
+                    .check(size)
+                    .map_err(|_| s3_error!(InvalidRange, "past the end"))?;
                 let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                 (part, Some(shown))
             }
@@ -154,7 +180,8 @@ impl S3 for Objects {
         req: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let DeleteObjectInput { bucket, key, .. } = req.input;
-        self.blocking(move |storage| storage.delete(&bucket, &key)).await?;
+        self.blocking(move |storage| storage.delete(&bucket, &key))
+            .await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -169,7 +196,10 @@ impl S3 for Objects {
                 let mut deleted = Vec::with_capacity(delete.objects.len());
                 for object in delete.objects {
                     storage.delete(&bucket, &object.key)?;
-                    deleted.push(DeletedObject { key: Some(object.key), ..Default::default() });
+                    deleted.push(DeletedObject {
+                        key: Some(object.key),
+                        ..Default::default()
+                    });
                 }
                 Ok(deleted)
             })
@@ -187,15 +217,19 @@ impl S3 for Objects {
         let bucket = req.input.bucket;
         let location = format!("/{bucket}");
         // A bucket that exists is no error, as in S3's oldest region.
-        self.blocking(move |storage| storage.create_bucket(&bucket)).await?;
-        Ok(S3Response::new(CreateBucketOutput { location: Some(location) }))
+        self.blocking(move |storage| storage.create_bucket(&bucket))
+            .await?;
+        Ok(S3Response::new(CreateBucketOutput {
+            location: Some(location),
+        }))
     }
 
     async fn head_bucket(
         &self,
         req: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.blocking(move |storage| storage.check_bucket(&req.input.bucket)).await?;
+        self.blocking(move |storage| storage.check_bucket(&req.input.bucket))
+            .await?;
         Ok(S3Response::new(HeadBucketOutput::default()))
     }
 
@@ -204,7 +238,10 @@ impl S3 for Objects {
         _req: S3Request<ListBucketsInput>,
     ) -> S3Result<S3Response<ListBucketsOutput>> {
         let names = self.blocking(|storage| Ok(storage.buckets()?)).await?;
-        let bucket = |name| Bucket { name: Some(name), ..Bucket::default() };
+        let bucket = |name| Bucket {
+            name: Some(name),
+            ..Bucket::default()
+        };
         Ok(S3Response::new(ListBucketsOutput {
             buckets: Some(names.into_iter().map(bucket).collect()),
             ..ListBucketsOutput::default()
@@ -216,13 +253,26 @@ impl S3 for Objects {
         req: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = req.input;
-        let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
-        let all = self.blocking(move |storage| storage.list(&bucket, &prefix)).await?;
-        let limit = usize::try_from(input.max_keys.unwrap_or(1000)).unwrap_or(0).min(1000);
-        let after = input.continuation_token.as_deref().or(input.start_after.as_deref());
+        let (bucket, prefix) = (
+            input.bucket.clone(),
+            input.prefix.clone().unwrap_or_default(),
+        );
+        let all = self
+            .blocking(move |storage| storage.list(&bucket, &prefix))
+            .await?;
+        let limit = usize::try_from(input.max_keys.unwrap_or(1000))
+            .unwrap_or(0)
+            .min(1000);
+        let after = input
+            .continuation_token
+            .as_deref()
+            .or(input.start_after.as_deref());
         let prefix = input.prefix.as_deref().unwrap_or_default();
-        let Page { objects, prefixes, next } =
-            listing::page(all, prefix, input.delimiter.as_deref(), after, limit);
+        let Page {
+            objects,
+            prefixes,
+            next,
+        } = listing::page(all, prefix, input.delimiter.as_deref(), after, limit);
         let count = objects.len() + prefixes.len();
         let shown = |object: Description| Object {
             e_tag: Some(ETag::Strong(object.sha256.clone())),
@@ -231,7 +281,9 @@ impl S3 for Objects {
             key: Some(object.key),
             ..Object::default()
         };
-        let folded = |prefix| CommonPrefix { prefix: Some(prefix) };
+        let folded = |prefix| CommonPrefix {
+            prefix: Some(prefix),
+        };
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
@@ -255,12 +307,18 @@ fn written_at(object: &Description) -> Timestamp {
 }
 
 fn metadata(object: &Description) -> Metadata {
-    object.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    object
+        .metadata
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// S3 sends digests in base64; the storage speaks hex.
 fn hex_of(base64_digest: &str) -> S3Result<String> {
     use base64::Engine as _;
     let digest = base64::engine::general_purpose::STANDARD.decode(base64_digest);
-    Ok(hex::encode(digest.map_err(|_| s3_error!(InvalidDigest, "a digest is base64"))?))
+    Ok(hex::encode(digest.map_err(|_| {
+        s3_error!(InvalidDigest, "a digest is base64")
+    })?))
 }

@@ -27,16 +27,21 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
     }
 }
 
 /// Serves S3 over `data` until SIGTERM or SIGINT.
 pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> anyhow::Result<()> {
-    let storage =
-        Storage::open(data).with_context(|| format!("opening the objects in {}", data.display()))?;
+    let storage = Storage::open(data)
+        .with_context(|| format!("opening the objects in {}", data.display()))?;
     let mut builder = S3ServiceBuilder::new(Objects::new(storage));
-    builder.set_auth(SimpleAuth::from_single(allowed.access_key, allowed.secret_key));
+    builder.set_auth(SimpleAuth::from_single(
+        allowed.access_key,
+        allowed.secret_key,
+    ));
     let service = builder.build();
 
     let listener = TcpListener::bind(listen)
@@ -44,7 +49,10 @@ pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> any
         .with_context(|| format!("listening on {listen}: is another process there?"))?;
     tracing::info!(listen = %listener.local_addr()?, data = %data.display(), "s3 is ready");
     let connections = GracefulShutdown::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -55,7 +55,10 @@ pub(crate) enum StorageError {
 impl Storage {
     /// Opens `root`, making it if need be; uploads that an earlier process left are thrown away.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        let storage = Self { buckets: root.join("buckets"), uploads: root.join("uploads") };
+        let storage = Self {
+            buckets: root.join("buckets"),
+            uploads: root.join("uploads"),
+        };
         match fs::remove_dir_all(&storage.uploads) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -77,7 +80,11 @@ impl Storage {
     /// The bucket's folder, or [`StorageError::NoSuchBucket`].
     fn existing(&self, bucket: &str) -> Result<PathBuf, StorageError> {
         let folder = self.folder(bucket)?;
-        if folder.is_dir() { Ok(folder) } else { Err(StorageError::NoSuchBucket(bucket.into())) }
+        if folder.is_dir() {
+            Ok(folder)
+        } else {
+            Err(StorageError::NoSuchBucket(bucket.into()))
+        }
     }
 
     pub(crate) fn check_bucket(&self, bucket: &str) -> Result<(), StorageError> {
@@ -96,7 +103,12 @@ impl Storage {
 
     pub(crate) fn begin(&self) -> io::Result<Upload> {
         let (file, path) = tempfile::NamedTempFile::new_in(&self.uploads)?.into_parts();
-        Ok(Upload { file, path, sha256: Sha256::new(), size_bytes: 0 })
+        Ok(Upload {
+            file,
+            path,
+            sha256: Sha256::new(),
+            size_bytes: 0,
+        })
     }
 
     /// Verifies an upload and makes it visible. When this returns, it survives a power cut.
@@ -108,7 +120,10 @@ impl Storage {
     ) -> Result<Description, StorageError> {
         let folder = self.existing(bucket)?;
         let sha256 = hex::encode(upload.sha256.finalize());
-        if object.sha256_expected.is_some_and(|expected| expected != sha256) {
+        if object
+            .sha256_expected
+            .is_some_and(|expected| expected != sha256)
+        {
             return Err(StorageError::WrongChecksum);
         }
         let path = folder.join(file_name(&object.key));
@@ -131,7 +146,10 @@ impl Storage {
                 }
             })?;
         } else {
-            upload.path.persist(&path).map_err(|refused| refused.error)?;
+            upload
+                .path
+                .persist(&path)
+                .map_err(|refused| refused.error)?;
         }
         sync_folder(&folder)?;
         Ok(description)
@@ -161,7 +179,11 @@ impl Storage {
     }
 
     /// Every object whose key starts with `prefix`, by key. Opens each file: for one machine only.
-    pub(crate) fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<Description>, StorageError> {
+    pub(crate) fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+    ) -> Result<Vec<Description>, StorageError> {
         let mut objects = Vec::new();
         for entry in fs::read_dir(self.existing(bucket)?)? {
             let file = match File::open(entry?.path()) {

@@ -37,9 +37,8 @@ pub(crate) async fn receive(
     announced: Announced,
 ) -> S3Result<Description> {
     let (to_disk, from_wire) = mpsc::channel(CHUNKS_IN_FLIGHT);
-    let writing = tokio::task::spawn_blocking(move || {
-        write(&storage, &bucket, object, from_wire, announced)
-    });
+    let writing =
+        tokio::task::spawn_blocking(move || write(&storage, &bucket, object, from_wire, announced));
     while let Some(chunk) = body.next().await {
         // A body that fails here is cut short, or not the one its signature was made for.
         let chunk = chunk.map_err(|cause| {
@@ -73,8 +72,14 @@ fn write(
             None => return Err(s3_error!(IncompleteBody, "the client went away")),
         }
     }
-    if announced.length.is_some_and(|length| length != upload.size_bytes()) {
-        return Err(s3_error!(IncompleteBody, "the body is not as long as announced"));
+    if announced
+        .length
+        .is_some_and(|length| length != upload.size_bytes())
+    {
+        return Err(s3_error!(
+            IncompleteBody,
+            "the body is not as long as announced"
+        ));
     }
     let trailers = announced.trailers.and_then(|trailers| trailers.take());
     if !announced.checksums.agree(trailers.as_ref()) {
