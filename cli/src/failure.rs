@@ -1,0 +1,88 @@
+//! Why a command ends early, and the exit code that scripts see.
+
+use std::{error::Error, io, process::ExitCode};
+
+use crate::service::{CallError, Refusal};
+
+pub(crate) const SOME_JOB_FAILED: u8 = 1;
+pub(crate) const WRONG_USAGE: u8 = 2;
+pub(crate) const NOT_SERVED: u8 = 3;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for makes no sense; nothing was sent.
+    Usage(String),
+    /// The service answered with a problem.
+    Refused(Refusal),
+    /// The service, Postgres or S3 is away, or something in between is broken.
+    Away { what: String, next: &'static str },
+    /// Standard output is gone: whoever read it has seen enough.
+    OutputClosed,
+}
+
+impl Failure {
+    /// Trouble of Postgres or S3, with its causes.
+    pub(crate) fn away(what: &str, error: &(dyn Error + 'static), next: &'static str) -> Self {
+        let what = format!("{what}: {}", causes(error));
+        Self::Away { what, next }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => WRONG_USAGE.into(),
+            Self::Refused(_) | Self::Away { .. } => NOT_SERVED.into(),
+            Self::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+
+    /// What a person reads on standard error.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::Usage(what) => Some(format!("error: {what}")),
+            Self::Refused(refusal) => Some(format!("error: {refusal}")),
+            Self::Away { what, next } => Some(format!("error: {what}\nnext: {next}")),
+            Self::OutputClosed => None,
+        }
+    }
+}
+
+/// The error and its causes, outermost first, each said once: many errors quote their cause themselves.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        next = error.source();
+        let cause = error.to_string();
+        if !said.contains(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(refusal) => Self::Refused(refusal),
+            CallError::Away(what) => Self::Away {
+                what,
+                next: "check DARKROOM_URL (or --url) and that the service runs: its /livez answers without a key",
+            },
+            CallError::Unreadable(what) => Self::Usage(what),
+        }
+    }
+}
+
+/// Only standard output is written with `?`.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Away {
+                what: format!("cannot write to standard output: {error}"),
+                next: "look at where the output goes",
+            },
+        }
+    }
+}
