@@ -1,1 +1,18 @@
+//! The REST side of Darkroom: everything that `docs/` and `/openapi.json` say about HTTP.
 
+mod auth;
+mod config;
+mod ctx;
+mod error;
+mod job_body;
+mod job_request;
+mod openapi;
+mod pages;
+mod request;
+mod routes;
+mod server;
+mod sniff;
+mod spool;
+
+pub use config::Config;
+pub use server::run;

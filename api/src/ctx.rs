@@ -1,0 +1,16 @@
+use std::sync::Arc;
+
+use jobs::{object_store::ObjectStore, queue::Enqueuer};
+use sqlx::PgPool;
+
+use crate::{Config, auth::Keyring};
+
+/// What every handler may reach: shared by all threads of the process.
+#[derive(Debug, Clone)]
+pub(crate) struct Ctx {
+    pub config: Arc<Config>,
+    pub db: PgPool,
+    pub store: ObjectStore,
+    pub enqueuer: Enqueuer,
+    pub keyring: Arc<Keyring>,
+}

@@ -1,0 +1,148 @@
+//! Refusals: a problem for the client, a cause for the log.
+
+use std::fmt;
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use jobs::{Problem, ProblemCode, object_store::StoreError, queue::QueueError, telemetry};
+
+use crate::request;
+
+/// What a handler gives up with. The cause is logged once, here, and never sent.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    problem: Box<Problem>,
+    /// Instead of the status that goes with the code: 405, 408.
+    status: Option<StatusCode>,
+    /// Seconds for `Retry-After`.
+    retry_after_seconds: Option<u32>,
+}
+
+impl ApiError {
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Problem::new(code, detail).into()
+    }
+
+    pub fn not_found() -> Self {
+        Self::new(
+            ProblemCode::NotFound,
+            "nothing with this id or path is yours to see",
+        )
+    }
+
+    #[must_use]
+    pub fn with_error(mut self, pointer: &str, code: &str, detail: impl Into<String>) -> Self {
+        self.problem = Box::new(self.problem.with_error(pointer, code, detail));
+        self
+    }
+
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.problem.status = status.as_u16();
+        self.status = Some(status);
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Our trouble: the client hears that it may come back, the log hears why.
+    fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::warn!(error.cause = telemetry::chain(cause), "cannot answer now");
+        Self::new(
+            ProblemCode::ServiceUnavailable,
+            "a part of the service is away for the moment; nothing was lost, try again",
+        )
+        .retry_after(1)
+    }
+
+    /// Our mistake: the client gets a request id to quote, the log hears why.
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error.cause = telemetry::chain(cause), "internal error");
+        Self::new(
+            ProblemCode::Internal,
+            "this was our mistake; quote the request id when you report it",
+        )
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem: Box::new(problem),
+            status: None,
+            retry_after_seconds: None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            // 57: shutting down, statement timeout; 53: out of connections or disk; 40: try again; 08: connection.
+            sqlx::Error::Database(db) => match db.code().as_deref().map(|code| &code[..2]) {
+                Some("57" | "53" | "40" | "08") => Self::unavailable(&error),
+                _ => Self::internal(&error),
+            },
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Self::internal(&error),
+            _ => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full => Self::new(
+                ProblemCode::QueueFull,
+                "more submits are waiting than this process takes; nothing was stored, try again",
+            )
+            .retry_after(1),
+            QueueError::Db(error) => error.into(),
+            QueueError::LeaseLost => Self::internal(&error),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(_) => {
+                Self::new(ProblemCode::DataPurged, "the data of this job was deleted")
+            }
+            StoreError::Corrupt(_) => Self::internal(&error),
+            StoreError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.problem.code.as_str(), self.problem.detail)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| {
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        })
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut problem = (*self.problem).clone();
+        request::describe(&mut problem);
+        metrics::counter!("darkroom_problems_total", "code" => problem.code.as_str()).increment(1);
+        let mut response = HttpResponse::build(self.status_code());
+        response.content_type("application/problem+json");
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header(("Retry-After", seconds.to_string()));
+        }
+        if problem.code == ProblemCode::Unauthorized {
+            response.insert_header(("WWW-Authenticate", "Bearer"));
+        }
+        response.body(problem.to_json().to_string())
+    }
+}

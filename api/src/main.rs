@@ -1,0 +1,17 @@
+//! `darkroom-api`: takes images, queues jobs, answers what became of them. Never loads libtorch.
+
+use api::{Config, run};
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    let config = Config::parse();
+    jobs::telemetry::start_logs();
+    match run(config).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error.cause = format!("{error:#}"), "cannot go on");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

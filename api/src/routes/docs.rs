@@ -1,0 +1,44 @@
+use std::sync::LazyLock;
+
+use actix_web::{HttpRequest, HttpResponse};
+use utoipa::OpenApi;
+
+use crate::{error::ApiError, openapi::ApiDoc, pages};
+
+static OPENAPI: LazyLock<String> =
+    LazyLock::new(|| ApiDoc::openapi().to_json().expect("the document is ours"));
+static REFERENCE: LazyLock<String> = LazyLock::new(|| {
+    pages::reference(&serde_json::from_str(&OPENAPI).expect("the document is ours"))
+});
+
+pub(super) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(OPENAPI.as_str())
+}
+
+pub(super) async fn docs() -> HttpResponse {
+    html(REFERENCE.as_str())
+}
+
+pub(super) async fn problems() -> HttpResponse {
+    html(pages::all_problems())
+}
+
+/// The page that a problem's `type` points to.
+pub(super) async fn problem(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let code = request.match_info().query("code");
+    pages::problem(code)
+        .map(html)
+        .ok_or_else(ApiError::not_found)
+}
+
+fn html(page: impl Into<String>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'",
+        ))
+        .body(page.into())
+}

@@ -1,0 +1,69 @@
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use jobs::{JobState, Problem, ProblemCode, keys::Scope};
+
+use super::{has_version, job_id, own_job};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::etag};
+
+/// The result alone.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/result", operation_id = "get_result", tag = "jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    responses(
+        (status = 200, description = "What the model said; its shape depends on the task", body = Object, headers(("ETag" = String))),
+        (status = 304, description = "You have this version"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get_result(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let job = own_job(&ctx, job_id(&request)?, &caller.owner).await?;
+    if !job.state.is_terminal() {
+        let detail = format!("the job is {}: come back later", job.state);
+        return Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1));
+    }
+    if job.purged_at.is_some() {
+        return Err(ApiError::new(
+            ProblemCode::DataPurged,
+            "the result was deleted",
+        ));
+    }
+    let tag = etag(&job);
+    match (job.state, job.result) {
+        (JobState::Succeeded, Some(_)) if has_version(&request, &tag) => {
+            Ok(HttpResponse::NotModified()
+                .insert_header((header::ETAG, tag))
+                .finish())
+        }
+        (JobState::Succeeded, Some(result)) => Ok(HttpResponse::Ok()
+            .insert_header((header::ETAG, tag))
+            .json(result)),
+        (state, _) => {
+            let why = job
+                .problem
+                .as_ref()
+                .and_then(|problem| problem["detail"].as_str());
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            Err(ApiError::new(
+                ProblemCode::JobFailed,
+                format!("the job has no result, it {}{why}", ended(state)),
+            ))
+        }
+    }
+}
+
+fn ended(state: JobState) -> &'static str {
+    match state {
+        JobState::Canceled => "was canceled",
+        JobState::Expired => "expired",
+        _ => "failed",
+    }
+}

@@ -1,0 +1,180 @@
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use jobs::{JobState, Problem, ProblemCode, keys::Scope, queue};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody};
+
+const LIMIT_DEFAULT: u16 = 50;
+const LIMIT_MAX: u16 = 500;
+
+/// One page of jobs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<JobBody>,
+    /// Send it back as `cursor` for the next page; empty on the last one.
+    next_cursor: Option<String>,
+}
+
+/// Your jobs, newest first.
+#[utoipa::path(
+    get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs",
+    params(
+        ("status" = Option<JobState>, Query, description = "Only jobs in this state"),
+        ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
+        ("task" = Option<String>, Query, description = "Only jobs of this task"),
+        ("created_after" = Option<String>, Query, description = "From this time on"),
+        ("created_before" = Option<String>, Query, description = "Before this time"),
+        ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),
+        ("limit" = Option<u16>, Query, description = "1 to 500 jobs a page; 50 if left out"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = JobList, headers(("Link" = String, description = "`rel=\"next\"`"))),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list_jobs(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let asked = Asked::parse(request.query_string())?;
+    let mut jobs = queue::list(&ctx.db, &caller.owner, &asked.filter, asked.limit + 1).await?;
+    let more = jobs.len() > usize::from(asked.limit);
+    jobs.truncate(asked.limit.into());
+    let next_cursor = jobs.last().filter(|_| more).map(|job| job.id.to_string());
+    let mut data = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let attempts = match asked.with_attempts {
+            true => Some(queue::attempts(&ctx.db, job.id).await?),
+            false => None,
+        };
+        data.push(JobBody::new(job, attempts));
+    }
+    let mut response = HttpResponse::Ok();
+    if let Some(cursor) = &next_cursor {
+        let query = form_urlencoded::parse(request.query_string().as_bytes());
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query.filter(|(name, _)| name != "cursor"))
+            .append_pair("cursor", cursor)
+            .finish();
+        response.insert_header((header::LINK, format!("</v1/jobs?{query}>; rel=\"next\"")));
+    }
+    Ok(response.json(JobList {
+        object: "list",
+        data,
+        next_cursor,
+    }))
+}
+
+/// The query of a list, understood.
+#[derive(Debug)]
+struct Asked {
+    filter: queue::Filter,
+    limit: u16,
+    with_attempts: bool,
+}
+
+impl Asked {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut asked = Self {
+            filter: queue::Filter::default(),
+            limit: LIMIT_DEFAULT,
+            with_attempts: false,
+        };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            asked.take(&name, &value).map_err(|detail| {
+                ApiError::new(
+                    ProblemCode::InvalidParams,
+                    "a query parameter is not acceptable",
+                )
+                .with_error(&format!("/{name}"), "invalid", detail)
+            })?;
+        }
+        Ok(asked)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        const TIME: &str = "must be an RFC 3339 time: 2026-01-31T12:00:00Z";
+        if value.contains('\0') || name.contains('\0') {
+            return Err("must not contain NUL");
+        }
+        match name {
+            "status" => self.filter.state = Some(state(value)?),
+            "model" => self.filter.model = Some(value.to_owned()),
+            "task" => self.filter.task = Some(value.to_owned()),
+            "created_after" => self.filter.created_after = Some(value.parse().map_err(|_| TIME)?),
+            "created_before" => self.filter.created_before = Some(value.parse().map_err(|_| TIME)?),
+            "cursor" => {
+                self.filter.before = Some(value.parse().map_err(|_| "is not a cursor of ours")?);
+            }
+            "limit" => {
+                let limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                self.limit = limit.ok_or("must lie in 1..=500")?;
+            }
+            "include" if value == "attempts" => self.with_attempts = true,
+            "include" => return Err("can be `attempts`"),
+            _ => {
+                let key = name
+                    .strip_prefix("metadata.")
+                    .ok_or("there is no such parameter")?;
+                self.filter
+                    .metadata
+                    .insert(key.to_owned(), Value::String(value.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state(text: &str) -> Result<JobState, &'static str> {
+    let text = if text == "cancelled" {
+        "canceled"
+    } else {
+        text
+    };
+    serde_json::from_value(json!(text)).map_err(
+        |_| "must be one of scheduled, queued, running, succeeded, failed, canceled, expired",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jobs::JobState;
+
+    use super::Asked;
+
+    #[test]
+    fn a_list_takes_both_spellings_of_canceled_and_refuses_the_unknown() {
+        let state = |query| Asked::parse(query).map(|asked| asked.filter.state);
+        assert_eq!(
+            state("status=cancelled").expect("fits"),
+            Some(JobState::Canceled)
+        );
+        assert_eq!(
+            state("status=canceled").expect("fits"),
+            Some(JobState::Canceled)
+        );
+        for bad in [
+            "status=done",
+            "limit=0",
+            "limit=501",
+            "cursor=x",
+            "colour=red",
+            "created_after=today",
+        ] {
+            assert!(Asked::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

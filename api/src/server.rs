@@ -1,0 +1,71 @@
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
+use anyhow::{Context, bail, ensure};
+use jobs::{db, health, object_store::ObjectStore, queue, telemetry};
+use tokio::sync::watch;
+
+use crate::{Config, auth::Keyring, ctx::Ctx, request, routes};
+
+/// Serves until SIGTERM or SIGINT, then lets running requests end.
+///
+/// # Errors
+/// The configuration cannot work, or Postgres or the bucket cannot be prepared.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    ensure!(
+        !config.insecure_no_auth || config.listen.ip().is_loopback(),
+        "--insecure-no-auth is for loopback addresses only, and {} is none",
+        config.listen
+    );
+    let metrics = telemetry::start_metrics()?;
+    let (ready, is_ready) = watch::channel(false);
+    let health = health::serve(config.metrics_listen, metrics, is_ready);
+    health
+        .await
+        .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
+
+    let pool = db::connect(&config.db, "darkroom-api").context("DATABASE_URL cannot be read")?;
+    db::migrate(&pool, &config.db)
+        .await
+        .context("the schema could not be brought up to date")?;
+    let store = ObjectStore::connect(&config.store).await;
+    if config.store.s3_create_bucket
+        && let Err(error) = store.create_bucket().await
+    {
+        bail!(
+            "bucket {} could not be made: {error}",
+            config.store.s3_bucket
+        );
+    }
+    tokio::spawn(queue::housekeep(pool.clone()));
+    let ctx = Ctx {
+        enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
+        db: pool,
+        store,
+        keyring: Arc::new(Keyring::default()),
+        config: Arc::new(config.clone()),
+    };
+    let ctx = Data::new(ctx);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(ctx.clone())
+            .wrap(from_fn(request::wrap))
+            .configure(routes::register)
+    });
+    let server = match config.http_threads {
+        0 => server,
+        threads => server.workers(threads),
+    };
+    let server = server
+        .max_connections(config.connections_max)
+        .client_request_timeout(Duration::from_secs(10))
+        .keep_alive(Duration::from_secs(75))
+        .shutdown_timeout(config.shutdown_seconds)
+        .bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    tracing::info!(listen = %config.listen, "ready");
+    ready.send_replace(true);
+    server.run().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
