@@ -110,7 +110,7 @@ async fn main() -> ExitCode {
         Command::Status { data } => stack::status(data.as_deref())
             .await
             .map(|running| u8::from(!running)),
-        Command::Supervise { data } => stack::supervise(&data).await.map(|()| 0),
+        Command::Supervise { data } => stack::supervise_detached(&data).await.map(|()| 0),
         Command::S3 {
             listen,
             data,

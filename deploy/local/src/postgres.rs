@@ -150,12 +150,7 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.process.signal(Signal::SIGINT);
         // Its own drop kills: give the shutdown checkpoint its moment first.
-        for _ in 0..500 {
-            if !self.process.is_running() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.process.block_until_ended(Duration::from_secs(5));
     }
 }
 

@@ -9,7 +9,7 @@ mod spawner;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -103,21 +103,23 @@ impl Program {
         self.command
             .stdout(log_writer.try_clone()?)
             .stderr(log_writer);
+        let logged = log_file::append(log_reader, log)?;
         let mut child = spawner::spawn(self.command, self.death_signal)
             .with_context(|| format!("starting {}", self.path.display()))?;
         let name: OsString = self.path.file_name().unwrap_or_default().to_owned();
-        let logged = log_file::append(log_reader, log)?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         let (ended, state) = watch::channel(None);
-        let reaping = Arc::new(Mutex::new(()));
+        let reaping = Arc::new(Reaped::default());
         let guard = Arc::clone(&reaping);
         std::thread::Builder::new()
             .name("reaper".into())
             .spawn(move || {
                 spawner::wait_without_reaping(pid);
                 // Under the lock, so that nobody signals a pid that is already someone else's.
-                let _guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut reaped = guard.reaped.lock().unwrap_or_else(PoisonError::into_inner);
                 ended.send_replace(child.wait().ok());
+                *reaped = true;
+                guard.changed.notify_all();
             })?;
         Ok(Process {
             name,
@@ -130,6 +132,13 @@ impl Program {
     }
 }
 
+/// Whether the child's status was collected, after which its pid may be another's.
+#[derive(Debug, Default)]
+struct Reaped {
+    reaped: Mutex<bool>,
+    changed: Condvar,
+}
+
 /// A running or ended child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -137,7 +146,7 @@ pub struct Process {
     pid: Pid,
     log: PathBuf,
     state: watch::Receiver<Option<ExitStatus>>,
-    reaping: Arc<Mutex<()>>,
+    reaping: Arc<Reaped>,
     logged: log_file::Written,
 }
 
@@ -152,8 +161,12 @@ impl Process {
 
     /// Sends one signal to the child itself; does nothing when it has ended.
     pub fn signal(&self, signal: Signal) {
-        let _guard = self.reaping.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.state.borrow().is_none() {
+        let reaped = self
+            .reaping
+            .reaped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*reaped {
             let _ = signal::kill(self.pid, signal);
         }
     }
@@ -184,6 +197,20 @@ impl Process {
     /// The same, or `None` when it takes longer than `limit`.
     pub async fn wait_for(&self, limit: Duration) -> Option<ExitStatus> {
         timeout(limit, self.wait()).await.ok()
+    }
+
+    /// Waits for its end without a runtime, for destructors.
+    pub(crate) fn block_until_ended(&self, limit: Duration) {
+        let reaped = self
+            .reaping
+            .reaped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(
+            self.reaping
+                .changed
+                .wait_timeout_while(reaped, limit, |reaped| !*reaped),
+        );
     }
 
     /// Asks it to end with `signal`; kills it when it has not after `grace`.

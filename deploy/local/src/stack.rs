@@ -6,6 +6,7 @@
 mod board;
 mod client;
 mod control;
+mod daemon;
 mod env_file;
 mod layout;
 mod memory;
@@ -15,4 +16,4 @@ mod services;
 mod supervisor;
 
 pub use self::client::{Choice, down, status, up};
-pub use self::supervisor::supervise;
+pub use self::daemon::{supervise, supervise_detached};

@@ -241,14 +241,14 @@ async fn listings_go_page_by_page_and_fold() {
     }
     assert_eq!(keys, ["a/1", "a/2", "b/1", "c"]);
 
-    let folded = client
+    let tree = client
         .list_objects_v2()
         .bucket("photos")
         .delimiter("/")
         .send()
         .await
         .unwrap();
-    let folders: Vec<_> = folded
+    let folders: Vec<_> = tree
         .common_prefixes()
         .iter()
         .filter_map(|p| p.prefix())

@@ -1,7 +1,6 @@
 //! What the commands `up`, `down` and `status` do: ask the supervisor, show its answers.
 
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,9 +9,10 @@ use anyhow::{Context as _, bail};
 use chrono::{Local, Utc};
 
 use super::control::{Answer, Ready, Request, Wire, Wish};
+use super::daemon::supervise;
 use super::layout::Layout;
 use super::memory::Memory;
-use super::{sample, supervise};
+use super::sample;
 use crate::places;
 
 /// What `up` was asked for.
@@ -49,7 +49,10 @@ pub async fn up(choice: Choice) -> anyhow::Result<()> {
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
-        ended = &mut supervisor => ended,
+        ended = &mut supervisor => {
+            println!("stack      stopped"); // what was said last, faster than it could be shown
+            ended
+        }
         failed = foreground => {
             // Stops what was started before it says why it could not go on.
             let stopping = stop(&layout);
@@ -191,9 +194,8 @@ fn spawn_supervisor(layout: &Layout) -> anyhow::Result<()> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    command.process_group(0); // no Ctrl-C from our terminal
     let child = command.spawn().context("starting the supervisor")?;
-    drop(child); // it is the next init's child when we have gone
+    drop(child); // it goes on without us: see `supervise_detached`
     Ok(())
 }
 

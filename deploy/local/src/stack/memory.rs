@@ -19,6 +19,7 @@ pub(super) struct Memory {
     pub(super) access_key: Option<String>,
     pub(super) secret_key: Option<String>,
     pub(super) ops_password: Option<String>,
+    pub(super) ops_url: Option<String>,
     pub(super) api_key: Option<String>,
 }
 

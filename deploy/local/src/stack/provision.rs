@@ -10,7 +10,6 @@ use super::control::Wish;
 use super::env_file::Env;
 use super::layout::Layout;
 use super::services;
-use crate::secret;
 
 /// The models that ship; each pushed once, since the same folder again is the same version.
 const MODELS: [&str; 2] = [
@@ -79,11 +78,7 @@ pub(super) async fn key_works(url: &str, key: &str) -> bool {
 }
 
 /// Makes the read-only login; its URL.
-pub(super) async fn operator_login(
-    database_url: &str,
-    password: &mut Option<String>,
-) -> anyhow::Result<String> {
-    let password = password.get_or_insert_with(|| secret::hex(16));
+pub(super) async fn operator_login(database_url: &str, password: &str) -> anyhow::Result<String> {
     let mut db = PgConnection::connect(database_url)
         .await
         .context("connecting as the owner")?;

@@ -1,32 +1,28 @@
-//! The one process that owns the others: starts what is missing, reports what dies, stops in order.
+//! Owns all processes of the stack: starts what is missing, reports what dies, stops in order.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, watch};
 
 use super::board::Board;
-use super::control::{Answer, Ready, Request, Wire, Wish};
+use super::control::{Ready, Wish};
 use super::env_file::{self, Env};
 use super::layout::Layout;
 use super::memory::Memory;
 use super::provision;
 use super::services::{self, Service};
 use crate::process::Process;
-use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, places, ports};
+use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, places, ports, secret};
 
 /// A worker finishes what it has; an API answers what it was asked.
 const WORKER_GRACE: Duration = Duration::from_secs(30);
 const API_GRACE: Duration = Duration::from_secs(15);
 const S3_GRACE: Duration = Duration::from_secs(5);
 
-struct Supervisor {
+pub(super) struct Supervisor {
     layout: Layout,
     board: Arc<Board>,
     memory: Memory,
@@ -35,155 +31,32 @@ struct Supervisor {
     services: BTreeMap<String, Service>,
 }
 
-/// Supervises the stack of one data folder until SIGTERM, SIGINT or `down`.
-pub async fn supervise(data: &Path) -> anyhow::Result<()> {
-    let layout = Layout::open(Some(data))?;
-    let lock = std::fs::File::create(layout.lock())?;
-    lock.try_lock().with_context(|| {
-        format!(
-            "another supervisor has {}; see ./deploy/local/status",
-            layout.data.display()
-        )
-    })?;
-    let socket = layout.socket()?;
-    let _ = std::fs::remove_file(&socket);
-    let board = Arc::new(Board::new(layout.clone()));
-    std::fs::write(
-        layout.pid("supervisor"),
-        format!("{}\n", std::process::id()),
-    )?;
-    let listener = UnixListener::bind(&socket)
-        .with_context(|| format!("listening on {}", socket.display()))?;
-    let (stop, mut stopping) = watch::channel(false);
-    let supervisor = Arc::new(Mutex::new(Supervisor {
-        memory: Memory::read(&layout),
-        layout: layout.clone(),
-        board: Arc::clone(&board),
-        postgres: None,
-        s3: None,
-        services: BTreeMap::new(),
-    }));
-
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let mut conversations = tokio::task::JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                let (supervisor, board) = (Arc::clone(&supervisor), Arc::clone(&board));
-                let stop = stop.clone();
-                conversations.spawn(async move {
-                    converse(Wire::over(stream), &supervisor, &board, &stop).await;
-                });
-            },
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            _ = stopping.changed() => break,
-        }
-    }
-    stop.send_replace(true);
-    tokio::spawn(async move {
-        // Who asks twice does not want to wait; the kernel ends the children with us.
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        std::process::exit(130);
-    });
-    supervisor.lock().await.stop().await;
-    board.say("INFO", "stack", "stopped");
-    let _ = std::fs::remove_file(layout.pid("supervisor"));
-    let _ = std::fs::remove_file(&socket);
-    // Those who asked for this get their last line.
-    let _ = tokio::time::timeout(Duration::from_secs(1), conversations.join_all()).await;
-    Ok(())
-}
-
-/// Serves one asker.
-async fn converse(
-    mut wire: Wire,
-    supervisor: &Mutex<Supervisor>,
-    board: &Board,
-    stop: &watch::Sender<bool>,
-) {
-    let mut lines = board.lines();
-    let Some(request) = wire.receive::<Request>().await else {
-        return;
-    };
-    let mut stopping = stop.subscribe();
-    let work = async {
-        match request {
-            Request::Status => Some(Answer::Status {
-                supervisor: i32::try_from(std::process::id()).unwrap_or_default(),
-                rows: board.rows(),
-            }),
-            Request::Down => {
-                stop.send_replace(true);
-                std::future::pending().await // lines go on until the process ends
-            }
-            Request::Up(wish) => {
-                let mut supervisor = tokio::select! {
-                    supervisor = supervisor.lock() => supervisor,
-                    _ = stopping.wait_for(|stop| *stop) => return None,
-                };
-                tokio::select! {
-                    up = supervisor.up(&wish) => Some(match up {
-                        Ok(ready) => Answer::Up(ready),
-                        Err(error) => Answer::Failed(format!("{error:#}")),
-                    }),
-                    _ = stopping.wait_for(|stop| *stop) => None,
-                }
-            }
-        }
-    };
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased; // all lines before the answer that they lead to
-            line = lines.recv() => if let Ok(line) = line {
-                let last = line.ends_with(" stopped") && line.starts_with("stack ");
-                if wire.send(&Answer::Say(line)).await.is_err() || last {
-                    return; // for an asker who left, an `up` ends where it is
-                }
-            },
-            answer = &mut work => {
-                let Some(answer) = answer else { return };
-                let _ = wire.send(&answer).await;
-                return;
-            }
-        }
-    }
-}
-
 impl Supervisor {
+    pub(super) fn new(layout: Layout, board: Arc<Board>) -> Self {
+        Self {
+            memory: Memory::read(&layout),
+            layout,
+            board,
+            postgres: None,
+            s3: None,
+            services: BTreeMap::new(),
+        }
+    }
+
     /// Starts what is missing; what runs is left alone.
-    async fn up(&mut self, wish: &Wish) -> anyhow::Result<Ready> {
-        let mut shared = self.stores(wish).await.context("starting the stores")?;
+    pub(super) async fn up(&mut self, wish: &Wish) -> anyhow::Result<Ready> {
+        let shared = self.stores(wish).await.context("starting the stores")?;
         let url = format!("http://127.0.0.1:{}", wish.port);
-        self.write_env(&shared, &url, None)?;
+        self.write_env(&shared, &url)?; // a first start that fails is easier to look into
 
         self.api(wish, &shared, 1).await.context("starting api-1")?;
-        let database_url = value(&shared, "DATABASE_URL").to_owned();
-        let ops_url = provision::operator_login(&database_url, &mut self.memory.ops_password).await;
-        let ops_url = match ops_url {
-            Ok(ops_url) => Some(ops_url),
-            // A foreign database may not let us make roles; jobs run without.
-            Err(error) => {
-                self.board.say(
-                    "WARN",
-                    "operator",
-                    &format!("no read-only login: {error:#}"),
-                );
-                None
-            }
-        };
+        self.operator_login(&shared).await;
         let api_key = self
             .api_key(wish, &shared, &url)
             .await
             .context("making an API key")?;
         self.memory.write(&self.layout)?;
-        shared.push(("DARKROOM_API_KEY", api_key.clone()));
-        self.write_env(&shared, &url, ops_url)?;
-        shared.pop();
+        self.write_env(&shared, &url)?;
         let models = provision::push_models(&self.layout, wish, &shared).await;
         let models = models.context("registering the models that ship")?;
         self.board.say(
@@ -378,15 +251,39 @@ impl Supervisor {
         Ok(key)
     }
 
-    fn write_env(&self, shared: &Env, url: &str, ops_url: Option<String>) -> anyhow::Result<()> {
+    /// A foreign database may not let us make roles; jobs run without.
+    async fn operator_login(&mut self, shared: &Env) {
+        let database_url = value(shared, "DATABASE_URL");
+        let password = self
+            .memory
+            .ops_password
+            .get_or_insert_with(|| secret::hex(16));
+        self.memory.ops_url = match provision::operator_login(database_url, password).await {
+            Ok(ops_url) => Some(ops_url),
+            Err(error) => {
+                self.board.say(
+                    "WARN",
+                    "operator",
+                    &format!("no read-only login: {error:#}"),
+                );
+                None
+            }
+        };
+    }
+
+    fn write_env(&self, shared: &Env, url: &str) -> anyhow::Result<()> {
         let mut env: Env = vec![("DARKROOM_URL", url.to_owned())];
+        let Memory {
+            api_key, ops_url, ..
+        } = &self.memory;
+        env.extend(api_key.clone().map(|api_key| ("DARKROOM_API_KEY", api_key)));
+        env.extend(ops_url.clone().map(|ops_url| ("DARKROOM_OPS_URL", ops_url)));
         env.extend(shared.iter().cloned());
-        env.extend(ops_url.map(|ops_url| ("DARKROOM_OPS_URL", ops_url)));
         env_file::write(&self.layout, &env)
     }
 
     /// Stops all in the order in which they need each other.
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         for (kind, grace) in [("worker-", WORKER_GRACE), ("api-", API_GRACE)] {
             let these = self
                 .services
