@@ -1,1 +1,24 @@
+//! What the integration tests share: databases and buckets of their own, jobs in every state, time moved in SQL, the
+//! real processes, and a small REST client.
+//!
+//! Tests run in parallel, in one process each (nextest), against one Postgres and one S3 server that somebody else
+//! started: `darkroom-local with -- cargo nextest run --release -p tests`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "here a surprise is a failed test"
+)]
+
+pub mod client;
+pub mod clock;
+pub mod database;
+pub mod dump;
+mod eventually;
+pub mod fixtures;
+pub mod given;
+pub mod stack;
+
+pub use self::database::Database;
+pub use self::dump::dump;
+pub use self::eventually::eventually;

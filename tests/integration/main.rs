@@ -1,0 +1,10 @@
+//! Every integration test, in one binary: `queue` needs Postgres alone, `e2e` the real programs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "here a surprise is a failed test"
+)]
+
+mod e2e;
+mod queue;

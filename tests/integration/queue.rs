@@ -1,0 +1,15 @@
+//! The queue verbs on a real Postgres, without processes.
+
+mod canceling;
+mod claiming;
+mod connections;
+mod contract;
+mod fairness;
+mod fencing;
+mod keeping_time;
+mod losing_workers;
+mod partitions;
+mod plans;
+mod random_walk;
+mod submitting;
+mod trying_again;

@@ -1,0 +1,190 @@
+//! Cancel in every state; I13: an acknowledged cancel never becomes a success.
+
+use insta::assert_snapshot;
+use jobs::{
+    JobState, Problem, ProblemCode,
+    queue::{self, Canceled},
+};
+use tests::{clock, database::someone_waits_for_a_lock, dump, given};
+
+const OWNER: Option<&str> = Some(given::OWNER);
+
+#[tokio::test]
+async fn cancel_ends_a_queued_job_at_once() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    assert_eq!(
+        queue::cancel(&db, cat, OWNER).await.unwrap(),
+        Canceled::AtOnce
+    );
+    assert_snapshot!(dump(&db).await, @"cat canceled lease=0 charged=0/3 interruptions=0/3");
+    let worker = given::worker(&db, "w").await;
+    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn cancel_ends_a_scheduled_job_at_once() {
+    let db = given::database().await;
+    let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    let cat = given::queued_with(&db, "cat", |job| job.run_at = Some(tomorrow)).await;
+    assert_eq!(
+        queue::cancel(&db, cat, OWNER).await.unwrap(),
+        Canceled::AtOnce
+    );
+    assert_snapshot!(dump(&db).await, @"cat canceled lease=0 charged=0/3 interruptions=0/3");
+}
+
+#[tokio::test]
+async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    for _ in 0..2 {
+        assert_eq!(
+            queue::cancel(&db, cat, OWNER).await.unwrap(),
+            Canceled::Requested
+        );
+    }
+    assert_snapshot!(dump(&db).await, @"cat running lease=1 charged=0/3 interruptions=0/3 cancel-requested worker=w");
+    assert_eq!(
+        queue::complete(&db, &[held.completion("done")])
+            .await
+            .unwrap(),
+        [cat]
+    );
+    assert_snapshot!(dump(&db).await, @r"
+    cat canceled lease=1 charged=0/3 interruptions=0/3 worker=w
+      1 w canceled free -
+    ");
+}
+
+#[tokio::test]
+async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails() {
+    let db = given::database().await;
+    let fault = || Problem::new(ProblemCode::ModelError, "made up");
+    let [cat, dog, owl] = given::queued(&db, ["cat", "dog", "owl"]).await;
+    let worker = given::worker(&db, "w").await;
+    let claims = queue::claim(&db, worker, &[], 3).await.unwrap();
+    for job in [cat, dog, owl] {
+        queue::cancel(&db, job, OWNER).await.unwrap();
+    }
+    queue::fail(&db, &[(claims[0].lease, fault())])
+        .await
+        .unwrap();
+    queue::retry(&db, &[(claims[1].lease, fault())])
+        .await
+        .unwrap();
+    clock::attempt_ran_too_long(&db, owl).await;
+    queue::time_out(&db).await.unwrap();
+    let states: Vec<String> = sqlx::query_scalar("select status from ops.jobs order by job_id")
+        .fetch_all(&*db)
+        .await
+        .unwrap();
+    assert_eq!(states, ["canceled"; 3]);
+}
+
+#[tokio::test]
+async fn cancel_of_an_ended_job_says_how_it_ended_and_changes_nothing() {
+    let db = given::database().await;
+    let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    queue::cancel(&db, dog, OWNER).await.unwrap();
+    let before = dump(&db).await;
+    assert_eq!(
+        queue::cancel(&db, cat, OWNER).await.unwrap(),
+        Canceled::Terminal(JobState::Succeeded)
+    );
+    assert_eq!(
+        queue::cancel(&db, dog, OWNER).await.unwrap(),
+        Canceled::Terminal(JobState::Canceled)
+    );
+    assert_eq!(dump(&db).await, before);
+}
+
+#[tokio::test]
+async fn cancel_of_another_owners_job_finds_nothing() {
+    let db = given::database().await;
+    let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    assert_eq!(held.job_id(), cat);
+    let before = dump(&db).await;
+    for job in [cat, dog] {
+        assert_eq!(
+            queue::cancel(&db, job, Some("bob")).await.unwrap(),
+            Canceled::NotFound
+        );
+    }
+    assert_eq!(dump(&db).await, before);
+    assert_eq!(
+        queue::cancel(&db, dog, None).await.unwrap(),
+        Canceled::AtOnce,
+        "an operator may cancel anyone's"
+    );
+}
+
+/// The cancel sees a queued job, waits for the claim that holds its row, and finds it running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_races_with_a_claim_takes_hold_of_the_job() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let worker = given::worker(&db, "w").await;
+    let mut claim = db.begin().await.unwrap();
+    sqlx::query(
+        "update live_jobs set state = 'running', worker_id = $2, claimed_at = now(), lease_no = 1, attempts_started = 1,
+                attempt_deadline_at = now() + interval '1 minute', version = version + 1
+         where job_id = $1",
+    )
+    .bind(cat.uuid())
+    .bind(worker.0)
+    .execute(&mut *claim)
+    .await
+    .unwrap();
+    let pool = db.another_pool();
+    let cancel = tokio::spawn(async move { queue::cancel(&pool, cat, OWNER).await });
+    someone_waits_for_a_lock(&db).await;
+    claim.commit().await.unwrap();
+    let canceled = cancel.await.unwrap().unwrap();
+    assert_eq!(canceled, Canceled::Requested, "the job is running by now");
+}
+
+/// The cancel sees a running job, waits for the completion that holds its row, and finds it gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    // Holds the row, so that both wait in line for it: the completion first.
+    let mut first = db.begin().await.unwrap();
+    sqlx::query("select from live_jobs where job_id = $1 for no key update")
+        .bind(cat.uuid())
+        .execute(&mut *first)
+        .await
+        .unwrap();
+    let pool = db.another_pool();
+    let done = held.completion("done");
+    let complete = tokio::spawn(async move { queue::complete(&pool, &[done]).await });
+    someone_waits_for_a_lock(&db).await;
+    let pool = db.another_pool();
+    let cancel = tokio::spawn(async move { queue::cancel(&pool, cat, OWNER).await });
+    tests::eventually(
+        std::time::Duration::from_secs(10),
+        "both wait for the row",
+        || async {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&*db)
+            .await
+            .unwrap();
+            (waiting == 2).then_some(())
+        },
+    )
+    .await;
+    first.rollback().await.unwrap();
+    assert_eq!(complete.await.unwrap().unwrap(), [cat]);
+    let canceled = cancel.await.unwrap().unwrap();
+    assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
+}

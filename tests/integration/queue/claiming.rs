@@ -1,0 +1,151 @@
+//! Claim: one job, one worker; priority first; paused and foreign models left alone.
+
+use std::collections::HashSet;
+
+use futures_util::future::join_all;
+use jobs::{JobId, queue};
+use sqlx::PgPool;
+use tests::{clock, given};
+
+async fn claim_names(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
+    let worker = given::worker(db, "w").await;
+    let models: Vec<String> = models.iter().map(ToString::to_string).collect();
+    let claims = queue::claim(db, worker, &models, limit).await.unwrap();
+    claims.iter().map(|claim| claim.lease.job_id).collect()
+}
+
+#[tokio::test]
+async fn higher_priority_comes_first_then_age() {
+    let db = given::database().await;
+    let mut jobs = Vec::new();
+    for (name, priority) in [("a", 0), ("b", -5), ("c", 7), ("d", 0), ("e", 7)] {
+        jobs.push(given::queued_with(&db, name, |job| job.priority = priority).await);
+    }
+    let [a, b, c, d, e] = jobs[..] else {
+        unreachable!()
+    };
+    assert_eq!(claim_names(&db, &[], 2).await, [c, e]);
+    assert_eq!(claim_names(&db, &[], 10).await, [a, d, b]);
+}
+
+#[tokio::test]
+async fn a_worker_claims_only_models_it_runs() {
+    let db = given::database().await;
+    let other = given::model_version(&db, "other").await;
+    given::queued(&db, ["cat"]).await;
+    let theirs = given::job(&other, "theirs");
+    queue::enqueue(&db, std::slice::from_ref(&theirs))
+        .await
+        .unwrap();
+    assert_eq!(claim_names(&db, &["other"], 5).await, [theirs.id]);
+    assert_eq!(
+        claim_names(&db, &[], 5).await.len(),
+        1,
+        "none named means any"
+    );
+}
+
+#[tokio::test]
+async fn a_paused_model_is_not_claimed_and_the_others_are() {
+    let db = given::database().await;
+    let other = given::model_version(&db, "other").await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let dog = given::job(&other, "dog");
+    queue::enqueue(&db, std::slice::from_ref(&dog))
+        .await
+        .unwrap();
+    sqlx::query("update models set paused_at = now(), pause_reason = 'test' where name = 'lite'")
+        .execute(&*db)
+        .await
+        .unwrap();
+    assert_eq!(claim_names(&db, &[], 5).await, [dog.id]);
+    sqlx::query("update models set paused_at = null")
+        .execute(&*db)
+        .await
+        .unwrap();
+    assert_eq!(claim_names(&db, &[], 5).await, [cat]);
+}
+
+/// I6: at most one live lease a job.
+#[tokio::test(flavor = "multi_thread")]
+async fn claimers_at_once_never_get_the_same_job() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let jobs: Vec<_> = (0..120)
+        .map(|n| given::job(&model, &n.to_string()))
+        .collect();
+    queue::enqueue(&db, &jobs).await.unwrap();
+    let claimer = |name: String| {
+        let db = &db;
+        async move {
+            let worker = given::worker(db, &name).await;
+            let mut mine = Vec::new();
+            loop {
+                let claims = queue::claim(db, worker, &[], 3).await.unwrap();
+                if claims.is_empty() {
+                    return mine;
+                }
+                mine.extend(claims.iter().map(|claim| claim.lease.job_id));
+            }
+        }
+    };
+    let claimed = join_all((0..8).map(|n| claimer(format!("w{n}"))))
+        .await
+        .concat();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!(distinct.len(), claimed.len(), "a job was claimed twice");
+    // A claimer may find every row in another's hands and stop early; none may be lost for that.
+    let rest = claim_names(&db, &[], 200).await;
+    assert_eq!(claimed.len() + rest.len(), 120);
+}
+
+#[tokio::test]
+async fn a_claimer_passes_over_a_job_that_another_is_taking() {
+    let db = given::database().await;
+    let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
+    let mut rival = db.begin().await.unwrap();
+    sqlx::query("select from live_jobs where job_id = $1 for no key update")
+        .bind(cat.uuid())
+        .execute(&mut *rival)
+        .await
+        .unwrap();
+    assert_eq!(claim_names(&db, &[], 1).await, [dog]);
+    rival.rollback().await.unwrap();
+    assert_eq!(claim_names(&db, &[], 1).await, [cat]);
+}
+
+#[tokio::test]
+async fn a_claim_takes_no_more_than_was_asked_for_over_all_models() {
+    let db = given::database().await;
+    for name in ["lite", "other", "third"] {
+        let model = given::model_version(&db, name).await;
+        let jobs: Vec<_> = (0..5)
+            .map(|n| given::job(&model, &n.to_string()))
+            .collect();
+        queue::enqueue(&db, &jobs).await.unwrap();
+    }
+    assert_eq!(claim_names(&db, &[], 4).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_claim_tells_what_the_worker_needs() {
+    let db = given::database().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let job = given::queued_with(&db, "cat", |job| job.trace_parent = Some(trace.into())).await;
+    let lost = given::claimed_by(&db, "lost").await;
+    clock::lease_ran_out(&db, lost.worker).await;
+    queue::rescue(&db).await.unwrap();
+    let claim = given::claimed_by(&db, "w").await.claim;
+    assert_eq!(claim.lease.job_id, job);
+    assert_eq!(claim.lease.lease_no.0, 3);
+    assert_eq!(
+        (claim.attempt, claim.interruptions),
+        (2, 1),
+        "it is tried alone"
+    );
+    assert_eq!(claim.owner, given::OWNER);
+    assert_eq!(claim.params["top_k"], 5);
+    assert_eq!(claim.image_sha256, jobs::Sha256Digest::of(b"cat"));
+    assert_eq!(claim.trace_parent.as_deref(), Some(trace));
+    assert!(claim.queue_ms >= 0.0);
+}

@@ -1,0 +1,71 @@
+//! Trap 1 (sqlx #4393): a `begin` that was dropped half-way may leave its connection inside a transaction.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tests::given;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_many_canceled_begins_every_connection_is_healthy() {
+    let db = given::database().await;
+    let pool = db.another_pool();
+    sqlx::query("create table probe (n int)")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let mut canceled = 0;
+    for round in 0..400_u64 {
+        // From before the BEGIN is sent to after its answer: somewhere between lies the trap.
+        let patience = Duration::from_micros(round * 7 % 900);
+        if tokio::time::timeout(patience, pool.begin()).await.is_err() {
+            canceled += 1;
+        }
+    }
+    assert!(canceled > 20, "only {canceled} were canceled: no test");
+    // All of the pool at once, so that none is left out: what each writes must be committed at once.
+    let most = pool.options().get_max_connections();
+    let mut connections = join_all((0..most).map(|_| pool.acquire())).await;
+    for connection in &mut connections {
+        let connection = connection.as_mut().unwrap();
+        sqlx::query("insert into probe values (1)")
+            .execute(&mut **connection)
+            .await
+            .unwrap();
+    }
+    let committed: i64 = sqlx::query_scalar("select count(*) from probe")
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert_eq!(committed, i64::from(most));
+}
+
+#[tokio::test]
+async fn a_transaction_left_open_is_rolled_back_when_its_connection_returns() {
+    let db = given::database().await;
+    let pool = db.another_pool();
+    let mut connection = pool.acquire().await.unwrap();
+    // What a lost BEGIN leaves behind: the driver does not know of it.
+    sqlx::raw_sql("begin; create table probe (n int)")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    drop(connection);
+    tests::eventually(
+        Duration::from_secs(10),
+        "the connection is idle again",
+        || async {
+            let state: Option<String> =
+                sqlx::query_scalar("select state from pg_stat_activity where pid = $1")
+                    .bind(pid)
+                    .fetch_one(&*db)
+                    .await
+                    .unwrap();
+            (state.as_deref() == Some("idle")).then_some(())
+        },
+    )
+    .await;
+}

@@ -1,0 +1,224 @@
+//! The contract `ops`: what operators may rely on.
+
+use insta::assert_snapshot;
+use jobs::queue;
+use sqlx::{AssertSqlSafe, PgPool, Row};
+use tests::{clock, given};
+
+async fn column(db: &PgPool, statement: &'static str) -> Vec<String> {
+    sqlx::query_scalar(statement).fetch_all(db).await.unwrap()
+}
+
+/// Views only add columns, never lose or rename one: what changes here must be in the changelog.
+#[tokio::test]
+async fn the_views_and_functions_of_ops_are_those_of_the_snapshot() {
+    let db = given::database().await;
+    let columns = column(
+        &db,
+        "select format('%s.%s %s', table_name, column_name, data_type) from information_schema.columns
+         where table_schema = 'ops' order by table_name, ordinal_position",
+    )
+    .await;
+    let functions = column(
+        &db,
+        "select format('%s(%s) → %s', proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
+         from pg_proc p where pronamespace = 'ops'::regnamespace order by 1",
+    )
+    .await;
+    assert_snapshot!([columns, functions].concat().join("\n"));
+}
+
+#[tokio::test]
+async fn every_view_and_function_of_ops_explains_itself() {
+    let db = given::database().await;
+    let silent = column(
+        &db,
+        "select oid::regclass::text from pg_class where relnamespace = 'ops'::regnamespace and relkind = 'v'
+             and obj_description(oid, 'pg_class') is null
+         union all
+         select oid::regprocedure::text from pg_proc where pronamespace = 'ops'::regnamespace
+             and obj_description(oid, 'pg_proc') is null",
+    )
+    .await;
+    assert!(silent.is_empty(), "no COMMENT: {silent:?}");
+}
+
+#[tokio::test]
+async fn every_column_of_ops_explains_itself() {
+    let db = given::database().await;
+    let silent = column(
+        &db,
+        "select format('%s.%s', attrelid::regclass, attname) from pg_attribute a join pg_class c on c.oid = a.attrelid
+         where c.relnamespace = 'ops'::regnamespace and c.relkind = 'v' and attnum > 0
+             and col_description(attrelid, attnum) is null
+         order by 1",
+    )
+    .await;
+    assert!(silent.is_empty(), "no COMMENT: {silent:?}");
+}
+
+#[tokio::test]
+async fn a_reader_sees_every_view_and_no_table() {
+    let db = given::database().await;
+    let views = column(
+        &db,
+        "select oid::regclass::text from pg_class where relnamespace = 'ops'::regnamespace and relkind = 'v'",
+    )
+    .await;
+    let mut reader = db.connection().await;
+    sqlx::raw_sql("set role darkroom_reader")
+        .execute(&mut reader)
+        .await
+        .unwrap();
+    for view in views {
+        let read = AssertSqlSafe(format!("select * from {view} limit 1"));
+        sqlx::raw_sql(read).execute(&mut reader).await.unwrap();
+    }
+    for table in ["live_jobs", "finished_jobs", "api_keys", "workers"] {
+        let read = AssertSqlSafe(format!("select * from {table} limit 1"));
+        let refused = sqlx::raw_sql(read).execute(&mut reader).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|error| error.code().map(Into::into));
+        assert_eq!(code, Some("42501".to_owned()), "{table}");
+    }
+}
+
+/// One row before and after: what a job was asked to be does not change by its ending.
+#[tokio::test]
+async fn ops_jobs_shows_the_same_job_before_and_after_it_finishes() {
+    const ASKED: &str = "select jsonb_build_array(id, task, owner, model, model_name, model_version, model_digest, image, content_type,
+                bytes, width, height, params, metadata, priority, created_at, deadline, attempts_max, interruptions_max, trace_parent)
+         from ops.jobs where job_id = $1";
+    let db = given::database().await;
+    let deadline = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    let job = given::queued_with(&db, "cat", |job| {
+        job.deadline = deadline;
+        job.priority = 3;
+        job.trace_parent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    })
+    .await;
+    let asked = || async {
+        let rows = sqlx::query(ASKED).bind(job.uuid()).fetch_all(&*db);
+        let rows = rows.await.unwrap();
+        assert_eq!(rows.len(), 1, "one job, one row");
+        rows[0].get::<serde_json::Value, _>(0)
+    };
+    let queued = asked().await;
+    let held = given::claimed_by(&db, "w").await;
+    assert_eq!(asked().await, queued);
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    assert_eq!(asked().await, queued);
+}
+
+#[tokio::test]
+async fn a_finished_job_tells_its_result_and_where_the_time_went() {
+    let db = given::database().await;
+    let [id] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(job.result.unwrap()["answer"], "done");
+    let timings = job.timings.unwrap();
+    assert_eq!(timings["infer"], 1.5);
+    assert!(timings["queue"].as_f64().unwrap() >= 0.0);
+    assert!(timings["total"].as_f64().unwrap() >= timings["queue"].as_f64().unwrap());
+    assert_eq!(job.worker.as_deref(), Some("w"));
+    assert!(job.started_at.unwrap() <= job.finished_at.unwrap());
+    let kept = job.retain_until.unwrap() - job.finished_at.unwrap();
+    assert_eq!(kept.num_seconds(), 86_400);
+}
+
+#[tokio::test]
+async fn the_version_grows_with_every_change() {
+    let db = given::database().await;
+    let [id] = given::queued(&db, ["cat"]).await;
+    let version = || async {
+        let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+        job.version
+    };
+    let mut seen = vec![version().await];
+    let held = given::claimed_by(&db, "one").await;
+    seen.push(version().await);
+    queue::release(&db, &[held.lease()]).await.unwrap();
+    seen.push(version().await);
+    let held = given::claimed_by(&db, "two").await;
+    seen.push(version().await);
+    clock::lease_ran_out(&db, held.worker).await;
+    queue::rescue(&db).await.unwrap();
+    seen.push(version().await);
+    let held = given::claimed_by(&db, "three").await;
+    seen.push(version().await);
+    queue::cancel(&db, id, None).await.unwrap();
+    seen.push(version().await);
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    seen.push(version().await);
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+}
+
+#[tokio::test]
+async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
+    let db = given::database().await;
+    let [id] = given::queued(&db, ["cat"]).await;
+    let first = given::claimed_by(&db, "first").await;
+    queue::release(&db, &[first.lease()]).await.unwrap();
+    let second = given::claimed_by(&db, "second").await;
+    let outcomes = || async {
+        let attempts = queue::attempts(&db, id).await.unwrap();
+        let shown = attempts.into_iter().map(|attempt| {
+            let (worker, outcome) = (attempt.worker.unwrap(), attempt.outcome);
+            (attempt.number, worker, outcome, attempt.charged)
+        });
+        format!("{:?}", shown.collect::<Vec<_>>())
+    };
+    assert_snapshot!(outcomes().await, @r#"[(1, "first", Some("released"), false), (2, "second", None, false)]"#);
+    queue::complete(&db, &[second.completion("done")])
+        .await
+        .unwrap();
+    assert_snapshot!(outcomes().await, @r#"[(1, "first", Some("released"), false), (2, "second", Some("succeeded"), true)]"#);
+}
+
+#[tokio::test]
+async fn a_list_pages_by_key_and_filters() {
+    let db = given::database().await;
+    let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    let mut filter = queue::Filter::default();
+    let mut seen = Vec::new();
+    loop {
+        let page = queue::list(&db, given::OWNER, &filter, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        seen.extend(page.iter().map(|job| job.id));
+    }
+    assert!(seen.iter().rev().eq(ids.iter()), "newest first, each once");
+    let only = |filter: queue::Filter| {
+        let db = &db;
+        async move {
+            let jobs = queue::list(db, given::OWNER, &filter, 100).await.unwrap();
+            jobs.len()
+        }
+    };
+    let none = queue::Filter::default;
+    let succeeded = Some(jobs::JobState::Succeeded);
+    assert_eq!(only(queue::Filter { state: succeeded, ..none() }).await, 1);
+    let queued = Some(jobs::JobState::Queued);
+    assert_eq!(only(queue::Filter { state: queued, ..none() }).await, 4);
+    let unknown = Some("nobody".to_owned());
+    assert_eq!(only(queue::Filter { model: unknown, ..none() }).await, 0);
+    let task = Some("classify".to_owned());
+    assert_eq!(only(queue::Filter { task, ..none() }).await, 5);
+    let metadata = serde_json::json!({"name": "c"}).as_object().unwrap().clone();
+    assert_eq!(only(queue::Filter { metadata, ..none() }).await, 1);
+    let ahead = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    assert_eq!(only(queue::Filter { created_after: ahead, ..none() }).await, 0);
+    assert_eq!(only(queue::Filter { created_before: ahead, ..none() }).await, 5);
+    assert!(queue::list(&db, "bob", &none(), 100).await.unwrap().is_empty());
+}

@@ -1,0 +1,99 @@
+//! I14: nobody's backlog makes the others wait.
+
+use jobs::{
+    JobId,
+    models::Resolved,
+    queue::{self, NewJob},
+};
+use sqlx::PgPool;
+use tests::given;
+
+fn of(owner: &str, model: &Resolved, jobs: usize) -> Vec<NewJob> {
+    let one = |n| NewJob {
+        owner: owner.into(),
+        ..given::job(model, &format!("{owner} {n}"))
+    };
+    (0..jobs).map(one).collect()
+}
+
+/// Whose jobs the next `limit` claims are.
+async fn owners_of_next(db: &PgPool, limit: u16) -> Vec<String> {
+    let worker = given::worker(db, "w").await;
+    let claims = queue::claim(db, worker, &[], limit).await.unwrap();
+    claims.into_iter().map(|claim| claim.owner).collect()
+}
+
+#[tokio::test]
+async fn one_job_does_not_wait_for_anothers_backlog() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    queue::enqueue(&db, &of("hoarder", &model, 2_000))
+        .await
+        .unwrap();
+    queue::enqueue(&db, &of("guest", &model, 1)).await.unwrap();
+    let next = owners_of_next(&db, 3).await;
+    assert!(next.contains(&"guest".to_owned()), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_newcomer_gets_a_share_while_a_backlog_is_worked_off() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    queue::enqueue(&db, &of("hoarder", &model, 500))
+        .await
+        .unwrap();
+    assert_eq!(owners_of_next(&db, 300).await, vec!["hoarder"; 300]);
+    queue::enqueue(&db, &of("guest", &model, 20)).await.unwrap();
+    let next = owners_of_next(&db, 40).await;
+    let guests = next.iter().filter(|owner| *owner == "guest").count();
+    assert!((18..=20).contains(&guests), "{guests} of 40");
+}
+
+/// Who was idle gets its share from now on, and no credit for the past.
+#[tokio::test]
+async fn an_owner_that_was_idle_does_not_push_the_busy_one_aside() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    queue::enqueue(&db, &of("idler", &model, 1)).await.unwrap();
+    owners_of_next(&db, 1).await;
+    queue::enqueue(&db, &of("worker-bee", &model, 400))
+        .await
+        .unwrap();
+    owners_of_next(&db, 300).await;
+    queue::enqueue(&db, &of("idler", &model, 100))
+        .await
+        .unwrap();
+    let next = owners_of_next(&db, 40).await;
+    let busy = next.iter().filter(|owner| *owner == "worker-bee").count();
+    assert!((18..=22).contains(&busy), "{busy} of 40");
+}
+
+/// An owner that submits one by one stands no worse than one that submits all at once.
+#[tokio::test]
+async fn many_small_submits_share_with_one_big_one() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    queue::enqueue(&db, &of("bulk", &model, 60)).await.unwrap();
+    for job in of("single", &model, 30) {
+        queue::enqueue(&db, &[job]).await.unwrap();
+    }
+    let next = owners_of_next(&db, 40).await;
+    let single = next.iter().filter(|owner| *owner == "single").count();
+    assert!((18..=22).contains(&single), "{single} of 40");
+}
+
+#[tokio::test]
+async fn an_owners_jobs_keep_their_order() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let mut submitted: Vec<JobId> = Vec::new();
+    for batch in [3, 1, 5] {
+        let jobs = of("alice", &model, batch);
+        submitted.extend(jobs.iter().map(|job| job.id));
+        queue::enqueue(&db, &jobs).await.unwrap();
+    }
+    let worker = given::worker(&db, "w").await;
+    let claims = queue::claim(&db, worker, &[], 20).await.unwrap();
+    let claimed: Vec<_> = claims.iter().map(|claim| claim.lease.job_id).collect();
+    assert_eq!(claimed, submitted);
+}

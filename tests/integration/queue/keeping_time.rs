@@ -1,0 +1,67 @@
+//! Expire and promote.
+
+use chrono::{TimeDelta, Utc};
+use insta::assert_snapshot;
+use jobs::queue;
+use tests::{clock, dump, given};
+
+#[tokio::test]
+async fn a_job_that_no_worker_began_before_its_deadline_expires() {
+    let db = given::database().await;
+    let soon = Some(Utc::now() + TimeDelta::hours(1));
+    let late = given::queued_with(&db, "late", |job| job.deadline = soon).await;
+    let planned = given::queued_with(&db, "planned", |job| {
+        job.run_at = Some(Utc::now() + TimeDelta::hours(2));
+        job.deadline = soon;
+    })
+    .await;
+    given::queued_with(&db, "in time", |job| job.deadline = soon).await;
+    assert_eq!(queue::expire(&db).await.unwrap(), 0);
+    clock::deadline_passed(&db, late).await;
+    clock::deadline_passed(&db, planned).await;
+    assert_eq!(queue::expire(&db).await.unwrap(), 2);
+    assert_snapshot!(dump(&db).await, @r"
+    late expired lease=0 charged=0/3 interruptions=0/3 problem=deadline_exceeded
+    planned expired lease=0 charged=0/3 interruptions=0/3 problem=deadline_exceeded
+    in time queued lease=0 charged=0/3 interruptions=0/3
+    ");
+}
+
+#[tokio::test]
+async fn a_running_job_does_not_expire() {
+    let db = given::database().await;
+    let soon = Some(Utc::now() + TimeDelta::hours(1));
+    let begun = given::queued_with(&db, "begun", |job| job.deadline = soon).await;
+    given::claimed_by(&db, "w").await;
+    clock::deadline_passed(&db, begun).await;
+    assert_eq!(queue::expire(&db).await.unwrap(), 0);
+    assert_snapshot!(dump(&db).await, @"begun running lease=1 charged=0/3 interruptions=0/3 worker=w");
+}
+
+#[tokio::test]
+async fn a_planned_job_waits_until_it_is_due() {
+    let db = given::database().await;
+    let tomorrow = Some(Utc::now() + TimeDelta::days(1));
+    let planned = given::queued_with(&db, "planned", |job| job.run_at = tomorrow).await;
+    let worker = given::worker(&db, "w").await;
+    assert_eq!(queue::promote(&db).await.unwrap(), 0);
+    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert_snapshot!(dump(&db).await, @"planned scheduled lease=0 charged=0/3 interruptions=0/3");
+    clock::came_due(&db, planned).await;
+    assert_eq!(queue::promote(&db).await.unwrap(), 1);
+    assert_eq!(queue::claim(&db, worker, &[], 1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_planned_for_the_past_is_queued_at_once() {
+    let db = given::database().await;
+    let past = Some(Utc::now() - TimeDelta::days(1));
+    given::queued_with(&db, "past", |job| job.run_at = past).await;
+    assert_snapshot!(dump(&db).await, @"past queued lease=0 charged=0/3 interruptions=0/3");
+    let held = given::claimed_by(&db, "w").await;
+    assert!(
+        held.claim.queue_ms < 60_000.0,
+        "its waiting counts from the submit: {}",
+        held.claim.queue_ms
+    );
+}

@@ -1,0 +1,94 @@
+//! Finished jobs lie in the partition of the day that their id carries.
+
+use jobs::{JobId, queue};
+use sqlx::PgPool;
+use tests::given;
+
+async fn partition_of(db: &PgPool, job: JobId) -> String {
+    sqlx::query_scalar("select tableoid::regclass::text from finished_jobs where job_id = $1")
+        .bind(job.uuid())
+        .fetch_one(db)
+        .await
+        .unwrap()
+}
+
+async fn finished(db: &PgPool, name: &str) -> JobId {
+    let [job] = given::queued(db, [name]).await;
+    queue::cancel(db, job, Some(given::OWNER)).await.unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_job_made_today_lands_in_todays_partition() {
+    let db = given::database().await;
+    let today = format!("finished_jobs_{}", chrono::Utc::now().format("%Y%m%d"));
+    let job = finished(&db, "cat").await;
+    let tomorrow = format!("finished_jobs_{}", chrono::Utc::now().format("%Y%m%d"));
+    let found = partition_of(&db, job).await;
+    assert!([today, tomorrow].contains(&found), "{found}");
+}
+
+#[tokio::test]
+async fn a_lookup_by_id_touches_one_partition() {
+    let db = given::database().await;
+    let job = finished(&db, "cat").await;
+    let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "explain select * from finished_jobs where job_id = '{}'",
+        job.uuid()
+    )))
+    .fetch_all(&*db)
+    .await
+    .unwrap();
+    let scans = plan.iter().filter(|line| line.contains(" on finished_jobs"));
+    assert_eq!(scans.count(), 1, "{plan:#?}");
+}
+
+#[tokio::test]
+async fn partitions_are_made_ahead_and_making_them_again_makes_none() {
+    let db = given::database().await;
+    assert_eq!(jobs::db::make_partitions(&db, 3).await.unwrap(), 0);
+    assert_eq!(
+        jobs::db::make_partitions(&db, 5).await.unwrap(),
+        4,
+        "two days of two tables"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn makers_at_once_do_not_hinder_each_other() {
+    let db = given::database().await;
+    let makers = (0..5).map(|_| jobs::db::make_partitions(&db, 10));
+    let made = futures_util::future::join_all(makers).await;
+    let made: i32 = made.into_iter().map(Result::unwrap).sum();
+    assert_eq!(made, 14);
+}
+
+/// All processes were down for longer than partitions had been made ahead, then a job ended in the default partition.
+#[tokio::test]
+async fn rows_in_the_default_partition_do_not_keep_later_days_from_being_made() {
+    let db = given::database().await;
+    let today = chrono::Utc::now().format("%Y%m%d");
+    for parent in ["finished_jobs", "attempts"] {
+        let gone = format!("drop table {parent}_{today}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(gone))
+            .execute(&*db)
+            .await
+            .unwrap();
+    }
+    let job = finished(&db, "cat").await;
+    assert_eq!(partition_of(&db, job).await, "finished_jobs_default");
+    jobs::db::make_partitions(&db, 5)
+        .await
+        .expect("later days do not depend on today's");
+    let later = chrono::Utc::now() + chrono::TimeDelta::days(5);
+    let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(format!("finished_jobs_{}", later.format("%Y%m%d")))
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert!(there);
+    assert!(
+        queue::find(&db, job, given::OWNER).await.unwrap().is_some(),
+        "nothing is lost"
+    );
+}

@@ -1,0 +1,194 @@
+//! Enqueue and the group commit before it.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use insta::assert_snapshot;
+use jobs::queue::{self, Enqueuer, EnqueuerConfig, QueueError, QueuedListener};
+use serde_json::json;
+use tests::{dump, given};
+
+const CONFIG: EnqueuerConfig = EnqueuerConfig {
+    enqueue_batch_max: 500,
+    enqueue_waiting_max: 2_000,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_submits_at_once_all_commit_and_a_bad_value_fails_alone() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
+    let mut jobs: Vec<_> = (0..101)
+        .map(|n| given::job(&model, &n.to_string()))
+        .collect();
+    // Postgres takes no NUL in jsonb.
+    jobs[50].metadata["name"] = json!("zero\0");
+    let (bad, ids): (_, Vec<_>) = (jobs[50].id, jobs.iter().map(|job| job.id).collect());
+    let answers = join_all(jobs.into_iter().map(|job| enqueuer.submit(job))).await;
+    for (id, answer) in ids.into_iter().zip(answers) {
+        let found = queue::find(&db, id, given::OWNER).await.unwrap();
+        if id == bad {
+            assert!(matches!(answer, Err(QueueError::Db(_))), "{answer:?}");
+            assert!(found.is_none());
+        } else {
+            assert_eq!(answer.unwrap().job_id, id);
+            assert!(found.is_some(), "{id} was acknowledged and is not there");
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let config = EnqueuerConfig {
+        enqueue_batch_max: 1,
+        enqueue_waiting_max: 2,
+    };
+    // Nothing can be committed while the lanes are locked.
+    let mut rival = db.begin().await.unwrap();
+    sqlx::query("lock table lanes in access exclusive mode")
+        .execute(&mut *rival)
+        .await
+        .unwrap();
+    let enqueuer = Enqueuer::start(db.clone(), &config);
+    let jobs: Vec<_> = (0..10)
+        .map(|n| given::job(&model, &n.to_string()))
+        .collect();
+    let submits = join_all(jobs.into_iter().map(|job| enqueuer.submit(job)));
+    let unlock = async {
+        tests::database::someone_waits_for_a_lock(&db).await;
+        rival.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(submits, unlock);
+    let full = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(QueueError::Full)))
+        .count();
+    assert!((7..=8).contains(&full), "{full} of 10 refused");
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10 - full);
+}
+
+/// Promise 1: a client that leaves before its answer has its job all the same.
+#[tokio::test]
+async fn a_submit_whose_caller_left_is_committed_or_never_was() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
+    let job = given::job(&model, "left");
+    let id = job.id;
+    // Handed over at the first poll, dropped before the answer.
+    let submit = enqueuer.submit(job);
+    assert!(
+        tokio::time::timeout(Duration::ZERO, submit).await.is_err(),
+        "no commit is that fast"
+    );
+    tests::eventually(Duration::from_secs(10), "the job is there", || async {
+        queue::find(&db, id, given::OWNER).await.unwrap()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn enqueue_is_all_or_none() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let mut jobs = [given::job(&model, "good"), given::job(&model, "bad")];
+    jobs[1].metadata["name"] = json!("\0");
+    assert!(queue::enqueue(&db, &jobs).await.is_err());
+    assert_eq!(dump(&db).await, "");
+    let images: i64 = sqlx::query_scalar("select count(*) from images")
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert_eq!(images, 0);
+}
+
+#[tokio::test]
+async fn jobs_over_one_image_share_its_row() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let jobs = [given::job(&model, "cat"), given::job(&model, "cat")];
+    queue::enqueue(&db, &jobs).await.unwrap();
+    assert_snapshot!(dump(&db).await, @r"
+    cat queued lease=0 charged=0/3 interruptions=0/3
+    cat queued lease=0 charged=0/3 interruptions=0/3
+    ");
+    let images: i64 = sqlx::query_scalar("select count(*) from images")
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert_eq!(images, 1);
+}
+
+/// Several API processes take the same lanes and images: always in one order, or they would deadlock.
+#[tokio::test(flavor = "multi_thread")]
+async fn submits_of_several_processes_do_not_deadlock() {
+    let db = given::database().await;
+    let models = [
+        given::model_version(&db, "one").await,
+        given::model_version(&db, "two").await,
+    ];
+    let owners = ["alice", "bob", "carol"];
+    let process = |reversed: bool| {
+        let (pool, models) = (db.another_pool(), models.clone());
+        async move {
+            for _ in 0..20 {
+                let mut jobs = Vec::new();
+                for n in 0..12 {
+                    let mut job = given::job(&models[n % 2], &format!("picture {}", n % 4));
+                    job.owner = owners[n % 3].into();
+                    jobs.push(job);
+                }
+                if reversed {
+                    jobs.reverse();
+                }
+                queue::enqueue(&pool, &jobs).await.unwrap();
+            }
+        }
+    };
+    let (a, b) = (tokio::spawn(process(false)), tokio::spawn(process(true)));
+    a.await.unwrap();
+    b.await.unwrap();
+    let seqs: (i64, i64) = sqlx::query_as(
+        "select count(*), count(distinct (model_id, priority, owner, seq)) from live_jobs",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    assert_eq!(seqs, (480, 480), "no two jobs of a lane share a place");
+}
+
+#[tokio::test]
+async fn a_submit_wakes_a_worker_that_listens() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let listener = QueuedListener::start(db.clone());
+    listener.wait(Duration::from_secs(30)).await; // it listens now
+    let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
+    enqueuer.submit(given::job(&model, "cat")).await.unwrap();
+    let began = Instant::now();
+    listener.wait(Duration::from_secs(30)).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "not woken");
+}
+
+#[tokio::test]
+async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
+    let db = given::database().await;
+    let listener = QueuedListener::start(db.clone());
+    listener.wait(Duration::from_secs(30)).await;
+    let cut: i64 = sqlx::query_scalar(
+        "select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
+         where datname = current_database() and query ilike 'listen%'",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    assert_eq!(cut, 1);
+    let began = Instant::now();
+    listener.wait(Duration::from_secs(30)).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "a re-connect is news"
+    );
+}

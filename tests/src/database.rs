@@ -1,0 +1,175 @@
+//! A database for one test, copied from a migrated template in some 50 ms.
+
+use std::{ops::Deref, str::FromStr, time::Duration};
+
+use jobs::{MIGRATOR, Secret, Sha256Digest, db::DbConfig};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+
+/// Reads as a pool; dropped from the server at the end, unless the test failed.
+#[derive(Debug)]
+pub struct Database {
+    pool: PgPool,
+    name: String,
+    url: String,
+}
+
+impl Database {
+    pub async fn create() -> Self {
+        let mut admin = admin().await;
+        let template = template(&mut admin).await;
+        let name = format!("darkroom_test_{}", uuid::Uuid::now_v7().simple());
+        run(
+            &mut admin,
+            &format!("create database {name} template {template}"),
+        )
+        .await;
+        let url = on_server(&name);
+        let pool = jobs::db::connect(&config(&url), "tests").unwrap();
+        // The template may have been made on another day.
+        jobs::db::make_partitions(&pool, 3).await.unwrap();
+        Self { pool, name, url }
+    }
+
+    /// For processes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection beside the pool: a rival, or a witness.
+    pub async fn connection(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+
+    /// Another pool, as another process would have.
+    pub fn another_pool(&self) -> PgPool {
+        jobs::db::connect(&config(&self.url), "tests").unwrap()
+    }
+}
+
+impl Deref for Database {
+    type Target = PgPool;
+
+    fn deref(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the test's database is left as it was: {}", self.name);
+            return;
+        }
+        let drop_it = format!("drop database if exists {} with (force)", self.name);
+        let gone = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime
+                .unwrap()
+                .block_on(async { run(&mut admin().await, &drop_it).await });
+        });
+        drop(gone.join());
+    }
+}
+
+fn server() -> String {
+    std::env::var("DATABASE_URL").expect(
+        "no DATABASE_URL: run the tests by ./tests/run, or under `darkroom-local with -- …`",
+    )
+}
+
+/// The server's URL with another database in it.
+fn on_server(database: &str) -> String {
+    let mut url = reqwest::Url::parse(&server()).unwrap();
+    url.set_path(database);
+    url.into()
+}
+
+fn config(url: &str) -> DbConfig {
+    DbConfig {
+        database_url: Secret::new(url),
+        db_connections_max: 10,
+        db_acquire_timeout_ms: 10_000,
+        db_statement_timeout_ms: 30_000,
+        no_migrate: true,
+    }
+}
+
+async fn admin() -> PgConnection {
+    let options = PgConnectOptions::from_str(&server()).unwrap();
+    PgConnection::connect_with(&options).await.unwrap()
+}
+
+async fn run(db: &mut PgConnection, statement: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+        .execute(db)
+        .await
+        .unwrap();
+}
+
+/// Made once for each set of migrations, by whoever comes first.
+async fn template(admin: &mut PgConnection) -> String {
+    let checksums: Vec<u8> = MIGRATOR
+        .iter()
+        .flat_map(|migration| migration.checksum.to_vec())
+        .collect();
+    let name = format!(
+        "darkroom_template_{}",
+        &Sha256Digest::of(&checksums).hex()[..12]
+    );
+    run(
+        admin,
+        "select pg_advisory_lock(hashtext('darkroom test template'))",
+    )
+    .await;
+    let made: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&name)
+            .fetch_one(&mut *admin)
+            .await
+            .unwrap();
+    if !made {
+        // Under another name until it is whole: its maker may be killed.
+        run(
+            admin,
+            &format!("drop database if exists {name}_unfinished with (force)"),
+        )
+        .await;
+        run(admin, &format!("create database {name}_unfinished")).await;
+        let mut fresh = PgConnection::connect(&on_server(&format!("{name}_unfinished")))
+            .await
+            .unwrap();
+        MIGRATOR.run(&mut fresh).await.unwrap();
+        fresh.close().await.unwrap();
+        run(
+            admin,
+            &format!("alter database {name}_unfinished rename to {name}"),
+        )
+        .await;
+    }
+    run(
+        admin,
+        "select pg_advisory_unlock(hashtext('darkroom test template'))",
+    )
+    .await;
+    name
+}
+
+/// The connection whose statement waits for a lock right now.
+pub async fn someone_waits_for_a_lock(db: &PgPool) {
+    crate::eventually(
+        Duration::from_secs(10),
+        "a statement waits for a lock",
+        || async {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(db)
+            .await
+            .unwrap();
+            (waiting > 0).then_some(())
+        },
+    )
+    .await;
+}

@@ -1,0 +1,174 @@
+//! What a test starts from.
+
+use jobs::{
+    JobId, Sha256Digest, WorkerId,
+    images::Image,
+    models::{self, Resolved},
+    object_store::{ObjectStore, StoreConfig},
+    queue::{self, Claim, NewJob, Registration},
+};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+pub use crate::database::Database;
+
+/// Name of the model of jobs that do not say.
+pub const MODEL: &str = "lite";
+/// Owner of jobs that do not say.
+pub const OWNER: &str = "alice";
+
+/// A database of the test's own, migrated and empty.
+pub async fn database() -> Database {
+    Database::create().await
+}
+
+/// A bucket of the test's own on the server of `AWS_ENDPOINT_URL_S3`; its name, and a client of it.
+pub async fn bucket() -> (String, ObjectStore) {
+    let name = format!("test-{}", uuid::Uuid::now_v7().simple());
+    let store = ObjectStore::connect(&StoreConfig {
+        s3_bucket: name.clone(),
+        s3_create_bucket: true,
+        s3_timeout_ms: 30_000,
+    })
+    .await;
+    store.create_bucket().await.unwrap();
+    (name, store)
+}
+
+/// A version in the registry whose files nobody stored: enough for all but workers.
+pub async fn model_version(db: &PgPool, name: &str) -> Resolved {
+    let manifest = json!({
+        "name": name, "task": "classify", "artifact": "model.pt", "labels": "labels.txt",
+        "input": {"width": 224, "height": 224, "resize": "center_crop", "crop_ratio": 0.875,
+                  "mean": [127, 127, 127], "std": [128, 128, 128]},
+        "params": {"top_k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5}}
+    });
+    registered(db, manifest).await
+}
+
+/// The same, by any manifest.
+pub async fn registered(db: &PgPool, manifest: Value) -> Resolved {
+    let name = manifest["name"].as_str().unwrap().to_owned();
+    let digest = Sha256Digest::of(manifest.to_string().as_bytes());
+    sqlx::query(
+        "with model as (
+             insert into models as m (name, is_default) values ($1, not exists (select 1 from models))
+             on conflict (name) do update set name = m.name returning model_id
+         ), made as (
+             insert into model_versions (model_id, version, digest, task, manifest, files)
+             select model_id, 1, $2, $3, $4, '{}' from model
+             on conflict (model_id, digest) do update set files = model_versions.files returning model_id, model_version_id
+         )
+         insert into model_aliases (model_id, alias, model_version_id) select model_id, 'default', model_version_id from made
+         on conflict do nothing",
+    )
+    .bind(&name)
+    .bind(digest.as_bytes().as_slice())
+    .bind(manifest["task"].as_str().unwrap())
+    .bind(&manifest)
+    .execute(db)
+    .await
+    .unwrap();
+    models::resolve(db, Some(&name)).await.unwrap().unwrap()
+}
+
+/// A job as the API would queue it; a test changes what it is about.
+pub fn job(model: &Resolved, name: &str) -> NewJob {
+    let metadata = json!({ "name": name });
+    NewJob {
+        id: JobId::now(),
+        owner: OWNER.into(),
+        model: model.clone(),
+        image: image(name),
+        params: model.manifest.params(&serde_json::Map::new()).unwrap(),
+        metadata: metadata.as_object().unwrap().clone(),
+        priority: 0,
+        run_at: None,
+        deadline: None,
+        retain_seconds: 86_400.0,
+        attempt_timeout_seconds: 120,
+        attempts_max: 3,
+        interruptions_max: 3,
+        trace_parent: None,
+    }
+}
+
+fn image(name: &str) -> Image {
+    Image {
+        sha256: Sha256Digest::of(name.as_bytes()),
+        content_type: "image/jpeg".into(),
+        bytes: 1000,
+        width: 640,
+        height: 480,
+    }
+}
+
+/// Jobs of one owner over the model [`MODEL`], queued in this order.
+pub async fn queued<const N: usize>(db: &PgPool, names: [&str; N]) -> [JobId; N] {
+    let model = model_version(db, MODEL).await;
+    let jobs = names.map(|name| job(&model, name));
+    queue::enqueue(db, &jobs).await.unwrap();
+    jobs.map(|job| job.id)
+}
+
+/// One job, changed before it is queued.
+pub async fn queued_with(db: &PgPool, name: &str, change: impl FnOnce(&mut NewJob)) -> JobId {
+    let model = model_version(db, MODEL).await;
+    let mut job = job(&model, name);
+    change(&mut job);
+    queue::enqueue(db, std::slice::from_ref(&job))
+        .await
+        .unwrap();
+    job.id
+}
+
+/// A worker with a minute's lease that runs any model.
+pub async fn worker(db: &PgPool, name: &str) -> WorkerId {
+    let registration = Registration {
+        name: name.into(),
+        device: "cpu test".into(),
+        build: "test".into(),
+        models: vec![],
+    };
+    queue::register(db, &registration, 60.0).await.unwrap()
+}
+
+/// The next job, in the hands of a new worker.
+pub async fn claimed_by(db: &PgPool, name: &str) -> Held {
+    let worker = worker(db, name).await;
+    let mut claims = queue::claim(db, worker, &[], 1).await.unwrap();
+    let claim = claims.pop().expect("no job was there to claim");
+    Held { worker, claim }
+}
+
+/// A job and who holds it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub worker: WorkerId,
+    pub claim: Claim,
+}
+
+impl Held {
+    pub fn lease(&self) -> queue::Lease {
+        self.claim.lease
+    }
+
+    pub fn job_id(&self) -> JobId {
+        self.claim.lease.job_id
+    }
+
+    /// A finished prediction that says `answer`.
+    pub fn completion(&self, answer: &str) -> queue::Completion {
+        completion(self.claim.lease, answer)
+    }
+}
+
+pub fn completion(lease: queue::Lease, answer: &str) -> queue::Completion {
+    queue::Completion {
+        lease,
+        result: json!({ "answer": answer }),
+        timings: json!({ "infer": 1.5 }),
+        batch_size: 1,
+        batch_position: 0,
+    }
+}
