@@ -13,7 +13,7 @@ pub(crate) use crate::plain::refusal::Refusal;
 const WAIT_SECONDS: u64 = 30;
 /// Silence of the service that counts as its absence: longer than it may hold an answer back.
 const SILENCE_MAX: Duration = Duration::from_secs(WAIT_SECONDS + 30);
-/// How often a submit is sent while the service says 429 or 503; such an answer means that nothing was accepted.
+/// How often a submit is sent while the service says 429 or 503.
 const SUBMIT_TRIES: u32 = 4;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
@@ -97,7 +97,7 @@ impl Client {
         query: &[(String, String)],
         wait: bool,
     ) -> Result<JobAnswer, CallError> {
-        // One key for all tries at this file: whatever becomes of the first one, there is one job.
+        // One key for all tries at this file: a service that keeps such keys makes one job of them.
         let key = uuid::Uuid::now_v7().to_string();
         for tries_left in (0..SUBMIT_TRIES).rev() {
             let unreadable =

@@ -24,7 +24,7 @@ use crate::{
 /// All files are looked at before the first is sent. An image that the service refuses does not stop the others; a
 /// service that is away, or does not know the key or the model, does: then no further image is sent.
 ///
-/// A 429 or 503 with `Retry-After` is tried again a few times: it says that nothing was accepted.
+/// An image answered by 429 or 503 with `Retry-After` is sent again, a few times.
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
     /// Images: JPEG, PNG, WebP or GIF by their bytes, whatever their names

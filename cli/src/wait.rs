@@ -6,38 +6,30 @@ use serde_json::Value;
 
 use crate::service::{CallError, Client, JobAnswer};
 
-/// Pace of polls when the service neither waits nor says how long to.
-const PACE: Duration = Duration::from_millis(500);
-const PACE_MAX: Duration = Duration::from_secs(5);
+/// Pause before the first poll of a service that does not wait; it doubles up to what `Retry-After` asks for.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Answers in a row that may be missing: an API process that restarts costs the waiting client nothing.
 const MISSING_MAX: u32 = 8;
 
 /// Follows a job to its terminal state; one that is there already is returned at once.
 pub(crate) async fn until_ended(client: &Client, first: JobAnswer) -> Result<Value, CallError> {
     let mut latest = first;
-    let mut missing = 0;
+    let (mut pause, mut missing) = (PAUSE, 0);
     while !has_ended(&latest.job) {
+        if !latest.waited || missing > 0 {
+            tokio::time::sleep(pause).await;
+            let asked = latest.retry_after.unwrap_or(PAUSE_MAX);
+            pause = (pause * 2).min(asked.min(RETRY_AFTER_MAX));
+        }
         let id = latest.job["id"].as_str().unwrap_or_default().to_owned();
         match client.changed_job(&id, latest.etag.as_deref()).await {
-            Ok(Some(answer)) => {
+            Ok(changed) => {
                 missing = 0;
-                let rest = !answer.waited && !has_ended(&answer.job);
-                latest = answer;
-                if rest {
-                    tokio::time::sleep(latest.retry_after.unwrap_or(PACE).min(PACE_MAX)).await;
-                }
+                latest = changed.unwrap_or(latest);
             }
-            // 304 comes after a wait, unless the service does not wait: then the pace is ours.
-            Ok(None) => {
-                missing = 0;
-                if !latest.waited {
-                    tokio::time::sleep(PACE).await;
-                }
-            }
-            Err(error) if missing < MISSING_MAX && may_pass(&error) => {
-                missing += 1;
-                tokio::time::sleep(PACE * missing).await;
-            }
+            Err(error) if missing < MISSING_MAX && may_pass(&error) => missing += 1,
             Err(error) => return Err(error),
         }
     }

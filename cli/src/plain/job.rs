@@ -1,7 +1,5 @@
 //! A job on a page, and what came of it on a line.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 use super::{bare, table};
@@ -118,15 +116,13 @@ pub(crate) fn page(job: &Value, with_attempts: bool) -> String {
     page
 }
 
+/// `scheduled (backing_off)`; the code of an error is said further down.
 fn status(job: &Value) -> String {
-    let mut status = bare(&job["status"]);
-    if job["cancel_requested"] == true {
-        status.push_str(", cancel requested");
+    let status = bare(&job["status"]);
+    match job["status_reason"].as_str() {
+        Some(reason) if !job["error"].is_object() => format!("{status} ({reason})"),
+        _ => status,
     }
-    if let Some(reason) = job["status_reason"].as_str() {
-        let _ = write!(status, " ({reason})");
-    }
-    status
 }
 
 /// `top_k=5 normalize=true`
