@@ -1,0 +1,233 @@
+//! Every setting of a worker: flags, the same as environment variables, and their manual (`--help`).
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use image::ImageFormat;
+use jobs::{db::DbConfig, manifest::Precision, object_store::StoreConfig};
+
+/// Claims jobs, runs their models and writes the results. Start as many as you like, anywhere; end one at any time:
+/// SIGTERM gives its jobs back at once, and those of a worker that was killed come back when its lease runs out.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "darkroom-worker", version, max_term_width = 100)]
+pub struct Config {
+    #[command(flatten)]
+    pub db: DbConfig,
+    #[command(flatten)]
+    pub store: StoreConfig,
+    #[command(flatten)]
+    pub limits: LimitsConfig,
+    #[command(flatten)]
+    pub tuning: TuningConfig,
+    /// Models to run, by name, separated by commas; any model if left out
+    #[arg(long, env = "DARKROOM_MODELS", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// Where to run them: `cpu`, `cuda:0`, … or `auto`, the first GPU if there is one
+    #[arg(long, env = "DARKROOM_DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// `default`: the first that a model's manifest lists; `auto`: the fastest that it lists on this device; a fixed one
+    /// where the manifest lists it. Lower precision changes scores a little: 3 of 40 photos got another label in bf16
+    #[arg(long, env = "DARKROOM_PRECISION", default_value = "default")]
+    pub precision: PrecisionChoice,
+    /// What people call this worker; host name and process id if left out
+    #[arg(long, env = "DARKROOM_WORKER_NAME")]
+    pub name: Option<String>,
+    /// How long the worker owns its jobs without a sign of life; it gives one three times as often
+    #[arg(long, env = "DARKROOM_LEASE_SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    pub lease_seconds: f64,
+    /// Longest time to finish on SIGTERM before what is left is released, in seconds
+    #[arg(long, env = "DARKROOM_DRAIN_SECONDS", default_value_t = 20.0, value_parser = seconds)]
+    pub drain_seconds: f64,
+    /// End after so many seconds without a job (scale to zero without an orchestrator); never if left out
+    #[arg(long, env = "DARKROOM_IDLE_SECONDS_MAX", value_parser = seconds)]
+    pub idle_seconds_max: Option<f64>,
+    /// Address of `/livez`, `/readyz` and `/metrics`
+    #[arg(long, env = "DARKROOM_HEALTH_LISTEN", default_value = "127.0.0.1:9091")]
+    pub health_listen: SocketAddr,
+    /// Where model files are kept between starts [default: `darkroom/models` in the user's cache folder]
+    #[arg(long, env = "DARKROOM_MODEL_CACHE_DIR")]
+    pub model_cache_dir: Option<PathBuf>,
+    /// Bytes of model files to keep loaded; the least recently used go first
+    #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
+    pub loaded_bytes_max: u64,
+}
+
+/// What one image may cost.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits of an image")]
+pub struct LimitsConfig {
+    /// Bytes of an encoded image
+    #[arg(long, env = "DARKROOM_IMAGE_BYTES_MAX", default_value_t = 20_000_000)]
+    pub image_bytes_max: u64,
+    /// Pixels, as its header says
+    #[arg(long, env = "DARKROOM_IMAGE_PIXELS_MAX", default_value_t = 40_000_000)]
+    pub image_pixels_max: u64,
+    /// Pixels of a side
+    #[arg(long, env = "DARKROOM_IMAGE_SIDE_PX_MAX", default_value_t = 12_000)]
+    pub image_side_px_max: u32,
+    /// Bytes that decoding one image may take
+    #[arg(long, env = "DARKROOM_DECODE_BYTES_MAX", default_value_t = 512 << 20)]
+    pub decode_bytes_max: u64,
+    /// Types to decode, by their bytes, separated by commas; `bmp` and `tiff` are off unless named
+    #[arg(
+        long,
+        env = "DARKROOM_FORMATS",
+        value_delimiter = ',',
+        default_value = "jpeg,png,webp,gif"
+    )]
+    pub formats: Vec<Format>,
+}
+
+/// How wide each stage is. The defaults follow the machine.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pipeline")]
+pub struct TuningConfig {
+    /// Most images of one forward pass; the manifest and the warm-up may say less [default: 8 on a CPU, 64 on a GPU]
+    #[arg(long, env = "DARKROOM_BATCH_MAX", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch_max: Option<u16>,
+    /// How long an image may wait for company while the device is busy anyway [default: 0 on a CPU, 2 on a GPU]
+    #[arg(long, env = "DARKROOM_BATCH_WAIT_MS")]
+    pub batch_wait_ms: Option<u64>,
+    /// Threads that decode and preprocess [default: one a core]
+    #[arg(long, env = "DARKROOM_DECODE_THREADS", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub decode_threads: Option<u16>,
+    /// Threads that run models [default: one a core on a CPU, each with one libtorch thread; 2 on a GPU: one batch
+    /// computes while the other is copied]
+    #[arg(long, env = "DARKROOM_INFER_THREADS", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub infer_threads: Option<u16>,
+    /// Most jobs held at once, from claim to written result [default: 4 batches for each inference thread]
+    #[arg(long, env = "DARKROOM_CLAIM_AHEAD", value_parser = clap::value_parser!(u16).range(1..=8192))]
+    pub claim_ahead: Option<u16>,
+    /// Images fetched from S3 at the same time
+    #[arg(long, env = "DARKROOM_FETCH_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub fetch_concurrency: u16,
+    /// How long a result may wait for others to share its statement, while others are on their way
+    #[arg(long, env = "DARKROOM_COMPLETE_WAIT_MS", default_value_t = 10)]
+    pub complete_wait_ms: u64,
+    /// How often to look for jobs when no wake-up comes
+    #[arg(long, env = "DARKROOM_POLL_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub poll_ms: u64,
+}
+
+/// `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or("want auto, cpu or cuda:N"),
+        }
+    }
+}
+
+/// `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    Default,
+    Auto,
+    Fp32,
+    Bf16,
+    Fp16,
+}
+
+impl PrecisionChoice {
+    /// The fixed precision that was asked for, if one was.
+    pub fn fixed(self) -> Option<Precision> {
+        match self {
+            Self::Default | Self::Auto => None,
+            Self::Fp32 => Some(Precision::Fp32),
+            Self::Bf16 => Some(Precision::Bf16),
+            Self::Fp16 => Some(Precision::Fp16),
+        }
+    }
+}
+
+/// A type of image that may be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Jpeg,
+    Png,
+    Webp,
+    Gif,
+    Bmp,
+    Tiff,
+}
+
+impl From<Format> for ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Jpeg => Self::Jpeg,
+            Format::Png => Self::Png,
+            Format::Webp => Self::WebP,
+            Format::Gif => Self::Gif,
+            Format::Bmp => Self::Bmp,
+            Format::Tiff => Self::Tiff,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("want seconds between 0.1 and 86400".into()),
+    }
+}
+
+impl Config {
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.lease_seconds)
+    }
+
+    /// `--name`, or host name and process id.
+    pub fn worker_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+            let host = host.as_deref().map_or("worker", str::trim);
+            format!("{host}-{}", std::process::id())
+        })
+    }
+
+    /// `--model-cache-dir`, or the user's cache folder.
+    pub fn model_cache_dir(&self) -> PathBuf {
+        self.model_cache_dir.clone().unwrap_or_else(|| {
+            let user = std::env::var_os("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+                .unwrap_or_else(std::env::temp_dir);
+            user.join("darkroom").join("models")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{Config, DeviceChoice};
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_device_is_auto_cpu_or_a_gpu_by_number() {
+        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
+        assert!("gpu".parse::<DeviceChoice>().is_err());
+    }
+}

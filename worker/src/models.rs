@@ -1,0 +1,249 @@
+//! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and kept while they are used.
+
+mod cache;
+mod load;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jobs::{
+    manifest::Manifest,
+    models::ModelVersion,
+    object_store::{ObjectStore, StoreError},
+};
+use sqlx::PgPool;
+use tokio::sync::OnceCell;
+
+use self::cache::DiskCache;
+use crate::{
+    config::PrecisionChoice,
+    pipeline::{Device, Program},
+};
+
+/// How long a version that cannot be loaded stays refused without another look.
+const BROKEN_FOR: Duration = Duration::from_secs(30);
+
+/// A loaded version, warm.
+#[derive(Debug)]
+pub struct Model {
+    pub version_id: i64,
+    pub manifest: Manifest,
+    /// In the order of the output; empty if the manifest names none.
+    pub labels: Vec<String>,
+    pub program: Program,
+    /// Of its files: a stand-in for what it takes loaded.
+    bytes: u64,
+    batch_best: AtomicUsize,
+}
+
+impl Model {
+    /// Images that this device takes best at once.
+    pub fn batch_best(&self) -> usize {
+        self.batch_best.load(Ordering::Relaxed)
+    }
+
+    /// So many did not fit: half from now on.
+    pub fn too_much_at_once(&self, images: usize) {
+        let half = (images / 2).max(1);
+        let before = self.batch_best.fetch_min(half, Ordering::Relaxed);
+        if half < before {
+            tracing::warn!(
+                model = self.manifest.name,
+                batch.images = half,
+                "out of memory: smaller batches from now on"
+            );
+        }
+    }
+}
+
+/// Why a model is not there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadFault {
+    /// Our trouble, for now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The artifact's, for good.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<StoreError> for LoadFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct ModelsConfig {
+    pub cache_dir: PathBuf,
+    pub device: Device,
+    pub precision: PrecisionChoice,
+    pub batch_max: usize,
+    pub loaded_bytes_max: u64,
+}
+
+type Loading = Arc<OnceCell<Result<Arc<Model>, LoadFault>>>;
+
+#[derive(Debug)]
+struct Slot {
+    loading: Loading,
+    used_at: Instant,
+}
+
+/// Every version that this worker has loaded, or is loading.
+#[derive(Debug)]
+pub struct Models {
+    db: PgPool,
+    cache: DiskCache,
+    config: ModelsConfig,
+    slots: Mutex<HashMap<i64, Slot>>,
+}
+
+impl Models {
+    pub fn new(db: PgPool, store: ObjectStore, config: ModelsConfig) -> Self {
+        Self {
+            db,
+            cache: DiskCache::new(config.cache_dir.clone(), store),
+            config,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// The version, loaded now if it was not; however many ask at once, it is loaded once.
+    ///
+    /// # Errors
+    /// See [`LoadFault`].
+    pub async fn get(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
+        let loading = {
+            let mut slots = self.slots.lock().expect("no panic while it is held");
+            let slot = slots.entry(version_id).or_insert_with(|| Slot {
+                loading: Arc::default(),
+                used_at: Instant::now(),
+            });
+            let broken = matches!(slot.loading.get(), Some(Err(_)));
+            if broken && slot.used_at.elapsed() > BROKEN_FOR {
+                slot.loading = Arc::default();
+            }
+            // The refusal of a broken one ages from its first look on.
+            if !broken {
+                slot.used_at = Instant::now();
+            }
+            slot.loading.clone()
+        };
+        let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
+        match &loaded {
+            Err(LoadFault::Unavailable(_)) => self.forget(version_id, &loading),
+            Err(LoadFault::Broken(_)) => {}
+            Ok(_) => self.evict(version_id),
+        }
+        loaded
+    }
+
+    fn forget(&self, version_id: i64, loading: &Loading) {
+        let mut slots = self.slots.lock().expect("no panic while it is held");
+        if slots
+            .get(&version_id)
+            .is_some_and(|slot| Arc::ptr_eq(&slot.loading, loading))
+        {
+            slots.remove(&version_id);
+        }
+    }
+
+    /// Lets go of the least recently used beyond the budget; jobs that hold one finish with it.
+    fn evict(&self, keep: i64) {
+        let mut slots = self.slots.lock().expect("no panic while it is held");
+        let loaded = |slot: &Slot| {
+            slot.loading
+                .get()
+                .and_then(|loaded| loaded.as_ref().ok())
+                .map(|model| model.bytes)
+        };
+        let mut bytes: u64 = slots.values().filter_map(loaded).sum();
+        while bytes > self.config.loaded_bytes_max {
+            let oldest = slots
+                .iter()
+                .filter(|(id, slot)| **id != keep && loaded(slot).is_some())
+                .min_by_key(|(_, slot)| slot.used_at);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                return;
+            };
+            let freed = slots
+                .remove(&oldest)
+                .as_ref()
+                .and_then(loaded)
+                .unwrap_or_default();
+            bytes -= freed;
+            tracing::info!(
+                model.version_id = oldest,
+                model.bytes = freed,
+                "unloaded: least recently used"
+            );
+        }
+    }
+
+    async fn load(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
+        let began = Instant::now();
+        let version = jobs::models::version(&self.db, version_id).await;
+        let version = version.map_err(|error| LoadFault::Unavailable(error.to_string()))?;
+        let version =
+            version.ok_or_else(|| LoadFault::Broken(format!("no model version {version_id}")))?;
+        let loaded = self.load_version(&version).await;
+        let (model, seconds) = (
+            format!("{}:{}", version.name, version.version),
+            began.elapsed().as_secs_f64(),
+        );
+        match &loaded {
+            Ok(loaded) => tracing::info!(
+                model,
+                seconds,
+                batch.images = loaded.batch_best(),
+                "model loaded"
+            ),
+            Err(error) => tracing::error!(model, error.cause = %error, "model not loaded"),
+        }
+        metrics::histogram!("darkroom_model_load_seconds").record(seconds);
+        loaded
+    }
+
+    async fn load_version(&self, version: &ModelVersion) -> Result<Arc<Model>, LoadFault> {
+        let file = |name: &str| {
+            let digest = version.files.get(name);
+            digest
+                .copied()
+                .ok_or_else(|| LoadFault::Broken(format!("the version has no file {name}")))
+        };
+        let manifest = version.manifest.clone();
+        let (artifact, bytes) = self.cache.file(file(&manifest.artifact)?).await?;
+        let labels = match &manifest.labels {
+            Some(name) => self.cache.lines(file(name)?).await?,
+            None => Vec::new(),
+        };
+        let load = load::Load {
+            version_id: version.id,
+            device: self.config.device,
+            precision: self
+                .config
+                .device
+                .precision(self.config.precision, &manifest.precision),
+            batch_max: self.config.batch_max.min(manifest.batch_max.into()).max(1),
+            manifest,
+            labels,
+            artifact,
+            bytes,
+        };
+        let loaded = tokio::task::spawn_blocking(move || load.load()).await;
+        loaded
+            .unwrap_or_else(|panic| Err(LoadFault::Broken(panic.to_string())))
+            .map(Arc::new)
+    }
+}

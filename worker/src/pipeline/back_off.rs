@@ -1,0 +1,47 @@
+//! A pause in claiming while what every job needs (S3, the model registry) is away: giving jobs back costs nothing, so
+//! without it the worker would claim and release in a circle.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::lease::jitter;
+
+const LEAST: Duration = Duration::from_millis(250);
+const MOST: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    length: Duration,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+pub struct BackOff(Mutex<Option<Pause>>);
+
+impl BackOff {
+    /// Something was away. Many jobs that find it away at once lengthen the pause once.
+    pub fn trouble(&self) {
+        let now = Instant::now();
+        let mut pause = self.0.lock().expect("no panic while it is held");
+        if pause.is_none_or(|pause| pause.until <= now) {
+            let length = pause.map_or(LEAST, |pause| (pause.length * 2).min(MOST));
+            let until = now + jitter(length);
+            *pause = Some(Pause { length, until });
+        }
+    }
+
+    /// It is there again.
+    pub fn no_trouble(&self) {
+        *self.0.lock().expect("no panic while it is held") = None;
+    }
+
+    /// Returns when the pause, if there is one, is over.
+    pub async fn over(&self) {
+        let pause = *self.0.lock().expect("no panic while it is held");
+        if let Some(pause) = pause {
+            tokio::time::sleep_until(pause.until.into()).await;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+use std::time::{Duration, Instant};
+
+use super::{Batchable, Batcher, ForwardError, Passed, pass};
+
+#[derive(Debug, Clone, Copy)]
+struct Image {
+    name: u8,
+    version: i64,
+    alone: bool,
+    since: Instant,
+}
+
+impl Batchable for Image {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn alone(&self) -> bool {
+        self.alone
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn batch_best(&self) -> usize {
+        3
+    }
+}
+
+fn batcher(images: &[(u8, i64, bool)]) -> Batcher<Image> {
+    let (batcher, start) = (Batcher::new(Duration::ZERO), Instant::now());
+    for (index, &(name, version, alone)) in images.iter().enumerate() {
+        batcher.push(Image {
+            name,
+            version,
+            alone,
+            since: start + Duration::from_nanos(index as u64),
+        });
+    }
+    batcher
+}
+
+fn names(batcher: &Batcher<Image>) -> Vec<u8> {
+    batcher
+        .take()
+        .images
+        .iter()
+        .map(|image| image.name)
+        .collect()
+}
+
+#[test]
+fn a_batch_is_of_one_version_and_no_larger_than_the_best() {
+    let batcher = batcher(&[
+        (1, 7, false),
+        (2, 8, false),
+        (3, 7, false),
+        (4, 7, false),
+        (5, 7, false),
+    ]);
+    assert_eq!(names(&batcher), [1, 3, 4]);
+    assert_eq!(
+        names(&batcher),
+        [2],
+        "the version that has waited longest comes next"
+    );
+    assert_eq!(names(&batcher), [5]);
+}
+
+#[test]
+fn an_image_under_suspicion_runs_alone() {
+    let batcher = batcher(&[(1, 7, false), (2, 7, true), (3, 7, false), (4, 7, false)]);
+    assert_eq!(names(&batcher), [1]);
+    assert_eq!(names(&batcher), [2]);
+    assert_eq!(names(&batcher), [3, 4]);
+}
+
+fn failed(what: &str) -> ForwardError {
+    ForwardError::Failed(what.into())
+}
+
+#[test]
+fn the_guilty_images_fail_and_all_others_pass() {
+    let images: Vec<u8> = (0..8).collect();
+    let mut passes = 0;
+    let passed = pass(&images, &mut |batch: &[u8]| {
+        passes += 1;
+        if batch.iter().any(|image| [2, 5].contains(image)) {
+            return Err(failed("bad pixel"));
+        }
+        Ok(batch.iter().map(|image| image * 10).collect())
+    });
+    let outputs: Vec<_> = passed
+        .iter()
+        .map(|passed| passed.output.as_ref().ok().copied())
+        .collect();
+    let expected = [
+        Some(0),
+        Some(10),
+        None,
+        Some(30),
+        Some(40),
+        None,
+        Some(60),
+        Some(70),
+    ];
+    assert_eq!(outputs, expected);
+    assert_eq!((passed[0].batch_size, passed[1].batch_position), (2, 1));
+    assert!(passes <= 2 * images.len(), "{passes} passes");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_halved_until_it_does() {
+    let mut sizes = Vec::new();
+    let passed = pass(&[(); 7], &mut |batch: &[()]| {
+        sizes.push(batch.len());
+        if batch.len() > 2 {
+            return Err(ForwardError::OutOfMemory("7 GB".into()));
+        }
+        Ok(batch.to_vec())
+    });
+    assert!(passed.iter().all(|passed| passed.output.is_ok()));
+    assert_eq!(sizes, [7, 4, 2, 2, 3, 2, 1]);
+}
+
+#[test]
+fn a_lone_image_fails_as_it_is() {
+    let passed = pass(&[1], &mut |_: &[i32]| Err::<Vec<i32>, _>(failed("no")));
+    let expected = Passed {
+        output: Err(failed("no")),
+        batch_size: 1,
+        batch_position: 0,
+    };
+    assert_eq!(passed, [expected]);
+}
+
+#[test]
+fn a_lost_device_is_asked_once() {
+    let mut passes = 0;
+    let passed = pass(&[1, 2, 3], &mut |_: &[i32]| {
+        passes += 1;
+        Err::<Vec<i32>, _>(ForwardError::DeviceLost("gone".into()))
+    });
+    assert_eq!((passed.len(), passes), (3, 1));
+}

@@ -1,0 +1,155 @@
+//! Claiming: as much as there is room for, woken by news of the queue, with a slow poll behind it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jobs::{
+    WorkerId,
+    queue::{self, QueuedListener},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::{
+    Shared,
+    work::{Place, Settled, Work},
+};
+use crate::{drain::Phase, lease::jitter};
+
+/// Part of the room that must be free before more is claimed from a backlog: whole handfuls, not one job a statement.
+const HANDFUL: usize = 4;
+/// Most jobs of one statement.
+const CLAIM_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Claimer {
+    pub shared: Arc<Shared>,
+    pub models: Vec<String>,
+    pub room: Arc<Semaphore>,
+    pub room_size: usize,
+    pub poll: Duration,
+    pub idle_max: Option<Duration>,
+    /// Jobs, ever.
+    pub claimed: AtomicU64,
+    pub to_fetch: mpsc::Sender<Work>,
+    pub to_complete: mpsc::Sender<Settled>,
+}
+
+impl Claimer {
+    /// Claims until the worker drains.
+    pub(super) async fn claim_jobs(self) {
+        let drain = self.shared.drain.clone();
+        tokio::select! {
+            () = drain.reached(Phase::Draining) => {}
+            () = self.watch_idleness(), if self.idle_max.is_some() => {}
+            () = self.claim_for_ever() => {}
+        }
+    }
+
+    async fn claim_for_ever(&self) {
+        let news = QueuedListener::start(self.shared.db.clone());
+        let mut registered = self.shared.holdings.worker();
+        // Whether the last claim came back full: then there is more, and no news of it will come.
+        let mut backlog = true;
+        let mut trouble = Duration::ZERO;
+        loop {
+            let worker = match registered.wait_for(Option::is_some).await {
+                Ok(worker) => worker.expect("waited for"),
+                Err(_) => return,
+            };
+            self.shared.back_off.over().await;
+            let least = if backlog {
+                self.room_size.div_ceil(HANDFUL)
+            } else {
+                1
+            };
+            let room = self.make_room(least).await;
+            let asked = room.num_permits();
+            match self.claim(worker, room).await {
+                Ok(claimed) => {
+                    trouble = Duration::ZERO;
+                    self.claimed.fetch_add(claimed as u64, Ordering::Relaxed);
+                    backlog = claimed == asked;
+                    if !backlog {
+                        news.wait(jitter(self.poll)).await;
+                    }
+                }
+                Err(error) => {
+                    trouble =
+                        (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(5));
+                    tracing::warn!(worker.id = %worker, error.cause = %error, "cannot claim; trying again");
+                    tokio::time::sleep(jitter(trouble)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for `least` free places, then takes all that are free.
+    async fn make_room(&self, least: usize) -> OwnedSemaphorePermit {
+        let room = self.room.clone().acquire_many_owned(least as u32).await;
+        let mut room = room.expect("the room is never closed");
+        let more = self
+            .room
+            .available_permits()
+            .min(CLAIM_MAX.saturating_sub(least));
+        if let Ok(more) = self.room.clone().try_acquire_many_owned(more as u32) {
+            room.merge(more);
+        }
+        room
+    }
+
+    /// One statement, and its jobs on their way. Answers how many there were.
+    async fn claim(
+        &self,
+        worker: WorkerId,
+        room: OwnedSemaphorePermit,
+    ) -> Result<usize, queue::QueueError> {
+        let (shared, models) = (self.shared.clone(), self.models.clone());
+        let (to_fetch, to_complete) = (self.to_fetch.clone(), self.to_complete.clone());
+        // On a task of its own: a drain that begins meanwhile must not drop jobs between their commit and their release.
+        let claim = tokio::spawn(async move {
+            let mut room = room;
+            if shared.drain.is_draining() {
+                return Ok(0);
+            }
+            let limit = room.num_permits() as u16;
+            let claims = queue::claim(&shared.db, worker, &models, limit).await?;
+            let count = claims.len();
+            for claim in claims {
+                let place = Place {
+                    job: shared.holdings.take(worker, claim.lease),
+                    holdings: shared.holdings.clone(),
+                    room: room.split(1).expect("no more claims than asked for"),
+                };
+                metrics::histogram!("darkroom_queue_seconds").record(claim.queue_ms / 1000.0);
+                let work = Work::new(claim, place, to_complete.clone());
+                // As long as the room is wide: never full. Without a reader the work releases itself.
+                drop(to_fetch.try_send(work));
+            }
+            Ok(count)
+        });
+        claim.await.unwrap_or_else(|_| Ok(0))
+    }
+
+    /// Drains the worker once it has had nothing to do for too long.
+    async fn watch_idleness(&self) {
+        let idle_max = self.idle_max.unwrap_or(Duration::MAX);
+        let (mut busy_at, mut before) = (Instant::now(), 0);
+        while busy_at.elapsed() < idle_max {
+            tokio::time::sleep(
+                (idle_max / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)),
+            )
+            .await;
+            let claimed = self.claimed.load(Ordering::Relaxed);
+            if claimed != before || !self.shared.holdings.is_empty() {
+                before = claimed;
+                busy_at = Instant::now();
+            }
+        }
+        self.shared.drain.advance(Phase::Draining, "nothing to do");
+    }
+}

@@ -1,0 +1,104 @@
+//! The threads that decode and preprocess: off the async threads, one image after the other.
+//!
+//! A panic of a decoder costs one image and nothing else.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+    time::Instant,
+};
+
+use fast_image_resize::Resizer;
+use jobs::{ProblemCode, job::StageError};
+use tokio::sync::mpsc;
+
+use super::{
+    Outcome, Shared, Stage, Timings,
+    batch::{Batcher, Ready},
+    decode::{JpegDecoder, decode},
+    fetch::Fetched,
+    preprocess::{preprocess, shrink},
+};
+
+/// What one thread keeps between images.
+#[derive(Debug, Default)]
+struct Tools {
+    jpeg: JpegDecoder,
+    resizer: Resizer,
+}
+
+/// Develops images until there are no more.
+pub(super) fn develop_images(
+    shared: &Shared,
+    fetched: &Mutex<mpsc::Receiver<Fetched>>,
+    batcher: &Batcher<Ready>,
+) {
+    let mut tools = Tools::default();
+    loop {
+        // Whoever waits for the next image holds the lock; the others wait for the lock.
+        let next = fetched
+            .lock()
+            .expect("no panic while it is held")
+            .blocking_recv();
+        let Some(Fetched { work, model, bytes }) = next else {
+            return;
+        };
+        let Some(mut work) = work.if_wanted(&shared.drain) else {
+            continue;
+        };
+        let mut timings = work.timings;
+        let developed = catch_unwind(AssertUnwindSafe(|| {
+            develop(
+                &mut tools,
+                &mut timings,
+                shared,
+                &model.manifest.input,
+                &bytes,
+            )
+        }));
+        work.timings = timings;
+        let developed = developed.unwrap_or_else(|panic| {
+            tools = Tools::default(); // a decompressor in the middle of an image is of no use
+            Err(StageError::new(
+                ProblemCode::ImageUndecodable,
+                "the image is damaged or of an unusual kind",
+            )
+            .caused_by(anyhow::anyhow!("a decoder panicked: {}", message(&*panic))))
+        });
+        match developed {
+            Ok(pixels) => batcher.push(Ready {
+                alone: work.claim.interruptions > 0,
+                work,
+                model,
+                pixels,
+                since: Instant::now(),
+            }),
+            Err(error) => work.settle(Outcome::Fail(error)),
+        }
+    }
+}
+
+fn develop(
+    tools: &mut Tools,
+    timings: &mut Timings,
+    shared: &Shared,
+    input: &jobs::manifest::InputSpec,
+    bytes: &[u8],
+) -> Result<Vec<u8>, StageError> {
+    let shrink = |width, height| shrink(input, width, height);
+    let image = timings.measure(Stage::Decode, || {
+        decode(&mut tools.jpeg, bytes, &shared.limits, &shrink)
+    })?;
+    timings.measure(Stage::Preprocess, || {
+        preprocess(&mut tools.resizer, &image, input)
+    })
+}
+
+/// What a panic said.
+pub(super) fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

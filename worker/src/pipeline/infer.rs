@@ -1,0 +1,121 @@
+//! Inference: batch after batch through the device, one thread beside the other.
+
+pub mod device;
+pub mod program;
+
+use std::time::{Duration, Instant};
+
+use jobs::{ProblemCode, job::StageError};
+use program::ForwardError;
+
+use super::{
+    Outcome, Prediction, Shared, Stage, Work,
+    batch::{Batcher, Passed, Ready, pass},
+    postprocess::predict,
+};
+use crate::models::Model;
+
+/// Takes batches and infers them, for as long as the process lives.
+pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>) {
+    device::one_libtorch_thread();
+    loop {
+        let mut batch = batcher.take();
+        let images = std::mem::take(&mut batch.images);
+        let wanted: Vec<Ready> = images
+            .into_iter()
+            .filter_map(
+                |Ready {
+                     work,
+                     model,
+                     pixels,
+                     alone,
+                     since,
+                 }| {
+                    let mut work = work.if_wanted(&shared.drain)?;
+                    work.timings.record(Stage::BatchWait, since.elapsed());
+                    Some(Ready {
+                        work,
+                        model,
+                        pixels,
+                        alone,
+                        since,
+                    })
+                },
+            )
+            .collect();
+        if let Some(first) = wanted.first() {
+            let model = first.model.clone();
+            infer(shared, &model, wanted);
+        }
+    }
+}
+
+fn infer(shared: &Shared, model: &Model, images: Vec<Ready>) {
+    let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels.as_slice()).collect();
+    let passed = pass(&pixels, &mut |part: &[&[u8]]| forward(model, part));
+    for (image, passed) in images.into_iter().zip(passed) {
+        settle(shared, model, image.work, passed);
+    }
+}
+
+/// One forward pass, timed; each output comes with the time of its pass.
+fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Vec<f32>, Duration)>, ForwardError> {
+    let began = Instant::now();
+    let outputs = model.program.forward(part);
+    let took = began.elapsed();
+    Stage::Infer.observe(took);
+    metrics::histogram!("darkroom_batch_size").record(part.len() as f64);
+    match outputs {
+        Ok(outputs) => Ok(outputs.into_iter().map(|output| (output, took)).collect()),
+        Err(ForwardError::OutOfMemory(cause)) => {
+            model.too_much_at_once(part.len());
+            Err(ForwardError::OutOfMemory(cause))
+        }
+        // After some faults of a kernel a GPU answers nothing any more: then no image is to blame yet.
+        Err(ForwardError::Failed(cause))
+            if model.program.is_on_gpu() && !model.program.answers() =>
+        {
+            Err(ForwardError::DeviceLost(cause))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn settle(shared: &Shared, model: &Model, mut work: Work, passed: Passed<(Vec<f32>, Duration)>) {
+    let (output, took) = match passed.output {
+        Ok(output) => output,
+        Err(ForwardError::OutOfMemory(cause)) => {
+            let error = StageError::new(ProblemCode::OutOfMemory, "the device ran out of memory");
+            return work.settle(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
+        }
+        Err(ForwardError::Failed(cause)) => {
+            let error = StageError::new(ProblemCode::ModelError, "the model failed on this image");
+            return work.settle(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
+        }
+        Err(ForwardError::DeviceLost(cause)) => {
+            shared
+                .drain
+                .broken(format!("the device does not answer any more: {cause}"));
+            return work.abandon();
+        }
+    };
+    work.timings.note(Stage::Infer, took);
+    let mut timings = work.timings;
+    let predicted = timings.measure(Stage::Postprocess, || {
+        predict(
+            model.manifest.task,
+            &output,
+            &model.labels,
+            &work.claim.params,
+        )
+    });
+    work.timings = timings;
+    work.settle(match predicted {
+        Ok(result) => Outcome::Succeeded(Prediction {
+            result,
+            batch_size: passed.batch_size,
+            batch_position: passed.batch_position,
+        }),
+        Err(error) => Outcome::Fail(error),
+    });
+}

@@ -1,0 +1,147 @@
+//! Which device this worker runs models on.
+
+use std::fmt;
+
+use anyhow::{Context, bail};
+use jobs::manifest::Precision;
+use tch::Kind;
+
+use crate::config::{DeviceChoice, PrecisionChoice};
+
+/// A device that was found to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device(tch::Device);
+
+impl Device {
+    /// Opens the device that was asked for. One binary serves machines with and without a GPU: the CUDA part of libtorch
+    /// is loaded here, if it is there.
+    ///
+    /// # Errors
+    /// A GPU was asked for and is not there.
+    pub fn open(choice: DeviceChoice) -> anyhow::Result<Self> {
+        let (index, required) = match choice {
+            DeviceChoice::Cpu => return Ok(Self(tch::Device::Cpu)),
+            DeviceChoice::Auto => (0, false),
+            DeviceChoice::Cuda(index) => (index, true),
+        };
+        match open_cuda(index) {
+            Ok(()) => Ok(Self(tch::Device::Cuda(index))),
+            Err(error) if required => Err(error),
+            Err(error) => {
+                tracing::info!(error.cause = format!("{error:#}"), "no GPU: using the CPU");
+                Ok(Self(tch::Device::Cpu))
+            }
+        }
+    }
+
+    pub fn is_gpu(self) -> bool {
+        self.0.is_cuda()
+    }
+
+    pub(crate) fn raw(self) -> tch::Device {
+        self.0
+    }
+
+    /// What the rows of workers and jobs say: `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.
+    pub fn describe(self) -> String {
+        match self.0 {
+            tch::Device::Cuda(index) => match gpu_name(index) {
+                Some(name) => format!("cuda:{index} {name}"),
+                None => format!("cuda:{index}"),
+            },
+            _ => match cpu_fact("model name") {
+                Some(name) => format!("cpu {name}"),
+                None => "cpu".into(),
+            },
+        }
+    }
+
+    /// The precision for a model that allows `allowed`, its default first.
+    pub fn precision(self, choice: PrecisionChoice, allowed: &[Precision]) -> Precision {
+        let default = allowed.first().copied().unwrap_or(Precision::Fp32);
+        let wanted: &[Precision] = match (choice, self.is_gpu()) {
+            (PrecisionChoice::Default, _) => return default,
+            (PrecisionChoice::Auto, true) => &[Precision::Fp16, Precision::Bf16, Precision::Fp32],
+            // Without matrix units for it, bf16 on a CPU is slower than fp32.
+            (PrecisionChoice::Auto, false) if has_cpu_flag("amx_bf16") => {
+                &[Precision::Bf16, Precision::Fp32]
+            }
+            (PrecisionChoice::Auto, false) => &[Precision::Fp32],
+            (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
+            (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
+            (PrecisionChoice::Fp16, _) => &[Precision::Fp16],
+        };
+        let found = wanted
+            .iter()
+            .copied()
+            .find(|precision| allowed.contains(precision));
+        found.unwrap_or_else(|| {
+            tracing::warn!(precision = %default, "the manifest does not allow the precision asked for: using its default");
+            default
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+pub(crate) fn kind(precision: Precision) -> Kind {
+    match precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+        Precision::Fp16 => Kind::Half,
+    }
+}
+
+/// One libtorch thread for the calling one: as many inference threads as cores do the rest. Two pools of spinning
+/// threads on one core cost a factor of ten.
+pub fn one_libtorch_thread() {
+    tch::set_num_threads(1);
+}
+
+fn open_cuda(index: usize) -> anyhow::Result<()> {
+    load_cuda_library()?;
+    let count = tch::Cuda::device_count();
+    if !tch::Cuda::is_available() || count <= index as i64 {
+        bail!("CUDA finds {count} GPUs");
+    }
+    Ok(())
+}
+
+/// Loads the CUDA part of libtorch: its kernels register themselves.
+#[allow(unsafe_code)] // dlopen runs the library's initializers: it is libtorch's own other half, from beside it
+fn load_cuda_library() -> anyhow::Result<()> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+    // Never unloaded: libtorch keeps pointers into it.
+    std::mem::forget(library.context("the CUDA part of libtorch is not there")?);
+    Ok(())
+}
+
+fn gpu_name(index: usize) -> Option<String> {
+    // In the order of CUDA as long as CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES leave it alone; it is for people only.
+    let mut gpus: Vec<_> = std::fs::read_dir("/proc/driver/nvidia/gpus")
+        .ok()?
+        .flatten()
+        .collect();
+    gpus.sort_by_key(std::fs::DirEntry::file_name);
+    let facts = std::fs::read_to_string(gpus.get(index)?.path().join("information")).ok()?;
+    fact(&facts, "Model")
+}
+
+fn cpu_fact(name: &str) -> Option<String> {
+    fact(&std::fs::read_to_string("/proc/cpuinfo").ok()?, name)
+}
+
+fn has_cpu_flag(flag: &str) -> bool {
+    cpu_fact("flags").is_some_and(|flags| flags.split_whitespace().any(|known| known == flag))
+}
+
+fn fact(facts: &str, name: &str) -> Option<String> {
+    let mut pairs = facts.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = pairs.find(|(key, _)| key.trim() == name)?;
+    Some(value.trim().to_owned())
+}
