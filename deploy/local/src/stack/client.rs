@@ -69,7 +69,10 @@ pub async fn down(data: Option<&Path>, wipe: bool) -> anyhow::Result<()> {
         println!("nothing runs in {}", layout.data.display());
     }
     if wipe {
-        let elsewhere = Memory::read(&layout).postgres_data;
+        // A cluster outside has a private folder around it.
+        let cluster = Memory::read(&layout).postgres_data;
+        let outside = cluster.filter(|cluster| !cluster.starts_with(&layout.data));
+        let elsewhere = outside.and_then(|cluster| cluster.parent().map(Path::to_owned));
         for path in layout.made_by_a_stack().into_iter().chain(elsewhere) {
             let removed = match path.symlink_metadata() {
                 Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
