@@ -46,6 +46,8 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .options([
             ("statement_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", "60000"),
+            // The rollback below warns whenever there is nothing to roll back: nearly always.
+            ("client_min_messages", "error"),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(config.db_connections_max)

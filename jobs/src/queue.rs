@@ -14,6 +14,7 @@ mod find;
 mod heartbeat;
 mod housekeeping;
 mod list;
+mod notify;
 mod promote;
 mod register;
 mod release;
@@ -33,13 +34,14 @@ pub use find::{attempts, find};
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};
 pub use list::{Filter, list};
+pub use notify::{CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
 pub use promote::promote;
 pub use register::{Registration, deregister, register};
 pub use release::release;
 pub use rescue::rescue;
 pub use retry::retry;
 pub use time_out::time_out;
-pub use wake::{QUEUED_CHANNEL, QueuedListener};
+pub use wake::{ChangedListener, QueuedListener, Watch};
 
 use crate::{JobId, LeaseNo};
 

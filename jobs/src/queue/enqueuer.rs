@@ -9,7 +9,7 @@ use clap::Args;
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Enqueued, NewJob, QueueError, enqueue, wake::QueuedNotifier};
+use super::{Enqueued, NewJob, Notifier, QueueError, enqueue};
 use crate::JobId;
 
 #[derive(Debug, Clone, Args)]
@@ -42,7 +42,7 @@ impl Enqueuer {
     pub fn start(db: PgPool, config: &EnqueuerConfig) -> Self {
         let (submits, mut waiting) = mpsc::channel::<Submit>(config.enqueue_waiting_max);
         let batch_max = config.enqueue_batch_max;
-        let notifier = QueuedNotifier::start(db.clone());
+        let notifier = Notifier::start(db.clone());
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, batch_max).await > 0 {
@@ -67,7 +67,7 @@ impl Enqueuer {
     }
 }
 
-async fn commit(db: &PgPool, notifier: &QueuedNotifier, batch: Vec<Submit>) {
+async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
     let started = std::time::Instant::now();
     metrics::histogram!("darkroom_enqueue_batch_size").record(batch.len() as f64);
     let (jobs, answers): (Vec<_>, Vec<_>) = batch

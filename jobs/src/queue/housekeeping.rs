@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{QueueError, expire, promote, rescue, time_out};
+use super::{Notifier, QueueError, expire, promote, rescue, time_out};
 
 /// What one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -18,21 +18,31 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often it looks for missing partitions.
 const PARTITIONS_EVERY_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
+/// Wakes workers without saying what for.
+const ANY_MODEL: i64 = 0;
 
 /// One round, safe from any number of processes at once.
-async fn round(db: &PgPool) -> Result<Housekept, QueueError> {
-    Ok(Housekept {
-        rescued: rescue(db).await?,
-        timed_out: time_out(db).await?,
-        expired: expire(db).await?,
-        promoted: promote(db).await?,
-    })
+async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError> {
+    let (rescued, timed_out) = (rescue(db).await?, time_out(db).await?);
+    let (expired, promoted) = (expire(db).await?, promote(db).await?);
+    let kept = Housekept {
+        rescued: rescued.len() as u64,
+        timed_out: timed_out.len() as u64,
+        expired: expired.len() as u64,
+        promoted: promoted.len() as u64,
+    };
+    if kept.rescued + kept.promoted > 0 {
+        notifier.queued(ANY_MODEL);
+    }
+    notifier.changed(rescued.into_iter().chain(timed_out).chain(expired));
+    Ok(kept)
 }
 
 /// Rescues, times out, expires and promotes once a second, for as long as the process lives.
 pub async fn housekeep(db: PgPool) {
+    let notifier = Notifier::start(db.clone());
     for rounds in (0..PARTITIONS_EVERY_ROUNDS).cycle() {
-        match round(&db).await {
+        match round(&db, &notifier).await {
             Ok(kept) => {
                 metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
                 metrics::counter!("darkroom_timed_out_total").increment(kept.timed_out);

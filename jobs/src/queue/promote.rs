@@ -1,12 +1,13 @@
 use sqlx::PgPool;
 
 use super::QueueError;
+use crate::JobId;
 
-/// Queues scheduled jobs that are due. Answers how many.
+/// Queues scheduled jobs that are due. Answers which.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn promote(db: &PgPool) -> Result<u64, QueueError> {
-    let rows = sqlx::query_file!("src/queue/promote.sql");
-    Ok(rows.fetch_all(db).await?.len() as u64)
+pub async fn promote(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
+    let rows = sqlx::query_file_scalar!("src/queue/promote.sql");
+    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
 }

@@ -1,13 +1,13 @@
 use sqlx::PgPool;
 
 use super::QueueError;
-use crate::{Problem, ProblemCode};
+use crate::{JobId, Problem, ProblemCode};
 
-/// Brings back the jobs of vanished workers; ends those that lost too many. Answers how many it took.
+/// Brings back the jobs of vanished workers; ends those that lost too many. Answers which.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn rescue(db: &PgPool) -> Result<u64, QueueError> {
+pub async fn rescue(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
     let last = Problem::new(
         ProblemCode::TooManyInterruptions,
         "every worker that tried this job vanished before it was done",
@@ -16,6 +16,6 @@ pub async fn rescue(db: &PgPool) -> Result<u64, QueueError> {
         ProblemCode::WorkerLost,
         "the worker stopped renewing its lease",
     );
-    let rows = sqlx::query_file!("src/queue/rescue.sql", last.to_json(), lost.to_json());
-    Ok(rows.fetch_all(db).await?.len() as u64)
+    let rows = sqlx::query_file_scalar!("src/queue/rescue.sql", last.to_json(), lost.to_json());
+    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
 }

@@ -1,0 +1,94 @@
+//! Wake-ups, the sending side: after the commit, coalesced, never inside the statement that changes jobs (a NOTIFY there
+//! takes a database-wide lock at commit).
+//!
+//! They only save latency: whoever waits also polls slowly, since a notification may be lost.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+use crate::JobId;
+
+/// Payload: the row id of the model that has queued jobs.
+pub const QUEUED_CHANNEL: &str = "darkroom_queued";
+/// Payload: ids of jobs that ended or went back, 32 hex digits each.
+pub const CHANGED_CHANNEL: &str = "darkroom_changed";
+
+/// Least time between two rounds of notifications of one process.
+const COALESCE: Duration = Duration::from_millis(2);
+/// A payload holds less than 8000 bytes.
+const IDS_PER_PAYLOAD: usize = 240;
+
+#[derive(Debug, Default)]
+struct News {
+    queued: BTreeSet<i64>,
+    changed: Vec<JobId>,
+}
+
+/// Tells workers what was queued, and waiting clients what changed. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    wake: Arc<Notify>,
+    news: Arc<Mutex<News>>,
+}
+
+impl Notifier {
+    pub fn start(db: PgPool) -> Self {
+        let this = Self { wake: Arc::default(), news: Arc::default() };
+        let sender = this.clone();
+        tokio::spawn(async move {
+            loop {
+                sender.wake.notified().await;
+                let news = std::mem::take(&mut *sender.news());
+                if let Err(error) = send(&db, &news).await {
+                    tracing::debug!(error.cause = %error, "wake-ups not sent; who waits polls");
+                }
+                tokio::time::sleep(COALESCE).await;
+            }
+        });
+        this
+    }
+
+    /// Jobs of this model were queued.
+    pub fn queued(&self, model_id: i64) {
+        self.news().queued.insert(model_id);
+        self.wake.notify_one();
+    }
+
+    /// These jobs ended or went back to the queue.
+    pub fn changed(&self, jobs: impl IntoIterator<Item = JobId>) {
+        let mut news = self.news();
+        news.changed.extend(jobs);
+        if !news.changed.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().expect("no panic holds it")
+    }
+}
+
+/// A NOTIFY is a transaction that writes; it need not wait for the disk.
+async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
+    let queued = news.queued.iter().map(|model| (QUEUED_CHANNEL.to_owned(), model.to_string()));
+    let changed = news.changed.chunks(IDS_PER_PAYLOAD).map(|jobs| {
+        let ids: String = jobs.iter().map(|job| job.uuid().simple().to_string()).collect();
+        (CHANGED_CHANNEL.to_owned(), ids)
+    });
+    let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(changed).unzip();
+    sqlx::query!(
+        "with quick as materialized (select set_config('synchronous_commit', 'off', true))
+         select pg_notify(channel, payload) from quick, unnest($1::text[], $2::text[]) as news(channel, payload)",
+        &channels,
+        &payloads
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
