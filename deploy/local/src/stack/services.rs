@@ -52,7 +52,6 @@ pub(super) async fn start_api(
     let process = program(wish, "darkroom-api", shared)
         .env("DARKROOM_LISTEN", &listen)
         .env("DARKROOM_METRICS_LISTEN", &metrics)
-        .env("DARKROOM_S3_CREATE_BUCKET", "true")
         .spawn(&layout.log(&format!("api-{number}")))?;
     let place = format!("http://{listen} (metrics http://{metrics})");
     Ok(Service {
@@ -88,6 +87,7 @@ pub(super) fn start_worker(
 pub(super) fn program(wish: &Wish, name: &str, shared: &Env) -> Program {
     Program::new(wish.bin.join(name))
         .env_clear()
+        .env("DARKROOM_S3_CREATE_BUCKET", "true") // unless the caller says otherwise
         .envs(&wish.env)
         .envs(shared.iter().map(|(name, value)| (name, value)))
         .dies_with_us_by(Signal::SIGTERM)
