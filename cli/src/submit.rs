@@ -18,8 +18,8 @@ use crate::{
 /// Submits images, one job for each
 ///
 /// Prints one line for each image, in the order given: the id of its job; with `--wait` the id, the status, the file and
-/// the result, separated by tabs. With `--json` the line is the job as the service wrote it, or the problem if the image
-/// was refused.
+/// the result, separated by tabs. With `--json` the line is the job as a JSON document, or the problem if the image was
+/// refused.
 ///
 /// All files are looked at before the first is sent. An image that the service refuses does not stop the others; a
 /// service that is away, or does not know the key or the model, does: then no further image is sent.

@@ -90,6 +90,9 @@ impl fmt::Display for Refusal {
             write!(f, "\n  {detail}")?;
         }
         for error in problem["errors"].as_array().into_iter().flatten() {
+            if error["detail"] == problem["detail"] {
+                continue; // said already
+            }
             write!(
                 f,
                 "\n  {}: {}",
