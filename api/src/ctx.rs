@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use jobs::{object_store::ObjectStore, queue::Enqueuer};
+use jobs::{
+    object_store::ObjectStore,
+    queue::{ChangedListener, Enqueuer, Notifier},
+};
 use sqlx::PgPool;
 
 use crate::{Config, auth::Keyring};
@@ -12,5 +15,7 @@ pub(crate) struct Ctx {
     pub db: PgPool,
     pub store: ObjectStore,
     pub enqueuer: Enqueuer,
+    pub notifier: Notifier,
+    pub changes: ChangedListener,
     pub keyring: Arc<Keyring>,
 }

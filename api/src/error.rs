@@ -143,6 +143,6 @@ impl ResponseError for ApiError {
         if problem.code == ProblemCode::Unauthorized {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
-        response.body(problem.to_json().to_string())
+        response.body(serde_json::to_string(&problem).expect("a problem has only JSON-able fields"))
     }
 }

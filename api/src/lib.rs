@@ -13,6 +13,7 @@ mod routes;
 mod server;
 mod sniff;
 mod spool;
+mod wait;
 
 pub use config::Config;
 pub use server::run;

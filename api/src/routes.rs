@@ -54,7 +54,7 @@ fn job_id(request: &HttpRequest) -> Result<JobId, ApiError> {
 }
 
 /// The caller's own job, or 404.
-async fn own_job(ctx: &Ctx, id: JobId, owner: &str) -> Result<Job, ApiError> {
+pub(crate) async fn own_job(ctx: &Ctx, id: JobId, owner: &str) -> Result<Job, ApiError> {
     jobs::queue::find(&ctx.db, id, owner)
         .await?
         .ok_or_else(ApiError::not_found)

@@ -40,6 +40,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(queue::housekeep(pool.clone()));
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
+        notifier: queue::Notifier::start(pool.clone()),
+        changes: queue::ChangedListener::start(pool.clone()),
         db: pool,
         store,
         keyring: Arc::new(Keyring::default()),

@@ -45,6 +45,7 @@ pub(crate) async fn cancel_job(
             return Err(ApiError::new(ProblemCode::JobTerminal, detail));
         }
     };
+    ctx.notifier.changed([id]);
     let job = own_job(&ctx, id, &caller.owner).await?;
     let attempts = queue::attempts(&ctx.db, job.id).await?;
     Ok(response

@@ -5,9 +5,10 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Problem, ProblemCode, images,
+    Job, Problem, ProblemCode, images,
     keys::Scope,
     models::{Resolved, resolve},
+    queue::{self, Watch},
 };
 use serde_json::{Map, Value};
 
@@ -19,6 +20,7 @@ use crate::{
     job_request::{self, JobRequest, Source},
     request::trace_parent,
     spool::{BodyClock, Spool, Upload, receive, too_large},
+    wait::Preferred,
 };
 
 /// Seconds after which a first look is worth while, until latency is measured.
@@ -34,12 +36,14 @@ const RETRY_AFTER_SECONDS: u32 = 1;
     params(
         ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
         ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; higher goes first"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, as any other query parameter"),
     ),
     request_body(description = "The image, or JSON that says where it is", content(
         (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
+        (status = 200, description = "Accepted, and ended while you waited", body = JobBody),
         (status = 202, description = "Accepted and durable", body = JobBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
@@ -91,13 +95,41 @@ pub(crate) async fn create_job(
         &ctx.config.limits,
     );
     tracing::Span::current().record("job.id", tracing::field::display(job.id));
+    let preferred = Preferred::of(&request);
+    let watch = preferred.map(|_| ctx.changes.watch(job.id));
     let enqueued = ctx.enqueuer.submit(job.clone()).await?;
-    let job = job.into_job(&enqueued);
-    Ok(HttpResponse::Accepted()
+    answer(&ctx, job.into_job(&enqueued), preferred.zip(watch)).await
+}
+
+/// 202, or 200 if the client would wait and the job ended meanwhile. Nothing that happens here takes the job back.
+async fn answer(
+    ctx: &Ctx,
+    mut job: Job,
+    wait: Option<(Preferred, Watch)>,
+) -> Result<HttpResponse, ApiError> {
+    let mut attempts = Vec::new();
+    if let Some((preferred, watch)) = &wait
+        && let Ok(newer) = preferred
+            .until(ctx, watch, job.clone(), |job| job.state.is_terminal())
+            .await
+    {
+        attempts = queue::attempts(&ctx.db, newer.id).await.unwrap_or_default();
+        job = newer;
+    }
+    let mut response = if job.state.is_terminal() {
+        HttpResponse::Ok()
+    } else {
+        let mut accepted = HttpResponse::Accepted();
+        accepted.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()));
+        accepted
+    };
+    if let Some((preferred, _)) = wait {
+        response.insert_header(preferred.applied());
+    }
+    Ok(response
         .insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id)))
-        .insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()))
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(Vec::new()))))
+        .json(JobBody::new(job, Some(attempts))))
 }
 
 /// What the headers alone rule out, before a byte of the body is read.

@@ -1,5 +1,5 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{JobState, Problem, keys::Scope, queue};
+use jobs::{Job, JobState, Problem, keys::Scope, queue};
 
 use super::{has_version, job_id, own_job};
 use crate::{
@@ -7,12 +7,14 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_body::{JobBody, etag},
+    wait::Preferred,
 };
 
 /// A job as it stands, with its result once it has one.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}", operation_id = "get_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds: for any change if you send `If-None-Match`, else for the end"),
            ("If-None-Match" = Option<String>, Header, description = "The `ETag` that you have")),
     responses(
         (status = 200, description = "The job", body = JobBody, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
@@ -29,15 +31,31 @@ pub(crate) async fn get_job(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let job = own_job(&ctx, job_id(&request)?, &caller.owner).await?;
-    let tag = etag(&job);
-    if has_version(&request, &tag) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header((header::ETAG, tag))
-            .finish());
+    let id = job_id(&request)?;
+    let preferred = Preferred::of(&request);
+    let watch = preferred.map(|_| ctx.changes.watch(id));
+    let mut job = own_job(&ctx, id, &caller.owner).await?;
+    if let Some((preferred, watch)) = preferred.zip(watch) {
+        let knows_one = request.headers().contains_key(header::IF_NONE_MATCH);
+        let is_news = |job: &Job| {
+            job.state.is_terminal() || (knows_one && !has_version(&request, &etag(job)))
+        };
+        job = preferred.until(&ctx, &watch, job, is_news).await?;
     }
-    let mut response = HttpResponse::Ok();
+    let tag = etag(&job);
+    let is_known = has_version(&request, &tag);
+    let mut response = if is_known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
     response.insert_header((header::ETAG, tag));
+    if let Some(preferred) = preferred {
+        response.insert_header(preferred.applied());
+    }
+    if is_known {
+        return Ok(response.finish());
+    }
     if job.state.is_terminal() {
         if let Some(timing) = server_timing(job.timings.as_ref()) {
             response.insert_header(("Server-Timing", timing));

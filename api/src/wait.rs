@@ -1,0 +1,64 @@
+//! `Prefer: wait=N`: an answer that is held until there is news. A waiter costs a map entry, no thread and no query.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use jobs::{Job, queue::Watch};
+use tokio::time::Instant;
+
+use crate::{ctx::Ctx, error::ApiError, routes::own_job};
+
+const SECONDS_MAX: u64 = 60;
+/// Behind lost notifications: how often a waiter looks for itself.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the client would wait, if it said so.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Preferred {
+    seconds: u64,
+    until: Instant,
+}
+
+impl Preferred {
+    pub fn of(request: &HttpRequest) -> Option<Self> {
+        let headers = request
+            .headers()
+            .get_all("prefer")
+            .filter_map(|value| value.to_str().ok());
+        let seconds = headers
+            .flat_map(|value| value.split(','))
+            .find_map(|preference| preference.trim().strip_prefix("wait="))?
+            .trim_matches('"')
+            .parse::<u64>()
+            .ok()?
+            .min(SECONDS_MAX);
+        Some(Self {
+            seconds,
+            until: Instant::now() + Duration::from_secs(seconds),
+        })
+    }
+
+    /// For `Preference-Applied`.
+    pub fn applied(self) -> (&'static str, String) {
+        ("Preference-Applied", format!("wait={}", self.seconds))
+    }
+
+    /// Holds on until the job is as the client wants it, or time is up. `watch` was made before the job was last looked at.
+    pub async fn until(
+        self,
+        ctx: &Ctx,
+        watch: &Watch,
+        mut job: Job,
+        is_news: impl Fn(&Job) -> bool,
+    ) -> Result<Job, ApiError> {
+        while !is_news(&job) {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            watch.changed(left.min(LOOKS_EVERY)).await;
+            job = own_job(ctx, job.id, &job.owner).await?;
+        }
+        Ok(job)
+    }
+}
