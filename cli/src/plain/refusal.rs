@@ -38,8 +38,10 @@ impl Refusal {
         use ProblemCode as C;
         matches!(
             self.code(),
+            // The request itself is ours: what cannot be understood of it is the body, an empty one for example.
             Some(
-                C::UnsupportedMediaType
+                C::InvalidRequest
+                    | C::UnsupportedMediaType
                     | C::ImageTooLarge
                     | C::ImageTooManyPixels
                     | C::ImageUndecodable
