@@ -1,1 +1,9 @@
-//! The real programs together.
+//! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
+
+mod command;
+mod cutting_off;
+mod documents;
+mod predicting;
+mod reading;
+mod refusing;
+mod submitting;

@@ -14,11 +14,13 @@ async fn moved(db: &PgPool, statement: &str, id: JobId) {
 
 /// The worker was not heard of for longer than its lease.
 pub async fn lease_ran_out(db: &PgPool, worker: WorkerId) {
-    sqlx::query("update workers set lease_until = now() - interval '1 second' where worker_id = $1")
-        .bind(worker.0)
-        .execute(db)
-        .await
-        .unwrap();
+    sqlx::query(
+        "update workers set lease_until = now() - interval '1 second' where worker_id = $1",
+    )
+    .bind(worker.0)
+    .execute(db)
+    .await
+    .unwrap();
 }
 
 /// The running attempt has taken longer than it may.

@@ -1,1 +1,59 @@
-//! later
+//! Photos, what the model says of them, and images that are wrong in one way each.
+
+use std::path::{Path, PathBuf};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A model folder as `darkroom models push` takes it.
+pub fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../models")
+        .join(name)
+}
+
+/// The classifier.
+pub const CLASSIFIER: &str = "efficientnet-lite0";
+/// The embedder over the same artifact.
+pub const EMBEDDER: &str = "efficientnet-lite0-embed";
+
+pub fn read(path: &str) -> Vec<u8> {
+    std::fs::read(folder().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+pub fn photo(name: &str) -> Vec<u8> {
+    read(&format!("photos/{name}"))
+}
+
+pub fn json(path: &str) -> Value {
+    serde_json::from_slice(&read(path)).unwrap()
+}
+
+/// An embedding as the references keep it.
+pub fn embedding(reference: &Value) -> Vec<f64> {
+    let bytes = reference["f32_le_base64"].as_str().unwrap();
+    let bytes = STANDARD.decode(bytes).unwrap();
+    let (floats, rest) = bytes.as_chunks::<4>();
+    assert!(rest.is_empty());
+    floats
+        .iter()
+        .map(|float| f64::from(f32::from_le_bytes(*float)))
+        .collect()
+}
+
+/// An embedding as the service answers it.
+pub fn answered_embedding(result: &Value) -> Vec<f64> {
+    let values = result["embedding"].as_array().unwrap();
+    assert_eq!(result["dim"], values.len());
+    values.iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}

@@ -19,6 +19,8 @@ pub mod fixtures;
 pub mod given;
 pub mod stack;
 
+pub use self::client::{Answer, Client};
 pub use self::database::Database;
 pub use self::dump::dump;
 pub use self::eventually::eventually;
+pub use self::stack::Stack;

@@ -1,1 +1,255 @@
-//! later
+//! The real programs over a database and a bucket of the test's own.
+
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jobs::{
+    keys::{self, NewKey, Scope},
+    models::{self, ModelFolder},
+    object_store::ObjectStore,
+};
+use local::{Process, Program};
+use tempfile::TempDir;
+
+use crate::{Client, Database, fixtures, given};
+
+const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
+
+/// A database, a bucket, one API process with a client of it, and as many workers as the test starts.
+#[derive(Debug)]
+pub struct Stack {
+    // In the order of their end: processes before what they use.
+    pub api: Running,
+    pub client: Client,
+    pub store: ObjectStore,
+    bucket: String,
+    folder: TempDir,
+    pub db: Database,
+}
+
+/// A process, its log shown when the test fails.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    /// `http://127.0.0.1:PORT`: of the API, or of a worker's health.
+    pub url: String,
+    name: String,
+}
+
+type Env<'a> = &'a [(&'a str, &'a str)];
+
+impl Stack {
+    /// Without models: for what does not need one.
+    pub async fn bare(env: Env<'_>) -> Self {
+        let (db, (bucket, store)) = tokio::join!(given::database(), given::bucket());
+        let folder = tempfile::Builder::new()
+            .prefix("darkroom-test-")
+            .tempdir()
+            .unwrap();
+        let api = start_api(&db, &bucket, folder.path(), env).await;
+        let client = Client::new(&api.url, Some(key(&db, given::OWNER, &ALL).await));
+        Self {
+            api,
+            client,
+            store,
+            bucket,
+            folder,
+            db,
+        }
+    }
+
+    /// The API and the two models as rows of the registry: all that submits need.
+    pub async fn without_workers() -> Self {
+        Self::without_workers_but(&[]).await
+    }
+
+    pub async fn without_workers_but(env: Env<'_>) -> Self {
+        let stack = Self::bare(env).await;
+        for model in [fixtures::CLASSIFIER, fixtures::EMBEDDER] {
+            let manifest = std::fs::read(fixtures::model(model).join("model.json")).unwrap();
+            given::registered(&stack.db, serde_json::from_slice(&manifest).unwrap()).await;
+        }
+        stack
+    }
+
+    /// The API and the two models in the bucket: workers can run them.
+    pub async fn with_models() -> Self {
+        let stack = Self::bare(&[]).await;
+        for model in [fixtures::CLASSIFIER, fixtures::EMBEDDER] {
+            let folder = ModelFolder::read(&fixtures::model(model)).unwrap();
+            models::push(&stack.db, &stack.store, &folder, None)
+                .await
+                .unwrap();
+        }
+        stack
+    }
+
+    /// Another worker process, ready.
+    pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
+        let mut all = vec![("DARKROOM_WORKER_NAME", name), ("DARKROOM_DEVICE", "cpu")];
+        all.extend(env);
+        let libraries = local::ld_library_path();
+        all.extend(libraries.as_deref().map(|path| ("LD_LIBRARY_PATH", path)));
+        let cache = self.folder.path().join("models");
+        all.push(("DARKROOM_MODEL_CACHE_DIR", cache.to_str().unwrap()));
+        let program = local::bin_dir().unwrap().join("darkroom-worker");
+        let log = self.folder.path().join(format!("{name}.log"));
+        start(
+            program,
+            name,
+            &log,
+            &["DARKROOM_HEALTH_LISTEN"],
+            &self.env(&all),
+        )
+        .await
+    }
+
+    /// Ends the API without warning and starts it anew, on another port.
+    pub async fn replace_killed_api(&mut self) {
+        self.api.process.kill().await;
+        let fresh = start_api(&self.db, &self.bucket, self.folder.path(), &[]).await;
+        let key = key(&self.db, given::OWNER, &ALL).await;
+        self.client = Client::new(&fresh.url, Some(key));
+        self.api = fresh;
+    }
+
+    /// A client with a key of its own.
+    pub async fn client_of(&self, owner: &str, scopes: &[Scope]) -> Client {
+        let key = key(&self.db, owner, scopes).await;
+        Client::new(&self.api.url, Some(key))
+    }
+
+    pub fn client_with(&self, key: Option<&str>) -> Client {
+        Client::new(&self.api.url, key.map(Into::into))
+    }
+
+    /// One run of the command `darkroom` with a key of the owner.
+    pub async fn command(&self, args: &[&str]) -> std::process::Output {
+        let key = key(&self.db, given::OWNER, &ALL).await;
+        let mut command = tokio::process::Command::new(local::bin_dir().unwrap().join("darkroom"));
+        for name in inherited_settings() {
+            command.env_remove(name);
+        }
+        command
+            .args(args)
+            .env("DARKROOM_URL", &self.api.url)
+            .env("DARKROOM_API_KEY", key)
+            .envs(self.env(&[]))
+            .kill_on_drop(true);
+        let run = tokio::time::timeout(Duration::from_secs(90), command.output());
+        run.await.expect("the command ends").unwrap()
+    }
+
+    fn env(&self, more: Env<'_>) -> BTreeMap<String, String> {
+        env(&self.db, &self.bucket, more)
+    }
+}
+
+impl Running {
+    /// Its resident memory at its highest, in MiB.
+    pub fn memory_peak_mib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(path).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() / 1024
+    }
+}
+
+impl Deref for Running {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.process.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(60)..];
+            eprintln!(
+                "--- the end of the log of {}:\n{}",
+                self.name,
+                last.join("\n")
+            );
+        }
+    }
+}
+
+async fn key(db: &Database, owner: &str, scopes: &[Scope]) -> String {
+    let new = NewKey {
+        name: "test".into(),
+        owner: owner.into(),
+        scopes: scopes.to_vec(),
+        expires_at: None,
+    };
+    keys::create(db, &new).await.unwrap().key.expose().into()
+}
+
+fn env(db: &Database, bucket: &str, more: Env<'_>) -> BTreeMap<String, String> {
+    let own = [("DATABASE_URL", db.url()), ("DARKROOM_S3_BUCKET", bucket)];
+    let all = own.iter().chain(more);
+    all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// Settings of the person who runs the tests: not ours.
+fn inherited_settings() -> impl Iterator<Item = std::ffi::OsString> {
+    let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("DARKROOM_");
+    std::env::vars_os().map(|(name, _)| name).filter(ours)
+}
+
+async fn start_api(db: &Database, bucket: &str, folder: &Path, more: Env<'_>) -> Running {
+    let program = local::bin_dir().unwrap().join("darkroom-api");
+    let mut all = vec![("DARKROOM_S3_CREATE_BUCKET", "true")];
+    all.extend(more);
+    let listeners = ["DARKROOM_LISTEN", "DARKROOM_METRICS_LISTEN"];
+    let env = env(db, bucket, &all);
+    start(program, "api", &folder.join("api.log"), &listeners, &env).await
+}
+
+/// Starts a program that listens where these variables say, and waits for `/readyz` at the first.
+async fn start(
+    program: PathBuf,
+    name: &str,
+    log: &Path,
+    listeners: &[&str],
+    env: &BTreeMap<String, String>,
+) -> Running {
+    let mut attempt = 1;
+    loop {
+        let ports: Vec<_> = listeners
+            .iter()
+            .map(|_| local::free_port().unwrap())
+            .collect();
+        let listen = listeners
+            .iter()
+            .zip(&ports)
+            .map(|(name, port)| (*name, format!("127.0.0.1:{port}")));
+        let mut program = Program::new(&program);
+        for name in inherited_settings() {
+            program = program.env_remove(name);
+        }
+        let process = program.envs(listen).envs(env).spawn(log).unwrap();
+        let url = format!("http://127.0.0.1:{}", ports[0]);
+        let ready = process
+            .wait_ready(&format!("{url}/readyz"), Duration::from_secs(60))
+            .await;
+        match ready {
+            Ok(()) => {
+                let name = name.to_owned();
+                return Running { process, url, name };
+            }
+            // Somebody may have taken the port meanwhile.
+            Err(_) if attempt < 3 && !process.is_running() => attempt += 1,
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+}

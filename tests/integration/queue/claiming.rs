@@ -119,9 +119,7 @@ async fn a_claim_takes_no_more_than_was_asked_for_over_all_models() {
     let db = given::database().await;
     for name in ["lite", "other", "third"] {
         let model = given::model_version(&db, name).await;
-        let jobs: Vec<_> = (0..5)
-            .map(|n| given::job(&model, &n.to_string()))
-            .collect();
+        let jobs: Vec<_> = (0..5).map(|n| given::job(&model, &n.to_string())).collect();
         queue::enqueue(&db, &jobs).await.unwrap();
     }
     assert_eq!(claim_names(&db, &[], 4).await.len(), 4);

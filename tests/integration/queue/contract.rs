@@ -77,7 +77,9 @@ async fn a_reader_sees_every_view_and_no_table() {
     for table in ["live_jobs", "finished_jobs", "api_keys", "workers"] {
         let read = AssertSqlSafe(format!("select * from {table} limit 1"));
         let refused = sqlx::raw_sql(read).execute(&mut reader).await.unwrap_err();
-        let code = refused.as_database_error().and_then(|error| error.code().map(Into::into));
+        let code = refused
+            .as_database_error()
+            .and_then(|error| error.code().map(Into::into));
         assert_eq!(code, Some("42501".to_owned()), "{table}");
     }
 }
@@ -208,17 +210,60 @@ async fn a_list_pages_by_key_and_filters() {
     };
     let none = queue::Filter::default;
     let succeeded = Some(jobs::JobState::Succeeded);
-    assert_eq!(only(queue::Filter { state: succeeded, ..none() }).await, 1);
+    assert_eq!(
+        only(queue::Filter {
+            state: succeeded,
+            ..none()
+        })
+        .await,
+        1
+    );
     let queued = Some(jobs::JobState::Queued);
-    assert_eq!(only(queue::Filter { state: queued, ..none() }).await, 4);
+    assert_eq!(
+        only(queue::Filter {
+            state: queued,
+            ..none()
+        })
+        .await,
+        4
+    );
     let unknown = Some("nobody".to_owned());
-    assert_eq!(only(queue::Filter { model: unknown, ..none() }).await, 0);
+    assert_eq!(
+        only(queue::Filter {
+            model: unknown,
+            ..none()
+        })
+        .await,
+        0
+    );
     let task = Some("classify".to_owned());
     assert_eq!(only(queue::Filter { task, ..none() }).await, 5);
-    let metadata = serde_json::json!({"name": "c"}).as_object().unwrap().clone();
+    let metadata = serde_json::json!({"name": "c"})
+        .as_object()
+        .unwrap()
+        .clone();
     assert_eq!(only(queue::Filter { metadata, ..none() }).await, 1);
     let ahead = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
-    assert_eq!(only(queue::Filter { created_after: ahead, ..none() }).await, 0);
-    assert_eq!(only(queue::Filter { created_before: ahead, ..none() }).await, 5);
-    assert!(queue::list(&db, "bob", &none(), 100).await.unwrap().is_empty());
+    assert_eq!(
+        only(queue::Filter {
+            created_after: ahead,
+            ..none()
+        })
+        .await,
+        0
+    );
+    assert_eq!(
+        only(queue::Filter {
+            created_before: ahead,
+            ..none()
+        })
+        .await,
+        5
+    );
+    assert!(
+        queue::list(&db, "bob", &none(), 100)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

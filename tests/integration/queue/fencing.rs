@@ -16,7 +16,7 @@ async fn taken_over(db: &sqlx::PgPool) -> (given::Held, given::Held) {
     given::queued(db, ["cat"]).await;
     let late = given::claimed_by(db, "late").await;
     clock::lease_ran_out(db, late.worker).await;
-    assert_eq!(queue::rescue(db).await.unwrap(), 1);
+    assert_eq!(queue::rescue(db).await.unwrap().len(), 1);
     let fresh = given::claimed_by(db, "fresh").await;
     assert_eq!(fresh.job_id(), late.job_id());
     (late, fresh)
@@ -143,10 +143,7 @@ async fn an_expired_worker_cannot_renew_its_lease() {
     queue::heartbeat(&db, worker, 60.0).await.unwrap();
     clock::lease_ran_out(&db, worker).await;
     let renewed = queue::heartbeat(&db, worker, 60.0).await;
-    assert!(
-        matches!(renewed, Err(QueueError::LeaseLost)),
-        "{renewed:?}"
-    );
+    assert!(matches!(renewed, Err(QueueError::LeaseLost)), "{renewed:?}");
 }
 
 #[tokio::test]

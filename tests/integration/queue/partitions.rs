@@ -39,7 +39,9 @@ async fn a_lookup_by_id_touches_one_partition() {
     .fetch_all(&*db)
     .await
     .unwrap();
-    let scans = plan.iter().filter(|line| line.contains(" on finished_jobs"));
+    let scans = plan
+        .iter()
+        .filter(|line| line.contains(" on finished_jobs"));
     assert_eq!(scans.count(), 1, "{plan:#?}");
 }
 

@@ -32,7 +32,9 @@ async fn scans_of_live_jobs(
     .await
     .unwrap();
     let plan = run(db, format!("explain execute verb ({arguments})")).await;
-    let scans = plan.iter().map(|line| line.trim_start_matches([' ', '-', '>']));
+    let scans = plan
+        .iter()
+        .map(|line| line.trim_start_matches([' ', '-', '>']));
     let scans = scans.filter(|line| line.contains("Scan") && line.contains(" live_jobs"));
     scans
         .map(|line| line.split("  (cost").next().unwrap_or(line).to_owned())

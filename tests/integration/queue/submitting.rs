@@ -66,7 +66,10 @@ async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
         .filter(|answer| matches!(answer, Err(QueueError::Full)))
         .count();
     assert!((7..=8).contains(&full), "{full} of 10 refused");
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10 - full);
+    assert_eq!(
+        answers.iter().filter(|answer| answer.is_ok()).count(),
+        10 - full
+    );
 }
 
 /// Promise 1: a client that leaves before its answer has its job all the same.

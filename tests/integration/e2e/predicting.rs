@@ -1,0 +1,241 @@
+//! I9, I19: what comes out is what the model says, and a bad image fails alone.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tests::{
+    Stack,
+    fixtures::{self, CLASSIFIER, EMBEDDER, answered_embedding, cosine, embedding},
+};
+
+const CLASSIFY: &str = "?model=efficientnet-lite0";
+const EMBED: &str = "?model=efficientnet-lite0-embed";
+
+/// A JPEG may be decoded at a smaller scale, which changes scores more.
+fn tolerance<'a>(reference: &'a Value, photo: &Value) -> &'a Value {
+    let scaled = photo.get("scaled_decode").is_some();
+    let kind = if scaled {
+        "scaled_decode"
+    } else {
+        "full_decode"
+    };
+    &reference["tolerances"][kind]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_equal_the_references() {
+    let stack = Stack::with_models().await;
+    let _worker = stack.worker("w", &[]).await;
+    let reference = fixtures::json("reference.json");
+    for (name, photo) in reference["photos"].as_object().unwrap() {
+        let tolerance = tolerance(&reference, photo);
+        let difference_max = tolerance["score_difference_max"].as_f64().unwrap();
+        let job = stack
+            .client
+            .predicted(&format!("{CLASSIFY}&top_k=1000"), fixtures::photo(name))
+            .await;
+        let labels = job["result"]["labels"].as_array().unwrap();
+        assert_eq!(labels.len(), 1000);
+        let scores: Vec<_> = labels
+            .iter()
+            .map(|label| label["score"].as_f64().unwrap())
+            .collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b), "{name}: highest first");
+        assert!(
+            (scores.iter().sum::<f64>() - 1.0).abs() < 1e-3,
+            "{name}: a softmax"
+        );
+        let expected = photo[CLASSIFIER].as_array().unwrap();
+        let score = |label: &Value| label["score"].as_f64().unwrap();
+        if score(&expected[0]) - score(&expected[1]) > 2.0 * difference_max {
+            assert_eq!(labels[0]["label"], expected[0]["label"], "{name}");
+        }
+        for one in expected {
+            let same = labels
+                .iter()
+                .find(|label| label["index"] == one["index"])
+                .unwrap();
+            assert_eq!(same["label"], one["label"]);
+            let difference = (score(same) - score(one)).abs();
+            assert!(
+                difference <= difference_max,
+                "{name} {}: {difference}",
+                one["label"]
+            );
+        }
+        let job = stack.client.predicted(EMBED, fixtures::photo(name)).await;
+        let cosine = cosine(
+            &answered_embedding(&job["result"]),
+            &embedding(&photo[EMBEDDER]),
+        );
+        assert!(
+            cosine >= tolerance["cosine_min"].as_f64().unwrap(),
+            "{name}: {cosine}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ladybird_comes_out_as_one_with_where_the_time_went() {
+    let stack = Stack::with_models().await;
+    let worker = stack.worker("w", &[]).await;
+    let job = stack
+        .client
+        .predicted("?top_k=3", fixtures::photo("ladybird.jpg"))
+        .await;
+    let labels = job["result"]["labels"].as_array().unwrap();
+    assert_eq!(labels.len(), 3);
+    assert_eq!(labels[0]["label"], "ladybug");
+    let timings = job["timings_ms"].as_object().unwrap();
+    for stage in [
+        "queue",
+        "fetch",
+        "decode",
+        "preprocess",
+        "batch_wait",
+        "infer",
+        "postprocess",
+        "total",
+    ] {
+        let spent = timings.get(stage).and_then(Value::as_f64);
+        assert!(spent.is_some_and(|ms| ms >= 0.0), "{stage}: {timings:?}");
+    }
+    let attempt = &job["attempts"]["items"][0];
+    assert_eq!(attempt["worker"], "w");
+    assert!(
+        attempt["device"].as_str().unwrap().starts_with("cpu"),
+        "{attempt}"
+    );
+    assert_eq!(job["attempts"]["charged"], 1);
+    assert!(worker.is_running());
+}
+
+/// Every file of `fixtures/bad`: its documented answer, its documented end, and the service as good as new.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_image_fails_alone_and_every_odd_one_equals_its_twin() {
+    let stack = Stack::with_models().await;
+    let worker = stack.worker("w", &[]).await;
+    let manifest = fixtures::json("bad/manifest.json");
+    let canary = manifest["exif_canary"].as_str().unwrap();
+    let mut wrong = Vec::new();
+    // All at once, so that bad ones share batches with good ones.
+    let mut accepted = Vec::new();
+    for file in manifest["files"].as_array().unwrap() {
+        let name = file["file"].as_str().unwrap();
+        let bytes = fixtures::read(&format!("bad/{name}"));
+        let answer = stack.client.post_job(EMBED, "image/jpeg", bytes).await;
+        assert!(!answer.text().contains(canary), "{name}: EXIF is echoed");
+        let expected = file["post"]["status"].as_u64().unwrap();
+        if u64::from(answer.status) != expected {
+            wrong.push(format!(
+                "{name}: POST {} instead of {expected}: {}",
+                answer.status,
+                answer.text()
+            ));
+        } else if expected == 202 {
+            accepted.push((
+                name,
+                &file["job"],
+                answer.json()["id"].as_str().unwrap().to_owned(),
+            ));
+        } else {
+            answer.problem(answer.status, file["post"]["code"].as_str().unwrap());
+        }
+    }
+    let mut embeddings = HashMap::new();
+    for (name, expected, id) in accepted {
+        let job = stack.client.ended(&id).await;
+        assert!(!job.to_string().contains(canary), "{name}: EXIF is echoed");
+        if job["status"] != expected["status"] {
+            wrong.push(format!(
+                "{name}: ended {} instead of {}: {}",
+                job["status"], expected["status"], job["error"]
+            ));
+        } else if job["status"] == "failed" {
+            if job["error"]["code"] != expected["code"] {
+                wrong.push(format!(
+                    "{name}: {} instead of {}",
+                    job["error"]["code"], expected["code"]
+                ));
+            }
+            if job["attempts"]["charged"] != expected["attempts_charged"] {
+                wrong.push(format!(
+                    "{name}: {} attempts instead of {}",
+                    job["attempts"]["charged"], expected["attempts_charged"]
+                ));
+            }
+        } else {
+            embeddings.insert(name, answered_embedding(&job["result"]));
+            if let Some(twin) = expected["twin"].as_str() {
+                let cosine = embeddings
+                    .get(twin)
+                    .map_or(f64::NAN, |twin| cosine(twin, &embeddings[name]));
+                let least = expected["cosine_min"].as_f64().unwrap();
+                if cosine.is_nan() || cosine < least {
+                    wrong.push(format!(
+                        "{name}: cosine to {twin} is {cosine}, want {least}"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    stack
+        .client
+        .predicted(CLASSIFY, fixtures::photo("cat.jpg"))
+        .await;
+    assert!(worker.is_running() && stack.api.is_running());
+    assert!(
+        !worker.log().contains(canary) && !stack.api.log().contains(canary),
+        "EXIF is logged"
+    );
+    assert!(
+        stack.api.memory_peak_mib() < 200,
+        "the API took {} MiB",
+        stack.api.memory_peak_mib()
+    );
+    assert!(
+        worker.memory_peak_mib() < 2000,
+        "the worker took {} MiB",
+        worker.memory_peak_mib()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_files_are_gone_fails_its_jobs_and_not_the_worker() {
+    let stack = Stack::with_models().await;
+    let broken = fixtures::json("../../models/efficientnet-lite0/model.json");
+    let mut broken = broken;
+    broken["name"] = "broken".into();
+    tests::given::registered(&stack.db, broken).await;
+    let worker = stack.worker("w", &[]).await;
+    let id = stack
+        .client
+        .submit("?model=broken&max_attempts=1", fixtures::photo("cat.jpg"))
+        .await["id"]
+        .clone();
+    let job = stack.client.ended(id.as_str().unwrap()).await;
+    assert_eq!(job["status"], "failed");
+    assert_eq!(job["error"]["code"], "model_error", "{job:#}");
+    stack
+        .client
+        .predicted(CLASSIFY, fixtures::photo("cat.jpg"))
+        .await;
+    assert!(worker.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_object_is_gone_fails_its_job() {
+    let stack = Stack::with_models().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let nowhere = jobs::Sha256Digest::of(b"nowhere");
+    sqlx::query("update live_jobs set image_sha256 = $1")
+        .bind(nowhere.as_bytes().as_slice())
+        .execute(&*stack.db)
+        .await
+        .unwrap();
+    let _worker = stack.worker("w", &[]).await;
+    let job = stack.client.ended(job["id"].as_str().unwrap()).await;
+    assert_eq!(job["status"], "failed");
+    assert_eq!(job["error"]["code"], "data_purged", "{job:#}");
+}
