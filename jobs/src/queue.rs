@@ -34,7 +34,7 @@ pub use find::{attempts, find};
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};
 pub use list::{Filter, list};
-pub use notify::{CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
+pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
 pub use promote::promote;
 pub use register::{Registration, deregister, register};
 pub use release::release;

@@ -22,7 +22,7 @@ use std::{
 };
 
 use image::ImageFormat;
-use jobs::object_store::ObjectStore;
+use jobs::{object_store::ObjectStore, queue};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -44,6 +44,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Shared {
     pub db: PgPool,
+    pub notifier: queue::Notifier,
     pub store: ObjectStore,
     pub models: Models,
     pub holdings: Arc<Holdings>,
@@ -112,6 +113,7 @@ pub fn start(
         },
     );
     let shared = Arc::new(Shared {
+        notifier: queue::Notifier::start(db.clone()),
         db,
         store,
         models,

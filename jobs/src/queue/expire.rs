@@ -13,5 +13,10 @@ pub async fn expire(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
         "no worker could begin before the job's deadline",
     );
     let rows = sqlx::query_file_scalar!("src/queue/expire.sql", late.to_json());
-    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
+    Ok(rows
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{Notifier, QueueError, expire, promote, rescue, time_out};
+use super::{ANY_MODEL, Notifier, QueueError, expire, promote, rescue, time_out};
 
 /// What one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -18,8 +18,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often it looks for missing partitions.
 const PARTITIONS_EVERY_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
-/// Wakes workers without saying what for.
-const ANY_MODEL: i64 = 0;
 
 /// One round, safe from any number of processes at once.
 async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError> {

@@ -19,6 +19,9 @@ pub const QUEUED_CHANNEL: &str = "darkroom_queued";
 /// Payload: ids of jobs that ended or went back, 32 hex digits each.
 pub const CHANGED_CHANNEL: &str = "darkroom_changed";
 
+/// Wakes workers without saying what for.
+pub const ANY_MODEL: i64 = 0;
+
 /// Least time between two rounds of notifications of one process.
 const COALESCE: Duration = Duration::from_millis(2);
 /// A payload holds less than 8000 bytes.
@@ -39,7 +42,10 @@ pub struct Notifier {
 
 impl Notifier {
     pub fn start(db: PgPool) -> Self {
-        let this = Self { wake: Arc::default(), news: Arc::default() };
+        let this = Self {
+            wake: Arc::default(),
+            news: Arc::default(),
+        };
         let sender = this.clone();
         tokio::spawn(async move {
             loop {
@@ -76,9 +82,15 @@ impl Notifier {
 
 /// A NOTIFY is a transaction that writes; it need not wait for the disk.
 async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
-    let queued = news.queued.iter().map(|model| (QUEUED_CHANNEL.to_owned(), model.to_string()));
+    let queued = news
+        .queued
+        .iter()
+        .map(|model| (QUEUED_CHANNEL.to_owned(), model.to_string()));
     let changed = news.changed.chunks(IDS_PER_PAYLOAD).map(|jobs| {
-        let ids: String = jobs.iter().map(|job| job.uuid().simple().to_string()).collect();
+        let ids: String = jobs
+            .iter()
+            .map(|job| job.uuid().simple().to_string())
+            .collect();
         (CHANGED_CHANNEL.to_owned(), ids)
     });
     let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(changed).unzip();

@@ -9,5 +9,10 @@ use crate::JobId;
 /// Postgres is away.
 pub async fn promote(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
     let rows = sqlx::query_file_scalar!("src/queue/promote.sql");
-    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
+    Ok(rows
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
 }

@@ -17,5 +17,10 @@ pub async fn rescue(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
         "the worker stopped renewing its lease",
     );
     let rows = sqlx::query_file_scalar!("src/queue/rescue.sql", last.to_json(), lost.to_json());
-    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
+    Ok(rows
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
 }

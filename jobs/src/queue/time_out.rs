@@ -13,5 +13,10 @@ pub async fn time_out(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
         "the attempt ran longer than its job allows",
     );
     let rows = sqlx::query_file_scalar!("src/queue/time_out.sql", late.to_json());
-    Ok(rows.fetch_all(db).await?.into_iter().map(JobId::from).collect())
+    Ok(rows
+        .fetch_all(db)
+        .await?
+        .into_iter()
+        .map(JobId::from)
+        .collect())
 }

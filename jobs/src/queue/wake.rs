@@ -59,17 +59,27 @@ impl ChangedListener {
                     for id in ids.as_bytes().chunks(32) {
                         let id = Uuid::try_parse_ascii(id).map(JobId::from);
                         let woken = id.ok().and_then(|id| waiters.remove(&id));
-                        woken.into_iter().flatten().for_each(|waiter| waiter.notify_one());
+                        woken
+                            .into_iter()
+                            .flatten()
+                            .for_each(|waiter| waiter.notify_one());
                     }
                 }
-                None => waiters.drain().flat_map(|(_, all)| all).for_each(|one| one.notify_one()),
+                None => waiters
+                    .drain()
+                    .flat_map(|(_, all)| all)
+                    .for_each(|one| one.notify_one()),
             }
         }));
         Self(waiters)
     }
 
     pub fn watch(&self, job: JobId) -> Watch {
-        let watch = Watch { job, wake: Arc::default(), waiters: self.0.clone() };
+        let watch = Watch {
+            job,
+            wake: Arc::default(),
+            waiters: self.0.clone(),
+        };
         watch.enter();
         watch
     }

@@ -60,7 +60,7 @@ async fn write(shared: &Shared, settled: Vec<Settled>) {
         place,
         mut timings,
         outcome,
-        settled_at,
+        decided_at,
     } in settled
     {
         let lease = place.job.lease;
@@ -68,7 +68,7 @@ async fn write(shared: &Shared, settled: Vec<Settled>) {
             dropped(lease, &outcome);
             continue;
         }
-        timings.record(Stage::Complete, settled_at.elapsed());
+        timings.record(Stage::Complete, decided_at.elapsed());
         let [
             Verb::Complete(completions),
             Verb::Fail(fails),
@@ -84,8 +84,8 @@ async fn write(shared: &Shared, settled: Vec<Settled>) {
                     lease,
                     result: prediction.result,
                     timings: timings.to_json(),
-                    batch_size: prediction.batch_size as i16,
-                    batch_position: prediction.batch_position as i16,
+                    batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
+                    batch_position: prediction.batch_position.try_into().unwrap_or(i16::MAX),
                 });
                 0
             }
@@ -182,6 +182,10 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
     loop {
         match verb.run(shared).await {
             Ok(written) => {
+                shared.notifier.changed(written.iter().copied());
+                if matches!(verb, Verb::Release(_)) {
+                    shared.notifier.queued(queue::ANY_MODEL);
+                }
                 count(verb, places, &written, sure);
                 return true;
             }
