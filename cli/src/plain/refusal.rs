@@ -61,6 +61,7 @@ impl Refusal {
             }
             C::NotFound => "check the id: a key sees the jobs of its own owner only",
             C::UnknownModel => "`darkroom models list` shows what there is",
+            C::InvalidRequest => "check that the file is an image, and not empty",
             C::InvalidParams => {
                 "correct the parameters named above; the model's manifest defines them"
             }
