@@ -1,4 +1,4 @@
-//! Lets a plain start find the libtorch that the build used, without LD_LIBRARY_PATH.
+//! Lets a plain start find the libtorch that the build used, without `LD_LIBRARY_PATH`.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

@@ -187,12 +187,12 @@ pub(super) struct Passed<O> {
     pub batch_position: usize,
 }
 
+/// One forward pass: an output for each image, in order, or none at all.
+pub(super) type Forward<'a, I, O> = dyn FnMut(&[I]) -> Result<Vec<O>, ForwardError> + 'a;
+
 /// Runs `images` through `forward`, all at once if it can be: a pass that fails is halved until the guilty image is found,
 /// and one that needs too much memory until it fits. Answers in the order of `images`.
-pub(super) fn pass<I, O>(
-    images: &[I],
-    forward: &mut dyn FnMut(&[I]) -> Result<Vec<O>, ForwardError>,
-) -> Vec<Passed<O>> {
+pub(super) fn pass<I, O>(images: &[I], forward: &mut Forward<'_, I, O>) -> Vec<Passed<O>> {
     match forward(images) {
         Ok(outputs) => {
             let passed = outputs

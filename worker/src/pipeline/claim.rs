@@ -15,7 +15,7 @@ use jobs::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
-    Shared,
+    Outcome, Shared,
     work::{Place, Settled, Work},
 };
 use crate::{drain::Phase, lease::jitter};
@@ -24,6 +24,16 @@ use crate::{drain::Phase, lease::jitter};
 const HANDFUL: usize = 4;
 /// Most jobs of one statement.
 const CLAIM_MAX: usize = 256;
+
+/// Interruptions that make a job a suspect. Once is a spot machine that left; twice may be an image that kills workers.
+const SUSPECT_FROM: i16 = 2;
+
+/// What one claim brought.
+#[derive(Debug, Default)]
+struct Claimed {
+    jobs: usize,
+    suspects: bool,
+}
 
 #[derive(Debug)]
 pub(super) struct Claimer {
@@ -55,6 +65,8 @@ impl Claimer {
         let mut registered = self.shared.holdings.worker();
         // Whether the last claim came back full: then there is more, and no news of it will come.
         let mut backlog = true;
+        // After a suspect one job at a time, until one is none: what is claimed beside it only goes back.
+        let mut most = CLAIM_MAX;
         let mut trouble = Duration::ZERO;
         loop {
             let worker = match registered.wait_for(Option::is_some).await {
@@ -63,17 +75,19 @@ impl Claimer {
             };
             self.shared.back_off.over().await;
             let least = if backlog {
-                self.room_size.div_ceil(HANDFUL)
+                self.room_size.div_ceil(HANDFUL).min(most)
             } else {
                 1
             };
-            let room = self.make_room(least).await;
+            let room = self.make_room(least, most).await;
             let asked = room.num_permits();
             match self.claim(worker, room).await {
                 Ok(claimed) => {
                     trouble = Duration::ZERO;
-                    self.claimed.fetch_add(claimed as u64, Ordering::Relaxed);
-                    backlog = claimed == asked;
+                    self.claimed
+                        .fetch_add(claimed.jobs as u64, Ordering::Relaxed);
+                    backlog = claimed.jobs == asked;
+                    most = if claimed.suspects { 1 } else { CLAIM_MAX };
                     if !backlog {
                         news.wait(jitter(self.poll)).await;
                     }
@@ -88,37 +102,37 @@ impl Claimer {
         }
     }
 
-    /// Waits for `least` free places, then takes all that are free.
-    async fn make_room(&self, least: usize) -> OwnedSemaphorePermit {
+    /// Waits for `least` free places, then takes all that are free, up to `most`.
+    async fn make_room(&self, least: usize, most: usize) -> OwnedSemaphorePermit {
         let room = self.room.clone().acquire_many_owned(least as u32).await;
         let mut room = room.expect("the room is never closed");
         let more = self
             .room
             .available_permits()
-            .min(CLAIM_MAX.saturating_sub(least));
+            .min(most.saturating_sub(least));
         if let Ok(more) = self.room.clone().try_acquire_many_owned(more as u32) {
             room.merge(more);
         }
         room
     }
 
-    /// One statement, and its jobs on their way. Answers how many there were.
+    /// One statement, and its jobs on their way. Returns once a suspect among them is done.
     async fn claim(
         &self,
         worker: WorkerId,
         room: OwnedSemaphorePermit,
-    ) -> Result<usize, queue::QueueError> {
+    ) -> Result<Claimed, queue::QueueError> {
         let (shared, models) = (self.shared.clone(), self.models.clone());
         let (to_fetch, to_complete) = (self.to_fetch.clone(), self.to_complete.clone());
         // On a task of its own: a drain that begins meanwhile must not drop jobs between their commit and their release.
         let claim = tokio::spawn(async move {
             let mut room = room;
             if shared.drain.is_draining() {
-                return Ok(0);
+                return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
             let claims = queue::claim(&shared.db, worker, &models, limit).await?;
-            let count = claims.len();
+            let (jobs, mut suspects) = (claims.len(), Vec::new());
             for claim in claims {
                 let place = Place {
                     job: shared.holdings.take(worker, claim.lease),
@@ -127,12 +141,22 @@ impl Claimer {
                 };
                 metrics::histogram!("darkroom_queue_seconds").record(claim.queue_ms / 1000.0);
                 let work = Work::new(claim, place, to_complete.clone());
-                // As long as the room is wide: never full. Without a reader the work releases itself.
-                drop(to_fetch.try_send(work));
+                if work.claim.interruptions >= SUSPECT_FROM {
+                    suspects.push(work);
+                } else {
+                    // As long as the room is wide: never full. Without a reader the work releases itself.
+                    drop(to_fetch.try_send(work));
+                }
             }
-            Ok(count)
+            drop(room);
+            let claimed = Claimed {
+                jobs,
+                suspects: !suspects.is_empty(),
+            };
+            run_suspects(&shared, suspects, &to_fetch).await;
+            Ok(claimed)
         });
-        claim.await.unwrap_or_else(|_| Ok(0))
+        claim.await.unwrap_or_else(|_| Ok(Claimed::default()))
     }
 
     /// Drains the worker once it has had nothing to do for too long.
@@ -151,5 +175,28 @@ impl Claimer {
             }
         }
         self.shared.drain.advance(Phase::Draining, "nothing to do");
+    }
+}
+
+/// Runs the first suspect with nothing else in hand, so that no neighbour is lost with it; the others go back and get
+/// their own turns.
+async fn run_suspects(shared: &Shared, suspects: Vec<Work>, to_fetch: &mpsc::Sender<Work>) {
+    let mut suspects = suspects.into_iter();
+    let Some(suspect) = suspects.next() else {
+        return;
+    };
+    suspects.for_each(|work| work.settle(Outcome::Release));
+    until_held(shared, 1).await;
+    if let Some(suspect) = suspect.if_wanted(&shared.drain) {
+        tracing::info!(job.id = %suspect.claim.lease.job_id, job.interruptions = suspect.claim.interruptions, "runs alone");
+        drop(to_fetch.try_send(suspect));
+        until_held(shared, 0).await;
+    }
+}
+
+/// Returns when no more than so many jobs are in hand, or the worker drains.
+async fn until_held(shared: &Shared, most: usize) {
+    while shared.holdings.len() > most && !shared.drain.is_draining() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -15,8 +15,6 @@ use image::{
 };
 use jobs::{ProblemCode, job::StageError};
 
-pub use jpeg::JpegDecoder;
-
 /// What one image may cost, and which types are decoded at all.
 #[derive(Debug, Clone)]
 pub struct DecodeLimits {
@@ -38,7 +36,6 @@ pub type Shrink<'a> = &'a dyn Fn(u32, u32) -> f64;
 /// [`ProblemCode::UnsupportedMediaType`], [`ProblemCode::ImageTooManyPixels`] or [`ProblemCode::ImageUndecodable`]: for
 /// good, all of them.
 pub fn decode(
-    jpeg: &mut JpegDecoder,
     bytes: &[u8],
     limits: &DecodeLimits,
     shrink: Shrink<'_>,
@@ -51,7 +48,7 @@ pub fn decode(
         ));
     };
     if format == ImageFormat::Jpeg {
-        return jpeg.decode(bytes, limits, shrink);
+        return jpeg::decode(bytes, limits, shrink);
     }
     if format == ImageFormat::Png {
         png::check(bytes).map_err(undecodable)?;

@@ -15,17 +15,10 @@ use tokio::sync::mpsc;
 use super::{
     Outcome, Shared, Stage, Timings,
     batch::{Batcher, Ready},
-    decode::{JpegDecoder, decode},
+    decode::decode,
     fetch::Fetched,
     preprocess::{preprocess, shrink},
 };
-
-/// What one thread keeps between images.
-#[derive(Debug, Default)]
-struct Tools {
-    jpeg: JpegDecoder,
-    resizer: Resizer,
-}
 
 /// Develops images until there are no more.
 pub(super) fn develop_images(
@@ -33,7 +26,7 @@ pub(super) fn develop_images(
     fetched: &Mutex<mpsc::Receiver<Fetched>>,
     batcher: &Batcher<Ready>,
 ) {
-    let mut tools = Tools::default();
+    let mut resizer = Resizer::new();
     loop {
         // Whoever waits for the next image holds the lock; the others wait for the lock.
         let next = fetched
@@ -49,7 +42,7 @@ pub(super) fn develop_images(
         let mut timings = work.timings;
         let developed = catch_unwind(AssertUnwindSafe(|| {
             develop(
-                &mut tools,
+                &mut resizer,
                 &mut timings,
                 shared,
                 &model.manifest.input,
@@ -58,7 +51,7 @@ pub(super) fn develop_images(
         }));
         work.timings = timings;
         let developed = developed.unwrap_or_else(|panic| {
-            tools = Tools::default(); // a decompressor in the middle of an image is of no use
+            resizer = Resizer::new(); // its buffers may be half-written
             Err(StageError::new(
                 ProblemCode::ImageUndecodable,
                 "the image is damaged or of an unusual kind",
@@ -79,19 +72,15 @@ pub(super) fn develop_images(
 }
 
 fn develop(
-    tools: &mut Tools,
+    resizer: &mut Resizer,
     timings: &mut Timings,
     shared: &Shared,
     input: &jobs::manifest::InputSpec,
     bytes: &[u8],
 ) -> Result<Vec<u8>, StageError> {
     let shrink = |width, height| shrink(input, width, height);
-    let image = timings.measure(Stage::Decode, || {
-        decode(&mut tools.jpeg, bytes, &shared.limits, &shrink)
-    })?;
-    timings.measure(Stage::Preprocess, || {
-        preprocess(&mut tools.resizer, &image, input)
-    })
+    let image = timings.measure(Stage::Decode, || decode(bytes, &shared.limits, &shrink))?;
+    timings.measure(Stage::Preprocess, || preprocess(resizer, &image, input))
 }
 
 /// What a panic said.

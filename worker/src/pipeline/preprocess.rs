@@ -132,19 +132,19 @@ pub fn preprocess(
         .use_alpha(false);
     let source = ImageRef::new(image.width(), image.height(), image, PixelType::U8x3)
         .map_err(|error| impossible(error.into()))?;
-    let mut resized = Image::new(geometry.width, geometry.height, PixelType::U8x3);
+    let mut output = Image::new(geometry.width, geometry.height, PixelType::U8x3);
     resizer
-        .resize(&source, &mut resized, &options)
+        .resize(&source, &mut output, &options)
         .map_err(|error| impossible(error.into()))?;
-    let resized = resized.into_vec();
+    let content = output.into_vec();
     if (geometry.width, geometry.height) == (input.width, input.height) {
-        return Ok(resized);
+        return Ok(content);
     }
     let row = input.width as usize * 3;
     let mut boxed = vec![BAR; row * input.height as usize];
     let left = geometry.left as usize * 3;
     let rows = boxed.chunks_exact_mut(row).skip(geometry.top as usize);
-    for (into, from) in rows.zip(resized.chunks_exact(geometry.width as usize * 3)) {
+    for (into, from) in rows.zip(content.chunks_exact(geometry.width as usize * 3)) {
         into[left..left + from.len()].copy_from_slice(from);
     }
     Ok(boxed)

@@ -64,7 +64,7 @@ pub struct Settled {
     pub place: Place,
     pub timings: Timings,
     pub outcome: Outcome,
-    pub settled_at: Instant,
+    pub decided_at: Instant,
 }
 
 /// One claimed job on its way. It ends by [`Work::settle`]; one that is lost on the way (a panic) releases itself.
@@ -136,7 +136,7 @@ impl Work {
             place,
             timings: self.timings,
             outcome,
-            settled_at: Instant::now(),
+            decided_at: Instant::now(),
         };
         // The channel is as long as the room is wide, so that it is never full; without a reader the process is ending.
         if let Err(error) = self.to_complete.try_send(settled) {

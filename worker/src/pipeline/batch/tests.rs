@@ -83,9 +83,9 @@ fn failed(what: &str) -> ForwardError {
 #[test]
 fn the_guilty_images_fail_and_all_others_pass() {
     let images: Vec<u8> = (0..8).collect();
-    let mut passes = 0;
+    let mut count = 0;
     let passed = pass(&images, &mut |batch: &[u8]| {
-        passes += 1;
+        count += 1;
         if batch.iter().any(|image| [2, 5].contains(image)) {
             return Err(failed("bad pixel"));
         }
@@ -107,7 +107,7 @@ fn the_guilty_images_fail_and_all_others_pass() {
     ];
     assert_eq!(outputs, expected);
     assert_eq!((passed[0].batch_size, passed[1].batch_position), (2, 1));
-    assert!(passes <= 2 * images.len(), "{passes} passes");
+    assert!(count <= 2 * images.len(), "{count} passes");
 }
 
 #[test]
@@ -137,10 +137,10 @@ fn a_lone_image_fails_as_it_is() {
 
 #[test]
 fn a_lost_device_is_asked_once() {
-    let mut passes = 0;
+    let mut count = 0;
     let passed = pass(&[1, 2, 3], &mut |_: &[i32]| {
-        passes += 1;
+        count += 1;
         Err::<Vec<i32>, _>(ForwardError::DeviceLost("gone".into()))
     });
-    assert_eq!((passed.len(), passes), (3, 1));
+    assert_eq!((passed.len(), count), (3, 1));
 }

@@ -11,94 +11,84 @@ use super::{DecodeLimits, Shrink, undecodable};
 /// Scans of a progressive JPEG: photos have about ten, and each may touch every pixel anew.
 const SCANS_MAX: u32 = 100;
 
-/// A decompressor and its settings, kept between images.
-#[derive(Debug)]
-pub struct JpegDecoder(Decompressor);
+/// Bytes too many at the end of a picture that are overlooked: some phones pad. Noise leaves more.
+const PADDING_BYTES_MAX: u32 = 16;
 
-impl JpegDecoder {
-    /// # Panics
-    /// Memory ran out.
-    pub fn new() -> Self {
-        let mut decompressor = Decompressor::new().expect("memory for a decompressor");
-        decompressor
-            .set_scan_limit(SCANS_MAX)
-            .expect("a setting of every decompressor");
-        Self(decompressor)
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    shrink: Shrink<'_>,
+) -> Result<RgbImage, StageError> {
+    // Anew for every image: a decompressor keeps the tables of the last one, and would lend them to an image that lacks
+    // its own.
+    let mut decompressor = Decompressor::new().map_err(damaged)?;
+    decompressor.set_scan_limit(SCANS_MAX).map_err(damaged)?;
+    let header = decompressor.read_header(bytes).map_err(damaged)?;
+    let (width, height) = (header.width as u32, header.height as u32);
+    limits.check(width, height, memory(&header, ScalingFactor::ONE_EIGHTH))?;
+    let orientation = orientation(bytes);
+    let upright = match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (height, width),
+        _ => (width, height),
+    };
+    let scale = if header.is_lossless {
+        ScalingFactor::ONE
+    } else {
+        smallest_scale(shrink(upright.0, upright.1))
+    };
+    limits.check(width, height, memory(&header, scale))?;
+    let pixels = pixels(&mut decompressor, bytes, &header, scale)?;
+    if orientation == Orientation::NoTransforms {
+        return Ok(pixels);
     }
-
-    pub(super) fn decode(
-        &mut self,
-        bytes: &[u8],
-        limits: &DecodeLimits,
-        shrink: Shrink<'_>,
-    ) -> Result<RgbImage, StageError> {
-        let header = self.0.read_header(bytes).map_err(damaged)?;
-        let (width, height) = (header.width as u32, header.height as u32);
-        limits.check(width, height, memory(&header, ScalingFactor::ONE_EIGHTH))?;
-        let orientation = orientation(bytes);
-        let upright = match orientation {
-            Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH => (height, width),
-            _ => (width, height),
-        };
-        let scale = if header.is_lossless {
-            ScalingFactor::ONE
-        } else {
-            smallest_scale(shrink(upright.0, upright.1))
-        };
-        limits.check(width, height, memory(&header, scale))?;
-        let pixels = self.pixels(bytes, &header, scale)?;
-        if orientation == Orientation::NoTransforms {
-            return Ok(pixels);
-        }
-        let mut image = DynamicImage::ImageRgb8(pixels);
-        image.apply_orientation(orientation);
-        Ok(image.into_rgb8())
-    }
-
-    fn pixels(
-        &mut self,
-        bytes: &[u8],
-        header: &DecompressHeader,
-        scale: ScalingFactor,
-    ) -> Result<RgbImage, StageError> {
-        let inks = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
-        let format = if inks {
-            PixelFormat::CMYK
-        } else {
-            PixelFormat::RGB
-        };
-        self.0.set_scaling_factor(scale).map_err(damaged)?;
-        let scaled = header.scaled(scale);
-        let pitch = scaled.width * format.size();
-        let mut pixels = vec![0; pitch * scaled.height];
-        let output = Image {
-            pixels: pixels.as_mut_slice(),
-            width: scaled.width,
-            pitch,
-            height: scaled.height,
-            format,
-        };
-        match self.0.decompress(bytes, output) {
-            // Every pixel was there, and then some bytes too many: phones write such files, and every viewer shows them.
-            Err(Error::TurboJpegError(warning))
-                if warning.contains("extraneous bytes before marker 0xd9") => {}
-            outcome => outcome.map_err(damaged)?,
-        }
-        if inks {
-            pixels = inks_to_rgb(&pixels);
-        }
-        let (width, height) = (scaled.width as u32, scaled.height as u32);
-        Ok(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel"))
-    }
+    let mut image = DynamicImage::ImageRgb8(pixels);
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
 }
 
-impl Default for JpegDecoder {
-    fn default() -> Self {
-        Self::new()
+fn pixels(
+    decompressor: &mut Decompressor,
+    bytes: &[u8],
+    header: &DecompressHeader,
+    scale: ScalingFactor,
+) -> Result<RgbImage, StageError> {
+    let inks = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
+    let format = if inks {
+        PixelFormat::CMYK
+    } else {
+        PixelFormat::RGB
+    };
+    decompressor.set_scaling_factor(scale).map_err(damaged)?;
+    let scaled = header.scaled(scale);
+    let pitch = scaled.width * format.size();
+    let mut pixels = vec![0; pitch * scaled.height];
+    let output = Image {
+        pixels: pixels.as_mut_slice(),
+        width: scaled.width,
+        pitch,
+        height: scaled.height,
+        format,
+    };
+    match decompressor.decompress(bytes, output) {
+        Err(Error::TurboJpegError(warning)) if is_padding(&warning) => {}
+        outcome => outcome.map_err(damaged)?,
     }
+    if inks {
+        pixels = inks_to_rgb(&pixels);
+    }
+    let (width, height) = (scaled.width as u32, scaled.height as u32);
+    Ok(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel"))
+}
+
+/// Whether turbojpeg's first and only complaint is a few bytes between the last pixel and the end marker.
+fn is_padding(warning: &str) -> bool {
+    let before = warning.split(" extraneous bytes before marker 0xd9").next();
+    let count = before.filter(|before| before.len() < warning.len());
+    let count = count.and_then(|before| before.rsplit(' ').next()?.parse::<u32>().ok());
+    count.is_some_and(|count| count <= PADDING_BYTES_MAX)
 }
 
 /// Memory that decoding takes: pixels, and for a progressive JPEG all its coefficients at once.
@@ -162,4 +152,21 @@ fn orientation(bytes: &[u8]) -> Orientation {
 /// turbojpeg reports warnings (missing data, bad Huffman codes) as errors, once it has decoded what it could.
 fn damaged(error: Error) -> StageError {
     undecodable("the JPEG is damaged or cut short").caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_padding;
+
+    #[test]
+    fn only_a_little_padding_is_overlooked() {
+        let warning =
+            |count| format!("Corrupt JPEG data: {count} extraneous bytes before marker 0xd9");
+        assert!(is_padding(&warning(1)));
+        assert!(!is_padding(&warning(17)));
+        assert!(!is_padding(
+            "Corrupt JPEG data: 1 extraneous bytes before marker 0xd3"
+        ));
+        assert!(!is_padding("Premature end of JPEG file"));
+    }
 }

@@ -7,7 +7,7 @@ use image::ImageFormat;
 use jobs::manifest::InputSpec;
 use serde_json::{Value, json};
 
-use super::{DecodeLimits, JpegDecoder, decode};
+use super::{DecodeLimits, decode};
 use crate::pipeline::preprocess::{preprocess, shrink};
 
 /// Mean difference of a pixel's channel between twins, of 255. Measured: up to 2.6 (EXIF turns, JPEG of CMYK).
@@ -40,8 +40,7 @@ fn input(full_decode: bool) -> InputSpec {
 /// The model's input, or the code of the refusal.
 fn develop(bytes: &[u8], input: &InputSpec) -> Result<Vec<u8>, &'static str> {
     let shrink = |width, height| shrink(input, width, height);
-    let image = decode(&mut JpegDecoder::new(), bytes, &limits(), &shrink)
-        .map_err(|error| error.code.as_str())?;
+    let image = decode(bytes, &limits(), &shrink).map_err(|error| error.code.as_str())?;
     Ok(preprocess(&mut Resizer::new(), &image, input).expect("any image fits"))
 }
 
@@ -133,7 +132,7 @@ fn the_header_is_refused_before_memory_is_taken() {
         side_px_max: 100,
         ..limits()
     };
-    let error = decode(&mut JpegDecoder::new(), &bytes, &small, &|_, _| 1.0).expect_err("too wide");
+    let error = decode(&bytes, &small, &|_, _| 1.0).expect_err("too wide");
     assert_eq!(error.code.as_str(), "image_too_many_pixels");
     let poor = DecodeLimits {
         bytes_max: 1000,
@@ -146,8 +145,7 @@ fn the_header_is_refused_before_memory_is_taken() {
         "lossless.webp",
         "animated.gif",
     ] {
-        let error =
-            decode(&mut JpegDecoder::new(), &read(name), &poor, &|_, _| 1.0).expect_err(name);
+        let error = decode(&read(name), &poor, &|_, _| 1.0).expect_err(name);
         assert_eq!(error.code.as_str(), "image_too_many_pixels", "{name}");
     }
 }

@@ -66,8 +66,7 @@ impl Device {
             (PrecisionChoice::Auto, false) if has_cpu_flag("amx_bf16") => {
                 &[Precision::Bf16, Precision::Fp32]
             }
-            (PrecisionChoice::Auto, false) => &[Precision::Fp32],
-            (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
+            (PrecisionChoice::Auto, false) | (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
             (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
             (PrecisionChoice::Fp16, _) => &[Precision::Fp16],
         };
@@ -105,7 +104,7 @@ pub fn one_libtorch_thread() {
 fn open_cuda(index: usize) -> anyhow::Result<()> {
     load_cuda_library()?;
     let count = tch::Cuda::device_count();
-    if !tch::Cuda::is_available() || count <= index as i64 {
+    if !tch::Cuda::is_available() || usize::try_from(count).is_ok_and(|count| count <= index) {
         bail!("CUDA finds {count} GPUs");
     }
     Ok(())

@@ -118,7 +118,7 @@ impl Program {
     }
 
     fn rows(&self, images: &[&[u8]]) -> Result<Vec<Vec<f32>>, ForwardError> {
-        let count = images.len() as i64;
+        let count = i64::try_from(images.len()).unwrap_or(i64::MAX);
         let size = [count, self.height, self.width, 3];
         let pixels = match images {
             [image] => Tensor::f_from_data_size(image, &size, Kind::Uint8)?,

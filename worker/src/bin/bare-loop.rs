@@ -1,0 +1,149 @@
+//! `bare-loop`: what this machine can do without a service. Same model, decoder and code as the worker's, in one process:
+//! no HTTP, no S3, no Postgres. The benches compare with it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use fast_image_resize::Resizer;
+use image::ImageFormat;
+use jobs::models::ModelFolder;
+use serde_json::json;
+use worker::{
+    config::{DeviceChoice, PrecisionChoice},
+    pipeline::{
+        Device, Program,
+        decode::{DecodeLimits, decode},
+        one_libtorch_thread,
+        postprocess::predict,
+        preprocess::{preprocess, shrink},
+    },
+};
+
+/// Decodes, preprocesses and infers photos in a loop; prints one JSON line.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Folder of the model
+    #[arg(long, default_value = "models/efficientnet-lite0")]
+    model: PathBuf,
+    /// Folder of JPEGs
+    #[arg(long)]
+    photos: PathBuf,
+    /// How long to measure
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Images a forward pass
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Threads, each of which decodes and infers with one libtorch thread
+    #[arg(long)]
+    threads: usize,
+}
+
+struct Loop<'a> {
+    program: &'a Program,
+    folder: &'a ModelFolder,
+    labels: &'a [String],
+    photos: &'a [Vec<u8>],
+    next: &'a AtomicUsize,
+}
+
+impl Loop<'_> {
+    /// Milliseconds of each batch.
+    fn run(&self, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
+        one_libtorch_thread();
+        let limits = DecodeLimits {
+            pixels_max: 40_000_000,
+            side_px_max: 12_000,
+            bytes_max: 256 << 20,
+            formats: vec![ImageFormat::Jpeg],
+        };
+        let input = &self.folder.manifest.input;
+        let params = json!({"top_k": 5});
+        let (mut resizer, mut took, began) = (Resizer::new(), Vec::new(), Instant::now());
+        while began.elapsed() < Duration::from_secs_f64(seconds) {
+            let started = Instant::now();
+            let mut inputs = Vec::with_capacity(batch);
+            for _ in 0..batch {
+                let turn = self.next.fetch_add(1, Ordering::Relaxed);
+                let shrink = |width, height| shrink(input, width, height);
+                let image = decode(&self.photos[turn % self.photos.len()], &limits, &shrink)?;
+                inputs.push(preprocess(&mut resizer, &image, input)?);
+            }
+            let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+            let outputs = self.program.forward(&slices).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            for output in &outputs {
+                predict(self.folder.manifest.task, output, self.labels, &params)?;
+            }
+            took.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(took)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let folder = ModelFolder::read(&args.model)?;
+    let device = Device::open(DeviceChoice::Cpu)?;
+    let precision = device.precision(PrecisionChoice::Default, &folder.manifest.precision);
+    one_libtorch_thread();
+    let program = Program::load(&args.model.join(&folder.manifest.artifact), &folder.manifest, device, precision)
+        .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let labels = std::fs::read_to_string(args.model.join("labels.txt")).unwrap_or_default();
+    let labels: Vec<String> = labels.lines().map(str::to_owned).collect();
+    let photos = read_photos(&args.photos)?;
+    let next = AtomicUsize::new(0);
+    let bare = Loop { program: &program, folder: &folder, labels: &labels, photos: &photos, next: &next };
+
+    bare.run(args.batch, 0.5)?; // warm-up
+    let (cpu_before, began) = (cpu_seconds()?, Instant::now());
+    let took = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..args.threads).map(|_| scope.spawn(|| bare.run(args.batch, args.seconds))).collect();
+        let mut took = Vec::new();
+        for thread in threads {
+            took.extend(thread.join().expect("the loop does not panic")?);
+        }
+        anyhow::Ok(took)
+    })?;
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu_before);
+    report(took, args.batch, seconds, cpu);
+    Ok(())
+}
+
+#[allow(clippy::print_stdout)] // the one line that benches read
+fn report(mut took: Vec<f64>, batch: usize, seconds: f64, cpu: f64) {
+    let images = (took.len() * batch) as f64;
+    took.sort_by(f64::total_cmp);
+    let percentile = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
+    println!(
+        "{}",
+        json!({"images_per_s": images / seconds, "p50_ms": percentile(0.5), "p99_ms": percentile(0.99),
+               "cpu_ms_per_image": cpu * 1e3 / images, "batch": batch})
+    );
+}
+
+fn read_photos(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jpg" || kind == "jpeg"))
+        .collect();
+    paths.sort();
+    ensure!(!paths.is_empty(), "no JPEGs in {}", folder.display());
+    paths.iter().map(|path| Ok(std::fs::read(path)?)).collect()
+}
+
+/// CPU time of this process so far.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(") ").context("/proc/self/stat")?.1;
+    let ticks = |field: usize| after_name.split(' ').nth(field).and_then(|ticks| ticks.parse::<f64>().ok());
+    // Fields 14 and 15 of the whole line, in ticks of 10 ms.
+    Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
+}
