@@ -1,0 +1,74 @@
+//! `tests/bench/run NAME`: what the service costs over the bare model, as ratios of things measured in turns.
+//!
+//! One JSON line on standard output; progress on standard error. Runs inside `deploy/local/run with`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a program for people at a terminal
+
+mod bare;
+mod cpu;
+mod e2e;
+mod latency;
+mod load;
+mod photos;
+mod record;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+/// What every bench is told.
+#[derive(Debug)]
+struct Bench {
+    photos: PathBuf,
+    /// Of each measurement.
+    seconds: f64,
+    rounds: usize,
+}
+
+const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency [--photos DIR] [--seconds N] [--rounds N] [--record]
+
+  e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait)
+  overhead  CPU ms a job spent outside decoding and inference, everything on this machine counted
+  latency   one client, one image at a time: upload to result in hand, against the bare call";
+
+#[tokio::main]
+async fn main() {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let (mut photos, mut seconds, mut rounds, mut record) = (None, 8.0, 3, false);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_else(|| leave(&format!("{arg} needs a value")));
+        match arg.as_str() {
+            "--photos" => photos = Some(PathBuf::from(value())),
+            "--seconds" => seconds = value().parse().unwrap_or_else(|_| leave("--seconds N")),
+            "--rounds" => rounds = value().parse().unwrap_or_else(|_| leave("--rounds N")),
+            "--record" => record = true,
+            _ => leave(&format!("no option {arg}")),
+        }
+    }
+    let bench = Bench { photos: photos.unwrap_or_else(photos::seeded), seconds, rounds };
+    let mut figures = match name.as_str() {
+        "e2e" | "overhead" => e2e::measure(&bench).await,
+        "latency" => latency::measure(&bench).await,
+        _ => leave("which bench?"),
+    };
+    figures["bench"] = json!(name);
+    println!("{figures}");
+    if record {
+        record::row(&name, &figures);
+    }
+}
+
+fn leave(why: &str) -> ! {
+    eprintln!("{why}\n\n{USAGE}");
+    std::process::exit(2)
+}
+
+/// The middle one; of an even number the upper of the two.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn rounded(value: f64) -> Value {
+    json!((value * 1000.0).round() / 1000.0)
+}
