@@ -69,6 +69,9 @@ pub enum LoadFault {
     /// Our trouble, for now.
     #[error("{0}")]
     Unavailable(String),
+    /// The device has no room for it beside what is loaded; another machine may.
+    #[error("{0}")]
+    TooLarge(String),
     /// The artifact's, for good.
     #[error("{0}")]
     Broken(String),
@@ -142,7 +145,9 @@ impl Models {
         };
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
-            Err(LoadFault::Unavailable(_)) => self.forget(version_id, &loading),
+            Err(LoadFault::Unavailable(_) | LoadFault::TooLarge(_)) => {
+                self.forget(version_id, &loading)
+            }
             Err(LoadFault::Broken(_)) => {}
             Ok(_) => self.evict(version_id),
         }

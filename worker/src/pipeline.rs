@@ -11,7 +11,7 @@ pub mod decode;
 mod develop;
 mod fetch;
 mod infer;
-mod postprocess;
+pub mod postprocess;
 pub mod preprocess;
 mod stage;
 mod work;

@@ -75,7 +75,10 @@ impl Loop<'_> {
                 inputs.push(preprocess(&mut resizer, &image, input)?);
             }
             let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-            let outputs = self.program.forward(&slices).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            let outputs = self
+                .program
+                .forward(&slices)
+                .map_err(|error| anyhow::anyhow!("{error:?}"))?;
             for output in &outputs {
                 predict(self.folder.manifest.task, output, self.labels, &params)?;
             }
@@ -91,19 +94,31 @@ fn main() -> anyhow::Result<()> {
     let device = Device::open(DeviceChoice::Cpu)?;
     let precision = device.precision(PrecisionChoice::Default, &folder.manifest.precision);
     one_libtorch_thread();
-    let program = Program::load(&args.model.join(&folder.manifest.artifact), &folder.manifest, device, precision)
-        .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let program = Program::load(
+        &args.model.join(&folder.manifest.artifact),
+        &folder.manifest,
+        device,
+        precision,
+    )
+    .map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let labels = std::fs::read_to_string(args.model.join("labels.txt")).unwrap_or_default();
     let labels: Vec<String> = labels.lines().map(str::to_owned).collect();
     let photos = read_photos(&args.photos)?;
     let next = AtomicUsize::new(0);
-    let bare = Loop { program: &program, folder: &folder, labels: &labels, photos: &photos, next: &next };
+    let bare = Loop {
+        program: &program,
+        folder: &folder,
+        labels: &labels,
+        photos: &photos,
+        next: &next,
+    };
 
     bare.run(args.batch, 0.5)?; // warm-up
     let (cpu_before, began) = (cpu_seconds()?, Instant::now());
     let took = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..args.threads).map(|_| scope.spawn(|| bare.run(args.batch, args.seconds))).collect();
+        let threads: Vec<_> = (0..args.threads)
+            .map(|_| scope.spawn(|| bare.run(args.batch, args.seconds)))
+            .collect();
         let mut took = Vec::new();
         for thread in threads {
             took.extend(thread.join().expect("the loop does not panic")?);
@@ -132,7 +147,10 @@ fn read_photos(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         .with_context(|| format!("cannot read {}", folder.display()))?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "jpg" || kind == "jpeg"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind == "jpg" || kind == "jpeg")
+        })
         .collect();
     paths.sort();
     ensure!(!paths.is_empty(), "no JPEGs in {}", folder.display());
@@ -143,7 +161,12 @@ fn read_photos(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
 fn cpu_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let after_name = stat.rsplit_once(") ").context("/proc/self/stat")?.1;
-    let ticks = |field: usize| after_name.split(' ').nth(field).and_then(|ticks| ticks.parse::<f64>().ok());
+    let ticks = |field: usize| {
+        after_name
+            .split(' ')
+            .nth(field)
+            .and_then(|ticks| ticks.parse::<f64>().ok())
+    };
     // Fields 14 and 15 of the whole line, in ticks of 10 ms.
     Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
 }

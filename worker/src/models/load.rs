@@ -94,8 +94,7 @@ fn fastest(program: &Program, batch: &[&[u8]]) -> Option<Duration> {
 
 fn broken(error: ForwardError) -> LoadFault {
     match error {
-        // Other models may have filled the device.
-        ForwardError::OutOfMemory(cause) => LoadFault::Unavailable(cause),
+        ForwardError::OutOfMemory(cause) => LoadFault::TooLarge(cause),
         ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => LoadFault::Broken(cause),
     }
 }

@@ -21,20 +21,30 @@ struct Pause {
 pub struct BackOff(Mutex<Option<Pause>>);
 
 impl BackOff {
-    /// Something was away. Many jobs that find it away at once lengthen the pause once.
-    pub fn trouble(&self) {
+    /// Something was away, and why. Many jobs that find it away at once lengthen the pause once, and are logged once.
+    pub fn trouble(&self, cause: &str) {
         let now = Instant::now();
         let mut pause = self.0.lock().expect("no panic while it is held");
         if pause.is_none_or(|pause| pause.until <= now) {
             let length = pause.map_or(LEAST, |pause| (pause.length * 2).min(MOST));
             let until = now + jitter(length);
             *pause = Some(Pause { length, until });
+            tracing::warn!(
+                error.cause = cause,
+                pause_ms = length.as_millis() as u64,
+                "what jobs need is away: giving them back"
+            );
         }
     }
 
     /// It is there again.
     pub fn no_trouble(&self) {
         *self.0.lock().expect("no panic while it is held") = None;
+    }
+
+    /// Whether it was away the last time that somebody looked.
+    pub fn is_troubled(&self) -> bool {
+        self.0.lock().expect("no panic while it is held").is_some()
     }
 
     /// Returns when the pause, if there is one, is over.

@@ -74,6 +74,10 @@ impl Claimer {
                 Err(_) => return,
             };
             self.shared.back_off.over().await;
+            // One job finds out as well as many whether S3 is back.
+            if self.shared.back_off.is_troubled() {
+                most = 1;
+            }
             let least = if backlog {
                 self.room_size.div_ceil(HANDFUL).min(most)
             } else {
@@ -88,6 +92,10 @@ impl Claimer {
                         .fetch_add(claimed.jobs as u64, Ordering::Relaxed);
                     backlog = claimed.jobs == asked;
                     most = if claimed.suspects { 1 } else { CLAIM_MAX };
+                    if self.shared.back_off.is_troubled() {
+                        // Its one job decides whether there is more to claim.
+                        until_held(&self.shared, 0).await;
+                    }
                     if !backlog {
                         news.wait(jitter(self.poll)).await;
                     }

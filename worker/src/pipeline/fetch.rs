@@ -87,11 +87,10 @@ async fn hand_on(
         }
         Ok(bytes) => bytes,
         Err(error) => {
-            let outcome = outcome_of(error);
-            if matches!(outcome, Outcome::Release) {
-                shared.back_off.trouble();
+            if let StoreError::Unavailable(cause) = &error {
+                shared.back_off.trouble(cause);
             }
-            return work.settle(outcome);
+            return work.settle(outcome_of(error));
         }
     };
     match model {
@@ -102,9 +101,12 @@ async fn hand_on(
             drop(to_develop.send(fetched).await);
         }
         Err(LoadFault::Unavailable(cause)) => {
-            tracing::warn!(job.id = %work.claim.lease.job_id, error.cause = cause, "model not available now");
-            shared.back_off.trouble();
+            shared.back_off.trouble(&cause);
             work.settle(Outcome::Release);
+        }
+        Err(LoadFault::TooLarge(cause)) => {
+            let error = StageError::new(ProblemCode::OutOfMemory, "the model does not fit");
+            work.settle(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
         }
         Err(LoadFault::Broken(cause)) => {
             let error = StageError::new(ProblemCode::ModelError, "the model cannot be loaded");
@@ -125,9 +127,6 @@ fn outcome_of(error: StoreError) -> Outcome {
         StoreError::Corrupt(_) => Outcome::Retry(
             StageError::new(ProblemCode::Internal, "the stored image is damaged").caused_by(error),
         ),
-        StoreError::Unavailable(_) => {
-            tracing::warn!(error.cause = %error, "S3 does not answer: giving jobs back");
-            Outcome::Release
-        }
+        StoreError::Unavailable(_) => Outcome::Release,
     }
 }
