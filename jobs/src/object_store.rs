@@ -229,7 +229,7 @@ impl ObjectStore {
 fn unavailable<E, R>(error: &SdkError<E, R>) -> StoreError
 where
     E: std::error::Error + 'static,
-    R: std::fmt::Debug,
+    R: std::fmt::Debug + 'static,
 {
     StoreError::Unavailable(crate::telemetry::chain(error))
 }
