@@ -15,10 +15,19 @@ pub(crate) fn run(bench: &Bench, batch: usize, threads: usize) -> Value {
         .arg("--photos")
         .arg(&bench.photos)
         .args(["--seconds", &bench.seconds.to_string()])
-        .args(["--batch", &batch.to_string(), "--threads", &threads.to_string()])
+        .args([
+            "--batch",
+            &batch.to_string(),
+            "--threads",
+            &threads.to_string(),
+        ])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

@@ -20,16 +20,28 @@ pub(crate) fn read(folder: &std::path::Path) -> Photos {
         .unwrap()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "jpg" || kind == "jpeg"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind == "jpg" || kind == "jpeg")
+        })
         .collect();
     paths.sort();
-    Arc::new(paths.iter().map(|path| std::fs::read(path).unwrap()).collect())
+    Arc::new(
+        paths
+            .iter()
+            .map(|path| std::fs::read(path).unwrap())
+            .collect(),
+    )
 }
 
 /// The photo with a comment of its own: the same picture, but bytes that no cache has seen.
 fn unique(photo: &[u8]) -> Bytes {
     let comment = uuid::Uuid::new_v4();
-    let parts = [&[0xff, 0xd8, 0xff, 0xfe, 0, 18], comment.as_bytes().as_slice(), &photo[2..]];
+    let parts = [
+        &[0xff, 0xd8, 0xff, 0xfe, 0, 18],
+        comment.as_bytes().as_slice(),
+        &photo[2..],
+    ];
     parts.concat().into()
 }
 
@@ -66,18 +78,32 @@ pub(crate) async fn closed_loop(
 /// Labels in hand, or the bench fails.
 async fn predict(client: &Client, photo: Bytes) {
     let request = client
-        .request(reqwest::Method::POST, "/v1/jobs?model=efficientnet-lite0&top_k=5")
+        .request(
+            reqwest::Method::POST,
+            "/v1/jobs?model=efficientnet-lite0&top_k=5",
+        )
         .header("Content-Type", "image/jpeg")
         .header("Prefer", "wait=30");
     let response = request.body(photo).send().await.unwrap();
     let mut job: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     while job["status"] != "succeeded" {
         let status = job["status"].as_str().unwrap_or_default();
-        assert!(["queued", "running", "scheduled"].contains(&status), "{job}");
+        assert!(
+            ["queued", "running", "scheduled"].contains(&status),
+            "{job}"
+        );
         let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
-        let response =
-            client.request(reqwest::Method::GET, &path).header("Prefer", "wait=30").send().await;
+        let response = client
+            .request(reqwest::Method::GET, &path)
+            .header("Prefer", "wait=30")
+            .send()
+            .await;
         job = serde_json::from_slice(&response.unwrap().bytes().await.unwrap()).unwrap();
     }
-    assert!(job["result"]["labels"].as_array().is_some_and(|labels| labels.len() == 5), "{job}");
+    assert!(
+        job["result"]["labels"]
+            .as_array()
+            .is_some_and(|labels| labels.len() == 5),
+        "{job}"
+    );
 }

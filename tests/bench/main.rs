@@ -36,7 +36,10 @@ async fn main() {
     let name = args.next().unwrap_or_default();
     let (mut photos, mut seconds, mut rounds, mut record) = (None, 8.0, 3, false);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().unwrap_or_else(|| leave(&format!("{arg} needs a value")));
+        let mut value = || {
+            args.next()
+                .unwrap_or_else(|| leave(&format!("{arg} needs a value")))
+        };
         match arg.as_str() {
             "--photos" => photos = Some(PathBuf::from(value())),
             "--seconds" => seconds = value().parse().unwrap_or_else(|_| leave("--seconds N")),
@@ -45,7 +48,11 @@ async fn main() {
             _ => leave(&format!("no option {arg}")),
         }
     }
-    let bench = Bench { photos: photos.unwrap_or_else(photos::seeded), seconds, rounds };
+    let bench = Bench {
+        photos: photos.unwrap_or_else(photos::seeded),
+        seconds,
+        rounds,
+    };
     let mut figures = match name.as_str() {
         "e2e" | "overhead" => e2e::measure(&bench).await,
         "latency" => latency::measure(&bench).await,

@@ -5,8 +5,13 @@ use std::path::PathBuf;
 use image::{ImageReader, codecs::jpeg::JpegEncoder, imageops::FilterType};
 
 /// Width, height, how many: 40 in all.
-const SIZES: [(u32, u32, usize); 5] =
-    [(640, 480, 8), (1024, 768, 8), (1280, 960, 12), (1600, 1200, 8), (2560, 1920, 4)];
+const SIZES: [(u32, u32, usize); 5] = [
+    (640, 480, 8),
+    (1024, 768, 8),
+    (1280, 960, 12),
+    (1600, 1200, 8),
+    (2560, 1920, 4),
+];
 const QUALITY: u8 = 85;
 
 /// The folder of the seeded set; made once.
@@ -24,13 +29,22 @@ pub(crate) fn seeded() -> PathBuf {
         .filter(|path| path.extension().is_some_and(|kind| kind == "jpg"))
         .collect();
     sources.sort();
-    let sizes = SIZES.iter().flat_map(|&(width, height, count)| [(width, height)].repeat(count));
+    let sizes = SIZES
+        .iter()
+        .flat_map(|&(width, height, count)| [(width, height)].repeat(count));
     for (index, (width, height)) in sizes.enumerate() {
-        let source = ImageReader::open(&sources[index % sources.len()]).unwrap().decode().unwrap();
-        let mut photo = source.resize_to_fill(width, height, FilterType::CatmullRom).to_rgb8();
+        let source = ImageReader::open(&sources[index % sources.len()])
+            .unwrap()
+            .decode()
+            .unwrap();
+        let mut photo = source
+            .resize_to_fill(width, height, FilterType::CatmullRom)
+            .to_rgb8();
         grain(&mut photo, index as u32);
         let file = std::fs::File::create(folder.join(format!("{index:02}-{width}x{height}.jpg")));
-        JpegEncoder::new_with_quality(file.unwrap(), QUALITY).encode_image(&photo).unwrap();
+        JpegEncoder::new_with_quality(file.unwrap(), QUALITY)
+            .encode_image(&photo)
+            .unwrap();
     }
     std::fs::write(folder.join("done"), "").unwrap();
     folder

@@ -9,12 +9,26 @@ pub(crate) fn row(name: &str, figures: &Value) {
     let mark = format!("<!-- rows of {name} -->\n");
     let figure = |key: &str| figures[key].to_string();
     let cells = match name {
-        "e2e" => ["bare_images_per_s", "e2e_images_per_s", "ratio"].map(figure).join(" | "),
-        "overhead" => ["bare_cpu_ms_per_image", "all_cpu_ms_per_job", "cpu_ms_per_job"].map(figure).join(" | "),
-        _ => ["bare_p50_ms", "e2e_p50_ms", "bare_p99_ms", "e2e_p99_ms"].map(figure).join(" | "),
+        "e2e" => ["bare_images_per_s", "e2e_images_per_s", "ratio"]
+            .map(figure)
+            .join(" | "),
+        "overhead" => [
+            "bare_cpu_ms_per_image",
+            "all_cpu_ms_per_job",
+            "cpu_ms_per_job",
+        ]
+        .map(figure)
+        .join(" | "),
+        _ => ["bare_p50_ms", "e2e_p50_ms", "bare_p99_ms", "e2e_p99_ms"]
+            .map(figure)
+            .join(" | "),
     };
     let today = chrono::Utc::now().date_naive();
     let row = format!("| {today} | {} cores | {cells} |\n", crate::bare::cores());
-    assert!(text.contains(&mark), "{} has no line {mark}", path.display());
+    assert!(
+        text.contains(&mark),
+        "{} has no line {mark}",
+        path.display()
+    );
     std::fs::write(&path, text.replace(&mark, &format!("{row}{mark}"))).unwrap();
 }
