@@ -25,6 +25,15 @@ fn markdown(text: &str) -> String {
     html
 }
 
+/// Markdown of one line, for a cell of a table.
+fn inline(text: &serde_json::Value) -> String {
+    let html = markdown(text.as_str().unwrap_or_default());
+    html.trim()
+        .trim_start_matches("<p>")
+        .trim_end_matches("</p>")
+        .to_owned()
+}
+
 fn page(title: &str, nav: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\

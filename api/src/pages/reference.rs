@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{escape, markdown, page};
+use super::{escape, inline, markdown, page};
 
 const FIRST_JOB: &str = r#"curl -i --data-binary @cat.jpg -H "Content-Type: image/jpeg" \
      -H "Authorization: Bearer $DARKROOM_API_KEY" "$DARKROOM_URL/v1/jobs"
 curl -H "Authorization: Bearer $DARKROOM_API_KEY" "$DARKROOM_URL/v1/jobs/job_…""#;
 
-const METHODS: [&str; 4] = ["get", "post", "put", "delete"];
+const METHODS: [&str; 4] = ["post", "get", "put", "delete"];
 
 /// Renders an OpenAPI document.
 pub(crate) fn reference(document: &Value) -> String {
@@ -107,7 +107,7 @@ fn parameters(operation: &Value) -> String {
             text(&parameter["name"]),
             text(&parameter["in"]),
             kind(&parameter["schema"]),
-            text(&parameter["description"]),
+            inline(&parameter["description"]),
         )
         .expect("a String takes all");
     }
@@ -141,7 +141,7 @@ fn responses(operation: &Value) -> String {
         write!(
             rows,
             "<tr><td><code>{status}</code><td>{}<td>{body}</tr>",
-            text(&response["description"])
+            inline(&response["description"])
         )
         .expect("a String takes all");
     }
@@ -209,7 +209,7 @@ fn shape(schema: &Value) -> String {
             "<tr><td><code>{}</code><td>{}{optional}<td>{}</tr>",
             escape(name),
             kind(field),
-            text(&field["description"])
+            inline(&field["description"])
         )
         .expect("a String takes all");
     }
@@ -231,7 +231,7 @@ fn variants(schema: &Value) -> String {
         write!(
             rows,
             "<tr><td><code>{value}</code><td>{}</tr>",
-            text(&choice["description"])
+            inline(&choice["description"])
         )
         .expect("a String takes all");
     }
