@@ -146,7 +146,7 @@ impl Models {
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
             Err(LoadFault::Unavailable(_) | LoadFault::TooLarge(_)) => {
-                self.forget(version_id, &loading)
+                self.forget(version_id, &loading);
             }
             Err(LoadFault::Broken(_)) => {}
             Ok(_) => self.evict(version_id),
