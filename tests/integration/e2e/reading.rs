@@ -246,7 +246,8 @@ async fn a_list_filters() {
             answer.json()["data"].as_array().unwrap().len()
         }
     };
-    let time = |delta: TimeDelta| (Utc::now() + delta).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let time =
+        |delta: TimeDelta| (Utc::now() + delta).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let (before, after) = (time(TimeDelta::hours(-1)), time(TimeDelta::hours(1)));
     for (filter, expected) in [
         (String::new(), 3),
