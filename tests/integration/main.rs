@@ -5,6 +5,10 @@
     clippy::expect_used,
     reason = "here a surprise is a failed test"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests play the rival whose transaction is open, and the trap that the rule is about"
+)]
 
 mod e2e;
 mod queue;

@@ -24,7 +24,7 @@ pub struct Answer {
 impl Client {
     pub fn new(base: impl Into<String>, key: Option<String>) -> Self {
         let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();

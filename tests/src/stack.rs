@@ -240,7 +240,7 @@ async fn start(
         let process = program.envs(listen).envs(env).spawn(log).unwrap();
         let url = format!("http://127.0.0.1:{}", ports[0]);
         let ready = process
-            .wait_ready(&format!("{url}/readyz"), Duration::from_secs(60))
+            .wait_ready(&format!("{url}/readyz"), Duration::from_mins(1))
             .await;
         match ready {
             Ok(()) => {

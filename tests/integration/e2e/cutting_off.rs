@@ -29,7 +29,7 @@ async fn running(db: &PgPool) -> i64 {
 
 /// Freezes the worker at a moment when it holds jobs.
 async fn frozen_in_mid_job(stack: &Stack, worker: &Running) {
-    eventually(Duration::from_secs(60), "the worker holds jobs", || async {
+    eventually(Duration::from_mins(1), "the worker holds jobs", || async {
         if running(&stack.db).await == 0 {
             return None;
         }
@@ -109,7 +109,7 @@ async fn a_worker_that_wakes_up_late_changes_nothing_and_works_on_under_a_new_le
     let before = all_succeeded(&stack, &ids).await;
     assert!(outcomes(&before).contains(&"lost"), "it held jobs");
     sleeper.signal(Signal::SIGCONT);
-    eventually(Duration::from_secs(60), "it registers anew", || async {
+    eventually(Duration::from_mins(1), "it registers anew", || async {
         let registrations: i64 =
             sqlx::query_scalar("select count(*) from workers where name = 'sleeper'")
                 .fetch_one(&*stack.db)

@@ -21,11 +21,11 @@ async fn higher_priority_comes_first_then_age() {
     for (name, priority) in [("a", 0), ("b", -5), ("c", 7), ("d", 0), ("e", 7)] {
         jobs.push(given::queued_with(&db, name, |job| job.priority = priority).await);
     }
-    let [a, b, c, d, e] = jobs[..] else {
+    let [zero, low, high, zero_too, high_too] = jobs[..] else {
         unreachable!()
     };
-    assert_eq!(claim_names(&db, &[], 2).await, [c, e]);
-    assert_eq!(claim_names(&db, &[], 10).await, [a, d, b]);
+    assert_eq!(claim_names(&db, &[], 2).await, [high, high_too]);
+    assert_eq!(claim_names(&db, &[], 10).await, [zero, zero_too, low]);
 }
 
 #[tokio::test]
@@ -89,14 +89,14 @@ async fn claimers_at_once_never_get_the_same_job() {
             }
         }
     };
-    let claimed = join_all((0..8).map(|n| claimer(format!("w{n}"))))
+    let taken = join_all((0..8).map(|n| claimer(format!("w{n}"))))
         .await
         .concat();
-    let distinct: HashSet<_> = claimed.iter().collect();
-    assert_eq!(distinct.len(), claimed.len(), "a job was claimed twice");
+    let distinct: HashSet<_> = taken.iter().collect();
+    assert_eq!(distinct.len(), taken.len(), "a job was claimed twice");
     // A claimer may find every row in another's hands and stop early; none may be lost for that.
     let rest = claim_names(&db, &[], 200).await;
-    assert_eq!(claimed.len() + rest.len(), 120);
+    assert_eq!(taken.len() + rest.len(), 120);
 }
 
 #[tokio::test]

@@ -113,17 +113,17 @@ impl Expected {
 }
 
 impl Walk<'_> {
-    fn worker(&self, index: &Index) -> Option<usize> {
+    fn worker(&self, index: Index) -> Option<usize> {
         (!self.workers.is_empty()).then(|| index.index(self.workers.len()))
     }
 
-    fn job(&self, index: &Index) -> Option<JobId> {
+    fn job(&self, index: Index) -> Option<JobId> {
         let ids: Vec<_> = self.jobs.keys().copied().collect();
         (!ids.is_empty()).then(|| *index.get(&ids))
     }
 
     /// A lease that was given once, and its job if it is still good.
-    fn lease(&mut self, index: &Index) -> Option<(Lease, Option<&mut (Expected, Clock)>)> {
+    fn lease(&mut self, index: Index) -> Option<(Lease, Option<&mut (Expected, Clock)>)> {
         if self.leases.is_empty() {
             return None;
         }
@@ -141,14 +141,14 @@ impl Walk<'_> {
             Step::Complete(index)
             | Step::Fail(index)
             | Step::Retry(index)
-            | Step::Release(index) => self.outcome(step, index).await,
+            | Step::Release(index) => self.outcome(step, *index).await,
             Step::Register
             | Step::Claim(..)
             | Step::Heartbeat(_)
             | Step::Deregister(_)
             | Step::LeaseRunsOut(_) => self.worker_step(step).await,
             Step::AttemptRunsTooLong(index) => {
-                let Some(id) = self.job(index) else {
+                let Some(id) = self.job(*index) else {
                     return Ok(());
                 };
                 let (job, clock) = self.jobs.get_mut(&id).unwrap();
@@ -159,7 +159,7 @@ impl Walk<'_> {
                 Ok(())
             }
             Step::DeadlinePasses(index) => {
-                let Some(id) = self.job(index) else {
+                let Some(id) = self.job(*index) else {
                     return Ok(());
                 };
                 let (job, clock) = self.jobs.get_mut(&id).unwrap();
@@ -170,7 +170,7 @@ impl Walk<'_> {
                 Ok(())
             }
             Step::ComesDue(index) => {
-                let Some(id) = self.job(index) else {
+                let Some(id) = self.job(*index) else {
                     return Ok(());
                 };
                 let (job, clock) = self.jobs.get_mut(&id).unwrap();
@@ -211,7 +211,7 @@ impl Walk<'_> {
                 }
             }
             Step::Cancel(index) => {
-                let Some(id) = self.job(index) else {
+                let Some(id) = self.job(*index) else {
                     return Ok(());
                 };
                 let canceled = queue::cancel(self.db, id, Some(given::OWNER)).await?;
@@ -243,7 +243,7 @@ impl Walk<'_> {
                 self.workers.push((id, true));
             }
             Step::Claim(index, limit) => {
-                let Some(worker) = self.worker(index) else {
+                let Some(worker) = self.worker(*index) else {
                     return Ok(());
                 };
                 let (id, alive) = self.workers[worker];
@@ -271,7 +271,7 @@ impl Walk<'_> {
                 }
             }
             Step::Heartbeat(index) => {
-                let Some(worker) = self.worker(index) else {
+                let Some(worker) = self.worker(*index) else {
                     return Ok(());
                 };
                 let (id, alive) = self.workers[worker];
@@ -292,14 +292,14 @@ impl Walk<'_> {
                 }
             }
             Step::Deregister(index) => {
-                let Some(worker) = self.worker(index) else {
+                let Some(worker) = self.worker(*index) else {
                     return Ok(());
                 };
                 queue::deregister(db, self.workers[worker].0).await?;
                 self.workers[worker].1 = false;
             }
             Step::LeaseRunsOut(index) => {
-                let Some(worker) = self.worker(index) else {
+                let Some(worker) = self.worker(*index) else {
                     return Ok(());
                 };
                 clock::lease_ran_out(db, self.workers[worker].0).await;
@@ -310,7 +310,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    async fn outcome(&mut self, step: &Step, index: &Index) -> Result<(), QueueError> {
+    async fn outcome(&mut self, step: &Step, index: Index) -> Result<(), QueueError> {
         let db = self.db;
         let Some((lease, held)) = self.lease(index) else {
             return Ok(());
