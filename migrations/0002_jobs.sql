@@ -81,11 +81,15 @@ create table live_jobs (
     constraint interruptions_within_budget check (interruptions between 0 and interruptions_max)
 ) with (
     fillfactor = 75, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
+    -- A drained table that vacuum cuts to no pages looks free to scan, and cached plans pass its indexes over: a claim of
+    -- ten over 15,000 queued jobs then took 27 ms.
+    vacuum_truncate = off
 );
 create index live_jobs_queued    on live_jobs (model_id, priority desc, seq) where state = 'queued';
 create index live_jobs_scheduled on live_jobs (run_at) where state = 'scheduled';
 create index live_jobs_running   on live_jobs (worker_id) where state = 'running';
+create index live_jobs_deadline  on live_jobs (deadline_at) where deadline_at is not null and state in ('queued', 'scheduled');
 create index live_jobs_by_owner  on live_jobs (owner, job_id);
 comment on column live_jobs.version is 'Grows with every change: the ETag.';
 comment on column live_jobs.seq is 'Position within (model, priority): a fair start tag, not an arrival number.';
@@ -176,9 +180,14 @@ begin
         foreach parent in array array['finished_jobs', 'attempts'] loop
             child := parent || to_char(day, '_YYYYMMDD');
             if to_regclass(child) is null then
-                execute format('create table %I partition of %I for values from (%L) to (%L)', child, parent,
-                    uuid_from_time(day::timestamp at time zone 'UTC'), uuid_from_time((day + 1)::timestamp at time zone 'UTC'));
-                made := made + 1;
+                begin
+                    execute format('create table %I partition of %I for values from (%L) to (%L)', child, parent,
+                        uuid_from_time(day::timestamp at time zone 'UTC'), uuid_from_time((day + 1)::timestamp at time zone 'UTC'));
+                    made := made + 1;
+                exception when check_violation then
+                    -- Rows of that day came before its partition and stay in the default one; the other days go on.
+                    raise warning '% was not made: the default partition has rows of that day', child;
+                end;
             end if;
         end loop;
     end loop;

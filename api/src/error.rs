@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Problem::new(code, detail).into()
+        Box::new(Problem::new(code, detail)).into()
     }
 
     pub fn not_found() -> Self {
@@ -68,10 +68,10 @@ impl ApiError {
     }
 }
 
-impl From<Problem> for ApiError {
-    fn from(problem: Problem) -> Self {
+impl From<Box<Problem>> for ApiError {
+    fn from(problem: Box<Problem>) -> Self {
         Self {
-            problem: Box::new(problem),
+            problem,
             status: None,
             retry_after_seconds: None,
         }

@@ -206,7 +206,7 @@ impl Manifest {
     ///
     /// # Errors
     /// A [`ProblemCode::InvalidParams`] with one pointer for each parameter that is unknown or out of bounds.
-    pub fn params(&self, asked: &Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+    pub fn params(&self, asked: &Map<String, Value>) -> Result<Map<String, Value>, Box<Problem>> {
         let mut problem = Problem::new(
             ProblemCode::InvalidParams,
             format!("model {} does not take these parameters", self.name),
@@ -221,7 +221,7 @@ impl Manifest {
             }
         }
         if !problem.errors.is_empty() {
-            return Err(problem);
+            return Err(Box::new(problem));
         }
         let fill = |(name, spec): (&String, &ParamSpec)| {
             (
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn asked(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
-        value.as_object().expect("object").clone()
+        serde_json::from_value(value).expect("object")
     }
 
     #[test]

@@ -48,23 +48,29 @@ pub fn object_key(sha256: Sha256Digest) -> String {
 /// One version by its row id, as claims name it.
 ///
 /// # Errors
-/// Postgres is away.
+/// Postgres is away, or its manifest is of a newer kind than this program knows.
 pub async fn version(db: &PgPool, id: i64) -> Result<Option<ModelVersion>, sqlx::Error> {
-    Ok(list(db).await?.into_iter().find(|version| version.id == id))
+    Ok(rows(db, Some(id)).await?.pop())
 }
 
 /// Every version of every model: names in order, newest version first.
 ///
 /// # Errors
-/// Postgres is away.
+/// As [`version`].
 pub async fn list(db: &PgPool) -> Result<Vec<ModelVersion>, sqlx::Error> {
+    rows(db, None).await
+}
+
+async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"select v.model_version_id, v.model_id, m.name, v.version, v.digest, m.is_default,
                   v.manifest as "manifest: Json<Manifest>", v.files as "files: Json<BTreeMap<String, Sha256Digest>>",
                   v.retired_at is not null as "retired!",
                   array(select a.alias from model_aliases a where a.model_version_id = v.model_version_id order by a.alias) as "aliases!"
            from model_versions v join models m using (model_id)
-           order by m.name, v.version desc"#
+           where $1::bigint is null or v.model_version_id = $1
+           order by m.name, v.version desc"#,
+        id
     )
     .fetch_all(db)
     .await?;

@@ -7,6 +7,7 @@ use aws_sdk_s3::{
     Client,
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
     error::SdkError,
+    operation::{get_object::GetObjectError, head_object::HeadObjectError},
     presigning::PresigningConfig,
     primitives::ByteStream,
 };
@@ -167,7 +168,7 @@ impl ObjectStore {
         let got = got.map_err(|error| {
             if error
                 .as_service_error()
-                .is_some_and(|service| service.is_no_such_key())
+                .is_some_and(GetObjectError::is_no_such_key)
             {
                 StoreError::Missing(key.to_owned())
             } else {
@@ -202,7 +203,7 @@ impl ObjectStore {
             Err(error)
                 if error
                     .as_service_error()
-                    .is_some_and(|service| service.is_not_found()) =>
+                    .is_some_and(HeadObjectError::is_not_found) =>
             {
                 Ok(false)
             }

@@ -15,8 +15,9 @@ const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
 
 /// Starts logging: JSON lines, or readable ones when a person looks at a terminal.
 pub fn start_logs() {
-    let filter = EnvFilter::try_from_env("DARKROOM_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn,aws_config=warn"));
+    let filter = EnvFilter::try_from_env("DARKROOM_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,sqlx::query=error,sqlx::postgres::notice=warn,aws_config=warn")
+    });
     let logs = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {
         let readable = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

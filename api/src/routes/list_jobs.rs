@@ -53,9 +53,10 @@ pub(crate) async fn list_jobs(
     let next_cursor = jobs.last().filter(|_| more).map(|job| job.id.to_string());
     let mut data = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let attempts = match asked.with_attempts {
-            true => Some(queue::attempts(&ctx.db, job.id).await?),
-            false => None,
+        let attempts = if asked.with_attempts {
+            Some(queue::attempts(&ctx.db, job.id).await?)
+        } else {
+            None
         };
         data.push(JobBody::new(job, attempts));
     }

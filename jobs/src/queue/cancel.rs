@@ -16,19 +16,27 @@ pub enum Canceled {
     NotFound,
 }
 
+/// A statement sees one moment: while it waits for a claim or a completion of the same job, the row may move to where that
+/// moment does not show it. A job moves seldom enough for a few more looks.
+const LOOKS: usize = 4;
+
 /// Cancels a job of `owner`; of anyone if `None`. Repeating is fine.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canceled, QueueError> {
-    let outcome = sqlx::query_file_scalar!("src/queue/cancel.sql", job.uuid(), owner);
-    Ok(match outcome.fetch_optional(db).await?.as_deref() {
-        Some("canceled") => Canceled::AtOnce,
-        Some("requested") => Canceled::Requested,
-        Some("was canceled") => Canceled::Terminal(JobState::Canceled),
-        Some("was succeeded") => Canceled::Terminal(JobState::Succeeded),
-        Some("was failed") => Canceled::Terminal(JobState::Failed),
-        Some("was expired") => Canceled::Terminal(JobState::Expired),
-        _ => Canceled::NotFound,
-    })
+    for _ in 0..LOOKS {
+        let outcome = sqlx::query_file_scalar!("src/queue/cancel.sql", job.uuid(), owner);
+        let outcome = outcome.fetch_optional(db).await?;
+        return Ok(match outcome.as_deref() {
+            Some("canceled") => Canceled::AtOnce,
+            Some("requested") => Canceled::Requested,
+            Some("was canceled") => Canceled::Terminal(JobState::Canceled),
+            Some("was succeeded") => Canceled::Terminal(JobState::Succeeded),
+            Some("was failed") => Canceled::Terminal(JobState::Failed),
+            Some("was expired") => Canceled::Terminal(JobState::Expired),
+            _ => continue,
+        });
+    }
+    Ok(Canceled::NotFound)
 }

@@ -8,7 +8,7 @@ use crate::{JobId, Problem, ProblemCode};
 /// # Errors
 /// Postgres is away.
 pub async fn rescue(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
-    let last = Problem::new(
+    let exhausted = Problem::new(
         ProblemCode::TooManyInterruptions,
         "every worker that tried this job vanished before it was done",
     );
@@ -16,7 +16,8 @@ pub async fn rescue(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
         ProblemCode::WorkerLost,
         "the worker stopped renewing its lease",
     );
-    let rows = sqlx::query_file_scalar!("src/queue/rescue.sql", last.to_json(), lost.to_json());
+    let rows =
+        sqlx::query_file_scalar!("src/queue/rescue.sql", exhausted.to_json(), lost.to_json());
     Ok(rows
         .fetch_all(db)
         .await?
