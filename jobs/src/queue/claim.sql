@@ -13,8 +13,7 @@ with picked as materialized (
 update live_jobs j
 set state = 'running', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = $1, claimed_at = now(),
     attempt_deadline_at = now() + make_interval(secs => j.attempt_timeout_seconds), attempts_started = j.attempts_started + 1
--- An array, not a join: whatever the planner believes of the queue's length, it goes by the primary key.
-where j.job_id = any(array(select job_id from picked))
+from picked where j.job_id = picked.job_id
     -- A worker whose lease has run out gets nothing.
     and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null)
 returning j.job_id, j.lease_no, j.owner, j.model_version_id, j.image_sha256, j.params, j.priority, j.seq, j.interruptions,
