@@ -101,7 +101,7 @@ impl From<QueueError> for ApiError {
             )
             .retry_after(1),
             QueueError::Db(error) => error.into(),
-            QueueError::LeaseLost => Self::internal(&error),
+            QueueError::LeaseLost | QueueError::KeyTaken => Self::internal(&error),
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use jobs::{JobId, ProblemCode, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::{config::Limits, error::ApiError};
@@ -254,6 +254,16 @@ impl JobRequest {
         })
     }
 
+    /// Names everything that was asked, over an image: the same request again has the same.
+    pub fn fingerprint(&self, image: Sha256Digest) -> Sha256Digest {
+        let asked = json!({
+            "model": self.model, "params": self.params, "priority": self.priority, "metadata": self.metadata,
+            "run_at": self.run_at, "deadline": self.deadline, "max_attempts": self.max_attempts,
+            "retain_for": self.retain_for.map(|keep| keep.num_seconds()), "image": image,
+        });
+        Sha256Digest::of(asked.to_string().as_bytes())
+    }
+
     /// The job that is queued.
     pub fn into_new_job(
         self,
@@ -283,6 +293,7 @@ impl JobRequest {
             attempts_max: self.max_attempts.unwrap_or(limits.attempts_max),
             interruptions_max: limits.interruptions_max,
             trace_parent: Some(trace_parent),
+            idempotency: None,
         }
     }
 }

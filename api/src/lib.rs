@@ -4,6 +4,7 @@ mod auth;
 mod config;
 mod ctx;
 mod error;
+mod forms;
 mod job_body;
 mod job_request;
 mod openapi;

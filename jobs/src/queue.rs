@@ -13,6 +13,7 @@ mod fail;
 mod find;
 mod heartbeat;
 mod housekeeping;
+mod idempotency;
 mod list;
 mod notify;
 mod promote;
@@ -33,6 +34,7 @@ pub use fail::fail;
 pub use find::{attempts, find};
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};
+pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
 pub use list::{Filter, list};
 pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
 pub use promote::promote;
@@ -60,6 +62,9 @@ pub enum QueueError {
     /// The worker's own lease ran out: its jobs are others' now. Stop working and register anew.
     #[error("the worker's lease has run out")]
     LeaseLost,
+    /// The owner has used the idempotency key before: nothing was queued.
+    #[error("the idempotency key stands for another job")]
+    KeyTaken,
     /// The process takes no more submits now.
     #[error("too many submits are waiting")]
     Full,

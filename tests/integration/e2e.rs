@@ -6,4 +6,5 @@ mod documents;
 mod predicting;
 mod reading;
 mod refusing;
+mod safe_retries;
 mod submitting;

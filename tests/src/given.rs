@@ -90,6 +90,7 @@ pub fn job(model: &Resolved, name: &str) -> NewJob {
         attempts_max: 3,
         interruptions_max: 3,
         trace_parent: None,
+        idempotency: None,
     }
 }
 

@@ -1,28 +1,28 @@
-use actix_multipart::Multipart;
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse,
-    http::header,
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderName, HeaderValue},
     web::{Data, Payload},
 };
 use jobs::{
-    Job, Problem, ProblemCode, images,
+    Job, Problem, ProblemCode,
+    images::{self, Image},
     keys::Scope,
-    models::{Resolved, resolve},
-    queue::{self, Watch},
+    queue::{self, Earlier, IdempotencyKey, QueueError, Watch},
 };
-use serde_json::{Map, Value};
 
+use super::own_job;
 use crate::{
     auth::Caller,
     ctx::Ctx,
     error::ApiError,
+    forms::{self, Given},
     job_body::{JobBody, etag},
-    job_request::{self, JobRequest, Source},
+    job_request::JobRequest,
     request::trace_parent,
-    spool::{BodyClock, Spool, Upload, receive, too_large},
     wait::Preferred,
 };
 
+const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 /// Seconds after which a first look is worth while, until latency is measured.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -36,6 +36,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
     params(
         ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
         ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; higher goes first"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each request: sending the same again queues nothing again"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, as any other query parameter"),
     ),
@@ -53,7 +54,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
         (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "queue_full, service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -62,43 +63,78 @@ pub(crate) async fn create_job(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
-    mut body: Payload,
+    body: Payload,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    refuse_by_headers(&request, &ctx)?;
-    let clock = BodyClock::start(&ctx.config.limits);
-    let content_type = request.content_type().to_ascii_lowercase();
-
-    let (asked, (model, params), image) = if content_type == "multipart/form-data" {
-        let (asked, upload) = read_multipart(&ctx, &request, body, &clock).await?;
-        let model = checked(&ctx, &asked).await?;
-        (asked, model, store(&ctx, &caller, upload).await?)
-    } else if content_type == "application/json" {
-        let mut asked = job_request::from_json(&read_json(&ctx, &mut body, &clock).await?)?;
-        let model = checked(&ctx, &asked).await?;
-        let source = asked.image.take().ok_or_else(no_image)?.pick()?;
-        (asked, model, from_source(&ctx, &caller, source).await?)
-    } else {
-        let asked = job_request::from_query(request.query_string())?;
-        let model = checked(&ctx, &asked).await?;
-        let upload = receive(&mut body, &clock, &ctx.config.limits).await?;
-        (asked, model, store(&ctx, &caller, upload).await?)
-    };
-
-    let trace = trace_parent(&request);
-    let job = asked.into_new_job(
-        &caller.owner,
-        model,
-        params,
-        image,
-        trace,
-        &ctx.config.limits,
-    );
-    tracing::Span::current().record("job.id", tracing::field::display(job.id));
+    let key = idempotency_key(&request)?;
     let preferred = Preferred::of(&request);
+    let submit = forms::read(&ctx, &caller, &request, body).await?;
+    let idempotency = key.map(|key| IdempotencyKey {
+        key,
+        fingerprint: submit.asked.fingerprint(submit.image.image().sha256),
+    });
+    if let Some(idempotency) = &idempotency
+        && let Some(earlier) = queue::earlier(&ctx.db, &caller.owner, &idempotency.key).await?
+    {
+        return replay(&ctx, &caller, idempotency, earlier, preferred).await;
+    }
+
+    let image = store(&ctx, &caller, submit.image).await?;
+    let trace = trace_parent(&request);
+    let (owner, limits) = (&caller.owner, &ctx.config.limits);
+    let mut job =
+        submit
+            .asked
+            .into_new_job(owner, submit.model, submit.params, image, trace, limits);
+    job.idempotency.clone_from(&idempotency);
+    tracing::Span::current().record("job.id", tracing::field::display(job.id));
     let watch = preferred.map(|_| ctx.changes.watch(job.id));
-    let enqueued = ctx.enqueuer.submit(job.clone()).await?;
-    answer(&ctx, job.into_job(&enqueued), preferred.zip(watch)).await
+    match (ctx.enqueuer.submit(job.clone()).await, idempotency) {
+        // Another request with this key was faster.
+        (Err(QueueError::KeyTaken), Some(idempotency)) => {
+            let earlier = queue::earlier(&ctx.db, owner, &idempotency.key).await?;
+            let earlier = earlier.ok_or(QueueError::KeyTaken)?;
+            replay(&ctx, &caller, &idempotency, earlier, preferred).await
+        }
+        (enqueued, _) => answer(&ctx, job.into_job(&enqueued?), preferred.zip(watch)).await,
+    }
+}
+
+/// The key of a request that is safe to repeat; bare, or quoted as the draft has it.
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let Some(header) = request.headers().get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = header.to_str().unwrap_or_default().trim().trim_matches('"');
+    if (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()) {
+        return Ok(Some(key.to_owned()));
+    }
+    let detail = "Idempotency-Key must be 1 to 255 plain characters";
+    Err(ApiError::new(ProblemCode::InvalidRequest, detail))
+}
+
+/// The first answer again, as the job stands now.
+async fn replay(
+    ctx: &Ctx,
+    caller: &Caller,
+    asked: &IdempotencyKey,
+    earlier: Earlier,
+    preferred: Option<Preferred>,
+) -> Result<HttpResponse, ApiError> {
+    if earlier.fingerprint != asked.fingerprint {
+        return Err(ApiError::new(
+            ProblemCode::IdempotencyKeyReused,
+            "this Idempotency-Key was used for another request: use a new one for each",
+        ));
+    }
+    let watch = preferred.map(|_| ctx.changes.watch(earlier.job_id));
+    let job = own_job(ctx, earlier.job_id, &caller.owner).await?;
+    let mut response = answer(ctx, job, preferred.zip(watch)).await?;
+    let name = HeaderName::from_static("idempotent-replayed");
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_static("true"));
+    Ok(response)
 }
 
 /// 202, or 200 if the client would wait and the job ended meanwhile. Nothing that happens here takes the job back.
@@ -132,68 +168,12 @@ async fn answer(
         .json(JobBody::new(job, Some(attempts))))
 }
 
-/// What the headers alone rule out, before a byte of the body is read.
-fn refuse_by_headers(request: &HttpRequest, ctx: &Ctx) -> Result<(), ApiError> {
-    let text = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
+/// Puts a new image into the object store, unless this owner has it there.
+async fn store(ctx: &Ctx, caller: &Caller, given: Given) -> Result<Image, ApiError> {
+    let upload = match given {
+        Given::Stored(image) => return Ok(image),
+        Given::Uploaded(upload) => upload,
     };
-    if text(header::CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
-    {
-        return Err(ApiError::new(
-            ProblemCode::UnsupportedMediaType,
-            "send the body without Content-Encoding: images are compressed already",
-        ));
-    }
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > body_bytes_max(ctx)) {
-        return Err(too_large(&ctx.config.limits));
-    }
-    Ok(())
-}
-
-/// Of any form: base64 takes four bytes for three.
-fn body_bytes_max(ctx: &Ctx) -> usize {
-    ctx.config.limits.image_bytes_max / 3 * 4 + 4 + ctx.config.limits.job_bytes_max
-}
-
-/// The model that is meant, and its parameters filled in; all that can be wrong before the image matters.
-async fn checked(
-    ctx: &Ctx,
-    asked: &JobRequest,
-) -> Result<(Resolved, Map<String, Value>), ApiError> {
-    asked.check()?;
-    let model = asked.model.as_deref();
-    if model.is_some_and(|model| model.contains('\0')) {
-        return Err(unknown_model(model));
-    }
-    let resolved = resolve(&ctx.db, model)
-        .await?
-        .ok_or_else(|| unknown_model(model))?;
-    let params = resolved.manifest.params(&asked.params)?;
-    Ok((resolved, params))
-}
-
-fn unknown_model(model: Option<&str>) -> ApiError {
-    let detail = match model {
-        Some(_) => "no model, version or alias of this name; GET /v1/models lists what there is",
-        None => "name a model: this service has no default one",
-    };
-    ApiError::new(ProblemCode::UnknownModel, detail).with_error("/model", "unknown", detail)
-}
-
-fn no_image() -> ApiError {
-    ApiError::new(ProblemCode::InvalidRequest, "the request has no image").with_error(
-        "/image",
-        "missing",
-        "give an image",
-    )
-}
-
-/// Puts the image into the object store, unless this owner has it there.
-async fn store(ctx: &Ctx, caller: &Caller, upload: Upload) -> Result<images::Image, ApiError> {
     let image = &upload.image;
     if images::find(&ctx.db, &caller.owner, image.sha256)
         .await?
@@ -205,90 +185,4 @@ async fn store(ctx: &Ctx, caller: &Caller, upload: Upload) -> Result<images::Ima
             .await?;
     }
     Ok(upload.image)
-}
-
-async fn from_source(
-    ctx: &Ctx,
-    caller: &Caller,
-    source: Source,
-) -> Result<images::Image, ApiError> {
-    match source {
-        Source::Stored(sha256) => {
-            let image = images::find(&ctx.db, &caller.owner, sha256).await?;
-            image.ok_or_else(|| {
-                ApiError::new(
-                    ProblemCode::NotFound,
-                    "no image of yours has this digest: upload it first",
-                )
-                .with_error("/image/sha256", "unknown", "not uploaded, or deleted")
-            })
-        }
-        Source::Inline(bytes) => {
-            let mut spool = Spool::new(&ctx.config.limits);
-            spool.push(&bytes)?;
-            store(ctx, caller, spool.finish()?).await
-        }
-    }
-}
-
-async fn read_json(ctx: &Ctx, body: &mut Payload, clock: &BodyClock) -> Result<Vec<u8>, ApiError> {
-    let mut json = Vec::new();
-    while let Some(chunk) = clock.next(body).await? {
-        if json.len() + chunk.len() > body_bytes_max(ctx) {
-            return Err(too_large(&ctx.config.limits));
-        }
-        json.extend_from_slice(&chunk);
-    }
-    if json.is_empty() {
-        return Err(ApiError::new(
-            ProblemCode::InvalidRequest,
-            "the body is empty",
-        ));
-    }
-    Ok(json)
-}
-
-/// Part `image`, once; part `job`, at most once; nothing else.
-async fn read_multipart(
-    ctx: &Ctx,
-    request: &HttpRequest,
-    body: Payload,
-    clock: &BodyClock,
-) -> Result<(JobRequest, Upload), ApiError> {
-    let broken = |detail: &str| ApiError::new(ProblemCode::InvalidRequest, detail);
-    let mut parts = Multipart::new(request.headers(), body);
-    let (mut asked, mut upload) = (None, None);
-    while let Some(mut part) = clock.next(&mut parts).await? {
-        match part.name() {
-            Some("image") if upload.is_none() => {
-                let mut spool = Spool::new(&ctx.config.limits);
-                while let Some(chunk) = clock.next(&mut part).await? {
-                    spool.push(&chunk)?;
-                }
-                upload = Some(spool.finish()?);
-            }
-            Some("job") if asked.is_none() => {
-                let mut json = Vec::new();
-                while let Some(chunk) = clock.next(&mut part).await? {
-                    if json.len() + chunk.len() > ctx.config.limits.job_bytes_max {
-                        return Err(broken("the part `job` is too long"));
-                    }
-                    json.extend_from_slice(&chunk);
-                }
-                asked = Some(job_request::from_json(&json)?);
-            }
-            Some("image" | "job") => return Err(broken("each part may come once")),
-            _ => {
-                return Err(ApiError::new(
-                    ProblemCode::InvalidParams,
-                    "the parts are `image` and `job`; there is another one",
-                ));
-            }
-        }
-    }
-    let asked: JobRequest = asked.unwrap_or_default();
-    if asked.image.is_some() {
-        return Err(broken("the image comes in its part, not in the part `job`"));
-    }
-    Ok((asked, upload.ok_or_else(no_image)?))
 }

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
-use super::QueueError;
+use super::{IdempotencyKey, QueueError};
 use crate::{
     JobId, JobState, LeaseNo,
     images::Image,
@@ -29,6 +29,7 @@ pub struct NewJob {
     pub attempts_max: i16,
     pub interruptions_max: i16,
     pub trace_parent: Option<String>,
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 /// What the database decided about a new job.
@@ -87,7 +88,8 @@ impl NewJob {
     }
 }
 
-/// Queues jobs, all or none, with the rows of their images. Committed when it returns.
+/// Queues jobs, all or none, with the rows of their images; only a job whose idempotency key was used before is left out.
+/// Committed when it returns.
 ///
 /// # Errors
 /// Postgres is away, or refuses a value.
@@ -117,6 +119,14 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
         &column(jobs, |job| job.image.bytes),
         &column(jobs, |job| job.image.width),
         &column(jobs, |job| job.image.height),
+        &column(jobs, |job| job
+            .idempotency
+            .as_ref()
+            .map(|one| one.key.clone())) as &[Option<String>],
+        &column(jobs, |job| job
+            .idempotency
+            .as_ref()
+            .map(|one| one.fingerprint.as_bytes().to_vec())) as &[Option<Vec<u8>>],
     )
     .fetch_all(db)
     .await?;

@@ -2,10 +2,17 @@
 with input as (
     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::smallint[],
                          $9::timestamptz[], $10::timestamptz[], $11::float8[], $12::int[], $13::smallint[], $14::smallint[], $15::text[],
-                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[])
+                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[])
     with ordinality as i(job_id, owner, model_id, model_version_id, model_ref, params, metadata, priority,
                          run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-                         sha256, content_type, bytes, width, height, position)
+                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, position)
+),
+first as (
+    -- Whoever comes second waits here for the first one's commit, and then queues nothing.
+    insert into idempotency_keys (owner, key, fingerprint, job_id)
+    select owner, idempotency_key, fingerprint, job_id from input where idempotency_key is not null order by owner, idempotency_key
+    on conflict (owner, key) do nothing
+    returning job_id
 ),
 image as (
     insert into images (owner, sha256, content_type, bytes, width, height)
@@ -37,4 +44,5 @@ select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::
        greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
        i.attempts_max, i.interruptions_max, i.trace_parent
 from input i join lane using (model_id, priority, owner)
+where i.idempotency_key is null or i.job_id in (select job_id from first)
 returning job_id, state as "state: JobState", created_at, run_at

@@ -55,7 +55,8 @@ impl Enqueuer {
     /// Queues one job; committed when it returns.
     ///
     /// # Errors
-    /// [`QueueError::Full`] at once when too many wait; [`QueueError::Db`] when it is not known to be committed.
+    /// [`QueueError::Full`] at once when too many wait; [`QueueError::KeyTaken`] when its idempotency key stands for another
+    /// job; [`QueueError::Db`] when it is not known to be committed.
     pub async fn submit(&self, job: NewJob) -> Result<Enqueued, QueueError> {
         let (answer, answered) = oneshot::channel();
         self.0
@@ -82,9 +83,7 @@ async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
                 notifier.queued(job.model.model_id);
             }
             for (job, answer) in jobs.iter().zip(answers) {
-                let row = rows
-                    .remove(&job.id)
-                    .ok_or(QueueError::Db(sqlx::Error::RowNotFound));
+                let row = rows.remove(&job.id).ok_or(QueueError::KeyTaken);
                 drop(answer.send(row)); // a client that left has its job all the same
             }
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{ANY_MODEL, Notifier, QueueError, expire, promote, rescue, time_out};
+use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
 
 /// What one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -15,8 +15,8 @@ pub struct Housekept {
 
 /// How often a process looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often it looks for missing partitions.
-const PARTITIONS_EVERY_ROUNDS: u32 = 3600;
+/// How often it looks for missing partitions and old keys.
+const HOUR_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
 
 /// One round, safe from any number of processes at once.
@@ -39,7 +39,7 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError
 /// Rescues, times out, expires and promotes once a second, for as long as the process lives.
 pub async fn housekeep(db: PgPool) {
     let notifier = Notifier::start(db.clone());
-    for rounds in (0..PARTITIONS_EVERY_ROUNDS).cycle() {
+    for rounds in (0..HOUR_ROUNDS).cycle() {
         match round(&db, &notifier).await {
             Ok(kept) => {
                 metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
@@ -59,6 +59,11 @@ pub async fn housekeep(db: PgPool) {
             && let Err(error) = crate::db::make_partitions(&db, PARTITION_DAYS_AHEAD).await
         {
             tracing::warn!(error.cause = %error, "no partitions made; the default ones serve");
+        }
+        if rounds == 0
+            && let Err(error) = forget_keys(&db).await
+        {
+            tracing::warn!(error.cause = %error, "old idempotency keys stay for another hour");
         }
         // A jitter would help nothing: rounds of several processes skip each other's rows.
         tokio::time::sleep(EVERY).await;

@@ -1,0 +1,60 @@
+use sqlx::PgPool;
+
+use super::QueueError;
+use crate::{JobId, Sha256Digest};
+
+/// A client's name for one request, so that sending it again queues nothing again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Unique per owner for [`KEPT_HOURS`].
+    pub key: String,
+    /// Of everything that was asked.
+    pub fingerprint: Sha256Digest,
+}
+
+/// What a key stands for already.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier {
+    pub job_id: JobId,
+    pub fingerprint: Sha256Digest,
+}
+
+/// How long a key is known at least.
+const KEPT_HOURS: i32 = 48;
+
+/// The job that this owner's key was used for, if it was.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earlier>, QueueError> {
+    let row = sqlx::query!(
+        "select job_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
+        owner,
+        key
+    )
+    .fetch_optional(db)
+    .await?;
+    let earlier = row.map(|row| {
+        let fingerprint = row.fingerprint.as_slice().try_into();
+        let fingerprint = fingerprint.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok::<_, sqlx::Error>(Earlier {
+            job_id: row.job_id.into(),
+            fingerprint,
+        })
+    });
+    Ok(earlier.transpose()?)
+}
+
+/// Forgets the oldest keys whose time is up, a bounded number of them. Answers how many.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn forget_keys(db: &PgPool) -> Result<u64, QueueError> {
+    let forgotten = sqlx::query!(
+        "delete from idempotency_keys where (owner, key) in (
+             select owner, key from idempotency_keys where created_at < now() - make_interval(hours => $1)
+             order by created_at limit 10000 for update skip locked)",
+        KEPT_HOURS
+    );
+    Ok(forgotten.execute(db).await?.rows_affected())
+}
