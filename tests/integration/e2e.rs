@@ -6,5 +6,6 @@ mod documents;
 mod predicting;
 mod reading;
 mod refusing;
+mod refusing_bodies;
 mod safe_retries;
 mod submitting;

@@ -1,0 +1,244 @@
+//! Refusals of a request's body: how much of it there is, how it comes, what is in it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::{Method, multipart};
+use serde_json::json;
+use tests::{Stack, client::send, fixtures};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const RAW: &str = "application/octet-stream";
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_refused() {
+    let stack = Stack::without_workers().await;
+    let deep = format!(
+        r#"{{"metadata": {{"a": {}1{}}}}}"#,
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
+    for body in ["{", "", "{} {}", "\u{feff}{}", "nul\0", deep.as_str()] {
+        let refused = stack
+            .client
+            .post_job("", "application/json", body.to_owned())
+            .await;
+        refused.problem(400, "invalid_request");
+    }
+    let null = stack.client.post_job("", "application/json", "null").await;
+    assert!(matches!(null.status, 400 | 422), "{}", null.text());
+    stack
+        .client
+        .post_job("", "application/json", "{}")
+        .await
+        .problem(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn an_empty_body_is_refused() {
+    let stack = Stack::without_workers().await;
+    for content_type in [RAW, "image/jpeg", "application/json"] {
+        stack
+            .client
+            .post_job("", content_type, "")
+            .await
+            .problem(400, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn an_image_over_the_limit_is_refused_with_its_length_and_in_chunks() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_IMAGE_BYTES_MAX", "300000")]).await;
+    let mut photo = fixtures::photo("cat.jpg");
+    assert!(photo.len() < 300_000);
+    assert_eq!(
+        stack.client.post_job("", RAW, photo.clone()).await.status,
+        202
+    );
+    photo.resize(300_001, 0);
+    stack
+        .client
+        .post_job("", RAW, photo.clone())
+        .await
+        .problem(413, "image_too_large");
+    let part = |photo: &[u8]| {
+        let part = multipart::Part::bytes(photo.to_vec());
+        stack
+            .client
+            .request(Method::POST, "/v1/jobs")
+            .multipart(multipart::Form::new().part("image", part))
+    };
+    send(part(&photo)).await.problem(413, "image_too_large");
+    photo.resize(1_500_000, 0);
+    // The answer comes while the body is still on its way, so that the client may see the connection close instead.
+    let chunks = stream::iter(
+        photo
+            .chunks(10_000)
+            .map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)))
+            .collect::<Vec<_>>(),
+    );
+    let chunked = stack
+        .client
+        .request(Method::POST, "/v1/jobs")
+        .body(reqwest::Body::wrap_stream(chunks));
+    if let Ok(answer) = chunked.header("Content-Type", RAW).send().await {
+        assert_eq!(answer.status(), 413);
+    }
+    let jobs: i64 = sqlx::query_scalar("select count(*) from live_jobs")
+        .fetch_one(&*stack.db)
+        .await
+        .unwrap();
+    assert_eq!(jobs, 1, "only the small one");
+}
+
+/// Reading stops at the limit: an endless upload is cut off, not swallowed.
+#[tokio::test]
+async fn an_endless_upload_is_answered_before_its_end() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_IMAGE_BYTES_MAX", "100000")]).await;
+    let host = stack.api.url.trim_start_matches("http://");
+    let request = stack
+        .client
+        .request(Method::POST, "/v1/jobs")
+        .build()
+        .unwrap();
+    let key = request.headers()["authorization"].to_str().unwrap();
+    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\nContent-Type: {RAW}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut first = fixtures::photo("cat.jpg");
+    first.resize(110_000, 0);
+    socket
+        .write_all(format!("{:x}\r\n", first.len()).as_bytes())
+        .await
+        .unwrap();
+    socket.write_all(&first).await.unwrap();
+    socket.write_all(b"\r\n").await.unwrap();
+    // No last chunk: whoever waits for the end waits for ever.
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
+    let length = read.expect("answered before the end").unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_given_up() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_BODY_IDLE_TIMEOUT_MS", "300")]).await;
+    let host = stack.api.url.trim_start_matches("http://");
+    let request = stack
+        .client
+        .request(Method::POST, "/v1/jobs")
+        .build()
+        .unwrap();
+    let key = request.headers()["authorization"].to_str().unwrap();
+    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\nContent-Type: {RAW}\r\nContent-Length: 5000\r\n\r\nhalf"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
+    let length = read.expect("answered though the body never came").unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused() {
+    let stack = Stack::without_workers().await;
+    for coding in ["gzip", "br", "x-nonsense"] {
+        let request = stack
+            .client
+            .request(Method::POST, "/v1/jobs")
+            .header("Content-Encoding", coding);
+        let refused = send(
+            request
+                .header("Content-Type", RAW)
+                .body(fixtures::photo("cat.jpg")),
+        )
+        .await;
+        refused.problem(415, "unsupported_media_type");
+    }
+}
+
+#[tokio::test]
+async fn a_multipart_body_has_one_image_and_at_most_one_job() {
+    let stack = Stack::without_workers().await;
+    let photo = || multipart::Part::bytes(fixtures::photo("cat.jpg"));
+    let job = || multipart::Part::text("{}");
+    let post = |form| {
+        send(
+            stack
+                .client
+                .request(Method::POST, "/v1/jobs")
+                .multipart(form),
+        )
+    };
+    let form = multipart::Form::new;
+    post(form().part("job", job()))
+        .await
+        .problem(400, "invalid_request");
+    post(form().part("image", photo()).part("image", photo()))
+        .await
+        .problem(400, "invalid_request");
+    post(
+        form()
+            .part("image", photo())
+            .part("job", job())
+            .part("job", job()),
+    )
+    .await
+    .problem(400, "invalid_request");
+    let extra = post(form().part("image", photo()).part("picture", photo())).await;
+    extra.problem(422, "invalid_params");
+    let named = multipart::Part::text(
+        r#"{"image": {"sha256": "0000000000000000000000000000000000000000000000000000000000000000"}}"#,
+    );
+    post(form().part("image", photo()).part("job", named))
+        .await
+        .problem(400, "invalid_request");
+    let wrong = multipart::Part::text(r#"{"params": {"top_k": 0}}"#);
+    post(form().part("image", photo()).part("job", wrong))
+        .await
+        .problem_at(422, "invalid_params", "/params/top_k");
+    for (boundary, body) in [
+        ("x", "--x\r\n"),
+        ("x", ""),
+        (
+            "x",
+            "--x\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\nabc",
+        ),
+    ] {
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        stack
+            .client
+            .post_job("", &content_type, body)
+            .await
+            .problem(400, "invalid_request");
+    }
+    stack
+        .client
+        .post_job("", "multipart/form-data", "")
+        .await
+        .problem(400, "invalid_request");
+    let parts = "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n\r\n".repeat(10_000);
+    let many = stack
+        .client
+        .post_job("", "multipart/form-data; boundary=x", parts)
+        .await;
+    assert!((400..500).contains(&many.status), "{}", many.text());
+}
+
+#[tokio::test]
+async fn an_image_by_url_is_refused_where_it_is_turned_off() {
+    let stack = Stack::without_workers().await;
+    let body = json!({"image": {"url": "http://169.254.169.254/latest/meta-data"}});
+    stack
+        .client
+        .post_json("/v1/jobs", &body)
+        .await
+        .problem(422, "image_url_blocked");
+}
