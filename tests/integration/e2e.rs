@@ -3,6 +3,7 @@
 mod command;
 mod cutting_off;
 mod documents;
+mod local_stack;
 mod predicting;
 mod reading;
 mod refusing;

@@ -1,0 +1,218 @@
+//! `./deploy/local/up`: what scripts rely on.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use local::Program;
+use sqlx::{Connection, PgConnection};
+use tests::{Client, eventually, fixtures};
+use tokio::process::Command;
+
+/// A detached stack in a folder of its own; wiped at the end, whatever the end is.
+struct LocalStack {
+    folder: tempfile::TempDir,
+    port: String,
+}
+
+impl LocalStack {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("darkroom-stack-")
+            .tempdir()
+            .unwrap();
+        let port = local::free_port().unwrap().to_string();
+        Self { folder, port }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(local::bin_dir().unwrap().join("darkroom-local"));
+        command.args(args).arg("--data").arg(self.data());
+        // Those of the test run: a stack that finds them would use their stores instead of its own.
+        for name in [
+            "DATABASE_URL",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_REGION",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        ] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        let output = self.command(args).output().await.unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        output
+    }
+
+    async fn up(&self) {
+        self.run(&["up", "--detach", "--no-sample", "--port", &self.port])
+            .await;
+    }
+
+    fn env(&self) -> BTreeMap<String, String> {
+        let text = std::fs::read_to_string(self.data().join("env")).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let (name, value) = line
+                    .strip_prefix("export ")
+                    .unwrap()
+                    .split_once('=')
+                    .unwrap();
+                (name.to_owned(), value.trim_matches(['"', '\'']).to_owned())
+            })
+            .collect()
+    }
+
+    fn pid(&self, name: &str) -> i32 {
+        let text = std::fs::read_to_string(self.data().join("pids").join(name)).unwrap();
+        text.trim().parse().unwrap()
+    }
+}
+
+impl Drop for LocalStack {
+    fn drop(&mut self) {
+        let mut down = std::process::Command::new(local::bin_dir().unwrap().join("darkroom-local"));
+        drop(
+            down.args(["down", "--wipe", "--data"])
+                .arg(self.data())
+                .output(),
+        );
+    }
+}
+
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn what_scripts_rely_on_is_there_after_up() {
+    let stack = LocalStack::new();
+    stack.up().await;
+    let env = stack.env();
+    for name in [
+        "DARKROOM_URL",
+        "DARKROOM_API_KEY",
+        "DATABASE_URL",
+        "DARKROOM_OPS_URL",
+        "DARKROOM_S3_BUCKET",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ] {
+        assert!(
+            env.get(name).is_some_and(|value| !value.is_empty()),
+            "{name}: {env:?}"
+        );
+    }
+    assert!(env["DARKROOM_URL"].ends_with(&stack.port));
+
+    let client = Client::new(&env["DARKROOM_URL"], Some(env["DARKROOM_API_KEY"].clone()));
+    let job = client.predicted("", fixtures::photo("coffee.jpg")).await;
+    assert_eq!(job["result"]["labels"][0]["label"], "espresso");
+
+    for name in ["postgres", "s3", "api-1", "worker-1"] {
+        assert!(is_running(stack.pid(name)), "{name}");
+        let log = stack.data().join("logs").join(format!("{name}.log"));
+        for line in std::fs::read_to_string(&log).unwrap().lines() {
+            let parsed = serde_json::from_str::<serde_json::Value>(line);
+            assert!(parsed.is_ok(), "{name}: {line}");
+        }
+    }
+
+    let mut operator = PgConnection::connect(&env["DARKROOM_OPS_URL"])
+        .await
+        .unwrap();
+    let seen = sqlx::query_scalar::<_, i64>("select count(*) from ops.jobs");
+    assert_eq!(seen.fetch_one(&mut operator).await.unwrap(), 1);
+    let beneath = sqlx::query("select * from finished_jobs")
+        .execute(&mut operator)
+        .await;
+    assert!(
+        beneath.is_err(),
+        "the operator's login reads the contract, not the tables"
+    );
+}
+
+#[tokio::test]
+async fn up_again_starts_what_is_missing_and_leaves_the_rest_alone() {
+    let stack = LocalStack::new();
+    stack.up().await;
+    let before = ["postgres", "s3", "api-1"].map(|name| stack.pid(name));
+    let worker = stack.pid("worker-1");
+    let killed = Command::new("kill")
+        .args(["-9", &worker.to_string()])
+        .status()
+        .await;
+    assert!(killed.unwrap().success());
+    eventually(
+        std::time::Duration::from_secs(10),
+        "the worker is gone",
+        || async { (!is_running(worker)).then_some(()) },
+    )
+    .await;
+
+    stack.up().await;
+    assert_eq!(
+        before,
+        ["postgres", "s3", "api-1"].map(|name| stack.pid(name))
+    );
+    assert_ne!(stack.pid("worker-1"), worker);
+    assert!(is_running(stack.pid("worker-1")));
+
+    let status = stack.run(&["status"]).await;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned()
+        + &String::from_utf8_lossy(&status.stderr);
+    for name in ["postgres", "s3", "api-1", "worker-1"] {
+        assert!(status.contains(name), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn further_processes_start_from_the_env_file_alone() {
+    let stack = LocalStack::new();
+    stack.up().await;
+    let port = local::free_port().unwrap();
+    let api = Program::new(local::bin_dir().unwrap().join("darkroom-api"))
+        .envs(stack.env())
+        .env("DARKROOM_LISTEN", format!("127.0.0.1:{port}"))
+        .env(
+            "DARKROOM_METRICS_LISTEN",
+            format!("127.0.0.1:{}", local::free_port().unwrap()),
+        )
+        .spawn(&stack.folder.path().join("further.log"))
+        .unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    api.wait_ready(&format!("{url}/readyz"), std::time::Duration::from_secs(20))
+        .await
+        .unwrap();
+    let client = Client::new(&url, Some(stack.env()["DARKROOM_API_KEY"].clone()));
+    let job = client.predicted("", fixtures::photo("coffee.jpg")).await;
+    assert_eq!(job["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn down_leaves_no_process_and_with_wipe_no_data() {
+    let stack = LocalStack::new();
+    stack.up().await;
+    let pids = ["postgres", "s3", "api-1", "worker-1"].map(|name| stack.pid(name));
+    stack.run(&["down", "--wipe"]).await;
+    for pid in pids {
+        assert!(!is_running(pid), "{pid}");
+    }
+    assert!(!stack.data().join("postgres").exists());
+    assert!(!stack.data().join("objects").exists());
+}
