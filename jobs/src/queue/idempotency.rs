@@ -6,7 +6,7 @@ use crate::{JobId, Sha256Digest};
 /// A client's name for one request, so that sending it again queues nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Unique per owner for [`KEPT_HOURS`].
+    /// Unique per owner for two days at least.
     pub key: String,
     /// Of everything that was asked.
     pub fingerprint: Sha256Digest,
