@@ -12,3 +12,4 @@
 
 mod e2e;
 mod queue;
+mod wire;

@@ -18,6 +18,7 @@ mod eventually;
 pub mod fixtures;
 pub mod given;
 pub mod stack;
+pub mod wire;
 
 pub use self::client::{Answer, Client};
 pub use self::database::Database;
