@@ -6,9 +6,11 @@
 mod cancel;
 mod claim;
 mod complete;
+mod controls;
 mod enqueue;
 mod enqueuer;
 mod expire;
+mod explain;
 mod fail;
 mod find;
 mod heartbeat;
@@ -17,19 +19,24 @@ mod idempotency;
 mod list;
 mod notify;
 mod promote;
+mod purge;
 mod register;
 mod release;
 mod rescue;
+mod resubmit;
 mod retry;
+mod set_priority;
 mod time_out;
 mod wake;
 
 pub use cancel::{Canceled, cancel};
 pub use claim::{Claim, claim};
 pub use complete::{Completion, complete};
+pub use controls::{Drained, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig};
 pub use expire::expire;
+pub use explain::{Explanation, explain};
 pub use fail::fail;
 pub use find::{attempts, find};
 pub use heartbeat::{Heartbeat, heartbeat};
@@ -38,10 +45,13 @@ pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
 pub use list::{Filter, list};
 pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
 pub use promote::promote;
+pub use purge::{Purged, purge};
 pub use register::{Registration, deregister, register};
 pub use release::release;
 pub use rescue::rescue;
+pub use resubmit::{Resubmitted, resubmit};
 pub use retry::retry;
+pub use set_priority::{Prioritized, set_priority};
 pub use time_out::time_out;
 pub use wake::{ChangedListener, QueuedListener, Watch};
 
@@ -68,6 +78,14 @@ pub enum QueueError {
     /// The process takes no more submits now.
     #[error("too many submits are waiting")]
     Full,
+}
+
+impl QueueError {
+    /// The functions of a newer database may answer what this program does not know.
+    fn unknown_outcome(outcome: &str) -> Self {
+        let unknown = format!("this program knows no outcome {outcome:?}");
+        Self::Db(sqlx::Error::Decode(unknown.into()))
+    }
 }
 
 /// Splits leases into the two arrays that the statements take.

@@ -16,27 +16,25 @@ pub enum Canceled {
     NotFound,
 }
 
-/// A statement sees one moment: while it waits for a claim or a completion of the same job, the row may move to where that
-/// moment does not show it. A job moves seldom enough for a few more looks.
-const LOOKS: usize = 4;
-
 /// Cancels a job of `owner`; of anyone if `None`. Repeating is fine.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canceled, QueueError> {
-    for _ in 0..LOOKS {
-        let outcome = sqlx::query_file_scalar!("src/queue/cancel.sql", job.uuid(), owner);
-        let outcome = outcome.fetch_optional(db).await?;
-        return Ok(match outcome.as_deref() {
-            Some("canceled") => Canceled::AtOnce,
-            Some("requested") => Canceled::Requested,
-            Some("was canceled") => Canceled::Terminal(JobState::Canceled),
-            Some("was succeeded") => Canceled::Terminal(JobState::Succeeded),
-            Some("was failed") => Canceled::Terminal(JobState::Failed),
-            Some("was expired") => Canceled::Terminal(JobState::Expired),
-            _ => continue,
-        });
-    }
-    Ok(Canceled::NotFound)
+    let outcome = sqlx::query_scalar!(
+        r#"select cancel_job($1, $2) as "outcome!""#,
+        job.uuid(),
+        owner
+    );
+    let outcome = outcome.fetch_one(db).await?;
+    Ok(match outcome.as_str() {
+        "canceled" => Canceled::AtOnce,
+        "requested" => Canceled::Requested,
+        "was canceled" => Canceled::Terminal(JobState::Canceled),
+        "was succeeded" => Canceled::Terminal(JobState::Succeeded),
+        "was failed" => Canceled::Terminal(JobState::Failed),
+        "was expired" => Canceled::Terminal(JobState::Expired),
+        "not found" => Canceled::NotFound,
+        other => return Err(QueueError::unknown_outcome(other)),
+    })
 }

@@ -1,0 +1,44 @@
+use sqlx::PgPool;
+
+use super::QueueError;
+use crate::{JobId, JobState};
+
+/// What came of a new priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prioritized {
+    /// It has this priority, and stands at the end of its owner's lane there unless it had it before.
+    Set,
+    /// A worker has it already.
+    Running,
+    /// It had ended before, in this state.
+    Terminal(JobState),
+    /// There is no such job.
+    NotFound,
+}
+
+/// Moves a waiting job of anyone to another priority, from -100 to 100.
+///
+/// # Errors
+/// Postgres is away, or refuses the priority.
+pub async fn set_priority(
+    db: &PgPool,
+    job: JobId,
+    priority: i16,
+) -> Result<Prioritized, QueueError> {
+    let outcome = sqlx::query_scalar!(
+        r#"select set_job_priority($1, $2) as "outcome!""#,
+        job.uuid(),
+        i32::from(priority)
+    );
+    let outcome = outcome.fetch_one(db).await?;
+    Ok(match outcome.as_str() {
+        "set" => Prioritized::Set,
+        "running" => Prioritized::Running,
+        "was canceled" => Prioritized::Terminal(JobState::Canceled),
+        "was succeeded" => Prioritized::Terminal(JobState::Succeeded),
+        "was failed" => Prioritized::Terminal(JobState::Failed),
+        "was expired" => Prioritized::Terminal(JobState::Expired),
+        "not found" => Prioritized::NotFound,
+        other => return Err(QueueError::unknown_outcome(other)),
+    })
+}
