@@ -1,7 +1,9 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use jobs::{db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig};
+use jobs::{
+    db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig, retention::RetentionConfig,
+};
 
 /// The HTTP API of Darkroom: takes images, queues jobs, answers what became of them.
 ///
@@ -35,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     #[command(flatten)]
     pub queue: EnqueuerConfig,
+    #[command(flatten)]
+    pub retention: RetentionConfig,
     #[command(flatten)]
     pub db: DbConfig,
     #[command(flatten)]

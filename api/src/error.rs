@@ -101,6 +101,7 @@ impl From<QueueError> for ApiError {
             )
             .retry_after(1),
             QueueError::Db(error) => error.into(),
+            QueueError::ImagePurged => Self::unavailable(&error),
             QueueError::LeaseLost | QueueError::KeyTaken => Self::internal(&error),
         }
     }

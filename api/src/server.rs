@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
-use jobs::{db, health, object_store::ObjectStore, queue, telemetry};
+use jobs::{db, health, object_store::ObjectStore, queue, retention, telemetry};
 use tokio::sync::watch;
 
 use crate::{Config, auth::Keyring, ctx::Ctx, request, routes};
@@ -38,6 +38,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     tokio::spawn(queue::housekeep(pool.clone()));
+    tokio::spawn(retention::keep(
+        pool.clone(),
+        store.clone(),
+        config.retention.clone(),
+    ));
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
         notifier: queue::Notifier::start(pool.clone()),

@@ -13,6 +13,7 @@ use jobs::{ProblemCode, Sha256Digest, images::Image, object_store::Body};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
+use uuid::Uuid;
 
 use crate::{
     config::Limits,
@@ -165,6 +166,7 @@ impl<'a> Spool<'a> {
         };
         let image = Image {
             sha256: Sha256Digest::finish(self.hasher),
+            upload: Uuid::now_v7(),
             content_type: sniffed.content_type.to_owned(),
             bytes: self.length as i64,
             width: sniffed.width.cast_signed(),

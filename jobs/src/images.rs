@@ -1,13 +1,26 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
-use sqlx::PgPool;
+mod collect;
+mod sweep;
 
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use self::{
+    collect::{CollectError, collect},
+    sweep::sweep,
+};
 use crate::Sha256Digest;
+
+/// What all keys of images begin with.
+const PREFIX: &str = "images/";
 
 /// What the API learned about an upload before it accepted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub sha256: Sha256Digest,
+    /// Which upload of these bytes: new for one that just came in.
+    pub upload: Uuid,
     /// As sniffed from the bytes: `image/jpeg`.
     pub content_type: String,
     pub bytes: i64,
@@ -16,13 +29,30 @@ pub struct Image {
     pub height: i32,
 }
 
-/// Where an owner's image lies in the bucket. Owners share nothing: the same bytes of two owners are two objects.
-pub fn object_key(owner: &str, sha256: Sha256Digest) -> String {
+/// Where an owner's image lies in the bucket. Owners share nothing: the same bytes of two owners are two objects. Each
+/// upload has a name of its own, so that deleting an old object never hits a new one.
+pub fn object_key(owner: &str, sha256: Sha256Digest, upload: Uuid) -> String {
     let hex = sha256.hex();
-    format!("images/{owner}/{}/{hex}", &hex[..2])
+    let folder = format!("{PREFIX}{owner}/{}/{hex}", &hex[..2]);
+    if upload.is_nil() {
+        return folder; // stored before uploads had names
+    }
+    format!("{folder}/{}", upload.simple())
 }
 
-/// The image that an owner has already stored under this digest, if it is still there.
+/// What [`object_key`] made a key of; `None` if it did not.
+fn parse_object_key(key: &str) -> Option<sweep::Name> {
+    let mut parts = key.strip_prefix(PREFIX)?.split('/');
+    let (owner, _, hex) = (parts.next()?, parts.next()?, parts.next()?);
+    let sha256 = hex.parse().ok()?;
+    let upload = parts
+        .next()
+        .map_or(Some(Uuid::nil()), |upload| Uuid::try_parse(upload).ok())?;
+    (parts.next().is_none()).then(|| (owner.to_owned(), sha256, upload))
+}
+
+/// The image that an owner has already stored under this digest, if it is still there. One that no job needs any more
+/// starts its grace anew, so that it is still there when the submit that asks is committed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -32,7 +62,10 @@ pub async fn find(
     sha256: Sha256Digest,
 ) -> Result<Option<Image>, sqlx::Error> {
     let row = sqlx::query!(
-        "select content_type, bytes, width, height from images where owner = $1 and sha256 = $2 and purged_at is null",
+        "with renewed as (
+             update images set unused_since = now() where owner = $1 and sha256 = $2 and purged_at is null and unused_since is not null
+         )
+         select upload, content_type, bytes, width, height from images where owner = $1 and sha256 = $2 and purged_at is null",
         owner,
         sha256.as_bytes().as_slice()
     )
@@ -40,9 +73,31 @@ pub async fn find(
     .await?;
     Ok(row.map(|row| Image {
         sha256,
+        upload: row.upload,
         content_type: row.content_type,
         bytes: row.bytes,
         width: row.width,
         height: row.height,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{object_key, parse_object_key};
+    use crate::Sha256Digest;
+
+    #[test]
+    fn a_key_says_whose_image_it_is_and_which_upload() {
+        let sha256 = Sha256Digest::of(b"cat");
+        for upload in [Uuid::nil(), Uuid::now_v7()] {
+            let key = object_key("alice", sha256, upload);
+            let name = ("alice".to_owned(), sha256, upload);
+            assert_eq!(parse_object_key(&key), Some(name));
+        }
+        for other in ["images/alice", "models/00/00", "images/alice/00/cat.jpg/x"] {
+            assert_eq!(parse_object_key(other), None, "{other}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub mod models;
 pub mod object_store;
 pub mod problem;
 pub mod queue;
+pub mod retention;
 pub mod secret;
 pub mod telemetry;
 

@@ -14,6 +14,7 @@ use aws_sdk_s3::{
 use aws_smithy_http_client::tls;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use clap::Args;
 
 use crate::Sha256Digest;
@@ -52,6 +53,14 @@ pub enum StoreError {
 pub enum Body<'a> {
     Memory(&'a Bytes),
     File(&'a Path),
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    pub key: String,
+    /// By the store's clock.
+    pub modified_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone)]
@@ -209,6 +218,44 @@ impl ObjectStore {
             }
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    /// Deletes an object; fine if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key);
+        let deleted = delete.send().await;
+        deleted.map(drop).map_err(|error| unavailable(&error))
+    }
+
+    /// Up to `limit` (1000) objects whose keys begin with `prefix` and come after `after`, in the order of their keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: i32,
+    ) -> Result<Vec<StoredObject>, StoreError> {
+        let page = self.client.list_objects_v2().bucket(&self.bucket);
+        let page = page.prefix(prefix).start_after(after).max_keys(limit);
+        let page = page.send().await.map_err(|error| unavailable(&error))?;
+        let objects = page.contents.unwrap_or_default().into_iter();
+        Ok(objects
+            .filter_map(|object| {
+                let modified_at = object.last_modified?;
+                Some(StoredObject {
+                    key: object.key?,
+                    modified_at: DateTime::from_timestamp(
+                        modified_at.secs(),
+                        modified_at.subsec_nanos(),
+                    )?,
+                })
+            })
+            .collect())
     }
 
     /// A URL that reads one object for a short time, without credentials.

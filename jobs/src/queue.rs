@@ -17,9 +17,12 @@ mod heartbeat;
 mod housekeeping;
 mod idempotency;
 mod list;
+mod low_water;
 mod notify;
 mod promote;
+mod prune;
 mod purge;
+mod purge_due;
 mod register;
 mod release;
 mod rescue;
@@ -30,7 +33,7 @@ mod time_out;
 mod wake;
 
 pub use cancel::{Canceled, cancel};
-pub use claim::{Claim, claim};
+pub use claim::{Claim, claim, claim_above};
 pub use complete::{Completion, complete};
 pub use controls::{Drained, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
@@ -43,9 +46,12 @@ pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};
 pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
 pub use list::{Filter, list};
+pub use low_water::LowWater;
 pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
 pub use promote::promote;
+pub use prune::{prune, prune_days};
 pub use purge::{Purged, purge};
+pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
 pub use release::release;
 pub use rescue::rescue;
@@ -75,6 +81,9 @@ pub enum QueueError {
     /// The owner has used the idempotency key before: nothing was queued.
     #[error("the idempotency key stands for another job")]
     KeyTaken,
+    /// The image that the submit found stored was deleted meanwhile: nothing was queued, upload it again.
+    #[error("the stored image was purged meanwhile")]
+    ImagePurged,
     /// The process takes no more submits now.
     #[error("too many submits are waiting")]
     Full,

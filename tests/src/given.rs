@@ -97,6 +97,7 @@ pub fn job(model: &Resolved, name: &str) -> NewJob {
 fn image(name: &str) -> Image {
     Image {
         sha256: Sha256Digest::of(name.as_bytes()),
+        upload: uuid::Uuid::now_v7(),
         content_type: "image/jpeg".into(),
         bytes: 1000,
         width: 640,

@@ -175,14 +175,12 @@ async fn store(ctx: &Ctx, caller: &Caller, given: Given) -> Result<Image, ApiErr
         Given::Uploaded(upload) => upload,
     };
     let image = &upload.image;
-    if images::find(&ctx.db, &caller.owner, image.sha256)
-        .await?
-        .is_none()
-    {
-        let key = images::object_key(&caller.owner, image.sha256);
-        ctx.store
-            .put(&key, upload.body(), image.sha256, &image.content_type)
-            .await?;
+    if let Some(stored) = images::find(&ctx.db, &caller.owner, image.sha256).await? {
+        return Ok(stored);
     }
+    let key = images::object_key(&caller.owner, image.sha256, image.upload);
+    ctx.store
+        .put(&key, upload.body(), image.sha256, &image.content_type)
+        .await?;
     Ok(upload.image)
 }

@@ -1,7 +1,13 @@
+use std::time::Instant;
+
 use serde_json::Value;
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use super::{Lease, QueueError};
+use super::{
+    Lease, LowWater, QueueError,
+    low_water::{Look, Position},
+};
 use crate::{Sha256Digest, WorkerId};
 
 /// A job and its lease in a worker's hands.
@@ -11,6 +17,8 @@ pub struct Claim {
     pub owner: String,
     pub model_version_id: i64,
     pub image_sha256: Sha256Digest,
+    /// Which of the image's objects: see [`crate::images::object_key`].
+    pub image_upload: Uuid,
     pub params: Value,
     /// Attempts that were lost with their worker: such an image is tried alone.
     pub interruptions: i16,
@@ -35,11 +43,62 @@ pub async fn claim(
     models: &[String],
     limit: u16,
 ) -> Result<Vec<Claim>, QueueError> {
-    let rows = sqlx::query_file!("src/queue/claim.sql", worker.0, models, i64::from(limit));
-    let mut rows = rows.fetch_all(db).await?;
+    claim_above(db, worker, models, limit, &LowWater::default()).await
+}
+
+/// The same by a claimer that remembers how far it has come: see [`LowWater`]. What is queued below its marks is found
+/// within a second.
+///
+/// # Errors
+/// As [`claim`].
+pub async fn claim_above(
+    db: &PgPool,
+    worker: WorkerId,
+    models: &[String],
+    limit: u16,
+    low_water: &LowWater,
+) -> Result<Vec<Claim>, QueueError> {
+    loop {
+        let look = low_water.look(Instant::now());
+        let (claims, positions) = take(db, worker, models, limit, &look).await?;
+        let is_full = claims.len() == usize::from(limit);
+        low_water.note(&look, &positions, is_full, Instant::now());
+        let is_due = low_water.look_again_in().is_some_and(|wait| wait.is_zero());
+        if !claims.is_empty() || !is_due {
+            return Ok(claims);
+        }
+    }
+}
+
+async fn take(
+    db: &PgPool,
+    worker: WorkerId,
+    models: &[String],
+    limit: u16,
+    look: &Look,
+) -> Result<(Vec<Claim>, Vec<Position>), QueueError> {
+    let mut rows = sqlx::query_file!(
+        "src/queue/claim.sql",
+        worker.0,
+        models,
+        i64::from(limit),
+        &look.model_ids,
+        &look.highest,
+        &look.lowest,
+        &look.marks
+    )
+    .fetch_all(db)
+    .await?;
     // `update … returning` keeps no order.
     rows.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.seq));
-    rows.into_iter()
+    let positions = rows.iter().map(|row| Position {
+        model_id: row.model_id,
+        priority: row.priority,
+        seq: row.seq,
+    });
+    let positions = positions.collect();
+    let claims = rows
+        .into_iter()
         .map(|row| {
             let sha256 = row.image_sha256.as_slice().try_into();
             Ok(Claim {
@@ -50,6 +109,7 @@ pub async fn claim(
                 owner: row.owner,
                 model_version_id: row.model_version_id,
                 image_sha256: sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                image_upload: row.image_upload,
                 params: row.params,
                 interruptions: row.interruptions,
                 attempt: row.attempts_started,
@@ -58,5 +118,6 @@ pub async fn claim(
                 queue_ms: row.queue_ms,
             })
         })
-        .collect()
+        .collect::<Result<_, QueueError>>()?;
+    Ok((claims, positions))
 }

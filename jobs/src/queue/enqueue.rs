@@ -1,6 +1,6 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgDatabaseError};
 
 use super::{IdempotencyKey, QueueError};
 use crate::{
@@ -92,7 +92,7 @@ impl NewJob {
 /// Committed when it returns.
 ///
 /// # Errors
-/// Postgres is away, or refuses a value.
+/// Postgres is away, or refuses a value; [`QueueError::ImagePurged`] if one of the images is not there any more.
 pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
     fn column<T>(jobs: &[NewJob], value: impl Fn(&NewJob) -> T) -> Vec<T> {
         jobs.iter().map(value).collect()
@@ -127,9 +127,11 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
             .idempotency
             .as_ref()
             .map(|one| one.fingerprint.as_bytes().to_vec())) as &[Option<Vec<u8>>],
+        &column(jobs, |job| job.image.upload),
     )
     .fetch_all(db)
-    .await?;
+    .await
+    .map_err(named)?;
     let rows = rows.into_iter().map(|row| Enqueued {
         job_id: row.job_id.into(),
         state: row.state,
@@ -137,4 +139,18 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
         run_at: row.run_at,
     });
     Ok(rows.collect())
+}
+
+/// The one refusal that the statement means: `images.upload` would be null.
+fn named(error: sqlx::Error) -> QueueError {
+    let refused = error.as_database_error();
+    let refused = refused.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    match refused {
+        Some(refused)
+            if refused.table() == Some("images") && refused.column() == Some("upload") =>
+        {
+            QueueError::ImagePurged
+        }
+        _ => error.into(),
+    }
 }

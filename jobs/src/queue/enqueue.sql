@@ -2,10 +2,10 @@
 with input as (
     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::smallint[],
                          $9::timestamptz[], $10::timestamptz[], $11::float8[], $12::int[], $13::smallint[], $14::smallint[], $15::text[],
-                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[])
+                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[], $23::uuid[])
     with ordinality as i(job_id, owner, model_id, model_version_id, model_ref, params, metadata, priority,
                          run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, position)
+                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, upload, position)
 ),
 first as (
     -- Whoever comes second waits here for the first one's commit, and then queues nothing.
@@ -14,13 +14,21 @@ first as (
     on conflict (owner, key) do nothing
     returning job_id
 ),
+new as (
+    select * from input where idempotency_key is null or job_id in (select job_id from first)
+),
 image as (
-    insert into images (owner, sha256, content_type, bytes, width, height)
-    select distinct on (owner, sha256) owner, sha256, content_type, bytes, width, height from input order by owner, sha256
-    on conflict (owner, sha256) do update set last_used_at = now(), purged_at = null
+    -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
+    insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs)
+    select owner, sha256, (array_agg(upload order by position))[1], min(content_type), min(bytes), min(width), min(height), count(*)
+    from new group by owner, sha256 order by owner, sha256
+    on conflict (owner, sha256) do update
+    set jobs = i.jobs + excluded.jobs, last_used_at = now(), unused_since = null, purged_at = null,
+        upload = case when i.purged_at is null then i.upload else nullif(excluded.upload, i.upload) end
+    returning owner, sha256, upload
 ),
 wanted as (
-    select model_id, priority, owner, count(*)::int as jobs from input group by model_id, priority, owner
+    select model_id, priority, owner, count(*)::int as jobs from new group by model_id, priority, owner
 ),
 lane as (
     -- A lane that was idle starts where the queue stands, not at zero: it gets its share from now on, and no credit for the past.
@@ -37,12 +45,11 @@ lane as (
     returning l.model_id, l.priority, l.owner, l.next_seq - l.taken as before
 )
 insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
-                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent)
+                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload)
 select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, i.owner, i.model_id, i.model_version_id,
        i.model_ref, i.sha256, i.params, i.metadata, i.priority,
        lane.before + row_number() over (partition by i.model_id, i.priority, i.owner order by i.position),
        greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
-       i.attempts_max, i.interruptions_max, i.trace_parent
-from input i join lane using (model_id, priority, owner)
-where i.idempotency_key is null or i.job_id in (select job_id from first)
+       i.attempts_max, i.interruptions_max, i.trace_parent, image.upload
+from new i join lane using (model_id, priority, owner) join image using (owner, sha256)
 returning job_id, state as "state: JobState", created_at, run_at

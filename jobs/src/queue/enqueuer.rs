@@ -88,7 +88,9 @@ async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
             }
         }
         // Postgres refused a value of one of them: let each stand for itself.
-        Err(QueueError::Db(sqlx::Error::Database(_))) if jobs.len() > 1 => {
+        Err(QueueError::Db(sqlx::Error::Database(_)) | QueueError::ImagePurged)
+            if jobs.len() > 1 =>
+        {
             for (job, answer) in jobs.into_iter().zip(answers) {
                 Box::pin(commit(db, notifier, vec![Submit { job, answer }])).await;
             }

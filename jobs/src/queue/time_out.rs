@@ -3,7 +3,7 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{JobId, Problem, ProblemCode};
 
-/// Takes jobs whose attempt ran longer than it may. Answers which.
+/// Takes jobs whose attempt ran longer than it may, or past the job's own deadline. Answers which.
 ///
 /// # Errors
 /// Postgres is away.
@@ -12,7 +12,12 @@ pub async fn time_out(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
         ProblemCode::AttemptTimedOut,
         "the attempt ran longer than its job allows",
     );
-    let rows = sqlx::query_file_scalar!("src/queue/time_out.sql", late.to_json());
+    let useless = Problem::new(
+        ProblemCode::DeadlineExceeded,
+        "the deadline of the job passed while a worker was at it",
+    );
+    let rows =
+        sqlx::query_file_scalar!("src/queue/time_out.sql", late.to_json(), useless.to_json());
     Ok(rows
         .fetch_all(db)
         .await?

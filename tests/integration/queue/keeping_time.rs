@@ -65,3 +65,28 @@ async fn a_job_planned_for_the_past_is_queued_at_once() {
         held.claim.queue_ms
     );
 }
+
+#[tokio::test]
+async fn an_attempt_may_not_outlast_the_deadline_of_its_job() {
+    let db = given::database().await;
+    let deadline = Utc::now() + TimeDelta::seconds(5);
+    given::queued_with(&db, "urgent", |job| {
+        job.deadline = Some(deadline);
+        job.attempt_timeout_seconds = 3600;
+    })
+    .await;
+    let urgent = given::claimed_by(&db, "w").await.job_id();
+    let ends: chrono::DateTime<Utc> =
+        sqlx::query_scalar("select attempt_deadline_at from live_jobs")
+            .fetch_one(&*db)
+            .await
+            .unwrap();
+    assert!((ends - deadline).abs() < TimeDelta::milliseconds(1));
+    clock::deadline_passed(&db, urgent).await;
+    clock::attempt_ran_too_long(&db, urgent).await;
+    assert_eq!(queue::time_out(&db).await.unwrap(), [urgent]);
+    assert_snapshot!(dump(&db).await, @r"
+    urgent failed lease=2 charged=1/3 interruptions=0/3 worker=w problem=deadline_exceeded
+      1 w timed_out charged deadline_exceeded
+    ");
+}

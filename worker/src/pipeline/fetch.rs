@@ -55,7 +55,8 @@ type Fetch = (
 async fn fetch(shared: &Shared, model: i64, work: &Work) -> Fetch {
     let image = async {
         let began = Instant::now();
-        let key = object_key(&work.claim.owner, work.claim.image_sha256);
+        let claim = &work.claim;
+        let key = object_key(&claim.owner, claim.image_sha256, claim.image_upload);
         let mut got = shared.store.get(&key, work.claim.image_sha256).await;
         if let Err(StoreError::Corrupt(_)) = got {
             // Bytes may be bent on the way; a second answer with the wrong digest is what the store holds.

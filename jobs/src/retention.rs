@@ -1,0 +1,113 @@
+//! Retention: data that was kept long enough is purged, tombstones are pruned, images that nobody needs are collected.
+
+use std::time::Duration;
+
+use clap::Args;
+use sqlx::PgPool;
+
+use crate::{
+    images::{self, CollectError},
+    object_store::ObjectStore,
+    queue::{self, QueueError},
+};
+
+/// How long what is over stays visible.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Retention")]
+pub struct RetentionConfig {
+    /// How long a purged job still answers 410 before its id is unknown, in days
+    #[arg(long, env = "DARKROOM_TOMBSTONE_DAYS", default_value_t = 30.0)]
+    pub tombstone_days: f64,
+    /// How long an image that no job needs stays in the bucket, in seconds; longer than a submit can take
+    #[arg(long, env = "DARKROOM_IMAGE_GRACE_SECONDS", default_value_t = 3600.0)]
+    pub image_grace_seconds: f64,
+    /// Pause between two looks for data to delete, in seconds
+    #[arg(long, env = "DARKROOM_RETENTION_PAUSE_SECONDS", default_value_t = 60.0)]
+    pub retention_pause_seconds: f64,
+}
+
+/// What one round removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    pub purged_jobs: u64,
+    pub pruned_jobs: u64,
+    pub pruned_days: u64,
+    pub collected_images: u64,
+    pub swept_objects: u64,
+}
+
+/// Why a round stopped early; the next one goes on where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+/// One round; any number of processes may run it at once.
+///
+/// # Errors
+/// Postgres or the store is away.
+pub async fn round(
+    db: &PgPool,
+    store: &ObjectStore,
+    config: &RetentionConfig,
+) -> Result<Removed, RetentionError> {
+    let mut removed = Removed::default();
+    let tombstone_seconds = config.tombstone_days * 86_400.0;
+    until_none(&mut removed.purged_jobs, || queue::purge_due(db)).await?;
+    removed.pruned_days = u64::from(
+        queue::prune_days(db, tombstone_seconds)
+            .await?
+            .unsigned_abs(),
+    );
+    until_none(&mut removed.pruned_jobs, || {
+        queue::prune(db, tombstone_seconds)
+    })
+    .await?;
+    let grace = config.image_grace_seconds;
+    until_none(&mut removed.collected_images, || {
+        images::collect(db, store, grace)
+    })
+    .await?;
+    let pause = config.retention_pause_seconds / 2.0;
+    removed.swept_objects = images::sweep(db, store, grace, pause).await?.unwrap_or(0);
+    Ok(removed)
+}
+
+async fn until_none<E, F>(sum: &mut u64, some: impl Fn() -> F) -> Result<(), E>
+where
+    F: Future<Output = Result<u64, E>>,
+{
+    loop {
+        let more = some().await?;
+        *sum += more;
+        if more == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A round now and then, for as long as the process lives.
+pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
+    loop {
+        match round(&db, &store, &config).await {
+            Ok(removed) if removed == Removed::default() => {}
+            Ok(removed) => {
+                tracing::info!(
+                    jobs.purged = removed.purged_jobs,
+                    jobs.pruned = removed.pruned_jobs,
+                    days.pruned = removed.pruned_days,
+                    images.collected = removed.collected_images,
+                    objects.swept = removed.swept_objects,
+                    "removed what was kept long enough"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(error.cause = %error, "retention stopped early; going on later");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs_f64(config.retention_pause_seconds)).await;
+    }
+}
