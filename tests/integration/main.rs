@@ -11,5 +11,6 @@
 )]
 
 mod e2e;
+mod mutants;
 mod queue;
 mod wire;

@@ -3,7 +3,10 @@
 use std::{ops::Deref, str::FromStr, time::Duration};
 
 use jobs::{MIGRATOR, Secret, Sha256Digest, db::DbConfig};
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 /// Reads as a pool; dropped from the server at the end, unless the test failed.
 #[derive(Debug)]
@@ -24,6 +27,9 @@ impl Database {
         )
         .await;
         let url = on_server(&name);
+        if let Ok(guard) = std::env::var(WITHOUT) {
+            take_out(&guard, &name).await;
+        }
         let pool = jobs::db::connect(&config(&url), "tests").unwrap();
         // The template may have been made on another day.
         jobs::db::make_partitions(&pool, 3).await.unwrap();
@@ -44,6 +50,14 @@ impl Database {
     pub fn another_pool(&self) -> PgPool {
         jobs::db::connect(&config(&self.url), "tests").unwrap()
     }
+
+    /// Whatever runs on it is under way until `commit` runs on it: a rival that is slower than everyone else.
+    pub async fn under_way(&self) -> PgPool {
+        let one = PgPoolOptions::new().max_connections(1);
+        let pool = one.connect(&self.url).await.unwrap();
+        sqlx::raw_sql("begin").execute(&pool).await.unwrap();
+        pool
+    }
 }
 
 impl Deref for Database {
@@ -57,23 +71,50 @@ impl Deref for Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the test's database is left as it was: {}", self.name);
+            eprintln!("{LEFT}{}", self.name);
             return;
         }
-        let drop_it = format!("drop database if exists {} with (force)", self.name);
+        let name = std::mem::take(&mut self.name);
         let gone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
-            runtime
-                .unwrap()
-                .block_on(async { run(&mut admin().await, &drop_it).await });
+            runtime.unwrap().block_on(remove(&name));
         });
         drop(gone.join());
     }
 }
 
-fn server() -> String {
+/// What a failed test says last.
+const LEFT: &str = "the test's database is left as it was: ";
+
+/// Removes the databases that a failed test left, by what it printed.
+pub async fn remove_what_is_left(printed: &str) {
+    for name in printed.lines().filter_map(|line| line.strip_prefix(LEFT)) {
+        remove(name).await;
+    }
+}
+
+async fn remove(name: &str) {
+    let statement = format!("drop database if exists {name} with (force)");
+    run(&mut admin().await, &statement).await;
+}
+
+/// Names a statement that takes a guard out of each new database.
+pub const WITHOUT: &str = "DARKROOM_TEST_DATABASE_WITHOUT";
+
+async fn take_out(guard: &str, database: &str) {
+    let mut db = PgConnection::connect(&on_server(database)).await.unwrap();
+    let taken_out = sqlx::raw_sql(sqlx::AssertSqlSafe(guard));
+    if let Err(error) = taken_out.execute(&mut db).await {
+        eprintln!("{guard:?} cannot take a guard out: {error}\n{LEFT}{database}");
+        // Not a panic: a test that could not begin must not look like one that failed.
+        std::process::exit(99);
+    }
+    db.close().await.unwrap();
+}
+
+pub(crate) fn server() -> String {
     std::env::var("DATABASE_URL").expect(
         "no DATABASE_URL: run the tests by ./tests/run, or under `darkroom-local with -- …`",
     )
@@ -172,4 +213,12 @@ pub async fn someone_waits_for_a_lock(db: &PgPool) {
         },
     )
     .await;
+}
+
+/// Until a task is done, or stands in a lock's line, and so cannot be.
+pub async fn ended_or_waits_for_a_lock<T>(db: &PgPool, task: &tokio::task::JoinHandle<T>) {
+    tokio::select! {
+        () = someone_waits_for_a_lock(db) => {}
+        () = crate::eventually(Duration::from_secs(10), "it is done", || async { task.is_finished().then_some(()) }) => {}
+    }
 }

@@ -17,6 +17,7 @@ pub mod dump;
 mod eventually;
 pub mod fixtures;
 pub mod given;
+pub mod mutant;
 pub mod stack;
 pub mod wire;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use jobs::{JobId, queue};
 use sqlx::PgPool;
-use tests::{clock, given};
+use tests::{clock, database::ended_or_waits_for_a_lock, given};
 
 async fn claim_names(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
     let worker = given::worker(db, "w").await;
@@ -97,6 +97,34 @@ async fn claimers_at_once_never_get_the_same_job() {
     // A claimer may find every row in another's hands and stop early; none may be lost for that.
     let rest = claim_names(&db, &[], 200).await;
     assert_eq!(taken.len() + rest.len(), 120);
+}
+
+#[tokio::test]
+async fn a_running_job_is_not_claimed_again() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    assert_eq!(claim_names(&db, &[], 2).await, [cat]);
+    assert_eq!(claim_names(&db, &[], 2).await, []);
+}
+
+/// I6: what two claims see as queued at the same moment, one of them gets.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_claim_is_taking_no_other_claim_takes() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let (slow, quick) = (
+        given::worker(&db, "slow").await,
+        given::worker(&db, "quick").await,
+    );
+    let rival = db.under_way().await;
+    let taking = queue::claim(&rival, slow, &[], 1).await.unwrap();
+    assert_eq!(taking.len(), 1);
+    let pool = db.another_pool();
+    let other = tokio::spawn(async move { queue::claim(&pool, quick, &[], 1).await });
+    ended_or_waits_for_a_lock(&db, &other).await;
+    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    let taken = other.await.unwrap().unwrap();
+    assert!(taken.is_empty(), "claimed twice: {taken:?}");
 }
 
 #[tokio::test]

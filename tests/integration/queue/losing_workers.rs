@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use insta::assert_snapshot;
 use jobs::queue;
-use tests::{clock, dump, given};
+use tests::{clock, database::ended_or_waits_for_a_lock, dump, given};
 
 #[tokio::test]
 async fn rescue_gives_back_the_jobs_of_a_lost_worker_uncharged() {
@@ -89,6 +89,26 @@ async fn rescuers_at_once_take_each_job_once() {
     .await
     .unwrap();
     assert_eq!(again, 200);
+}
+
+/// What two rescuers see as lost at the same moment, one of them gives back: an interruption is counted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rescuer_is_taking_no_other_rescuer_takes() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let lost = given::claimed_by(&db, "lost").await;
+    clock::lease_ran_out(&db, lost.worker).await;
+    let rival = db.under_way().await;
+    assert_eq!(queue::rescue(&rival).await.unwrap().len(), 1);
+    let pool = db.another_pool();
+    let other = tokio::spawn(async move { queue::rescue(&pool).await });
+    ended_or_waits_for_a_lock(&db, &other).await;
+    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    assert_eq!(other.await.unwrap().unwrap(), []);
+    assert_snapshot!(dump(&db).await, @r"
+    cat queued lease=2 charged=0/3 interruptions=1/3
+      1 lost lost free worker_lost
+    ");
 }
 
 /// A rescuer must not wait for a row that somebody else is just taking.

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use insta::assert_snapshot;
-use jobs::queue::{self, Enqueuer, EnqueuerConfig, QueueError, QueuedListener};
+use jobs::{
+    Sha256Digest,
+    queue::{self, Enqueuer, EnqueuerConfig, IdempotencyKey, QueueError, WorkerListener},
+};
 use serde_json::json;
-use tests::{dump, given};
+use tests::{database::ended_or_waits_for_a_lock, dump, given};
 
 const CONFIG: EnqueuerConfig = EnqueuerConfig {
     enqueue_batch_max: 500,
@@ -162,24 +165,52 @@ async fn submits_of_several_processes_do_not_deadlock() {
     assert_eq!(seqs, (480, 480), "no two jobs of a lane share a place");
 }
 
+/// I12: of one request that was sent twice, the second waits for the first one's commit, and then queues nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn submits_under_one_key_at_once_are_one_job() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let submit = |name| {
+        let key = IdempotencyKey {
+            key: "k".into(),
+            fingerprint: Sha256Digest::of(b"what was asked"),
+        };
+        let mut job = given::job(&model, name);
+        job.idempotency = Some(key);
+        job
+    };
+    let (first, second) = (submit("first"), submit("second"));
+    let id = first.id;
+    let rival = db.under_way().await;
+    assert_eq!(queue::enqueue(&rival, &[first]).await.unwrap().len(), 1);
+    let pool = db.another_pool();
+    let other = tokio::spawn(async move { queue::enqueue(&pool, &[second]).await });
+    ended_or_waits_for_a_lock(&db, &other).await;
+    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    assert!(other.await.unwrap().unwrap().is_empty());
+    assert_snapshot!(dump(&db).await, @"first queued lease=0 charged=0/3 interruptions=0/3");
+    let earlier = queue::earlier(&db, given::OWNER, "k").await.unwrap();
+    assert_eq!(earlier.unwrap().job_id, id);
+}
+
 #[tokio::test]
 async fn a_submit_wakes_a_worker_that_listens() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let listener = QueuedListener::start(db.clone());
-    listener.wait(Duration::from_secs(30)).await; // it listens now
+    let listener = WorkerListener::start(db.clone());
+    listener.queued(Duration::from_secs(30)).await; // it listens now
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
     enqueuer.submit(given::job(&model, "cat")).await.unwrap();
     let began = Instant::now();
-    listener.wait(Duration::from_secs(30)).await;
+    listener.queued(Duration::from_secs(30)).await;
     assert!(began.elapsed() < Duration::from_secs(20), "not woken");
 }
 
 #[tokio::test]
 async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
     let db = given::database().await;
-    let listener = QueuedListener::start(db.clone());
-    listener.wait(Duration::from_secs(30)).await;
+    let listener = WorkerListener::start(db.clone());
+    listener.queued(Duration::from_secs(30)).await;
     let cut: i64 = sqlx::query_scalar(
         "select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
          where datname = current_database() and query ilike 'listen%'",
@@ -189,7 +220,7 @@ async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
     .unwrap();
     assert_eq!(cut, 1);
     let began = Instant::now();
-    listener.wait(Duration::from_secs(30)).await;
+    listener.queued(Duration::from_secs(30)).await;
     assert!(
         began.elapsed() < Duration::from_secs(20),
         "a re-connect is news"

@@ -1,0 +1,83 @@
+//! Every guard of an invariant is needed: without it, the invariant's own test fails.
+//!
+//! The product is left as it is. A proxy changes the words of a statement on their way to the server, or a guard is
+//! dropped from the test's database; then the test runs as it stands, in a process of its own. `docs/invariants.md` says
+//! which guard belongs to which promise.
+
+mod claims;
+mod clients;
+mod durability;
+mod endings;
+mod fences;
+mod order;
+mod tables;
+mod time;
+mod verdict;
+
+use tests::{
+    database::WITHOUT,
+    mutant::{MutatedServer, Mutation},
+};
+
+use verdict::{Verdict, run};
+
+/// The test passes with the statements as they are, and fails with each of the mutated ones.
+async fn fails_with_each(test: &str, mutations: &[Mutation]) {
+    for mutation in mutations {
+        let server = MutatedServer::start(mutation.clone()).await;
+        let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
+        println!("{mutation}\n{printed}");
+        assert!(server.prepared() > 0, "{test} does not use it: {mutation}");
+        assert_eq!(server.not_sql(), [""; 0], "this is no SQL: {mutation}");
+        assert_eq!(
+            verdict,
+            Verdict::Failed,
+            "{test} does not notice: {mutation}"
+        );
+    }
+    // It is the mutation that makes it fail, not the proxy.
+    let server = MutatedServer::start(mutations[0].undone()).await;
+    let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
+    assert!(server.prepared() > 0);
+    assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
+}
+
+/// The test passes on a database as the migrations make it, and fails after each of the statements.
+async fn fails_after_each(test: &str, statements: &[&str]) {
+    for statement in statements {
+        let (verdict, printed) = run(test, &[(WITHOUT, statement)]).await;
+        println!("{statement}\n{printed}");
+        assert_eq!(
+            verdict,
+            Verdict::Failed,
+            "{test} does not notice: {statement}"
+        );
+    }
+    let (verdict, printed) = run(test, &[(WITHOUT, "select 1")]).await;
+    assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
+}
+
+/// `name: "the test that must fail" { "a statement's file": "words of its guard" => "what stands there instead"; … }`.
+macro_rules! mutants {
+    ($($name:ident: $test:literal {$($file:literal: $($from:literal => $to:literal),+;)+})+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            super::fails_with_each($test, &[$({
+                let statement = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs/src/queue/", $file));
+                tests::mutant::Mutation::of(statement, &[$(($from, $to)),+])
+            }),+]).await;
+        }
+    )+};
+}
+
+/// `name: "the test that must fail" { "a statement that drops a guard"; … }`.
+macro_rules! dropped {
+    ($($name:ident: $test:literal {$($statement:literal;)+})+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            super::fails_after_each($test, &[$($statement),+]).await;
+        }
+    )+};
+}
+
+use {dropped, mutants};

@@ -1,0 +1,25 @@
+//! I2, I6: a job is in one hand at a time, and comes back from a hand that is lost.
+
+super::mutants! {
+    claim_needs_to_leave_running_jobs_alone: "queue::claiming::a_running_job_is_not_claimed_again" {
+        "claim.sql": "j.state = 'queued'" => "j.state in ('queued', 'running')";
+    }
+    claim_needs_to_hold_what_it_picks: "queue::claiming::what_a_claim_is_taking_no_other_claim_takes" {
+        "claim.sql": "for no key update skip locked" => "";
+    }
+    claim_needs_to_leave_paused_models_alone: "queue::claiming::a_paused_model_is_not_claimed_and_the_others_are" {
+        "claim.sql": "m.paused_at is null" => "true";
+    }
+    rescue_needs_to_hold_what_it_picks: "queue::losing_workers::what_a_rescuer_is_taking_no_other_rescuer_takes" {
+        "rescue.sql": "for no key update of j skip locked" => "";
+    }
+    rescue_needs_to_take_what_is_lost_and_nothing_else: "queue::losing_workers::rescue_gives_back_the_jobs_of_a_lost_worker_uncharged" {
+        "rescue.sql": "w.lease_until < now()" => "true";
+        "rescue.sql": "w.lease_until < now()" => "false";
+        "rescue.sql": "interruptions = j.interruptions + 1" => "attempts_charged = j.attempts_charged + 1";
+    }
+    rescue_needs_to_take_what_was_left_behind:
+        "queue::losing_workers::rescue_takes_the_jobs_of_a_worker_that_left_without_releasing_them" {
+        "rescue.sql": "or w.ended_at is not null" => "";
+    }
+}

@@ -1,0 +1,34 @@
+//! I12, I13, I15, and what owners see: the promises to those who submit.
+
+super::mutants! {
+    a_key_needs_to_stand_for_the_first_job: "queue::submitting::submits_under_one_key_at_once_are_one_job" {
+        "enqueue.sql": "in (select job_id from first)" => "is not null";
+        "enqueue.sql": "on conflict (owner, key) do nothing" => "on conflict (owner, key) do update set job_id = excluded.job_id";
+    }
+    complete_needs_to_mind_a_cancel: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {
+        "complete.sql": "case when g.cancel_requested then 'canceled' else 'succeeded' end" => "'succeeded'",
+            "case when not g.cancel_requested then g.result end" => "g.result";
+    }
+    whatever_ends_an_attempt_needs_to_mind_a_cancel:
+        "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails" {
+        "fail.sql": "case when g.cancel_requested then 'canceled' else 'failed' end::job_state" => "'failed'::job_state",
+            "case when not g.cancel_requested then g.fault end" => "g.fault";
+        "retry.sql": "and not j.cancel_requested as again" => "as again";
+        "time_out.sql": "not j.cancel_requested and" => "";
+    }
+    rescue_needs_to_mind_a_cancel: "queue::losing_workers::a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker" {
+        "rescue.sql": "not j.cancel_requested and" => "";
+    }
+    release_needs_to_mind_a_cancel: "queue::losing_workers::release_ends_a_job_whose_cancel_was_asked_for" {
+        "release.sql": "and not h.cancel_requested" => "", "and h.cancel_requested" => "and false";
+    }
+    readers_need_their_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
+        "find.sql": "and owner = $2" => "and $2::text is not null";
+        "list.sql": "where owner = $1" => "where $1::text is not null";
+    }
+    every_change_needs_a_new_version: "queue::contract::the_version_grows_with_every_change" {
+        "claim.sql": "version = j.version + 1" => "version = j.version";
+        "release.sql": "version = j.version + 1" => "version = j.version";
+        "complete.sql": "g.version + 1" => "g.version";
+    }
+}

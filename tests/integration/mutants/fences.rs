@@ -1,0 +1,33 @@
+//! I4, I5, I6: what a worker without the live lease writes does not land, and no lease number comes twice.
+
+super::mutants! {
+    complete_needs_its_fence: "queue::fencing::a_stale_lease_cannot_complete_a_job" {
+        "complete.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+    }
+    fail_needs_its_fence: "queue::fencing::a_stale_lease_cannot_fail_a_job" {
+        "fail.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+    }
+    retry_needs_its_fence: "queue::fencing::a_stale_lease_cannot_retry_a_job" {
+        "retry.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+    }
+    release_needs_its_fence: "queue::fencing::a_stale_lease_cannot_release_a_job" {
+        "release.sql": "and j.lease_no = l.lease_no" => "and l.lease_no is not null";
+    }
+    heartbeat_needs_a_lease_that_runs: "queue::fencing::an_expired_worker_cannot_renew_its_lease" {
+        "heartbeat.sql": "and lease_until > now()" => "";
+    }
+    claim_needs_a_lease_that_runs: "queue::fencing::an_expired_worker_cannot_claim" {
+        "claim.sql": "and w.lease_until > now()" => "";
+    }
+    a_worker_that_left_needs_to_stay_away: "queue::fencing::a_worker_that_left_can_neither_renew_nor_claim" {
+        "heartbeat.sql": "and ended_at is null" => "";
+        "claim.sql": "and w.ended_at is null" => "";
+    }
+    every_verb_that_moves_a_lease_needs_a_new_number: "queue::invariants::no_lease_number_of_a_job_comes_twice" {
+        "claim.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+        "release.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+        "rescue.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+        "retry.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+        "time_out.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+    }
+}

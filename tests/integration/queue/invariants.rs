@@ -1,0 +1,213 @@
+//! Invariants that no single verb holds: lease numbers, owners, what the tables refuse, clocks, the disk.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jobs::{
+    JobId, Problem, ProblemCode,
+    queue::{self, CHANGED_CHANNEL, Filter, Notifier},
+};
+use sqlx::{Either, Executor, PgPool, SqlSafeStr, Statement, TypeInfo, postgres::PgListener};
+use tests::{clock, given};
+
+fn fault() -> Problem {
+    Problem::new(ProblemCode::ModelError, "made up")
+}
+
+/// I6: each claim has a number of its own, and whatever takes a job from its worker makes that number stale.
+#[tokio::test]
+async fn no_lease_number_of_a_job_comes_twice() {
+    let db = given::database().await;
+    let job = given::queued_with(&db, "cat", |job| job.attempts_max = 9).await;
+    let mut latest = 0;
+    for verb in ["release", "rescue", "retry", "time_out", "release"] {
+        let held = given::claimed_by(&db, verb).await;
+        let claimed = held.lease().lease_no.0;
+        assert!(claimed > latest, "claim before {verb}: {claimed}");
+        match verb {
+            "release" => drop(queue::release(&db, &[held.lease()]).await.unwrap()),
+            "retry" => drop(queue::retry(&db, &[(held.lease(), fault())]).await.unwrap()),
+            "rescue" => {
+                clock::lease_ran_out(&db, held.worker).await;
+                queue::rescue(&db).await.unwrap();
+            }
+            _ => {
+                clock::attempt_ran_too_long(&db, job).await;
+                queue::time_out(&db).await.unwrap();
+            }
+        }
+        let found = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
+        latest = found.lease_no.0;
+        assert!(latest > claimed, "{verb}: {latest} after {claimed}");
+        if ["retry", "time_out"].contains(&verb) {
+            clock::came_due(&db, job).await;
+            queue::promote(&db).await.unwrap();
+        }
+    }
+}
+
+/// Another owner's job does not exist, live or finished.
+#[tokio::test]
+async fn owners_do_not_see_each_others_jobs() {
+    let db = given::database().await;
+    let finished = given::queued_with(&db, "finished", |job| job.owner = "alice".into()).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    let live = given::queued_with(&db, "live", |job| job.owner = "alice".into()).await;
+    let theirs = given::queued_with(&db, "theirs", |job| job.owner = "bob".into()).await;
+    for (owner, mine, others) in [
+        ("alice", vec![live, finished], vec![theirs]),
+        ("bob", vec![theirs], vec![live, finished]),
+    ] {
+        for job in &mine {
+            assert!(queue::find(&db, *job, owner).await.unwrap().is_some());
+        }
+        for job in &others {
+            let found = queue::find(&db, *job, owner).await.unwrap();
+            assert!(found.is_none(), "{owner} sees {found:?}");
+        }
+        let listed = queue::list(&db, owner, &Filter::default(), 100).await;
+        let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
+        assert_eq!(listed, mine, "{owner}, newest first");
+    }
+}
+
+/// The last line of defense: each of these is some verb gone wrong.
+#[tokio::test]
+async fn the_tables_refuse_what_no_verb_may_write() {
+    let db = given::database().await;
+    given::queued(&db, ["cat", "dog"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    sqlx::raw_sql("insert into idempotency_keys (owner, key, fingerprint, job_id) values ('alice', 'k', sha256(''), gen_random_uuid())")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let refused = [
+        (
+            "live_jobs_pkey",
+            "insert into live_jobs select * from live_jobs",
+        ),
+        (
+            "live_means_not_terminal",
+            "update live_jobs set state = 'failed'",
+        ),
+        (
+            "held_by_a_worker_exactly_while_running",
+            "update live_jobs set state = 'running', claimed_at = now()",
+        ),
+        (
+            "claimed_at_exactly_while_running",
+            "update live_jobs set state = 'running', worker_id = 1",
+        ),
+        (
+            "charged_within_budget",
+            "update live_jobs set attempts_charged = attempts_max + 1",
+        ),
+        (
+            "interruptions_within_budget",
+            "update live_jobs set interruptions = interruptions_max + 1",
+        ),
+        (
+            "finished_jobs_pkey",
+            "insert into finished_jobs select * from finished_jobs",
+        ),
+        (
+            "finished_means_terminal",
+            "update finished_jobs set state = 'queued', result = null",
+        ),
+        (
+            "a_result_exactly_when_succeeded",
+            "update finished_jobs set result = null",
+        ),
+        (
+            "a_result_exactly_when_succeeded",
+            "update finished_jobs set state = 'canceled'",
+        ),
+        (
+            "a_problem_when_failed",
+            "update finished_jobs set state = 'failed', result = null, problem = null",
+        ),
+        (
+            "idempotency_keys_pkey",
+            "insert into idempotency_keys select * from idempotency_keys",
+        ),
+    ];
+    for (constraint, statement) in refused {
+        let outcome = sqlx::raw_sql(statement).execute(&*db).await;
+        let error = outcome.expect_err(statement).into_database_error().unwrap();
+        let broken = error.constraint().unwrap_or_default();
+        // The archive's key goes by the name of the day's partition.
+        let partition = constraint == "finished_jobs_pkey" && broken.starts_with("finished_jobs_");
+        assert!(broken == constraint || partition, "{statement}: {error}");
+    }
+}
+
+/// Which times a statement takes from its caller.
+async fn times_from_outside(db: &PgPool, statement: &'static str) -> Vec<String> {
+    let prepared = db.prepare(statement.into_sql_str()).await.unwrap();
+    let Some(Either::Left(types)) = prepared.parameters() else {
+        panic!("Postgres names the types of parameters")
+    };
+    let names = types.iter().map(|one| one.name().to_lowercase());
+    names
+        .filter(|name| name.contains("time") || name.contains("date"))
+        .collect()
+}
+
+/// I17: a worker tells no time, only for how long it wants a lease; so its clock may be off by any amount.
+#[tokio::test]
+async fn no_statement_of_a_worker_takes_a_time() {
+    let db = given::database().await;
+    let verbs = [
+        include_str!("../../../jobs/src/queue/register.sql"),
+        include_str!("../../../jobs/src/queue/heartbeat.sql"),
+        include_str!("../../../jobs/src/queue/claim.sql"),
+        include_str!("../../../jobs/src/queue/complete.sql"),
+        include_str!("../../../jobs/src/queue/fail.sql"),
+        include_str!("../../../jobs/src/queue/retry.sql"),
+        include_str!("../../../jobs/src/queue/release.sql"),
+        include_str!("../../../jobs/src/queue/rescue.sql"),
+        include_str!("../../../jobs/src/queue/time_out.sql"),
+        include_str!("../../../jobs/src/queue/promote.sql"),
+        include_str!("../../../jobs/src/queue/expire.sql"),
+    ];
+    for verb in verbs {
+        assert_eq!(times_from_outside(&db, verb).await, [""; 0], "{verb}");
+    }
+    let by_a_foreign_clock = "update workers set lease_until = $2 where worker_id = $1";
+    let found = times_from_outside(&db, by_a_foreign_clock).await;
+    assert_eq!(found, ["timestamptz"], "this would be noticed");
+}
+
+/// I21: wake-ups may be lost, acknowledged jobs may not, and both use the same connections.
+#[tokio::test]
+async fn commits_wait_for_the_disk_though_wake_ups_do_not() {
+    let db = given::database().await;
+    let mut listener = PgListener::connect_with(&db).await.unwrap();
+    listener.listen(CHANGED_CHANNEL).await.unwrap();
+    let pool = db.another_pool();
+    Notifier::start(pool.clone()).changed([JobId::now()]);
+    listener.recv().await.unwrap();
+    tests::eventually(Duration::from_secs(10), "the wake-up is done", || async {
+        (pool.num_idle() == pool.size() as usize).then_some(())
+    })
+    .await;
+    let used = join_all((0..pool.size()).map(|_| pool.acquire())).await;
+    assert!(!used.is_empty());
+    for connection in used {
+        let mut connection = connection.unwrap();
+        for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
+            let shown: String = sqlx::query_scalar("select current_setting($1)")
+                .bind(setting)
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
+            assert_eq!(shown, "on", "{setting}");
+        }
+    }
+}

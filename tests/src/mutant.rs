@@ -1,0 +1,254 @@
+//! A guard taken out of a statement while a test runs: is it the test that would notice?
+//!
+//! The guards of the queue are words of its SQL, and the real programs send that SQL over the wire. A proxy in front of
+//! the server puts other words there; the product itself knows nothing of it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use crate::wire::{Kind, Message, Messages};
+
+/// A statement, and the same without one of its guards.
+#[derive(Debug, Clone)]
+pub struct Mutation {
+    statement: String,
+    mutated: String,
+    edits: Vec<(String, String)>,
+}
+
+impl Mutation {
+    /// Replaces words of `statement`, wherever it has them; how lines are broken does not matter.
+    ///
+    /// Parameters must stay in use, each with its type.
+    pub fn of(statement: &str, edits: &[(&str, &str)]) -> Self {
+        let statement = one_line(statement);
+        let edits: Vec<_> = edits
+            .iter()
+            .map(|(from, to)| (one_line(from), one_line(to)))
+            .collect();
+        let mut mutated = statement.clone();
+        for (from, to) in &edits {
+            assert!(
+                mutated.contains(from),
+                "the guard is not there any more, under these words: {from}\nin: {statement}"
+            );
+            mutated = mutated.replace(from, to);
+        }
+        Self {
+            statement,
+            mutated,
+            edits,
+        }
+    }
+
+    /// The same statement is looked for, and left as it is.
+    #[must_use]
+    pub fn undone(&self) -> Self {
+        Self {
+            mutated: self.statement.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The mutated text of a statement, if this is the one.
+    fn apply(&self, sql: &str) -> Option<String> {
+        (one_line(sql) == self.statement).then(|| self.mutated.clone())
+    }
+}
+
+impl std::fmt::Display for Mutation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (from, to) in &self.edits {
+            write!(f, "`{to}` instead of `{from}`; ")?;
+        }
+        write!(f, "in {}", self.statement)
+    }
+}
+
+/// Without comments and line breaks.
+fn one_line(sql: &str) -> String {
+    let lines = sql
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or(""));
+    let words = lines.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A server whose clients' statements are mutated on the way.
+#[derive(Debug)]
+pub struct MutatedServer {
+    url: String,
+    seen: Arc<Seen>,
+}
+
+/// What came by.
+#[derive(Debug)]
+struct Seen {
+    mutation: Mutation,
+    prepared: AtomicU32,
+    not_sql: Mutex<Vec<String>>,
+}
+
+impl MutatedServer {
+    /// In front of the server of `DATABASE_URL`.
+    pub async fn start(mutation: Mutation) -> Self {
+        let mut url = reqwest::Url::parse(&crate::database::server()).unwrap();
+        let host = url.host_str().unwrap().to_owned();
+        let server = (host, url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(port)).unwrap();
+        let seen = Arc::new(Seen {
+            mutation,
+            prepared: AtomicU32::new(0),
+            not_sql: Mutex::default(),
+        });
+        let watcher = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, seen) = (server.clone(), watcher.clone());
+                tokio::spawn(async move {
+                    // Whoever hangs up ends the other side too; the error is the program's to notice.
+                    drop(relay(client, server, seen).await);
+                });
+            }
+        });
+        let url = url.into();
+        Self { url, seen }
+    }
+
+    /// `DATABASE_URL` for the process that is to meet the mutation.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How often the statement was prepared.
+    pub fn prepared(&self) -> u32 {
+        self.seen.prepared.load(Relaxed)
+    }
+
+    /// What the server could not understand: a mutation that is no SQL proves nothing.
+    pub fn not_sql(&self) -> Vec<String> {
+        self.seen.not_sql.lock().unwrap().clone()
+    }
+}
+
+impl Seen {
+    fn on_its_way(&self, message: Message) -> Message {
+        let mutated = message
+            .parse()
+            .and_then(|parse| self.mutation.apply(parse.sql));
+        let Some(mutated) = mutated else {
+            return message;
+        };
+        self.prepared.fetch_add(1, Relaxed);
+        message.with_sql(&mutated)
+    }
+
+    fn answered(&self, message: &Message) {
+        // An ErrorResponse of class 42: wrong syntax, an unknown name, a wrong type.
+        if message.tag() == Some(b'E') && field(message.body(), b'C').starts_with("42") {
+            let error = field(message.body(), b'M');
+            self.not_sql.lock().unwrap().push(error);
+        }
+    }
+}
+
+/// One field of an ErrorResponse: each begins with its letter and ends with a zero byte.
+fn field(body: &[u8], letter: u8) -> String {
+    let mut fields = body.split(|byte| *byte == 0);
+    let found = fields.find(|field| field.first() == Some(&letter));
+    found.map_or_else(String::new, |field| {
+        String::from_utf8_lossy(&field[1..]).into_owned()
+    })
+}
+
+async fn relay(
+    mut client: TcpStream,
+    server: (String, u16),
+    seen: Arc<Seen>,
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let mut messages = Messages::of_a_client();
+    loop {
+        let message = match messages.pop() {
+            Some(message) => message,
+            None if read(&mut client, &mut messages).await? => continue,
+            None => return Ok(()),
+        };
+        match message.kind {
+            // Encrypted statements could not be read: the answer is no.
+            Kind::SslRequest | Kind::GssRequest => client.write_all(b"N").await?,
+            _ => server.write_all(message.bytes()).await?,
+        }
+        if message.kind == Kind::Startup {
+            break;
+        }
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::try_join!(
+        statements(from_client, to_server, messages, &seen),
+        answers(from_server, to_client, &seen)
+    )?;
+    Ok(())
+}
+
+async fn statements(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut messages: Messages,
+    seen: &Seen,
+) -> std::io::Result<()> {
+    loop {
+        let mut onward = Vec::new();
+        while let Some(message) = messages.pop() {
+            onward.extend_from_slice(seen.on_its_way(message).bytes());
+        }
+        to.write_all(&onward).await?;
+        if !read(&mut from, &mut messages).await? {
+            return to.shutdown().await;
+        }
+    }
+}
+
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    seen: &Seen,
+) -> std::io::Result<()> {
+    let mut messages = Messages::of_the_server();
+    while read(&mut from, &mut messages).await? {
+        let mut onward = Vec::new();
+        while let Some(message) = messages.pop() {
+            seen.answered(&message);
+            onward.extend_from_slice(message.bytes());
+        }
+        to.write_all(&onward).await?;
+    }
+    to.shutdown().await
+}
+
+/// Whether there was something more.
+async fn read(
+    from: &mut (impl AsyncReadExt + Unpin),
+    messages: &mut Messages,
+) -> std::io::Result<bool> {
+    let mut piece = vec![0; 64 * 1024];
+    let length = from.read(&mut piece).await?;
+    messages.push(&piece[..length]);
+    Ok(length > 0)
+}
