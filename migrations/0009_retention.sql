@@ -102,3 +102,5 @@ begin
     return pruned;
 end $$;
 comment on function prune_partitions is 'Drops days of which only old tombstones are left; any process may call it at any time.';
+
+select grant_privileges();
