@@ -157,7 +157,7 @@ impl Seen {
     }
 
     fn answered(&self, message: &Message) {
-        // An ErrorResponse of class 42: wrong syntax, an unknown name, a wrong type.
+        // An `ErrorResponse` of class 42: wrong syntax, an unknown name, a wrong type.
         if message.tag() == Some(b'E') && field(message.body(), b'C').starts_with("42") {
             let error = field(message.body(), b'M');
             self.not_sql.lock().unwrap().push(error);
@@ -165,7 +165,7 @@ impl Seen {
     }
 }
 
-/// One field of an ErrorResponse: each begins with its letter and ends with a zero byte.
+/// One field of an `ErrorResponse`: each begins with its letter and ends with a zero byte.
 fn field(body: &[u8], letter: u8) -> String {
     let mut fields = body.split(|byte| *byte == 0);
     let found = fields.find(|field| field.first() == Some(&letter));

@@ -5,7 +5,8 @@ super::mutants! {
         "claim.sql": "j.state = 'queued'" => "j.state in ('queued', 'running')";
     }
     claim_needs_to_hold_what_it_picks: "queue::claiming::what_a_claim_is_taking_no_other_claim_takes" {
-        "claim.sql": "for no key update skip locked" => "";
+        // Either is enough: the row lock, or the place of the row that changes with every update.
+        "claim.sql": "for no key update skip locked" => "", "j.ctid as tid" => "j.job_id as tid", "j.ctid = picked.tid" => "j.job_id = picked.tid";
     }
     claim_needs_to_leave_paused_models_alone: "queue::claiming::a_paused_model_is_not_claimed_and_the_others_are" {
         "claim.sql": "m.paused_at is null" => "true";
