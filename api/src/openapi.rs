@@ -17,10 +17,13 @@ use crate::routes;
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
         (name = "models", description = "What jobs may ask for"),
+        (name = "operating", description = "Look after queues and workers"),
     ),
     paths(
         routes::create_job, routes::list_jobs, routes::get_job, routes::get_result, routes::cancel_job,
+        routes::retry_job, routes::delete_job, routes::explain_job,
         routes::list_models, routes::get_model, routes::list_versions,
+        routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
     ),
     modifiers(&Bearer),
 )]

@@ -31,6 +31,7 @@ mod retry;
 mod set_priority;
 mod time_out;
 mod wake;
+mod workers;
 
 pub use cancel::{Canceled, cancel};
 pub use claim::{Claim, claim, claim_above};
@@ -47,7 +48,7 @@ pub use housekeeping::{Housekept, housekeep};
 pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
 pub use list::{Filter, list};
 pub use low_water::LowWater;
-pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL};
+pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, WORKER_CHANNEL};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
 pub use purge::{Purged, purge};
@@ -59,7 +60,8 @@ pub use resubmit::{Resubmitted, resubmit};
 pub use retry::retry;
 pub use set_priority::{Prioritized, set_priority};
 pub use time_out::time_out;
-pub use wake::{ChangedListener, QueuedListener, Watch};
+pub use wake::{ChangedListener, Watch, WorkerListener};
+pub use workers::{WorkerView, workers};
 
 use crate::{JobId, LeaseNo};
 

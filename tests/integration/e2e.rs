@@ -3,10 +3,13 @@
 mod command;
 mod cutting_off;
 mod documents;
+mod leaving;
 mod local_stack;
+mod managing;
 mod predicting;
 mod reading;
 mod refusing;
 mod refusing_bodies;
 mod safe_retries;
+mod spot_machines;
 mod submitting;

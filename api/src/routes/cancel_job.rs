@@ -26,6 +26,7 @@ use crate::{
         (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -52,6 +52,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
         (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "unknown_model, not_found", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),

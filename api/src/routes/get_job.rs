@@ -22,6 +22,7 @@ use crate::{
         (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]

@@ -30,12 +30,6 @@ pub(crate) async fn get_result(
         let detail = format!("the job is {}: come back later", job.state);
         return Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1));
     }
-    if job.purged_at.is_some() {
-        return Err(ApiError::new(
-            ProblemCode::DataPurged,
-            "the result was deleted",
-        ));
-    }
     let tag = etag(&job);
     match (job.state, job.result) {
         (JobState::Succeeded, Some(_)) if has_version(&request, &tag) => {

@@ -1,4 +1,4 @@
--- Newest first; the cursor is the last id seen, so that a page costs the same at any depth.
+-- Newest first, without tombstones; the cursor is the last id seen, so that a page costs the same at any depth.
 select job_id as "job_id!", version as "version!", status as "status!", owner as "owner!", task as "task!", model as "model!",
        model_name as "model_name!", model_version as "model_version!", model_digest as "model_digest!",
        image as "image!", content_type, bytes, width, height, params as "params!", metadata as "metadata!", priority as "priority!",
@@ -8,7 +8,7 @@ select job_id as "job_id!", version as "version!", status as "status!", owner as
        interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
        trace_parent, purged_at
 from ops.jobs
-where owner = $1
+where owner = $1 and purged_at is null
   and ($2::uuid is null or job_id < $2)
   and ($3::text is null or status = $3)
   and ($4::text is null or model_name = $4)

@@ -1,0 +1,40 @@
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use jobs::{
+    Problem, ProblemCode,
+    keys::Scope,
+    queue::{self, Purged},
+};
+
+use super::job_id;
+use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+
+/// Deletes what a finished job was about: result, parameters, metadata; its image too once no other job needs it.
+///
+/// The id stays known for a while and answers 410. Repeating is fine.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "delete_job", tag = "jobs",
+    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished: cancel it first", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn delete_job(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    match queue::purge(&ctx.db, job_id(&request)?, Some(&caller.owner)).await? {
+        Purged::Done => Ok(HttpResponse::NoContent().finish()),
+        Purged::NotTerminal => {
+            let detail = "the job has not ended: cancel it, then delete it";
+            Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1))
+        }
+        Purged::NotFound => Err(ApiError::not_found()),
+    }
+}

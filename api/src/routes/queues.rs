@@ -1,0 +1,71 @@
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use jobs::{Problem, ProblemCode, keys::Scope, queue};
+
+use super::actor;
+use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+
+/// The reason in the query, for those who wonder later.
+fn why(query: &str) -> Result<Option<String>, ApiError> {
+    let mut why = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "why" {
+            let error = ApiError::new(ProblemCode::InvalidParams, "the only parameter is `why`");
+            return Err(error.with_error(&format!("/{name}"), "unknown", "no such parameter"));
+        }
+        why = Some(value.into_owned());
+    }
+    Ok(why)
+}
+
+/// Lets workers leave a model alone. Submits go on, and what runs ends. Repeating is fine.
+#[utoipa::path(
+    post, path = "/v1/queues/{model}/pause", operation_id = "pause_queue", tag = "operating",
+    params(("model" = String, Path, description = "Name of the model"),
+           ("why" = Option<String>, Query, description = "Shown to operators and by `explain`")),
+    responses(
+        (status = 204, description = "Paused"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn pause_queue(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    let model = request.match_info().query("model");
+    let why = why(request.query_string())?;
+    if queue::pause(&ctx.db, model, why.as_deref(), &actor(&caller)).await? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    Err(ApiError::not_found())
+}
+
+/// Lets workers claim a model's jobs again. Repeating is fine.
+#[utoipa::path(
+    post, path = "/v1/queues/{model}/resume", operation_id = "resume_queue", tag = "operating",
+    params(("model" = String, Path, description = "Name of the model")),
+    responses(
+        (status = 204, description = "Resumed"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn resume_queue(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    let model = request.match_info().query("model");
+    if queue::resume(&ctx.db, model, &actor(&caller)).await? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    Err(ApiError::not_found())
+}

@@ -1,0 +1,64 @@
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use jobs::{
+    Problem, WorkerId,
+    keys::Scope,
+    queue::{self, Drained, WorkerView},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::actor;
+use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WorkerList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<WorkerView>,
+}
+
+/// The worker processes that are there, and those that were within the last hour; newest first.
+#[utoipa::path(
+    get, path = "/v1/workers", operation_id = "list_workers", tag = "operating",
+    responses(
+        (status = 200, description = "The workers", body = WorkerList),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    Ok(HttpResponse::Ok().json(WorkerList {
+        object: "list",
+        data: queue::workers(&ctx.db).await?,
+    }))
+}
+
+/// Asks a worker to claim nothing more, to finish what it has, and to leave. Repeating is fine.
+#[utoipa::path(
+    post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "operating",
+    params(("id" = i64, Path, description = "`worker_id` of the list")),
+    responses(
+        (status = 202, description = "Asked"),
+        (status = 204, description = "It has left already"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn drain_worker(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    let id = request.match_info().query("id").parse();
+    let id = WorkerId(id.map_err(|_| ApiError::not_found())?);
+    match queue::drain(&ctx.db, id, &actor(&caller)).await? {
+        Drained::Draining => Ok(HttpResponse::Accepted().finish()),
+        Drained::Gone => Ok(HttpResponse::NoContent().finish()),
+        Drained::NotFound => Err(ApiError::not_found()),
+    }
+}

@@ -1,0 +1,36 @@
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::QueueError;
+
+/// One worker process, as `ops.workers` shows it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct WorkerView {
+    pub worker_id: i64,
+    pub name: String,
+    pub device: String,
+    pub build: String,
+    /// Models it runs; empty: any.
+    pub models: Vec<String>,
+    pub registered_at: DateTime<Utc>,
+    pub lease_until: DateTime<Utc>,
+    /// `alive`, `draining`, `lost` or `ended`.
+    pub status: String,
+    /// Jobs that it holds.
+    pub running: i64,
+}
+
+/// The workers that are there or were within the last hour, newest first; no more than a thousand.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn workers(db: &PgPool) -> Result<Vec<WorkerView>, QueueError> {
+    let workers = sqlx::query_as!(
+        WorkerView,
+        r#"select worker_id as "worker_id!", name as "name!", device as "device!", build as "build!", models as "models!",
+                  registered_at as "registered_at!", lease_until as "lease_until!", status as "status!", running as "running!"
+           from ops.workers where lease_until > now() - interval '1 hour' order by worker_id desc limit 1000"#
+    );
+    Ok(workers.fetch_all(db).await?)
+}
