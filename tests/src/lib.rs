@@ -18,6 +18,7 @@ mod eventually;
 pub mod fixtures;
 pub mod given;
 pub mod mutant;
+pub mod proxy;
 pub mod stack;
 pub mod wire;
 

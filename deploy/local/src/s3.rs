@@ -2,6 +2,7 @@
 
 mod checksums;
 mod download;
+mod faults;
 mod listing;
 mod object_file;
 mod protocol;

@@ -31,7 +31,7 @@ pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>) {
                      alone,
                      since,
                  }| {
-                    let mut work = work.if_wanted(&shared.drain)?;
+                    let mut work = work.if_wanted_on_the_device(&shared.drain)?;
                     work.timings.record(Stage::BatchWait, since.elapsed());
                     Some(Ready {
                         work,
@@ -52,9 +52,19 @@ pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>) {
 
 fn infer(shared: &Shared, model: &Model, images: Vec<Ready>) {
     let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels.as_slice()).collect();
-    let passed = pass(&pixels, &mut |part: &[&[u8]]| forward(model, part));
+    let passed = pass(&pixels, &mut |part: &[&[u8]]| {
+        forward(model, part).inspect_err(|error| halved(error, part.len()))
+    });
     for (image, passed) in images.into_iter().zip(passed) {
         settle(shared, model, image.work, passed);
+    }
+}
+
+/// What failed together is tried in halves: said once for each halving.
+fn halved(error: &ForwardError, images: usize) {
+    if images > 1 && !matches!(error, ForwardError::DeviceLost(_)) {
+        metrics::counter!("darkroom_batch_splits_total").increment(1);
+        tracing::warn!(batch.images = images, error.cause = %error, "a batch failed: trying its halves");
     }
 }
 

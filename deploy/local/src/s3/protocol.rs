@@ -17,6 +17,7 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::checksums::Checksums;
+use super::faults::Faults;
 use super::listing::{self, Page};
 use super::object_file::Description;
 use super::storage::{NewObject, Storage, StorageError};
@@ -26,12 +27,14 @@ use super::{download, upload};
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
     storage: Arc<Storage>,
+    faults: Faults,
 }
 
 impl Objects {
-    pub(crate) fn new(storage: Storage) -> Self {
+    pub(crate) fn new(storage: Storage, faults: Faults) -> Self {
         Self {
             storage: Arc::new(storage),
+            faults,
         }
     }
 
@@ -73,6 +76,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
+        self.faults.strike().await?;
         let mut input = req.input;
         if input.if_match.is_some() {
             return Err(s3_error!(NotImplemented, "If-Match on uploads"));
@@ -131,6 +135,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
+        let trouble = self.faults.strike().await?;
         let GetObjectInput {
             bucket, key, range, ..
         } = req.input;
@@ -154,7 +159,7 @@ impl S3 for Objects {
             e_tag: Some(ETag::Strong(object.sha256.clone())),
             last_modified: Some(written_at(&object)),
             metadata: Some(metadata(&object)),
-            body: Some(download::stream(file, part)),
+            body: Some(trouble.of(download::stream(file, part))),
             ..GetObjectOutput::default()
         }))
     }

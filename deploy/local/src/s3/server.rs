@@ -12,6 +12,7 @@ use s3s::service::S3ServiceBuilder;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::faults::Faults;
 use super::protocol::Objects;
 use super::storage::Storage;
 
@@ -37,7 +38,7 @@ impl std::fmt::Debug for Credentials {
 pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> anyhow::Result<()> {
     let storage = Storage::open(data)
         .with_context(|| format!("opening the objects in {}", data.display()))?;
-    let mut builder = S3ServiceBuilder::new(Objects::new(storage));
+    let mut builder = S3ServiceBuilder::new(Objects::new(storage, Faults::beside(data)));
     builder.set_auth(SimpleAuth::from_single(
         allowed.access_key,
         allowed.secret_key,

@@ -1,0 +1,262 @@
+//! All that runs: a Postgres and an S3 server of its own, and the service over them.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jobs::{
+    Secret,
+    db::DbConfig,
+    keys::{self, NewKey, Scope},
+    models::{self, ModelFolder},
+    object_store::{ObjectStore, StoreConfig},
+};
+use local::{Credentials, Postgres, PostgresOptions, S3, S3Options};
+use serde_json::Value;
+use sqlx::PgPool;
+use tests::fixtures;
+use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
+
+use crate::{
+    history::History,
+    member::{Member, Place},
+};
+
+pub const OWNER: &str = "alice";
+pub const BUCKET: &str = "darkroom";
+/// Of the workers: short, so that a run sees many end.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub struct Arena {
+    pub apis: Vec<Arc<Member>>,
+    pub workers: Vec<Arc<Member>>,
+    /// Past all proxies.
+    pub db: PgPool,
+    pub store: ObjectStore,
+    pub key: String,
+    supervisors: Vec<JoinHandle<()>>,
+    s3: Mutex<S3>,
+    credentials: Credentials,
+    postgres: Mutex<Option<Postgres>>,
+    folder: PathBuf,
+}
+
+impl Arena {
+    pub async fn open(history: &History, credentials: Credentials, s3_port: u16) -> Self {
+        let folder = history.folder().to_owned();
+        // Postgres runs as another user when we are root: it goes through here to its own folder.
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (postgres, s3) = tokio::join!(
+            start_postgres(&folder),
+            start_s3(&folder, &credentials, s3_port)
+        );
+        let url = postgres.url();
+        let db = jobs::db::connect(&db_config(&url), "chaos").unwrap();
+        jobs::MIGRATOR.run(&db).await.unwrap();
+        let store = ObjectStore::connect(&StoreConfig {
+            s3_bucket: BUCKET.into(),
+            s3_create_bucket: true,
+            s3_timeout_ms: 30_000,
+        })
+        .await;
+        store.create_bucket().await.unwrap();
+        let picky = fixtures::folder().join("picky");
+        for model in [
+            fixtures::model(fixtures::CLASSIFIER),
+            fixtures::model(fixtures::EMBEDDER),
+            picky,
+        ] {
+            let model = ModelFolder::read(&model).unwrap();
+            models::push(&db, &store, &model, None).await.unwrap();
+        }
+        let key = NewKey {
+            name: "chaos".into(),
+            owner: OWNER.into(),
+            scopes: vec![Scope::Submit, Scope::Read],
+            expires_at: None,
+        };
+        let key = keys::create(&db, &key).await.unwrap().key.expose().into();
+
+        let place = Place {
+            folder: &folder,
+            postgres_url: &url,
+            s3_port,
+        };
+        let (apis, workers) = members(&place).await;
+        let supervisors = apis.iter().chain(&workers);
+        let supervisors = supervisors.map(|member| tokio::spawn(member.clone().supervise()));
+        let arena = Self {
+            supervisors: supervisors.collect(),
+            apis,
+            workers,
+            db,
+            store,
+            key,
+            s3: Mutex::new(s3),
+            credentials,
+            postgres: Mutex::new(Some(postgres)),
+            folder,
+        };
+        arena.wait_ready().await;
+        arena
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.apis.iter().chain(&self.workers)
+    }
+
+    /// Where clients find the APIs.
+    pub fn fronts(&self) -> Vec<String> {
+        let fronts = self.apis.iter().filter_map(|api| api.front.as_ref());
+        fronts
+            .map(|front| format!("http://127.0.0.1:{}", front.port()))
+            .collect()
+    }
+
+    async fn wait_ready(&self) {
+        let http = reqwest::Client::new();
+        for front in self.fronts() {
+            let ready = format!("{front}/readyz");
+            tests::eventually(Duration::from_mins(1), "an API is ready", || async {
+                let answer = http.get(&ready).send().await.ok()?;
+                answer.status().is_success().then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Ends Postgres, fast and clean or by `kill -9` of its postmaster, and starts it again.
+    pub async fn restart_postgres(&self, by_force: bool) {
+        let mut running = self.postgres.lock().await;
+        if let Some(postgres) = running.take() {
+            let port = postgres.port();
+            if by_force {
+                postgres.process.kill().await;
+            } else {
+                postgres.stop().await;
+            }
+            drop(postgres);
+            let again = start_postgres(&self.folder).await;
+            assert_eq!(
+                again.port(),
+                port,
+                "somebody took the port of Postgres meanwhile"
+            );
+            *running = Some(again);
+        }
+    }
+
+    pub async fn restart_s3(&self, away: Duration) {
+        let mut running = self.s3.lock().await;
+        let port = running.port();
+        running.process.kill().await;
+        sleep(away).await;
+        *running = start_s3(&self.folder, &self.credentials, port).await;
+    }
+
+    /// What the S3 server does wrong from now on; nothing if `None`.
+    pub fn s3_faults(&self, wanted: Option<&Value>) {
+        let file = self.folder.join("objects/faults.json");
+        match wanted {
+            Some(wanted) => std::fs::write(file, wanted.to_string()).unwrap(),
+            None => drop(std::fs::remove_file(file)),
+        }
+    }
+
+    pub fn heal(&self) {
+        self.s3_faults(None);
+        self.members().for_each(|member| member.heal());
+    }
+
+    /// All rows of a query as JSON, asked again while Postgres is away.
+    pub async fn rows(&self, sql: &'static str) -> Vec<Value> {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            match sqlx::query_scalar(sql).fetch_all(&self.db).await {
+                Ok(rows) => return rows,
+                Err(error) => assert!(Instant::now() < until, "{sql}: {error}"),
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // First those who would start things again.
+        self.supervisors.iter().for_each(JoinHandle::abort);
+        self.members().for_each(|member| {
+            member.wanted(false);
+            member.kill();
+        });
+    }
+}
+
+async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
+    let lease = LEASE.as_secs().to_string();
+    let cache = place.folder.join("models");
+    let shared = [
+        ("DARKROOM_S3_BUCKET", BUCKET),
+        ("DARKROOM_S3_TIMEOUT_MS", "6000"),
+        ("DARKROOM_DB_ACQUIRE_TIMEOUT_MS", "3000"),
+        ("DARKROOM_DB_STATEMENT_TIMEOUT_MS", "5000"),
+    ];
+    let api = [
+        ("DARKROOM_HTTP_THREADS", "1"),
+        ("DARKROOM_ATTEMPT_TIMEOUT_SECONDS", "15"),
+        ("DARKROOM_SHUTDOWN_SECONDS", "3"),
+    ];
+    let worker = [
+        ("DARKROOM_DEVICE", "cpu"),
+        ("DARKROOM_LEASE_SECONDS", lease.as_str()),
+        ("DARKROOM_MODEL_CACHE_DIR", cache.to_str().unwrap()),
+        ("DARKROOM_INFER_THREADS", "1"),
+        ("DARKROOM_DECODE_THREADS", "1"),
+        ("DARKROOM_DRAIN_SECONDS", "4"),
+    ];
+    let (mut apis, mut workers) = (vec![], vec![]);
+    for number in 1..=2 {
+        let env = [&shared[..], &api].concat();
+        apis.push(Member::new(place, "darkroom-api", &format!("api-{number}"), &env).await);
+    }
+    for (number, batch_max) in [(1, "8"), (2, "4"), (3, "2")] {
+        let env = [&shared[..], &worker, &[("DARKROOM_BATCH_MAX", batch_max)]].concat();
+        workers
+            .push(Member::new(place, "darkroom-worker", &format!("worker-{number}"), &env).await);
+    }
+    (apis, workers)
+}
+
+async fn start_postgres(folder: &std::path::Path) -> Postgres {
+    let postgres = Postgres::start(PostgresOptions {
+        data: folder.join("postgres"),
+        log: folder.join("postgres.log"),
+        bin: None,
+    });
+    postgres.await.unwrap()
+}
+
+async fn start_s3(folder: &std::path::Path, credentials: &Credentials, port: u16) -> S3 {
+    let s3 = S3::start(S3Options {
+        data: folder.join("objects"),
+        log: folder.join("s3.log"),
+        port: Some(port),
+        credentials: credentials.clone(),
+        program: local::bin_dir().unwrap().join("darkroom-local"),
+    });
+    s3.await.unwrap()
+}
+
+fn db_config(url: &str) -> DbConfig {
+    DbConfig {
+        database_url: Secret::new(url),
+        db_connections_max: 4,
+        db_acquire_timeout_ms: 5_000,
+        db_statement_timeout_ms: 10_000,
+        no_migrate: true,
+    }
+}

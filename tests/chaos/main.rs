@@ -1,0 +1,166 @@
+//! `just chaos --seed N --minutes M`: the real programs, real clients, and everything that can fail failing, by a seed.
+//!
+//! What it does and how it judges: `docs/chaos.md`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people at a terminal, where a surprise is a failure"
+)]
+
+mod arena;
+mod clients;
+mod faults;
+mod history;
+mod member;
+mod oracle;
+mod photos;
+mod plans;
+mod storm;
+mod witness;
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use self::{arena::Arena, history::History, photos::Photos};
+
+const USAGE: &str = "usage: chaos [--seed N] [--minutes M] [--keep]
+
+  --seed N      decides the order of the faults and what clients do; by the clock if left out, and printed
+  --minutes M   how long the faults go on, e.g. 2 or 0.5 [default: 2]
+  --keep        leave logs and history where they are, even of a good run";
+
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    seed: u64,
+    minutes: f64,
+    keep: bool,
+}
+
+/// Time for what is left to end, once all faults are healed.
+const DRAIN_MAX: Duration = Duration::from_secs(90);
+/// From this length on a run must prove that it met the rare paths.
+const PROOF_MINUTES: f64 = 2.0;
+
+fn main() -> ExitCode {
+    let options = match read_options() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let credentials = local::Credentials::generate();
+    let s3_port = local::free_port().unwrap();
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL_S3", format!("http://127.0.0.1:{s3_port}")),
+        ("AWS_REGION", local::REGION.to_owned()),
+        ("AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
+        ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.clone()),
+    ] {
+        #[allow(unsafe_code, reason = "no other thread runs yet")]
+        unsafe {
+            std::env::set_var(name, value);
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run(options, credentials, s3_port))
+}
+
+async fn run(options: Options, credentials: local::Credentials, s3_port: u16) -> ExitCode {
+    let Options {
+        seed,
+        minutes,
+        keep,
+    } = options;
+    let history = Arc::new(History::begin());
+    println!("chaos: seed {seed}, {minutes} min");
+    let arena = Arc::new(Arena::open(&history, credentials, s3_port).await);
+    history.phase("everything runs");
+    let photos = Arc::new(Photos::judged_in_peace(&arena).await);
+    history.phase(&format!("{} references", photos.references()));
+
+    let witness = tokio::spawn(witness::watch(arena.clone(), history.clone()));
+    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let deaths = storm::poison(&arena, &photos);
+    let clients = clients::start(&arena, &photos, &history, seed, until);
+    let faults = storm::rage(&arena, &history, seed, until).await;
+    history.phase("all faults are healed");
+
+    let (mut jobs, drained) = clients::finish(clients, DRAIN_MAX).await;
+    let took = until.elapsed();
+    history.phase(&format!("drained after {:.1} s", took.as_secs_f64()));
+    if !drained {
+        history.violation("I2", "not every accepted job ended in time".into());
+    }
+    witness.abort();
+    deaths.iter().for_each(tokio::task::JoinHandle::abort);
+    clients::read_again(&arena, &photos, &history, &mut jobs).await;
+    let counted = oracle::judge(&arena, &photos, &history, &jobs).await;
+    if minutes >= PROOF_MINUTES {
+        for (name, count) in counted.rare() {
+            if count == 0 {
+                history.violation("proof", format!("{name} never happened: nothing was shown"));
+            }
+        }
+    }
+    history.phase("judged");
+
+    let violations = history.violations();
+    let good = violations.is_empty();
+    let at = history.folder().to_owned();
+    println!(
+        "{}",
+        json!({
+            "seed": seed, "minutes": minutes, "jobs": jobs.len(), "drain_s": took.as_secs_f64(),
+            "counters": counted.to_json(), "submits": history.submits(), "faults": faults,
+            "violations": violations, "verdict": if good { "nothing lost, duplicated or changed" } else { "violated" },
+        })
+    );
+    if !good {
+        eprintln!(
+            "seed {seed}: {} violations; history and logs: {}",
+            violations.len(),
+            at.display()
+        );
+    }
+    drop(arena);
+    if good && !keep {
+        drop(std::fs::remove_dir_all(at));
+    } else if good {
+        println!("history and logs: {}", at.display());
+    }
+    ExitCode::from(u8::from(!good))
+}
+
+fn read_options() -> Result<Options, String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let mut options = Options {
+        seed: now.unwrap_or_default().as_secs(),
+        minutes: 2.0,
+        keep: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--seed" => options.seed = value()?.parse().map_err(|_| "--seed is a number")?,
+            "--minutes" => {
+                options.minutes = value()?.parse().map_err(|_| "--minutes is a number")?
+            }
+            "--keep" => options.keep = true,
+            _ => return Err(format!("no option {arg}")),
+        }
+    }
+    Ok(options)
+}

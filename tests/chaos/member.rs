@@ -1,0 +1,147 @@
+//! One process of the service behind a network of its own, started again whenever it ends.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use local::{Process, Program, Signal};
+use tests::proxy::{Proxy, Speaks, Weather};
+use tokio::time::sleep;
+
+#[derive(Debug)]
+pub struct Member {
+    pub name: String,
+    pub postgres: Proxy,
+    pub s3: Proxy,
+    /// Between it and its clients: the APIs have one.
+    pub front: Option<Proxy>,
+    program: &'static str,
+    env: Vec<(String, String)>,
+    pub log: PathBuf,
+    process: Mutex<Option<Process>>,
+    wanted: AtomicBool,
+}
+
+/// What all members share.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub folder: &'a std::path::Path,
+    pub postgres_url: &'a str,
+    pub s3_port: u16,
+}
+
+impl Member {
+    /// A process of `program`, not started yet.
+    pub async fn new(
+        place: &Place<'_>,
+        program: &'static str,
+        name: &str,
+        env: &[(&str, &str)],
+    ) -> Arc<Self> {
+        let mut url = reqwest::Url::parse(place.postgres_url).unwrap();
+        let postgres = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+        let s3 = Proxy::start(Speaks::Http, place.s3_port).await;
+        url.set_port(Some(postgres.port())).unwrap();
+        let front = match program {
+            "darkroom-api" => Some(Proxy::start(Speaks::Http, 0).await),
+            _ => None,
+        };
+        let endpoint = format!("http://127.0.0.1:{}", s3.port());
+        let own = [
+            ("DATABASE_URL", url.as_str()),
+            ("AWS_ENDPOINT_URL_S3", &endpoint),
+        ];
+        let env = own.iter().chain(env);
+        Arc::new(Self {
+            name: name.to_owned(),
+            env: env
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            postgres,
+            s3,
+            front,
+            program,
+            log: place.folder.join(format!("{name}.log")),
+            process: Mutex::new(None),
+            wanted: AtomicBool::new(true),
+        })
+    }
+
+    /// Keeps it running for as long as it is wanted: what systemd or a scheduler would do.
+    pub async fn supervise(self: Arc<Self>) {
+        loop {
+            if self.wanted.load(Relaxed) && !self.is_running() {
+                self.start();
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn start(&self) {
+        let port = local::free_port().unwrap();
+        let other = local::free_port().unwrap();
+        let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{other}"));
+        let mut program = Program::new(local::bin_dir().unwrap().join(self.program));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DARKROOM_") {
+                program = program.env_remove(name);
+            }
+        }
+        let listeners = match &self.front {
+            Some(front) => {
+                front.lead_to(port);
+                [
+                    ("DARKROOM_LISTEN", &listen),
+                    ("DARKROOM_METRICS_LISTEN", &other),
+                ]
+            }
+            None => [
+                ("DARKROOM_HEALTH_LISTEN", &listen),
+                ("DARKROOM_WORKER_NAME", &self.name),
+            ],
+        };
+        let program = program.envs(listeners);
+        let libraries = local::ld_library_path();
+        let program = program.envs(libraries.map(|path| ("LD_LIBRARY_PATH", path)));
+        let process = program.envs(self.env.iter().cloned()).spawn(&self.log);
+        *self.process.lock().unwrap() = Some(process.unwrap());
+    }
+
+    pub fn is_running(&self) -> bool {
+        let process = self.process.lock().unwrap();
+        process.as_ref().is_some_and(Process::is_running)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = &*self.process.lock().unwrap() {
+            process.signal(signal);
+        }
+    }
+
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Whether it is started again when it ends.
+    pub fn wanted(&self, wanted: bool) {
+        self.wanted.store(wanted, Relaxed);
+    }
+
+    pub fn networks(&self) -> impl Iterator<Item = &Proxy> {
+        [&self.postgres, &self.s3].into_iter().chain(&self.front)
+    }
+
+    /// Fair weather, and awake.
+    pub fn heal(&self) {
+        self.wanted(true);
+        self.signal(Signal::SIGCONT);
+        for network in self.networks() {
+            network.set(Weather::FAIR);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! After the drain: what the rows, the objects and the logs say, held against what the clients were told.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use jobs::{JobId, images::object_key};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    arena::Arena,
+    clients::Job,
+    history::History,
+    photos::Photos,
+    plans::{Expect, PICKY},
+};
+
+/// How often the rare paths were taken.
+#[derive(Debug, Default)]
+pub struct Counted(BTreeMap<&'static str, u64>);
+
+/// Lines of the workers' logs, which outlive the workers.
+const LINES: [(&str, &str); 5] = [
+    ("stale results refused", "stale: dropped"),
+    ("batches split", "a batch failed: trying its halves"),
+    ("suspects run alone", "runs alone"),
+    ("leases lost", "lease lost"),
+    ("stores found away", "what jobs need is away"),
+];
+
+/// Without these a run has shown little.
+const RARE: [&str; 4] = [
+    "stale results refused",
+    "batches split",
+    "attempts lost",
+    "attempts released",
+];
+
+impl Counted {
+    pub fn rare(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RARE.iter()
+            .map(|name| (*name, self.0.get(name).copied().unwrap_or(0)))
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn add(&mut self, name: &'static str, count: u64) {
+        *self.0.entry(name).or_default() += count;
+    }
+}
+
+/// One finished job, from the rows.
+struct Row<'a> {
+    row: &'a Value,
+    attempts: Vec<&'a Value>,
+}
+
+pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Job]) -> Counted {
+    let mut counted = Counted::default();
+    let live = arena.rows("select to_jsonb(j) from live_jobs j").await;
+    for row in &live {
+        history.violation("I2", format!("still live: {row}"));
+    }
+    let rows = arena.rows("select to_jsonb(j) from ops.jobs j").await;
+    let attempts = arena
+        .rows("select to_jsonb(a) from ops.attempts a order by a.job_id, a.number")
+        .await;
+    let mut by_job: HashMap<&str, Vec<&Value>> = HashMap::new();
+    for attempt in &attempts {
+        by_job
+            .entry(attempt["job_id"].as_str().unwrap())
+            .or_default()
+            .push(attempt);
+        counted.add(attempt_name(attempt), 1);
+    }
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| Row {
+            row,
+            attempts: by_job
+                .remove(row["job_id"].as_str().unwrap())
+                .unwrap_or_default(),
+        })
+        .collect();
+
+    identities(history, &rows, told);
+    for row in &rows {
+        budgets(history, row);
+    }
+    for job in told {
+        if job.plan.expect == Expect::Result && job.status() == "failed" {
+            counted.add("good photos given up", 1);
+        }
+        if job.plan.model == PICKY && job.status() == "succeeded" {
+            counted.add("neighbours of white images", 1);
+        }
+        counted.add(
+            match job.status() {
+                "succeeded" => "jobs succeeded",
+                "failed" => "jobs failed",
+                "canceled" => "jobs canceled",
+                _ => "jobs open",
+            },
+            1,
+        );
+    }
+    if photos.references() == 0 {
+        history.violation("I9", "there was nothing to compare with".into());
+    }
+    objects(arena, history, &rows).await;
+    for member in &arena.workers {
+        let log = std::fs::read_to_string(&member.log).unwrap_or_default();
+        for (name, words) in LINES {
+            counted.add(
+                name,
+                log.lines().filter(|line| line.contains(words)).count() as u64,
+            );
+        }
+        panics(history, &member.name, &log);
+    }
+    for member in &arena.apis {
+        let log = std::fs::read_to_string(&member.log).unwrap_or_default();
+        panics(history, &member.name, &log);
+    }
+    counted
+}
+
+fn attempt_name(attempt: &Value) -> &'static str {
+    match attempt["outcome"].as_str() {
+        Some("succeeded") => "attempts succeeded",
+        Some("failed") => "attempts failed",
+        Some("retried") => "attempts retried",
+        Some("released") => "attempts released",
+        Some("lost") => "attempts lost",
+        Some("timed_out") => "attempts timed out",
+        Some("canceled") => "attempts canceled",
+        _ => "attempts running",
+    }
+}
+
+/// Lost, duplicated, or never sent.
+fn identities(history: &History, rows: &[Row<'_>], told: &[Job]) {
+    let ids: HashMap<&str, &Value> = rows
+        .iter()
+        .map(|row| (row.row["id"].as_str().unwrap(), row.row))
+        .collect();
+    for job in told {
+        let Some(row) = ids.get(job.id.as_str()) else {
+            history.violation("I1", format!("lost: {} has no row", job.id));
+            continue;
+        };
+        if row["metadata"]["submit"] != job.plan.tag.as_str() {
+            history.violation(
+                "I12",
+                format!("{} answers for another submit: {row}", job.id),
+            );
+        }
+        let ended = job.ended.as_ref();
+        if ended.is_some_and(|ended| {
+            ended["status"] != row["status"] || ended["result"] != row["result"]
+        }) {
+            history.violation(
+                "I3",
+                format!("changed: {} was told {ended:?}, the row says {row}", job.id),
+            );
+        }
+    }
+    let mut by_submit: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        if let Some(tag) = row.row["metadata"]["submit"].as_str() {
+            by_submit
+                .entry(tag)
+                .or_default()
+                .push(row.row["id"].as_str().unwrap());
+        }
+    }
+    for (tag, ids) in by_submit {
+        if ids.len() > 1 {
+            history.violation(
+                "I12",
+                format!("duplicated: the submit {tag} became {ids:?}"),
+            );
+        }
+    }
+}
+
+/// What an attempt costs, and that nothing was tried more often than it may be.
+fn budgets(history: &History, Row { row, attempts }: &Row<'_>) {
+    let number = |name: &str| row[name].as_u64().unwrap_or(0) as usize;
+    let outcomes = |wanted: &str| {
+        attempts
+            .iter()
+            .filter(|attempt| attempt["outcome"] == wanted)
+            .count()
+    };
+    let charged = attempts
+        .iter()
+        .filter(|attempt| attempt["charged"] == true)
+        .count();
+    let broken = |how: &str| {
+        let attempts: Vec<_> = attempts.iter().map(|attempt| &attempt["outcome"]).collect();
+        history.violation("I10/I11", format!("{how}: {row}, attempts {attempts:?}"));
+    };
+    if charged != number("attempts_charged") || charged > number("attempts_max") {
+        broken("attempts are charged wrongly");
+    }
+    if outcomes("lost") != number("interruptions")
+        || number("interruptions") > number("interruptions_max")
+    {
+        broken("interruptions are counted wrongly");
+    }
+    let numbers: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["number"].as_u64())
+        .collect();
+    if !numbers.windows(2).all(|pair| pair[0] < pair[1]) {
+        broken("two attempts have one number");
+    }
+    let code = row["problem"]["code"].as_str().unwrap_or_default();
+    match (row["status"].as_str().unwrap_or_default(), code) {
+        ("failed", "image_undecodable" | "model_error") if outcomes("failed") != 1 => {
+            broken("the image's trouble was not found once");
+        }
+        ("failed", "too_many_interruptions")
+            if number("interruptions") < number("interruptions_max") =>
+        {
+            broken("given up too early");
+        }
+        ("failed", "internal" | "attempt_timed_out") if charged < number("attempts_max") => {
+            broken("given up too early");
+        }
+        _ => {}
+    }
+}
+
+/// Every job has its image, and every image its object, as large and with the digest that the row says.
+async fn objects(arena: &Arena, history: &History, rows: &[Row<'_>]) {
+    let images = arena
+        .rows("select to_jsonb(i) || jsonb_build_object('digest', encode(sha256, 'hex')) from images i where purged_at is null")
+        .await;
+    let mut known = HashMap::new();
+    for image in &images {
+        let text = |name: &str| image[name].as_str().unwrap();
+        let (sha256, upload) = (
+            text("digest").parse().unwrap(),
+            text("upload").parse().unwrap(),
+        );
+        let key = object_key(text("owner"), sha256, upload);
+        let until = Instant::now() + Duration::from_secs(10);
+        let got = loop {
+            match arena.store.get(&key, sha256).await {
+                Err(jobs::object_store::StoreError::Unavailable(_)) if Instant::now() < until => {
+                    sleep(Duration::from_millis(200)).await;
+                }
+                got => break got,
+            }
+        };
+        match got {
+            Ok(bytes) if bytes.len() as u64 == image["bytes"].as_u64().unwrap() => {}
+            Ok(bytes) => {
+                history.violation("I7", format!("{key} has {} bytes: {image}", bytes.len()))
+            }
+            Err(error) => history.violation("I7", format!("{key}: {error}")),
+        }
+        known.insert(format!("sha256:{}", text("digest")), ());
+    }
+    for Row { row, .. } in rows {
+        if !known.contains_key(row["image"].as_str().unwrap_or_default()) {
+            let id: Option<JobId> = row["id"].as_str().and_then(|id| id.parse().ok());
+            history.violation("I8", format!("{id:?} has no image"));
+        }
+    }
+}
+
+fn panics(history: &History, name: &str, log: &str) {
+    for line in log.lines().filter(|line| line.contains("panicked at")) {
+        history.violation("panic", format!("{name}: {line}"));
+    }
+}

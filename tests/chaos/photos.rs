@@ -1,0 +1,126 @@
+//! What clients send, and what undisturbed workers say of it.
+
+use std::{collections::HashMap, io::Cursor};
+
+use image::{ImageFormat, Rgb, RgbImage};
+use serde_json::Value;
+use tests::{Client, fixtures};
+
+use crate::{
+    arena::Arena,
+    plans::{CLASSIFIER, EMBEDDER, PICKY},
+};
+
+/// Scores differ a little with the size of the batch that an image happens to share.
+const DIFFERENCE_MAX: f64 = 0.002;
+
+#[derive(Debug)]
+pub struct Photos {
+    pub good: Vec<Picture>,
+    /// Accepted, and found undecodable by the worker.
+    pub bad: Vec<Picture>,
+    /// Refused at the door.
+    pub refused: Vec<Picture>,
+    /// Fails the pass of every batch it is in, of the model `picky`.
+    pub white: Picture,
+    /// Whoever claims it is killed.
+    pub poison: Picture,
+    references: HashMap<(String, &'static str), Value>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+impl Photos {
+    /// Reads the fixtures, and runs every photo through every model once.
+    pub async fn judged_in_peace(arena: &Arena) -> Self {
+        let mut good: Vec<_> = std::fs::read_dir(fixtures::folder().join("photos"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| {
+                [".jpg", ".png", ".gif", ".webp"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+            })
+            .map(|name| read(&format!("photos/{name}")))
+            .collect();
+        good.sort_by(|a, b| a.name.cmp(&b.name));
+        let bad = [
+            "truncated.jpg",
+            "bad-crc.png",
+            "garbage-huffman.jpg",
+            "missing-tables.jpg",
+        ];
+        let refused = [
+            "text.jpg",
+            "page.html",
+            "header-cut.png",
+            "bomb-30000x30000.png",
+        ];
+        let client = Client::new(arena.fronts().remove(0), Some(arena.key.clone()));
+        let mut references = HashMap::new();
+        for photo in &good {
+            for model in [CLASSIFIER, EMBEDDER, PICKY] {
+                let query = format!("?model={model}");
+                let job = client.predicted(&query, photo.bytes.clone()).await;
+                references.insert((photo.name.clone(), model), job["result"].clone());
+            }
+        }
+        Self {
+            good,
+            bad: bad.map(|name| read(&format!("bad/{name}"))).into(),
+            refused: refused.map(|name| read(&format!("bad/{name}"))).into(),
+            white: plain("white", [255, 255, 255]),
+            poison: plain("poison", [90, 200, 30]),
+            references,
+        }
+    }
+
+    pub fn references(&self) -> usize {
+        self.references.len()
+    }
+
+    /// Whether a result is the one of the undisturbed run.
+    pub fn agrees(&self, photo: &str, model: &'static str, result: &Value) -> bool {
+        let reference = self.references.get(&(photo.to_owned(), model));
+        reference.is_some_and(|reference| alike(reference, result))
+    }
+}
+
+fn alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= DIFFERENCE_MAX
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(name, a)| b.get(name).is_some_and(|b| alike(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+fn read(path: &str) -> Picture {
+    let name = path.rsplit('/').next().unwrap();
+    Picture {
+        name: name.into(),
+        bytes: fixtures::read(path),
+    }
+}
+
+fn plain(name: &str, color: [u8; 3]) -> Picture {
+    let mut bytes = Cursor::new(vec![]);
+    let image = RgbImage::from_pixel(96, 64, Rgb(color));
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    Picture {
+        name: name.into(),
+        bytes: bytes.into_inner(),
+    }
+}

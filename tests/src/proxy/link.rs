@@ -1,0 +1,263 @@
+//! One connection through the proxy.
+
+use std::{
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+    time::sleep,
+};
+
+use super::{
+    Shared, Weather,
+    speech::{Answers, Requests},
+    trigger::{Armed, Then},
+};
+use crate::wire::Kind;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    Stranded,
+    Cut,
+}
+
+/// What the proxy knows of a connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    fate: watch::Sender<Fate>,
+    listens: AtomicBool,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// One side closed it.
+    Closed,
+    Reset,
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Toward {
+    Server,
+    Client,
+}
+
+impl Link {
+    pub fn new() -> Self {
+        Self {
+            fate: watch::Sender::new(Fate::Open),
+            listens: AtomicBool::new(false),
+        }
+    }
+
+    pub fn meets(&self, fate: Fate) {
+        self.fate.send_replace(fate);
+    }
+
+    pub fn listens(&self) -> bool {
+        self.listens.load(Relaxed)
+    }
+}
+
+/// Carries bytes both ways until one side closes or fate strikes.
+pub(super) async fn relay(
+    shared: &Shared,
+    link: &Link,
+    mut client: TcpStream,
+    mut server: TcpStream,
+) {
+    drop((client.set_nodelay(true), server.set_nodelay(true)));
+    let mut requests = Requests::new(shared.speaks);
+    let end = match greet(&mut requests, &mut client, &mut server).await {
+        Err(error) => End::from(error),
+        Ok(()) => {
+            let (from_client, to_client) = client.split();
+            let (from_server, to_server) = server.split();
+            let awaited = Mutex::new(None);
+            let way = Way {
+                shared,
+                link,
+                awaited: &awaited,
+            };
+            let end = tokio::select! {
+                end = way.ask(requests, from_client, to_server) => end,
+                end = way.answer(from_server, to_client) => end,
+            };
+            end.unwrap_or_else(|end| end)
+        }
+    };
+    if end == End::Reset {
+        drop((client.set_zero_linger(), server.set_zero_linger()));
+    }
+}
+
+/// The messages before a Postgres session. Encrypted statements could not be read: the answer to that question is no.
+async fn greet(
+    requests: &mut Requests,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+) -> io::Result<()> {
+    if requests.is_http() {
+        return Ok(());
+    }
+    loop {
+        let Some(message) = requests.messages.pop() else {
+            let mut bytes = [0; 4096];
+            match client.read(&mut bytes).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => requests.messages.push(&bytes[..count]),
+            }
+            continue;
+        };
+        match message.kind {
+            Kind::SslRequest | Kind::GssRequest => client.write_all(b"N").await?,
+            _ => server.write_all(message.bytes()).await?,
+        }
+        if message.kind == Kind::Startup {
+            return Ok(());
+        }
+    }
+}
+
+struct Way<'a> {
+    shared: &'a Shared,
+    link: &'a Link,
+    /// For the answer to what was asked last.
+    awaited: &'a Mutex<Option<Armed>>,
+}
+
+impl Way<'_> {
+    async fn ask(
+        &self,
+        mut requests: Requests,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+    ) -> Result<End, End> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut pieces = requests.pending();
+        loop {
+            for piece in pieces {
+                self.passes(Toward::Server).await?;
+                if let Some(said) = &piece.said {
+                    if said
+                        .get(..6)
+                        .is_some_and(|word| word.eq_ignore_ascii_case("listen"))
+                    {
+                        self.link.listens.store(true, Relaxed);
+                    }
+                    if let Some(armed) = self.shared.take(|on| on.is_asked(said))
+                        && armed.fire().await == Then::Cut
+                    {
+                        return Err(End::Reset);
+                    }
+                    if let Some(armed) = self.shared.take(|on| on.is_answered(said)) {
+                        *self.awaited.lock().unwrap() = Some(armed);
+                    }
+                }
+                to.write_all(&piece.bytes).await?;
+            }
+            let count = self.read(&mut from, &mut buffer, Toward::Server).await?;
+            pieces = requests.read(&buffer[..count]);
+        }
+    }
+
+    async fn answer(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<End, End> {
+        let mut answers = Answers::new(self.shared.speaks);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let count = self.read(&mut from, &mut buffer, Toward::Client).await?;
+            self.passes(Toward::Client).await?;
+            let mut onward = Vec::with_capacity(count);
+            for piece in answers.read(&buffer[..count]) {
+                let awaited = piece.answers.then(|| self.awaited.lock().unwrap().take());
+                if let Some(armed) = awaited.flatten()
+                    && armed.fire().await == Then::Cut
+                {
+                    return Err(End::Reset);
+                }
+                onward.extend_from_slice(&piece.bytes);
+                if let Some(armed) = self.shared.take(|on| on.is_told(&piece.bytes)) {
+                    to.write_all(&std::mem::take(&mut onward)).await?;
+                    if armed.fire().await == Then::Cut {
+                        return Err(End::Reset);
+                    }
+                }
+            }
+            to.write_all(&onward).await?;
+        }
+    }
+
+    /// Some bytes; the end of the stream waits for passage as they do.
+    async fn read(
+        &self,
+        from: &mut ReadHalf<'_>,
+        buffer: &mut [u8],
+        toward: Toward,
+    ) -> Result<usize, End> {
+        let mut fate = self.link.fate.subscribe();
+        let count = tokio::select! {
+            count = from.read(buffer) => count.unwrap_or(0),
+            _ = fate.wait_for(|fate| *fate == Fate::Cut) => return Err(End::Reset),
+        };
+        if count == 0 {
+            self.passes(toward).await?;
+            return Err(End::Closed);
+        }
+        Ok(count)
+    }
+
+    /// Returns when the network lets bytes through.
+    async fn passes(&self, toward: Toward) -> Result<(), End> {
+        let mut fate = self.link.fate.subscribe();
+        let mut weather = self.shared.weather.subscribe();
+        let mut slept = false;
+        loop {
+            let Weather {
+                to_server,
+                to_client,
+                delay,
+                ..
+            } = *weather.borrow_and_update();
+            let open = match toward {
+                Toward::Server => to_server,
+                Toward::Client => to_client,
+            };
+            let met = *fate.borrow_and_update();
+            match met {
+                Fate::Cut => return Err(End::Reset),
+                Fate::Open if open && (slept || delay.is_zero()) => return Ok(()),
+                Fate::Open if open => {
+                    tokio::select! {
+                        () = sleep(delay) => slept = true,
+                        _ = fate.changed() => {}
+                    }
+                }
+                Fate::Open | Fate::Stranded => {
+                    tokio::select! {
+                        _ = weather.changed() => {}
+                        _ = fate.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+}
