@@ -6,6 +6,7 @@ mod documents;
 mod leaving;
 mod local_stack;
 mod managing;
+mod overload;
 mod predicting;
 mod reading;
 mod refusing;

@@ -9,6 +9,7 @@ mod clients;
 mod durability;
 mod endings;
 mod fences;
+mod images;
 mod order;
 mod tables;
 mod time;
@@ -57,15 +58,27 @@ async fn fails_after_each(test: &str, statements: &[&str]) {
     assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
 }
 
-/// `name: "the test that must fail" { "a statement's file": "words of its guard" => "what stands there instead"; … }`.
+/// `name: "the test that must fail" { "a statement's file": "words of its guard" => "what stands there instead"; … }`;
+/// the file may be Rust `at` the beginning of the statement.
 macro_rules! mutants {
-    ($($name:ident: $test:literal {$($file:literal: $($from:literal => $to:literal),+;)+})+) => {$(
+    ($($name:ident: $test:literal {$($file:literal $(at $beginning:literal)?: $($from:literal => $to:literal),+;)+})+) => {$(
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
             super::fails_with_each($test, &[$({
                 let statement = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs/src/queue/", $file));
+                $(let statement = tests::mutant::statement_in(statement, $beginning);)?
                 tests::mutant::Mutation::of(statement, &[$(($from, $to)),+])
             }),+]).await;
+        }
+    )+};
+}
+
+/// `name: "the test that must fail" { "a function": "words of its guard" => "what stands there instead"; … }`.
+macro_rules! functions {
+    ($($name:ident: $test:literal {$($function:literal: $from:literal => $to:literal;)+})+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            super::fails_after_each($test, &[$(&tests::mutant::in_function($function, $from, $to)),+]).await;
         }
     )+};
 }
@@ -80,4 +93,4 @@ macro_rules! dropped {
     )+};
 }
 
-use {dropped, mutants};
+use {dropped, functions, mutants};

@@ -75,6 +75,25 @@ impl std::fmt::Display for Mutation {
     }
 }
 
+/// The statement that stands in a Rust source and begins so.
+pub fn statement_in<'a>(source: &'a str, beginning: &str) -> &'a str {
+    let at = source.find(beginning);
+    let at = at.unwrap_or_else(|| panic!("no statement begins with {beginning:?} any more"));
+    source[at..].split('"').next().unwrap()
+}
+
+/// What takes words out of a function of the database.
+pub fn in_function(name: &str, from: &str, to: &str) -> String {
+    format!(
+        "do $mutant$
+         declare whole text := pg_get_functiondef('{name}'::regproc);
+         begin
+             if position($f${from}$f$ in whole) = 0 then raise exception 'the guard is not there any more'; end if;
+             execute replace(whole, $f${from}$f$, $f${to}$f$);
+         end $mutant$"
+    )
+}
+
 /// Without comments and line breaks.
 fn one_line(sql: &str) -> String {
     let lines = sql

@@ -1,4 +1,4 @@
-//! I12, I13, I15, and what owners see: the promises to those who submit.
+//! I12, I13, I15, and that owners share nothing: the promises to those who submit.
 
 super::mutants! {
     a_key_needs_to_stand_for_the_first_job: "queue::submitting::submits_under_one_key_at_once_are_one_job" {
@@ -25,10 +25,27 @@ super::mutants! {
     readers_need_their_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
         "find.sql": "and owner = $2" => "and $2::text is not null";
         "list.sql": "where owner = $1" => "where $1::text is not null";
+        "idempotency.rs" at "select job_id, fingerprint": "owner = $1" => "$1::text is not null";
+        "../images.rs" at "with renewed as": "from images where owner = $1" => "from images where $1::text is not null";
     }
     every_change_needs_a_new_version: "queue::contract::the_version_grows_with_every_change" {
         "claim.sql": "version = j.version + 1" => "version = j.version";
         "release.sql": "version = j.version + 1" => "version = j.version";
         "complete.sql": "g.version + 1" => "g.version";
+    }
+}
+
+super::functions! {
+    cancel_needs_to_ask_the_worker: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {
+        "cancel_job": "set cancel_requested = true" => "set cancel_requested = j.cancel_requested";
+    }
+    cancel_needs_to_look_again_after_a_race: "queue::canceling::a_cancel_that_races_with_a_claim_takes_hold_of_the_job" {
+        "cancel_job": "in 1..4 loop" => "in 1..1 loop";
+    }
+    writers_need_their_owner: "queue::invariants::owners_do_not_touch_each_others_jobs" {
+        "cancel_job": "(cancel_job.owner is null or f.owner = cancel_job.owner)" => "true";
+        "cancel_job": "(cancel_job.owner is null or j.owner = cancel_job.owner)" => "true";
+        "retry_job": "(retry_job.owner is null or f.owner = retry_job.owner)" => "true";
+        "purge_job": "(purge_job.owner is null or f.owner = purge_job.owner)" => "true";
     }
 }

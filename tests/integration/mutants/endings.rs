@@ -32,3 +32,9 @@ super::mutants! {
         "release.sql": "run_at = now()" => "run_at = now(), interruptions = least(j.interruptions + 1, j.interruptions_max)";
     }
 }
+
+super::functions! {
+    a_retry_by_hand_needs_to_leave_successes_alone: "queue::invariants::no_verb_changes_a_job_that_succeeded" {
+        "retry_job": "f.state in ('failed', 'canceled', 'expired')" => "true";
+    }
+}

@@ -31,3 +31,9 @@ super::mutants! {
         "time_out.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
     }
 }
+
+super::functions! {
+    a_retry_by_hand_needs_a_new_number: "queue::fencing::a_lease_from_before_a_retry_by_hand_is_stale" {
+        "retry_job": "ended.lease_no + 1" => "ended.lease_no";
+    }
+}

@@ -18,4 +18,8 @@ super::mutants! {
     expire_needs_to_leave_running_jobs_alone: "queue::keeping_time::a_running_job_does_not_expire" {
         "expire.sql": "j.state in ('queued', 'scheduled')" => "true";
     }
+    attempts_need_to_end_by_the_deadline: "queue::keeping_time::an_attempt_may_not_outlast_the_deadline_of_its_job" {
+        "claim.sql": "least(now() + make_interval(secs => j.attempt_timeout_seconds), j.deadline_at)" => "now() + make_interval(secs => j.attempt_timeout_seconds)";
+        "time_out.sql": "and (j.deadline_at > now()) is not false" => "";
+    }
 }

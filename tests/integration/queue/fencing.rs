@@ -2,8 +2,8 @@
 
 use insta::assert_snapshot;
 use jobs::{
-    Problem, ProblemCode,
-    queue::{self, QueueError},
+    JobState, Problem, ProblemCode,
+    queue::{self, QueueError, Resubmitted},
 };
 use tests::{clock, dump, given};
 
@@ -134,6 +134,21 @@ async fn a_release_makes_the_lease_stale_though_it_refunds_the_attempt() {
             .unwrap(),
         []
     );
+}
+
+/// The worker does not know whether its first word was heard, and says another.
+#[tokio::test]
+async fn a_lease_from_before_a_retry_by_hand_is_stale() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    let again = queue::resubmit(&db, cat, Some(given::OWNER)).await;
+    assert_eq!(again.unwrap(), Resubmitted::Queued);
+    let landed = queue::complete(&db, &[held.completion("late")]).await;
+    assert_eq!(landed.unwrap(), []);
+    let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Queued);
 }
 
 #[tokio::test]

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use jobs::{
-    JobId, Problem, ProblemCode,
-    queue::{self, CHANGED_CHANNEL, Filter, Notifier},
+    JobId, JobState, Problem, ProblemCode, Sha256Digest, images,
+    object_store::{Body, StoreError},
+    queue::{
+        self, CHANGED_CHANNEL, Canceled, Filter, IdempotencyKey, Notifier, Purged, Resubmitted,
+    },
 };
 use sqlx::{Either, Executor, PgPool, SqlSafeStr, Statement, TypeInfo, postgres::PgListener};
-use tests::{clock, given};
+use tests::{clock, dump, given};
 
 fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
@@ -46,19 +50,55 @@ async fn no_lease_number_of_a_job_comes_twice() {
     }
 }
 
-/// Another owner's job does not exist, live or finished.
+/// I3: only a retry by hand leaves an end, and never a success.
+#[tokio::test]
+async fn no_verb_changes_a_job_that_succeeded() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    let done = [held.completion("first")];
+    queue::complete(&db, &done).await.unwrap();
+    let row = || async {
+        let row = sqlx::query_scalar("select to_jsonb(f) from finished_jobs f");
+        let row: serde_json::Value = row.fetch_one(&*db).await.unwrap();
+        (row, dump(&db).await)
+    };
+    let before = row().await;
+    clock::lease_ran_out(&db, held.worker).await;
+    let second = [held.completion("second")];
+    assert_eq!(queue::complete(&db, &second).await.unwrap(), []);
+    let fault = [(held.lease(), fault())];
+    assert_eq!(queue::fail(&db, &fault).await.unwrap(), []);
+    assert_eq!(queue::retry(&db, &fault).await.unwrap(), []);
+    assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), []);
+    assert_eq!(queue::rescue(&db).await.unwrap(), []);
+    assert_eq!(queue::time_out(&db).await.unwrap(), []);
+    assert_eq!(queue::promote(&db).await.unwrap(), []);
+    assert_eq!(queue::expire(&db).await.unwrap(), []);
+    let canceled = queue::cancel(&db, cat, None).await.unwrap();
+    assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
+    let again = queue::resubmit(&db, cat, None).await.unwrap();
+    assert_eq!(again, Resubmitted::Succeeded);
+    assert_eq!(row().await, before);
+}
+
+/// Another owner's jobs, keys and images do not exist.
 #[tokio::test]
 async fn owners_do_not_see_each_others_jobs() {
     let db = given::database().await;
-    let finished = given::queued_with(&db, "finished", |job| job.owner = "alice".into()).await;
+    let fingerprint = Sha256Digest::of(b"what was asked");
+    let finished = given::queued_with(&db, "finished", |job| {
+        let key = "alice's".into();
+        job.idempotency = Some(IdempotencyKey { key, fingerprint });
+    })
+    .await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
-        .await
-        .unwrap();
-    let live = given::queued_with(&db, "live", |job| job.owner = "alice".into()).await;
+    let done = [held.completion("done")];
+    queue::complete(&db, &done).await.unwrap();
+    let live = given::queued_with(&db, "live", |_| {}).await;
     let theirs = given::queued_with(&db, "theirs", |job| job.owner = "bob".into()).await;
     for (owner, mine, others) in [
-        ("alice", vec![live, finished], vec![theirs]),
+        (given::OWNER, vec![live, finished], vec![theirs]),
         ("bob", vec![theirs], vec![live, finished]),
     ] {
         for job in &mine {
@@ -71,7 +111,50 @@ async fn owners_do_not_see_each_others_jobs() {
         let listed = queue::list(&db, owner, &Filter::default(), 100).await;
         let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
         assert_eq!(listed, mine, "{owner}, newest first");
+        let knows = owner == given::OWNER;
+        let key = queue::earlier(&db, owner, "alice's").await.unwrap();
+        assert_eq!(key.is_some(), knows, "{owner}");
+        let image = images::find(&db, owner, Sha256Digest::of(b"live")).await;
+        assert_eq!(image.unwrap().is_some(), knows, "{owner}");
     }
+}
+
+#[tokio::test]
+async fn owners_do_not_touch_each_others_jobs() {
+    let db = given::database().await;
+    let [failed, queued] = given::queued(&db, ["failed", "queued"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    let fault = [(held.lease(), fault())];
+    assert_eq!(queue::fail(&db, &fault).await.unwrap(), [failed]);
+    let before = dump(&db).await;
+    let stranger = Some("bob");
+    for job in [failed, queued] {
+        let canceled = queue::cancel(&db, job, stranger).await.unwrap();
+        assert_eq!(canceled, Canceled::NotFound);
+        let again = queue::resubmit(&db, job, stranger).await.unwrap();
+        assert_eq!(again, Resubmitted::NotFound);
+        let purged = queue::purge(&db, job, stranger).await.unwrap();
+        assert_eq!(purged, Purged::NotFound);
+    }
+    assert_eq!(dump(&db).await, before);
+}
+
+/// I7, I9: a digest goes with the bytes into the store, and the bytes are measured by it when they come out.
+#[tokio::test]
+async fn bytes_that_do_not_match_their_digest_are_neither_stored_nor_read() {
+    let (_, store) = given::bucket().await;
+    let (cat, dog) = (Bytes::from_static(b"cat"), Bytes::from_static(b"dog"));
+    let (of_cat, of_dog) = (Sha256Digest::of(&cat), Sha256Digest::of(&dog));
+    let put = async |digest| {
+        let put = store.put("images/pet", Body::Memory(&cat), digest, "image/jpeg");
+        put.await
+    };
+    assert!(put(of_dog).await.is_err(), "the store checks what it gets");
+    assert!(!store.exists("images/pet").await.unwrap());
+    put(of_cat).await.unwrap();
+    assert_eq!(store.get("images/pet", of_cat).await.unwrap(), cat);
+    let other = store.get("images/pet", of_dog).await;
+    assert!(matches!(other, Err(StoreError::Corrupt(_))), "{other:?}");
 }
 
 /// The last line of defense: each of these is some verb gone wrong.
