@@ -40,6 +40,8 @@ pub struct Running {
     name: String,
 }
 
+const WORKER_LISTENERS: [&str; 1] = ["DARKROOM_HEALTH_LISTEN"];
+
 type Env<'a> = &'a [(&'a str, &'a str)];
 
 impl Stack {
@@ -90,7 +92,27 @@ impl Stack {
 
     /// Another worker process, ready.
     pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
-        let mut all = vec![("DARKROOM_WORKER_NAME", name), ("DARKROOM_DEVICE", "cpu")];
+        let (program, log, env) = self.worker_program(name, env);
+        start(&program, name, &log, &WORKER_LISTENERS, &env).await
+    }
+
+    /// Another worker process, not waited for: one that may end before anybody sees it ready.
+    pub fn worker_begun(&self, name: &str, env: Env<'_>) -> Running {
+        let (program, log, env) = self.worker_program(name, env);
+        launch(&program, name, &log, &WORKER_LISTENERS, &env)
+    }
+
+    fn worker_program(
+        &self,
+        name: &str,
+        env: Env<'_>,
+    ) -> (PathBuf, PathBuf, BTreeMap<String, String>) {
+        let mut all = vec![
+            ("DARKROOM_WORKER_NAME", name),
+            ("DARKROOM_DEVICE", "cpu"),
+            // Wherever the tests run: nobody takes that machine away from them.
+            ("DARKROOM_PREEMPTION", "none"),
+        ];
         all.extend(env);
         let libraries = local::ld_library_path();
         all.extend(libraries.as_deref().map(|path| ("LD_LIBRARY_PATH", path)));
@@ -98,14 +120,7 @@ impl Stack {
         all.push(("DARKROOM_MODEL_CACHE_DIR", cache.to_str().unwrap()));
         let program = local::bin_dir().unwrap().join("darkroom-worker");
         let log = self.folder.path().join(format!("{name}.log"));
-        start(
-            program,
-            name,
-            &log,
-            &["DARKROOM_HEALTH_LISTEN"],
-            &self.env(&all),
-        )
-        .await
+        (program, log, self.env(&all))
     }
 
     /// Ends the API without warning and starts it anew, on another port.
@@ -212,12 +227,12 @@ async fn start_api(db: &Database, bucket: &str, folder: &Path, more: Env<'_>) ->
     all.extend(more);
     let listeners = ["DARKROOM_LISTEN", "DARKROOM_METRICS_LISTEN"];
     let env = env(db, bucket, &all);
-    start(program, "api", &folder.join("api.log"), &listeners, &env).await
+    start(&program, "api", &folder.join("api.log"), &listeners, &env).await
 }
 
 /// Starts a program that listens where these variables say, and waits for `/readyz` at the first.
 async fn start(
-    program: PathBuf,
+    program: &Path,
     name: &str,
     log: &Path,
     listeners: &[&str],
@@ -225,31 +240,41 @@ async fn start(
 ) -> Running {
     let mut attempt = 1;
     loop {
-        let ports: Vec<_> = listeners
-            .iter()
-            .map(|_| local::free_port().unwrap())
-            .collect();
-        let listen = listeners
-            .iter()
-            .zip(&ports)
-            .map(|(name, port)| (*name, format!("127.0.0.1:{port}")));
-        let mut program = Program::new(&program);
-        for name in inherited_settings() {
-            program = program.env_remove(name);
-        }
-        let process = program.envs(listen).envs(env).spawn(log).unwrap();
-        let url = format!("http://127.0.0.1:{}", ports[0]);
-        let ready = process
-            .wait_ready(&format!("{url}/readyz"), Duration::from_mins(1))
+        let running = launch(program, name, log, listeners, env);
+        let ready = running
+            .wait_ready(&format!("{}/readyz", running.url), Duration::from_mins(1))
             .await;
         match ready {
-            Ok(()) => {
-                let name = name.to_owned();
-                return Running { process, url, name };
-            }
+            Ok(()) => return running,
             // Somebody may have taken the port meanwhile.
-            Err(_) if attempt < 3 && !process.is_running() => attempt += 1,
+            Err(_) if attempt < 3 && !running.is_running() => attempt += 1,
             Err(error) => panic!("{error:#}"),
         }
+    }
+}
+
+fn launch(
+    program: &Path,
+    name: &str,
+    log: &Path,
+    listeners: &[&str],
+    env: &BTreeMap<String, String>,
+) -> Running {
+    let ports: Vec<_> = listeners
+        .iter()
+        .map(|_| local::free_port().unwrap())
+        .collect();
+    let listen = listeners
+        .iter()
+        .zip(&ports)
+        .map(|(name, port)| (*name, format!("127.0.0.1:{port}")));
+    let mut program = Program::new(program);
+    for name in inherited_settings() {
+        program = program.env_remove(name);
+    }
+    Running {
+        process: program.envs(listen).envs(env).spawn(log).unwrap(),
+        url: format!("http://127.0.0.1:{}", ports[0]),
+        name: name.to_owned(),
     }
 }

@@ -6,6 +6,8 @@ use clap::{Parser, ValueEnum};
 use image::ImageFormat;
 use jobs::{db::DbConfig, manifest::Precision, object_store::StoreConfig};
 
+use crate::preemption::PreemptionConfig;
+
 /// Claims jobs, runs their models and writes the results. Start as many as you like, anywhere; end one at any time:
 /// SIGTERM gives its jobs back at once, and those of a worker that was killed come back when its lease runs out.
 #[derive(Debug, Clone, Parser)]
@@ -19,6 +21,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     #[command(flatten)]
     pub tuning: TuningConfig,
+    #[command(flatten)]
+    pub end: EndConfig,
+    #[command(flatten)]
+    pub preemption: PreemptionConfig,
     /// Models to run, by name, separated by commas; any model if left out
     #[arg(long, env = "DARKROOM_MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
@@ -35,12 +41,10 @@ pub struct Config {
     /// How long the worker owns its jobs without a sign of life; it gives one three times as often
     #[arg(long, env = "DARKROOM_LEASE_SECONDS", default_value_t = 30.0, value_parser = seconds)]
     pub lease_seconds: f64,
-    /// Longest time to finish on SIGTERM before what is left is released, in seconds
+    /// Longest time to finish what is on the device, in seconds, before that is given back too: after SIGTERM, SIGINT or a
+    /// notice that the machine is taken away. What is not on the device goes back at once. A second signal ends at once
     #[arg(long, env = "DARKROOM_DRAIN_SECONDS", default_value_t = 20.0, value_parser = seconds)]
     pub drain_seconds: f64,
-    /// End after so many seconds without a job (scale to zero without an orchestrator); never if left out
-    #[arg(long, env = "DARKROOM_IDLE_SECONDS_MAX", value_parser = seconds)]
-    pub idle_seconds_max: Option<f64>,
     /// Address of `/livez`, `/readyz` and `/metrics`
     #[arg(long, env = "DARKROOM_HEALTH_LISTEN", default_value = "127.0.0.1:9091")]
     pub health_listen: SocketAddr,
@@ -76,6 +80,23 @@ pub struct LimitsConfig {
         default_value = "jpeg,png,webp,gif"
     )]
     pub formats: Vec<Format>,
+}
+
+/// When a worker ends by itself, with exit code 0: it claims no more, finishes what it has, and leaves.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Ending by itself")]
+pub struct EndConfig {
+    /// End after so long without a job, as `90s`, `10m` or `1h`: scale to zero without an orchestrator
+    #[arg(long, env = "DARKROOM_MAX_IDLE", value_name = "DURATION", value_parser = duration)]
+    pub max_idle: Option<Duration>,
+    /// End after so many jobs, and never claim more: for schedulers that want bounded pieces of work. Counts what was
+    /// claimed, whatever became of it
+    #[arg(long, env = "DARKROOM_MAX_JOBS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_jobs: Option<u64>,
+    /// Work off what is queued, then end: for batch schedulers. Jobs that are planned for later, or that others hold, are
+    /// not waited for
+    #[arg(long, env = "DARKROOM_DRAIN")]
+    pub drain: bool,
 }
 
 /// How wide each stage is. The defaults follow the machine.
@@ -187,6 +208,17 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `90s`, `10m`, `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > Duration::ZERO => Ok(duration),
+        Ok(_) => Err("want more than nothing".into()),
+        Err(error) => Err(format!(
+            "want a number and its unit, as 90s, 10m or 1h: {error}"
+        )),
+    }
+}
+
 impl Config {
     pub fn lease(&self) -> Duration {
         Duration::from_secs_f64(self.lease_seconds)
@@ -215,13 +247,26 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::CommandFactory;
 
-    use super::{Config, DeviceChoice};
+    use super::{Config, DeviceChoice, duration};
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
         Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_is_a_number_with_its_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["", "10", "0s", "-5m", "5 fortnights", "m"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

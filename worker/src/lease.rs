@@ -1,139 +1,28 @@
-//! The worker's lease: registering, renewing it, and what becomes of the jobs in hand when it is lost.
+//! The worker's lease: registering, renewing it, and giving jobs back.
 //!
 //! No decision here uses a clock of this machine against one of Postgres: the lease runs by the database's clock, and the
 //! only local measure is how long ago it was last renewed.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jobs::{
-    JobId, WorkerId,
-    queue::{self, Lease, QueueError, Registration},
+    WorkerId,
+    queue::{self, Lease, Notifier, QueueError, Registration, WorkerListener},
 };
 use sqlx::PgPool;
-use tokio::sync::watch;
 
-use crate::drain::{Drain, Phase};
+use crate::{
+    drain::{Drain, Phase},
+    holdings::Holdings,
+};
 
-/// Whether work on a job is still wanted, asked at every stage boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Standing {
-    Wanted,
-    /// Its client wants it canceled: releasing it ends it.
-    Canceled,
-    /// It is another's by now, or the worker's lease is gone: nothing may be written.
-    Lost,
-}
-
-/// One job in hand.
-#[derive(Debug)]
-pub struct Holding {
-    pub lease: Lease,
-    standing: AtomicU8,
-}
-
-impl Holding {
-    pub fn standing(&self) -> Standing {
-        match self.standing.load(Ordering::Acquire) {
-            0 => Standing::Wanted,
-            1 => Standing::Canceled,
-            _ => Standing::Lost,
-        }
-    }
-
-    fn becomes(&self, standing: Standing) {
-        self.standing.fetch_max(standing as u8, Ordering::AcqRel);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Hand {
-    worker: Option<WorkerId>,
-    jobs: HashMap<JobId, Arc<Holding>>,
-}
-
-/// All jobs in hand, and the registration that they were claimed under.
-#[derive(Debug)]
-pub struct Holdings {
-    hand: Mutex<Hand>,
-    worker: watch::Sender<Option<WorkerId>>,
-}
-
-impl Default for Holdings {
-    fn default() -> Self {
-        Self {
-            hand: Mutex::default(),
-            worker: watch::Sender::new(None),
-        }
-    }
-}
-
-impl Holdings {
-    fn hand(&self) -> std::sync::MutexGuard<'_, Hand> {
-        self.hand.lock().expect("no panic while it is held")
-    }
-
-    /// The live registration, as it comes and goes.
-    pub fn worker(&self) -> watch::Receiver<Option<WorkerId>> {
-        self.worker.subscribe()
-    }
-
-    /// Takes a fresh claim into hand. One that comes back after its registration ended is lost already.
-    pub fn take(&self, worker: WorkerId, lease: Lease) -> Arc<Holding> {
-        let mut hand = self.hand();
-        let holding = Arc::new(Holding {
-            lease,
-            standing: AtomicU8::new(0),
-        });
-        if hand.worker == Some(worker) {
-            hand.jobs.insert(lease.job_id, holding.clone());
-        } else {
-            holding.becomes(Standing::Lost);
-        }
-        holding
-    }
-
-    /// Lets go of a job whose outcome is written, or void.
-    pub fn drop_job(&self, holding: &Arc<Holding>) {
-        let mut hand = self.hand();
-        // The same job may have been claimed anew by now.
-        if hand
-            .jobs
-            .get(&holding.lease.job_id)
-            .is_some_and(|held| Arc::ptr_eq(held, holding))
-        {
-            hand.jobs.remove(&holding.lease.job_id);
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.hand().jobs.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn all(&self) -> Vec<Arc<Holding>> {
-        self.hand().jobs.values().cloned().collect()
-    }
-
-    fn registered(&self, worker: Option<WorkerId>) {
-        let mut hand = self.hand();
-        hand.worker = worker;
-        for (_, holding) in hand.jobs.drain() {
-            holding.becomes(Standing::Lost);
-        }
-        self.worker.send_replace(worker);
-    }
-}
+/// Least time between two heartbeats, however often somebody asks for one.
+const HEARTBEAT_LEAST: Duration = Duration::from_millis(20);
+/// How long giving back and deregistering may take at the very end.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Keeps a lease for as long as the worker works: registers, renews, and registers anew under a new id after a loss.
 pub async fn keep(
@@ -142,18 +31,20 @@ pub async fn keep(
     lease: Duration,
     holdings: Arc<Holdings>,
     drain: Drain,
+    listener: WorkerListener,
 ) {
     while drain.phase() < Phase::Leaving {
         let Some(worker) = register(&db, &registration, lease, &drain).await else {
             return;
         };
+        listener.is(worker);
         holdings.registered(Some(worker));
         tracing::info!(worker.id = %worker, worker.name = registration.name, device = registration.device, "registered");
-        renew_until_lost(&db, worker, lease, &holdings, &drain).await;
+        renew_until_lost(&db, worker, lease, &holdings, &drain, &listener).await;
         tracing::warn!(worker.id = %worker, jobs.lost = holdings.len(), "lease lost: all work stops");
         metrics::counter!("darkroom_leases_lost_total").increment(1);
         holdings.registered(None);
-        if drain.is_draining() {
+        if !drain.is_working() {
             return;
         }
     }
@@ -167,31 +58,33 @@ async fn register(
     drain: &Drain,
 ) -> Option<WorkerId> {
     let mut pause = Duration::from_millis(100);
-    while !drain.is_draining() {
+    while drain.is_working() {
         match queue::register(db, registration, lease.as_secs_f64()).await {
             Ok(worker) => return Some(worker),
             Err(error) => tracing::warn!(error.cause = %error, "cannot register; trying again"),
         }
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
-            () = drain.reached(Phase::Draining) => {}
+            () = drain.reached(Phase::Finishing) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
     None
 }
 
+/// Renews three times a lease, and at once when somebody asks this worker for something: the answer says for what.
 async fn renew_until_lost(
     db: &PgPool,
     worker: WorkerId,
     lease: Duration,
     holdings: &Holdings,
     drain: &Drain,
+    listener: &WorkerListener,
 ) {
     let mut renewed_at = Instant::now();
     let mut pause = lease / 3;
     loop {
-        tokio::time::sleep(pause).await;
+        listener.asked(pause).await;
         // What is in hand before the statement begins is what its answer can speak about.
         let (asked_at, before) = (Instant::now(), holdings.all());
         let beat = queue::heartbeat(db, worker, lease.as_secs_f64());
@@ -201,15 +94,9 @@ async fn renew_until_lost(
         match beat {
             Ok(Ok(beat)) => {
                 (renewed_at, pause) = (asked_at, lease / 3);
-                for holding in &before {
-                    if beat.canceled.contains(&holding.lease.job_id) {
-                        holding.becomes(Standing::Canceled);
-                    } else if !beat.held.contains(&holding.lease.job_id) {
-                        holding.becomes(Standing::Lost);
-                    }
-                }
+                holdings.hear(&before, &beat);
                 if beat.draining {
-                    drain.advance(Phase::Draining, "an operator asked for it");
+                    drain.advance(Phase::Finishing, "an operator asked for it");
                 }
             }
             Ok(Err(QueueError::LeaseLost)) => return,
@@ -222,22 +109,66 @@ async fn renew_until_lost(
         if renewed_at.elapsed() >= lease {
             return;
         }
+        tokio::time::sleep(HEARTBEAT_LEAST.saturating_sub(asked_at.elapsed())).await;
+    }
+}
+
+/// Writes the release of jobs that go back, as soon as they do: those that are canceled, and when the worker drains all
+/// that are not on the device. They need not wait for the pipeline, which finds out at its next boundary.
+pub async fn give_back(db: PgPool, holdings: Arc<Holdings>, notifier: Notifier, drain: Drain) {
+    let mut drained = false;
+    loop {
+        tokio::select! {
+            () = drain.reached(Phase::Draining), if !drained => {
+                drained = true;
+                holdings.return_all();
+            }
+            () = holdings.some_return() => {}
+        }
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let leases = holdings.returning();
+            if leases.is_empty() {
+                break;
+            }
+            match queue::release(&db, &leases).await {
+                Ok(released) => {
+                    tracing::info!(jobs.released = released.len(), "gave jobs back");
+                    metrics::counter!("darkroom_jobs_total", "outcome" => "released")
+                        .increment(released.len() as u64);
+                    holdings.returned(&leases);
+                    notifier.changed(released);
+                    notifier.queued(queue::ANY_MODEL);
+                    notifier.flush().await;
+                }
+                Err(error) => {
+                    tracing::warn!(error.cause = %error, jobs.count = leases.len(), "not given back; trying again");
+                    tokio::time::sleep(jitter(pause)).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+            }
+        }
     }
 }
 
 /// Gives back whatever is in hand and ends the registration: the last thing a worker does.
-pub async fn leave(db: &PgPool, holdings: &Holdings) {
+pub async fn leave(db: &PgPool, holdings: &Holdings, notifier: &Notifier) {
     let worker = *holdings.worker().borrow();
     let Some(worker) = worker else { return };
-    let leases: Vec<Lease> = holdings.all().iter().map(|job| job.lease).collect();
     let goodbye = async {
+        // One that was asked for before the drain may yet come back with jobs.
+        holdings.claims_settled().await;
+        let leases: Vec<Lease> = holdings.all().iter().map(|job| job.lease).collect();
         if !leases.is_empty() {
-            queue::release(db, &leases).await?;
-            tracing::info!(worker.id = %worker, jobs.released = leases.len(), "released what was in hand");
+            let released = queue::release(db, &leases).await?;
+            tracing::info!(worker.id = %worker, jobs.released = released.len(), "released what was in hand");
+            notifier.changed(released);
+            notifier.queued(queue::ANY_MODEL);
         }
+        notifier.flush().await;
         queue::deregister(db, worker).await
     };
-    match tokio::time::timeout(Duration::from_secs(3), goodbye).await {
+    match tokio::time::timeout(GOODBYE, goodbye).await {
         Ok(Ok(())) => tracing::info!(worker.id = %worker, "deregistered"),
         Ok(Err(error)) => {
             tracing::warn!(worker.id = %worker, error.cause = %error, "not deregistered: the lease runs out by itself");
@@ -251,53 +182,4 @@ pub async fn leave(db: &PgPool, holdings: &Holdings) {
 /// Between three quarters and five quarters of it: workers that were woken together do not stay together.
 pub fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.75..1.25))
-}
-
-#[cfg(test)]
-mod tests {
-    use jobs::{JobId, LeaseNo, WorkerId, queue::Lease};
-
-    use super::{Holdings, Standing};
-
-    fn lease() -> Lease {
-        Lease {
-            job_id: JobId::now(),
-            lease_no: LeaseNo(1),
-        }
-    }
-
-    #[test]
-    fn a_lost_registration_takes_all_jobs_along() {
-        let holdings = Holdings::default();
-        holdings.registered(Some(WorkerId(1)));
-        let job = holdings.take(WorkerId(1), lease());
-        assert_eq!(job.standing(), Standing::Wanted);
-        holdings.registered(None);
-        assert_eq!(
-            (job.standing(), holdings.is_empty()),
-            (Standing::Lost, true)
-        );
-    }
-
-    #[test]
-    fn a_claim_that_comes_back_late_is_lost_at_once() {
-        let holdings = Holdings::default();
-        holdings.registered(Some(WorkerId(2)));
-        assert_eq!(
-            holdings.take(WorkerId(1), lease()).standing(),
-            Standing::Lost
-        );
-    }
-
-    #[test]
-    fn a_job_claimed_anew_outlives_its_old_holding() {
-        let (holdings, lease) = (Holdings::default(), lease());
-        holdings.registered(Some(WorkerId(1)));
-        let old = holdings.take(WorkerId(1), lease);
-        let new = holdings.take(WorkerId(1), lease);
-        holdings.drop_job(&old);
-        assert_eq!(holdings.len(), 1);
-        holdings.drop_job(&new);
-        assert!(holdings.is_empty());
-    }
 }

@@ -4,9 +4,11 @@
 
 pub mod config;
 pub mod drain;
+pub mod holdings;
 pub mod lease;
 pub mod models;
 pub mod pipeline;
+pub mod preemption;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +20,11 @@ use tokio::sync::watch;
 use crate::{
     config::{Config, PrecisionChoice},
     drain::{Drain, Phase},
-    lease::Holdings,
-    pipeline::Device,
+    holdings::Holdings,
+    pipeline::{Device, News},
 };
 
-/// Works until a signal, an operator or idleness ends it.
+/// Works until a signal, a notice of the machine's end, an operator or its own settings end it.
 ///
 /// # Errors
 /// The settings are impossible, or this machine cannot work any more.
@@ -30,8 +32,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let drain = Drain::new();
     drain::on_signals(drain.clone())?;
-    let choice = config.device;
-    let device = tokio::task::spawn_blocking(move || Device::open(choice)).await??;
+    let machine = preemption::watch(&config.preemption, drain.clone());
+    let Some(device) = open_device(&config, &drain).await? else {
+        return Ok(());
+    };
     let db = db::connect(&config.db, "darkroom-worker").context("DATABASE_URL")?;
     let store = ObjectStore::connect(&config.store).await;
     let holdings = Arc::new(Holdings::default());
@@ -42,36 +46,62 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if prepare(&config, &db, &store, &drain).await.is_none() {
         return Ok(());
     }
+    machine.looked_at().await;
+    if !drain.is_working() {
+        return Ok(());
+    }
+    let news = News {
+        notifier: queue::Notifier::start(db.clone()),
+        listener: queue::WorkerListener::start(db.clone()),
+    };
     pipeline::start(
         &config,
         device,
         db.clone(),
         store,
+        news.clone(),
         holdings.clone(),
         drain.clone(),
     )?;
     tokio::spawn(queue::housekeep(db.clone()));
-    let keeping = lease::keep(
+    tokio::spawn(lease::give_back(
+        db.clone(),
+        holdings.clone(),
+        news.notifier.clone(),
+        drain.clone(),
+    ));
+    tokio::spawn(lease::keep(
         db.clone(),
         registration(&config, device),
         config.lease(),
         holdings.clone(),
         drain.clone(),
-    );
-    tokio::spawn(keeping);
+        news.listener,
+    ));
 
-    drain.reached(Phase::Draining).await;
-    let longest = Duration::from_secs_f64(config.drain_seconds);
+    drain.reached(Phase::Finishing).await;
     tokio::select! {
         () = emptied(&holdings) => {}
         () = drain.reached(Phase::Leaving) => {}
-        () = tokio::time::sleep(longest) => tracing::warn!(jobs.held = holdings.len(), "drain took too long"),
+        () = drain.time_is_up(Duration::from_secs_f64(config.drain_seconds)) => {
+            tracing::warn!(jobs.held = holdings.len(), "drain took too long");
+        }
     }
     drain.advance(Phase::Leaving, "nothing left to finish");
-    lease::leave(&db, &holdings).await;
+    lease::leave(&db, &holdings, &news.notifier).await;
     match drain.trouble() {
         None => Ok(()),
         Some(trouble) => anyhow::bail!("{trouble}"),
+    }
+}
+
+/// Looking for a GPU may take seconds; `None` if the worker is told to leave before.
+async fn open_device(config: &Config, drain: &Drain) -> anyhow::Result<Option<Device>> {
+    let choice = config.device;
+    let opening = tokio::task::spawn_blocking(move || Device::open(choice));
+    tokio::select! {
+        device = opening => Ok(Some(device??)),
+        () = drain.reached(Phase::Finishing) => Ok(None),
     }
 }
 
@@ -103,7 +133,7 @@ async fn prepare(config: &Config, db: &PgPool, store: &ObjectStore, drain: &Drai
                 Ok(()) => return Some(()),
                 Err(error) => error,
             },
-            () = drain.reached(Phase::Draining) => return None,
+            () = drain.reached(Phase::Finishing) => return None,
         };
         tracing::warn!(
             error.cause = format!("{error:#}"),
@@ -111,7 +141,7 @@ async fn prepare(config: &Config, db: &PgPool, store: &ObjectStore, drain: &Drai
         );
         tokio::select! {
             () = tokio::time::sleep(lease::jitter(pause)) => {}
-            () = drain.reached(Phase::Draining) => return None,
+            () = drain.reached(Phase::Finishing) => return None,
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
@@ -132,7 +162,9 @@ fn registration(config: &Config, device: Device) -> queue::Registration {
     }
 }
 
+/// Returns once no job is in hand, and none can come any more.
 async fn emptied(holdings: &Holdings) {
+    holdings.claims_settled().await;
     while !holdings.is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

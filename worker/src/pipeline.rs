@@ -36,7 +36,7 @@ pub use work::{Outcome, Prediction, Work};
 use crate::{
     config::Config,
     drain::Drain,
-    lease::Holdings,
+    holdings::Holdings,
     models::{Models, ModelsConfig},
 };
 
@@ -90,12 +90,20 @@ impl Widths {
     }
 }
 
+/// Wake-ups, both ways.
+#[derive(Debug, Clone)]
+pub struct News {
+    pub notifier: queue::Notifier,
+    pub listener: queue::WorkerListener,
+}
+
 /// Starts all stages; they end with the process. The claimer ends at the drain, and then the rest runs dry.
 pub fn start(
     config: &Config,
     device: Device,
     db: PgPool,
     store: ObjectStore,
+    news: News,
     holdings: Arc<Holdings>,
     drain: Drain,
 ) -> anyhow::Result<()> {
@@ -113,7 +121,7 @@ pub fn start(
         },
     );
     let shared = Arc::new(Shared {
-        notifier: queue::Notifier::start(db.clone()),
+        notifier: news.notifier,
         db,
         store,
         models,
@@ -173,7 +181,8 @@ pub fn start(
         room: Arc::new(Semaphore::new(widths.room)),
         room_size: widths.room,
         poll: widths.poll,
-        idle_max: config.idle_seconds_max.map(Duration::from_secs_f64),
+        end: config.end.clone(),
+        listener: news.listener,
         claimed: AtomicU64::new(0),
         to_fetch,
         to_complete,

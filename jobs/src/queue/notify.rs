@@ -18,6 +18,9 @@ use crate::JobId;
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
 /// Payload: ids of jobs that ended or went back, 32 hex digits each.
 pub const CHANGED_CHANNEL: &str = "darkroom_changed";
+/// Payload: the id of the worker that should look at once (a heartbeat tells it why): it is to drain, or a job that it
+/// runs is to be canceled.
+pub const WORKER_CHANNEL: &str = "darkroom_worker";
 
 /// Wakes workers without saying what for.
 pub const ANY_MODEL: i64 = 0;
@@ -38,6 +41,9 @@ struct News {
 pub struct Notifier {
     wake: Arc<Notify>,
     news: Arc<Mutex<News>>,
+    /// Held while news are on their way.
+    sending: Arc<tokio::sync::Mutex<()>>,
+    db: PgPool,
 }
 
 impl Notifier {
@@ -45,19 +51,30 @@ impl Notifier {
         let this = Self {
             wake: Arc::default(),
             news: Arc::default(),
+            sending: Arc::default(),
+            db,
         };
         let sender = this.clone();
         tokio::spawn(async move {
             loop {
                 sender.wake.notified().await;
-                let news = std::mem::take(&mut *sender.news());
-                if let Err(error) = send(&db, &news).await {
-                    tracing::debug!(error.cause = %error, "wake-ups not sent; who waits polls");
-                }
+                sender.flush().await;
                 tokio::time::sleep(COALESCE).await;
             }
         });
         this
+    }
+
+    /// Sends what there is to say, and returns when it has been said: for a process that is about to end.
+    pub async fn flush(&self) {
+        let _one = self.sending.lock().await;
+        let news = std::mem::take(&mut *self.news());
+        if news.queued.is_empty() && news.changed.is_empty() {
+            return;
+        }
+        if let Err(error) = send(&self.db, &news).await {
+            tracing::debug!(error.cause = %error, "wake-ups not sent; who waits polls");
+        }
     }
 
     /// Jobs of this model were queued.

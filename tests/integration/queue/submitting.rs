@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use insta::assert_snapshot;
 use jobs::{
     Sha256Digest,
-    queue::{self, Enqueuer, EnqueuerConfig, IdempotencyKey, QueueError, QueuedListener},
+    queue::{self, Enqueuer, EnqueuerConfig, IdempotencyKey, QueueError, WorkerListener},
 };
 use serde_json::json;
 use tests::{database::ended_or_waits_for_a_lock, dump, given};
@@ -197,20 +197,20 @@ async fn submits_under_one_key_at_once_are_one_job() {
 async fn a_submit_wakes_a_worker_that_listens() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let listener = QueuedListener::start(db.clone());
-    listener.wait(Duration::from_secs(30)).await; // it listens now
+    let listener = WorkerListener::start(db.clone());
+    listener.queued(Duration::from_secs(30)).await; // it listens now
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
     enqueuer.submit(given::job(&model, "cat")).await.unwrap();
     let began = Instant::now();
-    listener.wait(Duration::from_secs(30)).await;
+    listener.queued(Duration::from_secs(30)).await;
     assert!(began.elapsed() < Duration::from_secs(20), "not woken");
 }
 
 #[tokio::test]
 async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
     let db = given::database().await;
-    let listener = QueuedListener::start(db.clone());
-    listener.wait(Duration::from_secs(30)).await;
+    let listener = WorkerListener::start(db.clone());
+    listener.queued(Duration::from_secs(30)).await;
     let cut: i64 = sqlx::query_scalar(
         "select count(*) filter (where pg_terminate_backend(pid)) from pg_stat_activity
          where datname = current_database() and query ilike 'listen%'",
@@ -220,7 +220,7 @@ async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
     .unwrap();
     assert_eq!(cut, 1);
     let began = Instant::now();
-    listener.wait(Duration::from_secs(30)).await;
+    listener.queued(Duration::from_secs(30)).await;
     assert!(
         began.elapsed() < Duration::from_secs(20),
         "a re-connect is news"

@@ -10,7 +10,7 @@ use std::{
 
 use jobs::{
     WorkerId,
-    queue::{self, QueuedListener},
+    queue::{self, LowWater, WorkerListener},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -18,7 +18,7 @@ use super::{
     Outcome, Shared,
     work::{Place, Settled, Work},
 };
-use crate::{drain::Phase, lease::jitter};
+use crate::{config::EndConfig, drain::Phase, lease::jitter};
 
 /// Part of the room that must be free before more is claimed from a backlog: whole handfuls, not one job a statement.
 const HANDFUL: usize = 4;
@@ -27,6 +27,10 @@ const CLAIM_MAX: usize = 256;
 
 /// Interruptions that make a job a suspect. Once is a spot machine that left; twice may be an image that kills workers.
 const SUSPECT_FROM: i16 = 2;
+
+/// Claims in a row that brought nothing to an empty-handed worker, before `--drain` believes that nothing is left: the
+/// first may have met rows that somebody else was just giving back.
+const EMPTY_CLAIMS: u8 = 2;
 
 /// What one claim brought.
 #[derive(Debug, Default)]
@@ -42,7 +46,8 @@ pub(super) struct Claimer {
     pub room: Arc<Semaphore>,
     pub room_size: usize,
     pub poll: Duration,
-    pub idle_max: Option<Duration>,
+    pub end: EndConfig,
+    pub listener: WorkerListener,
     /// Jobs, ever.
     pub claimed: AtomicU64,
     pub to_fetch: mpsc::Sender<Work>,
@@ -54,21 +59,27 @@ impl Claimer {
     pub(super) async fn claim_jobs(self) {
         let drain = self.shared.drain.clone();
         tokio::select! {
-            () = drain.reached(Phase::Draining) => {}
-            () = self.watch_idleness(), if self.idle_max.is_some() => {}
+            () = drain.reached(Phase::Finishing) => {}
+            () = self.watch_idleness(), if self.end.max_idle.is_some() => {}
             () = self.claim_for_ever() => {}
         }
     }
 
     async fn claim_for_ever(&self) {
-        let news = QueuedListener::start(self.shared.db.clone());
+        let low_water = Arc::new(LowWater::default());
         let mut registered = self.shared.holdings.worker();
         // Whether the last claim came back full: then there is more, and no news of it will come.
         let mut backlog = true;
         // After a suspect one job at a time, until one is none: what is claimed beside it only goes back.
         let mut most = CLAIM_MAX;
         let mut trouble = Duration::ZERO;
+        let mut empty_claims = 0;
         loop {
+            let left = self.jobs_left();
+            if left == 0 {
+                let drain = &self.shared.drain;
+                return drain.advance(Phase::Finishing, "claimed --max-jobs");
+            }
             let worker = match registered.wait_for(Option::is_some).await {
                 Ok(worker) => worker.expect("waited for"),
                 Err(_) => return,
@@ -78,6 +89,7 @@ impl Claimer {
             if self.shared.back_off.is_troubled() {
                 most = 1;
             }
+            most = most.min(left);
             let least = if backlog {
                 self.room_size.div_ceil(HANDFUL).min(most)
             } else {
@@ -85,7 +97,8 @@ impl Claimer {
             };
             let room = self.make_room(least, most).await;
             let asked = room.num_permits();
-            match self.claim(worker, room).await {
+            let empty_handed = self.shared.holdings.is_empty();
+            match self.claim(worker, room, &low_water).await {
                 Ok(claimed) => {
                     trouble = Duration::ZERO;
                     self.claimed
@@ -96,8 +109,21 @@ impl Claimer {
                         // Its one job decides whether there is more to claim.
                         until_held(&self.shared, 0).await;
                     }
+                    // A claim above the marks may pass over what came back below them.
+                    if claimed.jobs > 0 || !empty_handed {
+                        empty_claims = 0;
+                    } else if self.end.drain && low_water.look_again_in().is_none() {
+                        empty_claims += 1;
+                        if empty_claims >= EMPTY_CLAIMS {
+                            let drain = &self.shared.drain;
+                            return drain
+                                .advance(Phase::Finishing, "--drain: nothing left to claim");
+                        }
+                    }
                     if !backlog {
-                        news.wait(jitter(self.poll)).await;
+                        let longest = low_water.look_again_in().unwrap_or(self.poll);
+                        let longest = jitter(longest.min(self.poll));
+                        self.listener.queued(longest).await;
                     }
                 }
                 Err(error) => {
@@ -108,6 +134,16 @@ impl Claimer {
                 }
             }
         }
+    }
+
+    /// How many more `--max-jobs` allows.
+    fn jobs_left(&self) -> usize {
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        let left = self
+            .end
+            .max_jobs
+            .map_or(u64::MAX, |max| max.saturating_sub(claimed));
+        usize::try_from(left).unwrap_or(usize::MAX)
     }
 
     /// Waits for `least` free places, then takes all that are free, up to `most`.
@@ -129,17 +165,25 @@ impl Claimer {
         &self,
         worker: WorkerId,
         room: OwnedSemaphorePermit,
+        low_water: &Arc<LowWater>,
     ) -> Result<Claimed, queue::QueueError> {
         let (shared, models) = (self.shared.clone(), self.models.clone());
+        let low_water = low_water.clone();
         let (to_fetch, to_complete) = (self.to_fetch.clone(), self.to_complete.clone());
         // On a task of its own: a drain that begins meanwhile must not drop jobs between their commit and their release.
         let claim = tokio::spawn(async move {
             let mut room = room;
-            if shared.drain.is_draining() {
+            let Some(claiming) = shared.holdings.may_claim().await else {
+                return Ok(Claimed::default());
+            };
+            // Looked at under the leave to claim: whoever waits for claims to settle after the notice has seen the last one.
+            if !shared.drain.is_working() {
                 return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
-            let claims = queue::claim(&shared.db, worker, &models, limit).await?;
+            let claims = queue::claim_above(&shared.db, worker, &models, limit, &low_water).await?;
+            let ids = claims.iter().map(|claim| claim.lease.job_id);
+            shared.notifier.changed(ids);
             let (jobs, mut suspects) = (claims.len(), Vec::new());
             for claim in claims {
                 let place = Place {
@@ -156,7 +200,7 @@ impl Claimer {
                     drop(to_fetch.try_send(work));
                 }
             }
-            drop(room);
+            drop((room, claiming));
             let claimed = Claimed {
                 jobs,
                 suspects: !suspects.is_empty(),
@@ -169,7 +213,7 @@ impl Claimer {
 
     /// Drains the worker once it has had nothing to do for too long.
     async fn watch_idleness(&self) {
-        let idle_max = self.idle_max.unwrap_or(Duration::MAX);
+        let idle_max = self.end.max_idle.unwrap_or(Duration::MAX);
         let (mut busy_at, mut before) = (Instant::now(), 0);
         while busy_at.elapsed() < idle_max {
             tokio::time::sleep(
@@ -182,7 +226,8 @@ impl Claimer {
                 busy_at = Instant::now();
             }
         }
-        self.shared.drain.advance(Phase::Draining, "nothing to do");
+        let drain = &self.shared.drain;
+        drain.advance(Phase::Finishing, "nothing to do for --max-idle");
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     Outcome, Shared, Stage,
     work::{Place, Settled},
 };
-use crate::lease::{Standing, jitter};
+use crate::{holdings::Standing, lease::jitter};
 
 /// Most jobs of one statement.
 const WRITE_MAX: usize = 256;
@@ -64,9 +64,13 @@ async fn write(shared: &Shared, settled: Vec<Settled>) {
     } in settled
     {
         let lease = place.job.lease;
-        if place.job.standing() == Standing::Lost {
-            dropped(lease, &outcome);
-            continue;
+        match place.job.standing() {
+            Standing::Wanted | Standing::Decided => {}
+            Standing::Returned => continue,
+            Standing::Lost => {
+                dropped(lease, &outcome);
+                continue;
+            }
         }
         timings.record(Stage::Complete, decided_at.elapsed());
         let [

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::Timings;
 use crate::{
     drain::Drain,
-    lease::{Holding, Holdings, Standing},
+    holdings::{Holding, Holdings, Standing},
 };
 
 /// What an attempt came to: the one value the worker branches on.
@@ -99,6 +99,16 @@ impl Work {
         None
     }
 
+    /// The last boundary, before the device: from here on the outcome is made here, and a drain waits for it.
+    pub fn if_wanted_on_the_device(self, drain: &Drain) -> Option<Self> {
+        let work = self.if_wanted(drain)?;
+        if work.place.as_ref().is_some_and(|place| place.job.decide()) {
+            return Some(work);
+        }
+        work.settle(Outcome::Release);
+        None
+    }
+
     /// Decides what the attempt came to; the completer writes it.
     pub fn settle(mut self, outcome: Outcome) {
         self.log(&outcome);
@@ -132,6 +142,7 @@ impl Work {
         let Some(place) = self.place.take() else {
             return;
         };
+        place.job.decide();
         let settled = Settled {
             place,
             timings: self.timings,

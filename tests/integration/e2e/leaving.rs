@@ -1,0 +1,176 @@
+//! Workers that are asked to go, or to let go of a job, and workers that end by themselves.
+
+use std::time::Duration;
+
+use jobs::{
+    JobId,
+    queue::{self, Canceled},
+};
+use local::Signal;
+use sqlx::{Postgres, Transaction};
+use tests::{Stack, eventually, fixtures, given, stack::Running};
+
+const A_WHILE: Duration = Duration::from_mins(1);
+/// Less than a third of the lease, after which the next heartbeat would come by itself.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+async fn submitted(stack: &Stack, count: usize) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+        ids.push(job["id"].as_str().unwrap().parse().unwrap());
+    }
+    ids
+}
+
+async fn count(stack: &Stack, of: &'static str) -> i64 {
+    sqlx::query_scalar(of).fetch_one(&*stack.db).await.unwrap()
+}
+
+const RUNNING: &str = "select count(*) from live_jobs where state = 'running'";
+const QUEUED: &str = "select count(*) from live_jobs where state = 'queued'";
+const SUCCEEDED: &str = "select count(*) from finished_jobs where state = 'succeeded'";
+const ATTEMPTS_CHARGED: &str = "select count(*) from attempts where charged";
+
+async fn holds_jobs(stack: &Stack) {
+    eventually(A_WHILE, "the worker holds jobs", || async {
+        (count(stack, RUNNING).await > 0).then_some(())
+    })
+    .await;
+}
+
+/// A transaction under which no worker gets to know what a model version is: its load does not end.
+async fn models_locked(stack: &Stack) -> Transaction<'static, Postgres> {
+    let mut lock = stack.db.begin().await.unwrap();
+    sqlx::query("lock table model_versions in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock
+}
+
+async fn ends_well(worker: &Running, limit: Duration) {
+    let status = worker.wait_for(limit).await.expect("it ends in time");
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_waits_for_a_model_leaves_at_once() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 3).await;
+    let _lock = models_locked(&stack).await;
+    let worker = stack.worker("leaver", &[]).await;
+    holds_jobs(&stack).await;
+    worker.signal(Signal::SIGTERM);
+    ends_well(&worker, AT_ONCE).await;
+    assert_eq!(count(&stack, QUEUED).await, 3);
+    assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
+}
+
+/// libtorch cannot be interrupted while it loads; the process ends all the same, and not by a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_loads_a_model_leaves_at_once() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 3).await;
+    let worker = stack.worker("leaver", &[]).await;
+    holds_jobs(&stack).await;
+    worker.signal(Signal::SIGSTOP);
+    let loaded = worker.log().contains("model loaded");
+    worker.signal(Signal::SIGTERM);
+    worker.signal(Signal::SIGCONT);
+    ends_well(&worker, AT_ONCE).await;
+    assert!(!loaded, "the signal came while it loaded");
+    assert_eq!(count(&stack, RUNNING).await, 0);
+    assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
+}
+
+/// The first signal waits for what is on the device and cannot be written; the second does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_worker_that_still_finishes() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 40).await;
+    let worker = stack
+        .worker("leaver", &[("DARKROOM_DRAIN_SECONDS", "60")])
+        .await;
+    holds_jobs(&stack).await;
+    let mut lock = stack.db.begin().await.unwrap();
+    sqlx::query("select from live_jobs where state = 'running' for update")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    worker.signal(Signal::SIGTERM);
+    eventually(A_WHILE, "it drains", || async {
+        worker.log().contains("drain.phase").then_some(())
+    })
+    .await;
+    assert!(worker.is_running());
+    worker.signal(Signal::SIGTERM);
+    ends_well(&worker, Duration::from_secs(10)).await;
+}
+
+/// A job that runs is let go within a moment of its cancel, even in the middle of a stage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_a_running_job_is_noticed_at_once() {
+    let stack = Stack::with_models().await;
+    let ids = submitted(&stack, 2).await;
+    let _lock = models_locked(&stack).await;
+    let worker = stack.worker("w", &[]).await;
+    eventually(A_WHILE, "the worker holds both", || async {
+        (count(&stack, RUNNING).await == 2).then_some(())
+    })
+    .await;
+    let canceled = queue::cancel(&stack.db, ids[0], Some(given::OWNER)).await;
+    assert_eq!(canceled.unwrap(), Canceled::Requested);
+    let asked_at = std::time::Instant::now();
+    eventually(AT_ONCE, "the job is canceled", || async {
+        let canceled = "select count(*) from finished_jobs where state = 'canceled'";
+        (count(&stack, canceled).await == 1).then_some(())
+    })
+    .await;
+    println!("canceled {:?} after the request", asked_at.elapsed());
+    assert_eq!(count(&stack, RUNNING).await, 1, "the other one goes on");
+    assert!(worker.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_an_operator_drains_leaves_at_once() {
+    let stack = Stack::with_models().await;
+    let worker = stack.worker("w", &[]).await;
+    let drained = "select drain_worker(worker_id) from workers where name = 'w'";
+    let drained: String = sqlx::query_scalar(drained)
+        .fetch_one(&*stack.db)
+        .await
+        .unwrap();
+    assert_eq!(drained, "draining");
+    ends_well(&worker, AT_ONCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_after_as_many_jobs_as_it_may_take() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 12).await;
+    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_JOBS", "5")]);
+    ends_well(&worker, A_WHILE).await;
+    assert_eq!(count(&stack, SUCCEEDED).await, 5);
+    assert_eq!(count(&stack, QUEUED).await, 7);
+    let started = "select sum(attempts_started) from live_jobs";
+    assert_eq!(count(&stack, started).await, 0, "and claimed no other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_the_queue_ends_when_nothing_is_left() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 12).await;
+    let worker = stack.worker_begun("w", &[("DARKROOM_DRAIN", "true")]);
+    ends_well(&worker, A_WHILE).await;
+    assert_eq!(count(&stack, SUCCEEDED).await, 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_work_ends_by_itself() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 3).await;
+    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_IDLE", "1s")]);
+    ends_well(&worker, A_WHILE).await;
+    assert_eq!(count(&stack, SUCCEEDED).await, 3, "first things first");
+}
