@@ -47,7 +47,7 @@ pub async fn claim(
 }
 
 /// The same by a claimer that remembers how far it has come: see [`LowWater`]. What is queued below its marks is found
-/// within a second.
+/// within a second, and nothing is answered only when nothing is there.
 ///
 /// # Errors
 /// As [`claim`].
@@ -63,10 +63,10 @@ pub async fn claim_above(
         let (claims, positions) = take(db, worker, models, limit, &look).await?;
         let is_full = claims.len() == usize::from(limit);
         low_water.note(&look, &positions, is_full, Instant::now());
-        let is_due = low_water.look_again_in().is_some_and(|wait| wait.is_zero());
-        if !claims.is_empty() || !is_due {
+        if !claims.is_empty() || look.is_sweep() {
             return Ok(claims);
         }
+        low_water.sweep_next();
     }
 }
 

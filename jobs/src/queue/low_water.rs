@@ -83,6 +83,11 @@ impl LowWater {
             .then(|| SWEEP_WHEN_SHORT.saturating_sub(marks.swept_ago(Instant::now())))
     }
 
+    /// Whether there is a lane whose beginning claims leave out.
+    pub fn is_marked(&self) -> bool {
+        self.marks().lanes.values().any(|lane| lane.mark > START)
+    }
+
     /// What the next claim should look through.
     pub(super) fn look(&self, now: Instant) -> Look {
         let mut marks = self.marks();
@@ -96,6 +101,11 @@ impl LowWater {
             return Look::default();
         }
         marks.stretches()
+    }
+
+    /// Makes the next look one from the start.
+    pub(super) fn sweep_next(&self) {
+        self.marks().swept_at = None;
     }
 
     /// What came of it.
