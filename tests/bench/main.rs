@@ -5,10 +5,12 @@
 
 mod bare;
 mod cpu;
+mod depth;
 mod e2e;
 mod latency;
 mod load;
 mod photos;
+mod queue;
 mod record;
 
 use std::path::PathBuf;
@@ -25,16 +27,27 @@ struct Bench {
 }
 
 const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency [--photos DIR] [--seconds N] [--rounds N] [--record]
+       tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
+       tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
 
   e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait)
   overhead  CPU ms a job spent outside decoding and inference, everything on this machine counted
-  latency   one client, one image at a time: upload to result in hand, against the bare call";
+  latency   one client, one image at a time: upload to result in hand, against the bare call
+  queue     enqueue, drain and pick-up of jobs that do nothing, beside public queues (tests/bench/peers/install)
+  depth     claims and completions over millions of finished and queued jobs, and under a held snapshot";
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
+    if name == "queue-driver" {
+        let op = args.next().unwrap_or_default();
+        let count = args.next().map_or(0, |count| count.parse().unwrap());
+        return queue::driver::drive(&op, count).await;
+    }
     let (mut photos, mut seconds, mut rounds, mut record) = (None, 8.0, 3, false);
+    let (mut jobs, mut systems, mut peers) = (20_000, Vec::new(), Vec::new());
+    let (mut finished_max, mut queued, mut passed) = (10_000_000, 1_000_000, 100_000);
     while let Some(arg) = args.next() {
         let mut value = || {
             args.next()
@@ -43,19 +56,42 @@ async fn main() {
         match arg.as_str() {
             "--photos" => photos = Some(PathBuf::from(value())),
             "--seconds" => seconds = value().parse().unwrap_or_else(|_| leave("--seconds N")),
-            "--rounds" => rounds = value().parse().unwrap_or_else(|_| leave("--rounds N")),
+            "--rounds" => rounds = number(&arg, &value()),
+            "--jobs" => jobs = number(&arg, &value()),
+            "--systems" => systems = value().split(',').map(str::to_owned).collect(),
+            "--peer" => peers.push(value()),
+            "--finished-max" => finished_max = number(&arg, &value()) as u64,
+            "--queued" => queued = number(&arg, &value()) as u64,
+            "--passed" => passed = number(&arg, &value()),
             "--record" => record = true,
             _ => leave(&format!("no option {arg}")),
         }
     }
-    let bench = Bench {
+    let bench = || Bench {
         photos: photos.unwrap_or_else(photos::seeded),
         seconds,
         rounds,
     };
     let mut figures = match name.as_str() {
-        "e2e" | "overhead" => e2e::measure(&bench).await,
-        "latency" => latency::measure(&bench).await,
+        "e2e" | "overhead" => e2e::measure(&bench()).await,
+        "latency" => latency::measure(&bench()).await,
+        "queue" => {
+            let options = queue::Options {
+                rounds,
+                jobs,
+                systems,
+                peers,
+            };
+            queue::measure(&options).await
+        }
+        "depth" => {
+            let options = depth::Options {
+                finished_max,
+                queued,
+                passed,
+            };
+            depth::measure(&options).await
+        }
         _ => leave("which bench?"),
     };
     figures["bench"] = json!(name);
@@ -63,6 +99,11 @@ async fn main() {
     if record {
         record::row(&name, &figures);
     }
+}
+
+fn number(option: &str, value: &str) -> usize {
+    let number = value.parse();
+    number.unwrap_or_else(|_| leave(&format!("{option} N")))
 }
 
 fn leave(why: &str) -> ! {

@@ -1,0 +1,120 @@
+//! The systems of `bench queue` and their protocol.
+//!
+//! A driver is a program `PROGRAM OP [N]` with `QB_DSN` in its environment, the URL of a database of its own:
+//! - `setup` makes the schema;
+//! - `insert1 N`, `insert16 N`, `insert64 N` enqueue N jobs one by one from so many callers at once, `bulk N` in batches of
+//!   1000; a line `{"rate": jobs/s, …}` follows;
+//! - `latency N` enqueues a job, waits until its handler starts, pauses for 10 ms, N times; a line `{"p50": ms, "p99": ms, …}`;
+//! - `drain N` prints `READY`, waits for a line, works until the next line. The clock stops when the database says that no
+//!   job is left, not when handlers return.
+
+use std::path::PathBuf;
+
+/// The system that all others are compared with.
+pub(crate) const DARKROOM: &str = "darkroom";
+
+/// Environment of a driver.
+type Settings = &'static [(&'static str, &'static str)];
+
+#[derive(Debug, Clone)]
+pub(crate) struct System {
+    pub name: String,
+    pub command: Vec<String>,
+    /// Whether a job is left, as a query.
+    pub left: &'static str,
+    /// What drains fastest, and what takes a hundred jobs at a time.
+    pub best: Settings,
+    pub by_hundreds: Settings,
+    /// How many single submits make a reading of about a second.
+    pub single_submits: usize,
+}
+
+const GRAPHILE_LEFT: &str = "select exists (select from graphile_worker._private_jobs)";
+
+/// All that this bench knows; the commands of the others as `peers/install` leaves them.
+fn known() -> Vec<System> {
+    let installed = |words: &[&str]| {
+        let root = local::checkout().unwrap();
+        let bench = root.join(".local/bench");
+        words
+            .iter()
+            .map(|word| word.replace("PEERS", &bench.to_string_lossy()))
+            .collect::<Vec<_>>()
+    };
+    let this = std::env::current_exe().unwrap();
+    vec![
+        System {
+            name: DARKROOM.into(),
+            command: vec![this.to_string_lossy().into(), "queue-driver".into()],
+            left: "select exists (select from live_jobs)",
+            best: &[("QB_BATCH", "1000"), ("QB_CONC", "2")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "2")],
+            single_submits: 20_000,
+        },
+        System {
+            name: "graphile-worker".into(),
+            command: installed(&["PEERS/node/bin/node", "PEERS/node/graphile-worker.mjs"]),
+            left: GRAPHILE_LEFT,
+            best: &[("QB_BATCH", "2000"), ("QB_CONC", "24")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
+            single_submits: 2_400,
+        },
+        System {
+            name: "graphile_worker".into(),
+            command: installed(&["PEERS/graphile_worker_rs"]),
+            left: GRAPHILE_LEFT,
+            best: &[("QB_BATCH", "5000"), ("QB_CONC", "500")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
+            single_submits: 2_400,
+        },
+        System {
+            name: "pg-boss".into(),
+            command: installed(&["PEERS/node/bin/node", "PEERS/node/pg-boss.mjs"]),
+            left: "select exists (select from pgboss.job where name = 'noop' and state < 'completed')",
+            best: &[("QB_BATCH", "1000"), ("QB_CONC", "4")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "4")],
+            single_submits: 2_400,
+        },
+        System {
+            name: "pgqueuer".into(),
+            command: installed(&["PEERS/python/bin/python", "PEERS/python/pgqueuer_driver.py"]),
+            left: "select exists (select from pgqueuer)",
+            best: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
+            single_submits: 2_400,
+        },
+    ]
+}
+
+/// Those that were named, or all that are installed; then those that the caller brings (`NAME=COMMAND`: a driver of a
+/// known system by another command).
+pub(crate) fn chosen(names: &[String], commands: &[String]) -> Vec<System> {
+    let known = known();
+    let find = |name: &str| {
+        let system = known.iter().find(|system| system.name == name);
+        system
+            .unwrap_or_else(|| crate::leave(&format!("no system {name}")))
+            .clone()
+    };
+    let mut systems: Vec<System> = if names.is_empty() {
+        let is_there = |system: &&System| {
+            system
+                .command
+                .iter()
+                .all(|word| !word.starts_with('/') || PathBuf::from(word).exists())
+        };
+        known.iter().filter(is_there).cloned().collect()
+    } else {
+        names.iter().map(|name| find(name)).collect()
+    };
+    for command in commands {
+        let (name, command) = command
+            .split_once('=')
+            .unwrap_or_else(|| crate::leave("--peer NAME=COMMAND"));
+        let mut system = find(name);
+        system.command = command.split_whitespace().map(str::to_owned).collect();
+        systems.retain(|other| other.name != system.name);
+        systems.push(system);
+    }
+    systems
+}
