@@ -219,7 +219,8 @@ begin
             ('darkroom_worker',   'select, update, delete', array['live_jobs']),
             ('darkroom_worker',   'insert', array['finished_jobs', 'attempts']),
             ('darkroom_worker',   'select, insert, update', array['workers']),
-            ('darkroom_worker',   'select, delete', array['idempotency_keys']),
+            -- A row that is locked to be deleted needs the right to update some column.
+            ('darkroom_worker',   'select, delete, update (created_at)', array['idempotency_keys']),
             ('darkroom_worker',   'select', array['models', 'model_versions', 'model_aliases', '_sqlx_migrations'])
         ) as g(role, privileges, objects)
         where to_regrole(g.role) is not null

@@ -1,0 +1,101 @@
+//! What the contract's promises about cost rest on: which tables a question opens.
+
+use jobs::queue;
+use sqlx::{AssertSqlSafe, PgConnection};
+use tests::given;
+
+/// Tables that the plan of a statement reads.
+async fn opened(db: &mut PgConnection, statement: &str) -> Vec<String> {
+    let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("explain {statement}")))
+        .persistent(false)
+        .fetch_all(db)
+        .await
+        .unwrap();
+    let mut tables: Vec<_> = plan
+        .iter()
+        .filter(|line| line.contains("Scan") && !line.contains("Bitmap Index Scan"))
+        .filter_map(|line| line.split(" on ").nth(1))
+        .map(|rest| rest.split(' ').next().unwrap().to_owned())
+        .collect();
+    tables.sort();
+    tables.dedup();
+    tables
+}
+
+fn of_the_archive(tables: &[String]) -> Vec<&String> {
+    let archive = tables.iter();
+    archive
+        .filter(|table| table.starts_with("finished_jobs"))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_look_up_by_id_opens_the_live_table_and_one_partition() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let today: String = sqlx::query_scalar(
+        "select to_char(now() at time zone 'UTC', '\"finished_jobs_\"YYYYMMDD')",
+    )
+    .fetch_one(&*db)
+    .await
+    .unwrap();
+    let mut connection = db.connection().await;
+    for id in [format!("'{}'", cat.uuid()), format!("ops.job_id('{cat}')")] {
+        let tables = opened(
+            &mut connection,
+            &format!("select * from ops.jobs where job_id = {id}"),
+        )
+        .await;
+        assert!(tables.contains(&"live_jobs".to_owned()), "{tables:?}");
+        assert_eq!(of_the_archive(&tables), [&today], "{tables:?}");
+    }
+}
+
+#[tokio::test]
+async fn counting_by_state_opens_no_finished_job() {
+    let db = given::database().await;
+    let mut connection = db.connection().await;
+    let count = "select model, sum(queued), sum(running), sum(scheduled), max(oldest_age_seconds) from ops.queue group by model";
+    let tables = opened(&mut connection, count).await;
+    assert!(tables.contains(&"live_jobs".to_owned()), "{tables:?}");
+    assert!(of_the_archive(&tables).is_empty(), "{tables:?}");
+    let rates = opened(&mut connection, "select * from ops.queue").await;
+    assert!(
+        !of_the_archive(&rates).is_empty(),
+        "the plan is read rightly: {rates:?}"
+    );
+}
+
+/// Of the days of an archive of weeks, those that may hold what just ended.
+#[tokio::test]
+async fn rates_open_the_partitions_of_the_last_days_only() {
+    let db = given::database().await;
+    sqlx::raw_sql(
+        "do $$ declare day date; begin
+             for day in select generate_series(current_date - 30, current_date - 1, interval '1 day') loop
+                 execute format('create table if not exists %I partition of finished_jobs for values from (%L) to (%L)', to_char(day, '\"finished_jobs_\"YYYYMMDD'),
+                     uuid_from_time(day::timestamp at time zone 'UTC'), uuid_from_time((day + 1)::timestamp at time zone 'UTC'));
+             end loop;
+         end $$",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    let mut connection = db.connection().await;
+    for view in ["ops.queue", "ops.scaling", "ops.latency"] {
+        // Bounds by now() are known when the plan begins to run.
+        let tables = opened(
+            &mut connection,
+            &format!("(analyze, costs off, timing off, summary off) select * from {view}"),
+        )
+        .await;
+        let archive = of_the_archive(&tables);
+        assert!((1..=8).contains(&archive.len()), "{view}: {archive:?}");
+    }
+    assert!(queue::find(&db, cat, given::OWNER).await.unwrap().is_some());
+}

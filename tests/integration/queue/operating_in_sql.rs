@@ -1,0 +1,255 @@
+//! The functions of `ops`, as an operator calls them.
+
+use std::str::FromStr;
+
+use jobs::{Problem, ProblemCode, Sha256Digest, queue};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tests::{Database, given};
+
+async fn psql(db: &Database) -> PgConnection {
+    let options = PgConnectOptions::from_str(db.url()).unwrap();
+    PgConnection::connect_with(&options.options([("role", "darkroom_operator")]))
+        .await
+        .unwrap()
+}
+
+/// The SQLSTATE that a statement is refused with.
+async fn refusal(db: &mut PgConnection, statement: &str) -> String {
+    let refused = sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await;
+    let refused = refused.expect_err(statement);
+    let error = refused.as_database_error().unwrap();
+    error.code().unwrap().into_owned()
+}
+
+async fn answer(db: &mut PgConnection, statement: &str) -> String {
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .fetch_one(db)
+        .await
+        .unwrap()
+}
+
+fn fault() -> Problem {
+    Problem::new(ProblemCode::ModelError, "made up")
+}
+
+#[tokio::test]
+async fn every_act_stands_in_the_audit_with_who_did_it() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let worker = given::worker(&db, "w").await;
+    let image = Sha256Digest::of(b"cat").hex();
+    let mut operator = psql(&db).await;
+    for act in [
+        format!("select ops.set_priority('{cat}', 4)"),
+        format!("select ops.cancel('{cat}')"),
+        format!("select ops.retry('{}')", cat.uuid()),
+        format!("select ops.cancel('{}'::uuid)", cat.uuid()),
+        format!("select ops.cancel('{cat}')"),
+        format!("select ops.purge('{cat}')"),
+        "select ops.retry_failed('lite', 'model_error')".to_owned(),
+        "select ops.pause('lite', 'bad labels')".to_owned(),
+        "select ops.resume('lite')".to_owned(),
+        format!("select ops.drain({worker})"),
+        format!("select ops.enqueue('lite', 'alice', '{image}')"),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(act))
+            .execute(&mut operator)
+            .await
+            .unwrap();
+    }
+    let acts: Vec<String> =
+        sqlx::query_scalar("select concat_ws(' ', verb, outcome) from ops.audit order by at")
+            .fetch_all(&*db)
+            .await
+            .unwrap();
+    assert_eq!(
+        acts,
+        [
+            "set_priority set",
+            "cancel canceled",
+            "retry queued",
+            "cancel canceled",
+            "cancel canceled",
+            "purge purged",
+            "retry_failed 0 queued",
+            "pause paused",
+            "resume resumed",
+            "drain draining",
+            "enqueue queued"
+        ]
+    );
+    let strangers = "select count(*)::text from ops.audit where role <> 'darkroom_operator' or actor <> session_user";
+    assert_eq!(answer(&mut operator, strangers).await, "0");
+    let why = "select arguments ->> 'why' from ops.audit where verb = 'pause' and subject = 'lite'";
+    assert_eq!(answer(&mut operator, why).await, "bad labels");
+}
+
+#[tokio::test]
+async fn retry_failed_takes_a_bounded_number_of_those_with_the_code() {
+    let db = given::database().await;
+    given::queued(&db, ["a", "b", "c", "d"]).await;
+    let worker = given::worker(&db, "w").await;
+    let claims = queue::claim(&db, worker, &[], 4).await.unwrap();
+    let undecodable = || Problem::new(ProblemCode::ImageUndecodable, "made up");
+    let faults = claims
+        .iter()
+        .enumerate()
+        .map(|(n, claim)| (claim.lease, if n == 0 { undecodable() } else { fault() }));
+    queue::fail(&db, &faults.collect::<Vec<_>>()).await.unwrap();
+    let mut operator = psql(&db).await;
+    let left = "select coalesce(string_agg(problem ->> 'code', ' ' order by job_id), '') from ops.jobs where status = 'failed'";
+    for (call, retried, then) in [
+        (
+            "select ops.retry_failed('lite', 'model_error', now() + interval '1 hour')::text",
+            "0",
+            "image_undecodable model_error model_error model_error",
+        ),
+        (
+            "select ops.retry_failed('lite', 'model_error', max => 2)::text",
+            "2",
+            "image_undecodable model_error",
+        ),
+        (
+            "select ops.retry_failed('lite', 'model_error')::text",
+            "1",
+            "image_undecodable",
+        ),
+        ("select ops.retry_failed('lite')::text", "1", ""),
+    ] {
+        assert_eq!(answer(&mut operator, call).await, retried, "{call}");
+        assert_eq!(answer(&mut operator, left).await, then, "{call}");
+    }
+    assert_eq!(
+        refusal(
+            &mut operator,
+            "select ops.retry_failed('lite', max => 10001)"
+        )
+        .await,
+        "22023"
+    );
+}
+
+#[tokio::test]
+async fn a_job_enqueued_in_sql_comes_and_goes_with_its_transaction() {
+    let db = given::database().await;
+    let [dog] = given::queued(&db, ["dog"]).await;
+    queue::cancel(&db, dog, None).await.unwrap();
+    let image = Sha256Digest::of(b"dog").hex();
+    let mut operator = psql(&db).await;
+    let enqueue = format!(
+        "select ops.enqueue('lite', 'alice', 'sha256:{image}', '{{\"top_k\": 2}}', '{{\"name\": \"sql\"}}', 7)"
+    );
+    sqlx::raw_sql(AssertSqlSafe(format!("begin; {enqueue}; rollback")))
+        .execute(&mut operator)
+        .await
+        .unwrap();
+    assert_eq!(
+        answer(
+            &mut operator,
+            "select count(*)::text from ops.jobs where status = 'queued'"
+        )
+        .await,
+        "0"
+    );
+    let counted: i64 = sqlx::query_scalar("select jobs from images")
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert_eq!(counted, 1, "only the job that was canceled");
+    sqlx::raw_sql(AssertSqlSafe(format!("begin; {enqueue}; commit")))
+        .execute(&mut operator)
+        .await
+        .unwrap();
+    let held = given::claimed_by(&db, "w").await;
+    assert_eq!(held.claim.params["top_k"], 2);
+    assert_eq!(held.claim.image_sha256, Sha256Digest::of(b"dog"));
+    let id = held.job_id().uuid();
+    assert_eq!(id.get_version_num(), 7);
+    let job = queue::find(&db, held.job_id(), given::OWNER)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((job.model_ref.as_str(), job.priority), ("lite@default", 7));
+    let apart = job.created_at.timestamp_millis() - i64::try_from(id.as_u128() >> 80).unwrap();
+    assert!(apart.abs() < 1_000, "the id tells when it was made");
+}
+
+#[tokio::test]
+async fn enqueue_in_sql_refuses_what_rest_refuses() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let mut operator = psql(&db).await;
+    let image = Sha256Digest::of(b"cat").hex();
+    for (arguments, code) in [
+        (format!("'lite@nope', 'alice', '{image}'"), "P0002"),
+        (format!("'lite:2', 'alice', '{image}'"), "P0002"),
+        (format!("'lite:three', 'alice', '{image}'"), "P0002"),
+        (format!("'lite', 'bob', '{image}'"), "P0002"),
+        (
+            format!("'lite', 'alice', '{}'", Sha256Digest::of(b"dog").hex()),
+            "P0002",
+        ),
+        ("'lite', 'alice', 'cat.jpg'".to_owned(), "22023"),
+        (
+            format!("'lite', 'alice', '{image}', '{{\"top_k\": 0}}'"),
+            "22023",
+        ),
+        (
+            format!("'lite', 'alice', '{image}', '{{\"top_k\": 1.5}}'"),
+            "22023",
+        ),
+        (
+            format!("'lite', 'alice', '{image}', '{{\"top_k\": \"5\"}}'"),
+            "22023",
+        ),
+        (
+            format!("'lite', 'alice', '{image}', '{{\"topk\": 5}}'"),
+            "22023",
+        ),
+        (
+            format!("'lite', 'alice', '{image}', priority => 101"),
+            "22023",
+        ),
+        (
+            format!("'lite', 'alice', '{image}', deadline => now() - interval '1 s'"),
+            "22023",
+        ),
+    ] {
+        let call = format!("select ops.enqueue({arguments})");
+        assert_eq!(refusal(&mut operator, &call).await, code, "{call}");
+    }
+    for fine in [
+        format!("'lite:1', 'alice', '{image}'"),
+        format!("'lite@default', 'alice', '{image}', run_at => now() + interval '1 hour'"),
+    ] {
+        answer(&mut operator, &format!("select ops.enqueue({fine})::text")).await;
+    }
+    let states = "select string_agg(status || ' ' || model, ', ' order by job_id) from ops.jobs where model <> 'lite@default' or status <> 'queued'";
+    assert_eq!(
+        answer(&mut operator, states).await,
+        "queued lite:1, scheduled lite@default"
+    );
+}
+
+/// Somebody goes to lunch with an open transaction: the API's submits of the same owner go on.
+#[tokio::test]
+async fn an_open_transaction_that_enqueues_does_not_stop_the_api() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let mut operator = psql(&db).await;
+    let image = Sha256Digest::of(b"cat").hex();
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "begin; select ops.enqueue('lite', 'alice', '{image}')"
+    )))
+    .execute(&mut operator)
+    .await
+    .unwrap();
+    let impatient = PgConnectOptions::from_str(db.url())
+        .unwrap()
+        .options([("lock_timeout", "1s")]);
+    let api = PgPoolOptions::new().connect_lazy_with(impatient);
+    given::queued(&api, ["dog"]).await;
+}
