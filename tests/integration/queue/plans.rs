@@ -18,13 +18,13 @@ async fn run(db: &mut PgConnection, statement: impl Into<String>) -> Vec<String>
         .unwrap()
 }
 
-/// How a statement reads `live_jobs` under a generic plan.
+/// How a statement reads `live_jobs` under a generic plan: each scan, and by what it is bounded.
 async fn scans_of_live_jobs(
     db: &mut PgConnection,
     statement: &str,
     types: &str,
     arguments: &str,
-) -> Vec<String> {
+) -> Vec<(String, String)> {
     sqlx::raw_sql(AssertSqlSafe(format!(
         "set plan_cache_mode = force_generic_plan; deallocate all; prepare verb ({types}) as {statement}"
     )))
@@ -32,13 +32,19 @@ async fn scans_of_live_jobs(
     .await
     .unwrap();
     let plan = run(db, format!("explain execute verb ({arguments})")).await;
-    let scans = plan
+    let mut lines = plan
         .iter()
-        .map(|line| line.trim_start_matches([' ', '-', '>']));
-    let scans = scans.filter(|line| line.contains("Scan") && line.contains(" live_jobs"));
+        .map(|line| line.trim_start_matches([' ', '-', '>']))
+        .peekable();
+    let mut scans = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.contains("Scan") && line.contains(" live_jobs") {
+            let scan = line.split("  (cost").next().unwrap_or(line).to_owned();
+            let by = lines.next_if(|line| line.contains(" Cond: "));
+            scans.push((scan, by.unwrap_or_default().to_owned()));
+        }
+    }
     scans
-        .map(|line| line.split("  (cost").next().unwrap_or(line).to_owned())
-        .collect()
 }
 
 /// A queue that was filled, drained, and then seen empty by autovacuum.
@@ -65,14 +71,36 @@ async fn claim_walks_a_drained_queue_in_order_by_its_index() {
     claims_by_index(&db).await;
 }
 
+#[tokio::test]
+async fn claim_walks_a_full_queue_in_order_by_its_index() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    for _ in 0..4 {
+        let jobs: Vec<_> = (0..2_000).map(|_| given::job(&model, "any")).collect();
+        queue::enqueue(&db, &jobs).await.unwrap();
+    }
+    sqlx::query("vacuum analyze live_jobs")
+        .execute(&*db)
+        .await
+        .unwrap();
+    claims_by_index(&db).await;
+}
+
 async fn claims_by_index(db: &given::Database) {
     let mut db = db.connection().await;
-    let scans = scans_of_live_jobs(&mut db, CLAIM, "bigint, text[], bigint", "1, '{}', 10").await;
-    let by_index = [
-        "Index Scan using live_jobs_queued on live_jobs j_1",
-        "Index Scan using live_jobs_pkey on live_jobs j",
-    ];
-    assert_eq!(scans, by_index);
+    let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[]";
+    let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}'";
+    let scans = scans_of_live_jobs(&mut db, CLAIM, types, arguments).await;
+    let [(walk, bounds), (update, by)] = &scans[..] else {
+        panic!("{scans:?}");
+    };
+    assert_eq!(walk, "Index Scan using live_jobs_queued on live_jobs j_1");
+    for bound in ["model_id = ", "priority <= ", "priority >= ", "seq > "] {
+        assert!(bounds.contains(bound), "{bound} is no bound: {bounds}");
+    }
+    assert_eq!(update, "Tid Scan on live_jobs j");
+    // Versions differ in which side they name first.
+    assert!(by.starts_with("TID Cond: ("), "{by}");
 }
 
 /// Not of a new queue: until it is analyzed for the first time it is small enough for any plan.
@@ -93,7 +121,7 @@ async fn writes_by_workers_find_their_jobs_by_primary_key() {
         let arguments = vec!["'{}'"; types.split(',').count()].join(", ");
         let scans = scans_of_live_jobs(&mut db, statement, types, &arguments).await;
         assert!(!scans.is_empty(), "{verb}");
-        for scan in scans {
+        for (scan, _) in scans {
             let by_key = scan.starts_with("Index Scan using live_jobs_pkey");
             assert!(by_key, "{verb}: {scan}");
         }

@@ -1,0 +1,162 @@
+//! Low-water marks: where a claimer starts to look saves time and changes nothing else (docs/adr/0009-low-water-marks.md).
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use jobs::{
+    JobId, WorkerId,
+    models::Resolved,
+    queue::{self, LowWater, NewJob},
+};
+use sqlx::PgPool;
+use tests::given;
+
+/// More than is claimed while marks ripen: all claims come back full.
+const BACKLOG: usize = 4_000;
+
+/// A claimer with a backlog, whose marks stand behind what it has claimed.
+struct Claimer {
+    db: given::Database,
+    model: Resolved,
+    worker: WorkerId,
+    low_water: LowWater,
+    /// The first job that it claimed: far below its mark.
+    first: queue::Lease,
+}
+
+impl Claimer {
+    async fn with_marks() -> Self {
+        let db = given::database().await;
+        let model = given::model_version(&db, given::MODEL).await;
+        enqueue(&db, &model, "hoarder", BACKLOG).await;
+        let (worker, low_water) = (given::worker(&db, "w").await, LowWater::default());
+        let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
+        let first = claims.unwrap()[0].lease;
+        tests::eventually(Duration::from_secs(20), "the marks stand", || async {
+            let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
+            assert_eq!(claims.unwrap().len(), 1, "the backlog is spent");
+            low_water.is_marked().then_some(())
+        })
+        .await;
+        Self {
+            db,
+            model,
+            worker,
+            low_water,
+            first,
+        }
+    }
+
+    async fn claim(&self, limit: u16) -> Vec<queue::Claim> {
+        let claims = queue::claim_above(&self.db, self.worker, &[], limit, &self.low_water);
+        claims.await.unwrap()
+    }
+}
+
+async fn enqueue(db: &PgPool, model: &Resolved, owner: &str, count: usize) -> Vec<JobId> {
+    let jobs: Vec<_> = (0..count)
+        .map(|n| NewJob {
+            owner: owner.into(),
+            ..given::job(model, &format!("{owner} {n}"))
+        })
+        .collect();
+    queue::enqueue(db, &jobs).await.unwrap();
+    jobs.iter().map(|job| job.id).collect()
+}
+
+#[tokio::test]
+async fn a_job_that_came_back_below_the_mark_is_found_while_there_is_a_backlog() {
+    let claimer = Claimer::with_marks().await;
+    queue::release(&claimer.db, &[claimer.first]).await.unwrap();
+    let released = Instant::now();
+    let found = tests::eventually(Duration::from_secs(20), "it is claimed again", || async {
+        let claims = claimer.claim(1).await;
+        assert_eq!(claims.len(), 1, "the backlog is spent");
+        (claims[0].lease.job_id == claimer.first.job_id).then(|| released.elapsed())
+    })
+    .await;
+    // A sweep a second; the rest is a slow machine.
+    assert!(found < Duration::from_secs(5), "found after {found:?}");
+}
+
+#[tokio::test]
+async fn an_empty_answer_means_that_nothing_is_below_the_mark_either() {
+    let claimer = Claimer::with_marks().await;
+    sqlx::query("delete from live_jobs where state = 'queued'")
+        .execute(&*claimer.db)
+        .await
+        .unwrap();
+    queue::release(&claimer.db, &[claimer.first]).await.unwrap();
+    let claims = claimer.claim(5).await;
+    assert_eq!(claims[0].lease.job_id, claimer.first.job_id);
+}
+
+#[tokio::test]
+async fn a_priority_that_the_claimer_never_saw_goes_first_at_once() {
+    let claimer = Claimer::with_marks().await;
+    for priority in [3, -3, 9] {
+        let urgent = NewJob {
+            priority,
+            ..given::job(&claimer.model, "other")
+        };
+        queue::enqueue(&claimer.db, std::slice::from_ref(&urgent))
+            .await
+            .unwrap();
+    }
+    let next = claimer.claim(3).await;
+    let priorities: Vec<i16> = sqlx::query_scalar(
+        "select priority from live_jobs where job_id = any($1) order by priority desc",
+    )
+    .bind(
+        next.iter()
+            .map(|claim| claim.lease.job_id.uuid())
+            .collect::<Vec<_>>(),
+    )
+    .fetch_all(&*claimer.db)
+    .await
+    .unwrap();
+    assert_eq!(priorities, [9, 3, 0]);
+}
+
+#[tokio::test]
+async fn a_newcomer_has_its_share_above_the_mark() {
+    let claimer = Claimer::with_marks().await;
+    enqueue(&claimer.db, &claimer.model, "guest", 20).await;
+    let next = claimer.claim(40).await;
+    let guests = next.iter().filter(|claim| claim.owner == "guest").count();
+    assert!((18..=20).contains(&guests), "{guests} of 40");
+}
+
+/// I6 with marks: at most one live lease a job, and none left over.
+#[tokio::test(flavor = "multi_thread")]
+async fn claimers_with_marks_share_the_queue_without_overlap() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let queued = enqueue(&db, &model, "any", 600).await;
+    let claimer = |name: String| {
+        let db = &db;
+        async move {
+            let (worker, low_water) = (given::worker(db, &name).await, LowWater::default());
+            let mut mine = Vec::new();
+            loop {
+                let claims = queue::claim_above(db, worker, &[], 7, &low_water).await;
+                let claims = claims.unwrap();
+                if claims.is_empty() {
+                    return mine;
+                }
+                mine.extend(claims.iter().map(|claim| claim.lease.job_id));
+            }
+        }
+    };
+    let mut taken = join_all((0..6).map(|n| claimer(format!("w{n}"))))
+        .await
+        .concat();
+    // A claimer may find every row in another's hands and stop early.
+    taken.extend(claimer("last".into()).await);
+    let distinct: HashSet<_> = taken.iter().collect();
+    assert_eq!(distinct.len(), taken.len(), "a job was claimed twice");
+    assert_eq!(distinct, queued.iter().collect());
+}
