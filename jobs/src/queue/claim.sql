@@ -11,6 +11,8 @@ with picked as materialized (
         where j.state = 'queued' and j.model_id = m.model_id
           and j.priority <= coalesce(stretch.highest, 32767::smallint) and j.priority >= coalesce(stretch.lowest, (-32768)::smallint)
           and j.seq > coalesce(stretch.mark, -1)
+          -- Of no use any more: `expire` ends it.
+          and (j.deadline_at > now()) is not false
         order by j.priority desc, j.seq limit $3 for no key update skip locked
     ) candidate
     where m.paused_at is null and (cardinality($2::text[]) = 0 or m.name = any($2))

@@ -90,3 +90,14 @@ async fn an_attempt_may_not_outlast_the_deadline_of_its_job() {
       1 w timed_out charged deadline_exceeded
     ");
 }
+
+#[tokio::test]
+async fn a_job_past_its_deadline_is_not_begun() {
+    let db = given::database().await;
+    let soon = Some(Utc::now() + TimeDelta::hours(1));
+    let late = given::queued_with(&db, "late", |job| job.deadline = soon).await;
+    clock::deadline_passed(&db, late).await;
+    let worker = given::worker(&db, "w").await;
+    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert_eq!(queue::expire(&db).await.unwrap(), [late]);
+}

@@ -248,10 +248,9 @@ impl Walk<'_> {
                 };
                 let (id, alive) = self.workers[worker];
                 let claims = queue::claim(db, id, &[], *limit).await?;
-                let waiting = self
-                    .jobs
-                    .values()
-                    .filter(|(job, _)| job.state == JobState::Queued);
+                let waiting = self.jobs.values().filter(|(job, clock)| {
+                    job.state == JobState::Queued && !clock.deadline_is_over
+                });
                 let most = if alive {
                     waiting.count().min(usize::from(*limit))
                 } else {
@@ -377,7 +376,8 @@ impl Walk<'_> {
                     job.charged += i16::from(!job.cancel_requested);
                     job.back(JobState::Scheduled);
                     clock.is_due = false;
-                    if job.cancel_requested || job.charged == ATTEMPTS_MAX {
+                    let is_useless = clock.deadline_is_over;
+                    if job.cancel_requested || job.charged == ATTEMPTS_MAX || is_useless {
                         job.end(JobState::Failed);
                     }
                 }
