@@ -41,6 +41,7 @@ pub struct DbConfig {
 /// The URL cannot be read.
 pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Error> {
     let statement_timeout = config.db_statement_timeout_ms.to_string();
+    let statement_max = Duration::from_millis(config.db_statement_timeout_ms);
     let options = PgConnectOptions::from_str(config.database_url.expose())?
         .application_name(application)
         .options([
@@ -54,13 +55,50 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
         // is dropped when its client leaves.
-        .after_release(|connection, _| {
+        .after_release(move |connection, _| {
             Box::pin(async move {
-                sqlx::raw_sql("rollback").execute(connection).await?;
-                Ok(true)
+                let rollback = sqlx::raw_sql("rollback").execute(connection);
+                // Behind the statement that nobody waits for any more, if there is one. Without an end a connection that
+                // leads nowhere would keep its place in the pool for good.
+                match tokio::time::timeout(statement_max + MARGIN, rollback).await {
+                    Ok(rolled_back) => rolled_back.map(|_| true),
+                    Err(_) => Err(no_answer()),
+                }
             })
         })
         .connect_lazy_with(options))
+}
+
+/// For the way there and back.
+const MARGIN: Duration = Duration::from_secs(1);
+
+fn no_answer() -> sqlx::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer").into()
+}
+
+/// Waits for an answer no longer than the server works on a statement. After that none can come: the connection leads
+/// nowhere, and TCP would tell in a quarter of an hour at best.
+///
+/// # Errors
+/// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether the statement was executed.
+pub async fn answered<T, E: From<sqlx::Error>>(
+    db: &PgPool,
+    statement: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let options = db.connect_options();
+    let statement_max = statement_timeout(options.get_options().unwrap_or_default());
+    let longest = db.options().get_acquire_timeout() + statement_max + MARGIN;
+    let answer = tokio::time::timeout(longest, statement).await;
+    answer.unwrap_or_else(|_| Err(no_answer().into()))
+}
+
+/// As [`connect`] has put it there.
+fn statement_timeout(options: &str) -> Duration {
+    let words = options.split_whitespace();
+    let ms = words
+        .filter_map(|word| word.strip_prefix("statement_timeout="))
+        .find_map(|ms| ms.parse().ok());
+    Duration::from_millis(ms.unwrap_or(30_000))
 }
 
 /// Brings the schema up to date, unless told not to. Several processes may do so at once: an advisory lock orders them.

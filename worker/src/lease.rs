@@ -59,7 +59,8 @@ async fn register(
 ) -> Option<WorkerId> {
     let mut pause = Duration::from_millis(100);
     while drain.is_working() {
-        match queue::register(db, registration, lease.as_secs_f64()).await {
+        let register = queue::register(db, registration, lease.as_secs_f64());
+        match jobs::db::answered(db, register).await {
             Ok(worker) => return Some(worker),
             Err(error) => tracing::warn!(error.cause = %error, "cannot register; trying again"),
         }

@@ -75,7 +75,7 @@ async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
         .into_iter()
         .map(|submit| (submit.job, submit.answer))
         .unzip();
-    match enqueue(db, &jobs).await {
+    match crate::db::answered(db, enqueue(db, &jobs)).await {
         Ok(rows) => {
             let mut rows: HashMap<JobId, Enqueued> =
                 rows.into_iter().map(|row| (row.job_id, row)).collect();

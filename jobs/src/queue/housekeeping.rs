@@ -40,7 +40,7 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError
 pub async fn housekeep(db: PgPool) {
     let notifier = Notifier::start(db.clone());
     for rounds in (0..HOUR_ROUNDS).cycle() {
-        match round(&db, &notifier).await {
+        match crate::db::answered(&db, round(&db, &notifier)).await {
             Ok(kept) => {
                 metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
                 metrics::counter!("darkroom_timed_out_total").increment(kept.timed_out);

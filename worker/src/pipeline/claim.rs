@@ -181,7 +181,8 @@ impl Claimer {
                 return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
-            let claims = queue::claim_above(&shared.db, worker, &models, limit, &low_water).await?;
+            let claim = queue::claim_above(&shared.db, worker, &models, limit, &low_water);
+            let claims = jobs::db::answered(&shared.db, claim).await?;
             let ids = claims.iter().map(|claim| claim.lease.job_id);
             shared.notifier.changed(ids);
             let (jobs, mut suspects) = (claims.len(), Vec::new());

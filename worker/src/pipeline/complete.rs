@@ -184,7 +184,7 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
     let mut pause = Duration::from_millis(50);
     let (mut sure, began) = (true, Instant::now());
     loop {
-        match verb.run(shared).await {
+        match jobs::db::answered(&shared.db, verb.run(shared)).await {
             Ok(written) => {
                 shared.notifier.changed(written.iter().copied());
                 if matches!(verb, Verb::Release(_)) {
