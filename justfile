@@ -24,6 +24,10 @@ psql *options:
 test *words:
     ./tests/run {{ words }}
 
+# Real programs, everything failing, by a seed: --seed N --minutes M [--keep] (docs/chaos.md)
+chaos *options:
+    ./tests/chaos/run {{ options }}
+
 # What every change has to pass
 ci:
     ./.ci/run

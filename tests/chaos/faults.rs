@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use local::Signal;
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
-use tests::proxy::{Deed, On, Then, Weather, deed};
+use tests::proxy::{Deed, On, Proxy, Then, Weather, deed};
 use tokio::{
     sync::oneshot,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -60,6 +60,9 @@ pub enum Fault {
     ResetInCommitOfClaim,
     ResetInCommitOfCompletion,
     ResetInCommitOfHeartbeat,
+    HalfOpenInCommitOfEnqueue,
+    HalfOpenInCommitOfClaim,
+    HalfOpenInCommitOfCompletion,
     ListenersCut,
     S3Errors,
     S3Slow,
@@ -90,7 +93,7 @@ impl Fault {
         Self::ApiDrained,
     ];
     /// Of stores and networks: one at a time, beside the processes'.
-    pub const SURROUNDINGS: [Self; 19] = [
+    pub const SURROUNDINGS: [Self; 22] = [
         Self::PostgresRestarted,
         Self::PostgresKilled,
         Self::PostgresSlow,
@@ -101,6 +104,9 @@ impl Fault {
         Self::ResetInCommitOfClaim,
         Self::ResetInCommitOfCompletion,
         Self::ResetInCommitOfHeartbeat,
+        Self::HalfOpenInCommitOfEnqueue,
+        Self::HalfOpenInCommitOfClaim,
+        Self::HalfOpenInCommitOfCompletion,
         Self::ListenersCut,
         Self::S3Errors,
         Self::S3Slow,
@@ -185,7 +191,7 @@ impl Fault {
                     .members()
                     .for_each(|member| member.postgres.set(Weather::FAIR));
             }
-            Self::PostgresHalfOpen => return member.postgres.strand() > 0,
+            Self::PostgresHalfOpen => return stranded(&member.postgres).await,
             Self::PostgresDeaf => {
                 // Nothing reaches it for more than a lease; then everything does, late.
                 let deaf = Weather {
@@ -210,6 +216,11 @@ impl Fault {
             Self::ResetInCommitOfClaim => return reset(&worker, words::CLAIM).await,
             Self::ResetInCommitOfCompletion => return reset(&worker, words::COMPLETE).await,
             Self::ResetInCommitOfHeartbeat => return reset(&worker, words::HEARTBEAT).await,
+            Self::HalfOpenInCommitOfEnqueue => return meets(half_open(&api, words::ENQUEUE)).await,
+            Self::HalfOpenInCommitOfClaim => return meets(half_open(&worker, words::CLAIM)).await,
+            Self::HalfOpenInCommitOfCompletion => {
+                return meets(half_open(&worker, words::COMPLETE)).await;
+            }
             Self::ListenersCut => {
                 let cut = arena
                     .members()
@@ -221,7 +232,7 @@ impl Fault {
             Self::S3Cut => s3(arena, dice, "cut", 0.4).await,
             Self::S3WrongBytes => s3(arena, dice, "wrong_bytes", 0.7).await,
             Self::S3Killed => arena.restart_s3(Duration::from_secs(1)).await,
-            Self::S3HalfOpen => return member.s3.strand() > 0,
+            Self::S3HalfOpen => return stranded(&member.s3).await,
             Self::AnswersLost => return answers_lost(arena).await,
             Self::ClientsCut => {
                 let fronts = arena.apis.iter().filter_map(|api| api.front.as_ref());
@@ -253,6 +264,43 @@ pub fn kill(victim: &Arc<Member>) -> Deed {
 async fn reset(whose: &Arc<Member>, words: &'static str) -> bool {
     let act = deed(|| async { Then::Cut });
     meets(whose.postgres.arm(On::Answered(words), act)).await
+}
+
+/// The statement is executed, no answer comes, and no end of the connection either; nor for its neighbours.
+fn half_open(whose: &Arc<Member>, words: &'static str) -> oneshot::Receiver<()> {
+    let victim = whose.clone();
+    let act = deed(|| async move {
+        victim.postgres.strand();
+        Then::Forward
+    });
+    whose.postgres.arm(On::Answered(words), act)
+}
+
+/// The last of all: every process loses Postgres in the middle of its work without being told. Nobody starts it again.
+pub async fn all_half_open(arena: &Arena) -> usize {
+    let apis = arena.apis.iter().map(|api| half_open(api, words::ENQUEUE));
+    let workers = arena
+        .workers
+        .iter()
+        .map(|worker| half_open(worker, words::COMPLETE));
+    let moments: Vec<_> = apis.chain(workers).collect();
+    let mut met = 0;
+    for moment in moments {
+        met += usize::from(meets(moment).await);
+    }
+    met
+}
+
+/// As soon as there is a connection to strand.
+async fn stranded(network: &Proxy) -> bool {
+    let until = Instant::now() + MOMENT_MAX;
+    while network.strand() == 0 {
+        if Instant::now() > until {
+            return false;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    true
 }
 
 async fn frozen(victim: Arc<Member>) {

@@ -1,7 +1,7 @@
 //! What happened, in order: lines of JSON in a file, lines for people, and what must not have happened.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -22,8 +22,13 @@ pub struct History {
 struct Kept {
     file: File,
     submits: BTreeMap<String, u64>,
+    /// Whose client never learned whether there is a job.
+    unknown: HashSet<String>,
     violations: Vec<String>,
 }
+
+/// How a submit may end when its client gave up.
+pub const UNKNOWN: &str = "unknown";
 
 /// One kind of violation may repeat a thousand times: the first ones tell.
 const VIOLATIONS_MAX: usize = 50;
@@ -39,6 +44,7 @@ impl History {
             kept: Mutex::new(Kept {
                 file,
                 submits: BTreeMap::new(),
+                unknown: HashSet::new(),
                 violations: vec![],
             }),
         }
@@ -67,6 +73,14 @@ impl History {
         self.note(outcome, facts);
         let mut kept = self.kept.lock().unwrap();
         *kept.submits.entry(outcome.to_owned()).or_default() += 1;
+        if outcome == UNKNOWN {
+            kept.unknown
+                .extend(facts["tag"].as_str().map(str::to_owned));
+        }
+    }
+
+    pub fn is_unknown(&self, tag: &str) -> bool {
+        self.kept.lock().unwrap().unknown.contains(tag)
     }
 
     pub fn submits(&self) -> Value {

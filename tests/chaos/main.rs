@@ -18,6 +18,7 @@ mod oracle;
 mod photos;
 mod plans;
 mod storm;
+mod survivors;
 mod witness;
 
 use std::{
@@ -105,6 +106,8 @@ async fn run(options: Options, credentials: local::Credentials, s3_port: u16) ->
     }
     witness.abort();
     deaths.iter().for_each(tokio::task::JoinHandle::abort);
+    survivors::all_work(&arena, &photos, &history).await;
+    history.phase("every process was asked to work");
     clients::read_again(&arena, &photos, &history, &mut jobs).await;
     let counted = oracle::judge(&arena, &photos, &history, &jobs).await;
     if minutes >= PROOF_MINUTES {

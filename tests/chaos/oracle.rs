@@ -1,7 +1,7 @@
 //! After the drain: what the rows, the objects and the logs say, held against what the clients were told.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -178,7 +178,14 @@ fn identities(history: &History, rows: &[Row<'_>], told: &[Job]) {
                 .push(row.row["id"].as_str().unwrap());
         }
     }
+    let told: HashSet<&str> = told.iter().map(|job| job.plan.tag.as_str()).collect();
     for (tag, ids) in by_submit {
+        if !told.contains(tag) && !history.is_unknown(tag) {
+            history.violation(
+                "I12",
+                format!("{ids:?}: the submit {tag} was refused, or left half-way"),
+            );
+        }
         if ids.len() > 1 {
             history.violation(
                 "I12",

@@ -74,7 +74,11 @@ pub fn next(tag: &str, photos: &Photos, dice: &mut StdRng) -> Vec<Plan> {
         24..45 => (photos.good.choose(dice), EMBEDDER, Expect::Result),
         _ => (photos.good.choose(dice), CLASSIFIER, Expect::Result),
     };
-    let picture = Arc::new(picture.unwrap().clone());
+    let mut picture = picture.unwrap().clone();
+    if dice.random_bool(0.4) {
+        picture.become_unique(tag);
+    }
+    let picture = Arc::new(picture);
     vec![one(dice, picture, model, expect)]
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     arena::Arena,
-    faults::{Fault, kill},
+    faults::{Fault, all_half_open, kill},
     history::History,
     photos::Photos,
 };
@@ -24,18 +24,26 @@ use crate::{
 /// How often each kind struck, and how often it met what it waited for.
 type Tally = Arc<Mutex<BTreeMap<String, (u32, u32)>>>;
 
+/// Before the end of submits, so that every process is at work.
+const LAST_ACT: Duration = Duration::from_secs(8);
+
 /// Returns when time is up and all is healed.
 pub async fn rage(arena: &Arc<Arena>, history: &Arc<History>, seed: u64, until: Instant) -> Value {
     let tally = Tally::default();
+    let last = until - LAST_ACT;
     let lane = |number, kinds| {
         let dice = StdRng::seed_from_u64(seed.wrapping_add(number));
-        strike(arena, history, kinds, dice, until, tally.clone())
+        strike(arena, history, kinds, dice, last, tally.clone())
     };
     tokio::join!(
         lane(1, Fault::PROCESSES.to_vec()),
         lane(2, Fault::SURROUNDINGS.to_vec())
     );
     arena.heal();
+    let stuck = all_half_open(arena).await;
+    history.phase(&format!(
+        "{stuck} processes have half-open connections to Postgres"
+    ));
     let tally = tally.lock().unwrap();
     let tally = tally
         .iter()

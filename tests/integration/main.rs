@@ -10,6 +10,7 @@
     reason = "tests play the rival whose transaction is open, and the trap that the rule is about"
 )]
 
+mod chaos;
 mod e2e;
 mod mutants;
 mod queue;

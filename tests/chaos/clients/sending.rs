@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
 use super::{Client, Job};
-use crate::plans::{Expect, Plan};
+use crate::{
+    history::UNKNOWN,
+    plans::{Expect, Plan},
+};
 
 /// What one try came to.
 enum Sent {
@@ -61,7 +64,7 @@ impl Client {
                     let facts = json!({ "tag": plan.tag, "why": why, "tries": tries });
                     // With a key the same can be sent again; without one it might become two.
                     if plan.key.is_none() || self.gives_up() {
-                        self.history.submit("unknown", &facts);
+                        self.history.submit(UNKNOWN, &facts);
                         if plan.key.is_some() {
                             self.history
                                 .violation("I18", format!("{}: no answer, ever", plan.tag));

@@ -194,6 +194,8 @@ impl Way<'_> {
                 {
                     return Err(End::Reset);
                 }
+                // The deed may have stranded this very connection.
+                self.passes(Toward::Client).await?;
                 onward.extend_from_slice(&piece.bytes);
                 if let Some(armed) = self.shared.take(|on| on.is_told(&piece.bytes)) {
                     to.write_all(&std::mem::take(&mut onward)).await?;
