@@ -65,6 +65,7 @@ impl<'de> Deserialize<'de> for JobId {
     Copy,
     PartialEq,
     Eq,
+    Hash,
     PartialOrd,
     Ord,
     derive_more::Display,

@@ -66,7 +66,7 @@ pub use workers::{WorkerView, workers};
 use crate::{JobId, LeaseNo};
 
 /// A worker's right to one job: every write names both, and lands only while both still match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub job_id: JobId,
     pub lease_no: LeaseNo,

@@ -86,7 +86,7 @@ pub(crate) async fn measure(options: &Options) -> Value {
         ..held
     };
     unmarked.enqueue(NEEDED).await;
-    let from_the_start = unmarked.from_the_start().await;
+    let swept_ms = unmarked.swept_ms().await;
     let base = median(
         small
             .series()
@@ -95,7 +95,7 @@ pub(crate) async fn measure(options: &Options) -> Value {
             .map(|(claim, _)| claim)
             .collect(),
     );
-    figures["held_snapshot_sweep_ratio"] = rounded(from_the_start / base);
+    figures["held_snapshot_sweep_ratio"] = rounded(swept_ms / base);
     drop(snapshot);
     figures
 }
@@ -252,7 +252,7 @@ impl Subject {
     }
 
     /// Median milliseconds of claims without marks.
-    async fn from_the_start(&self) -> f64 {
+    async fn swept_ms(&self) -> f64 {
         let mut took_ms = Vec::new();
         for _ in 0..20 {
             let began = Instant::now();

@@ -90,7 +90,7 @@ async fn main() {
                 queued,
                 passed,
             };
-            depth::measure(&options).await
+            Box::pin(depth::measure(&options)).await
         }
         _ => leave("which bench?"),
     };

@@ -64,10 +64,10 @@ pub(crate) async fn measure(options: &Options) -> Value {
             }
         }
     }
-    figures(&readings, &systems, options, server.version().await)
+    figures(&readings, &systems, options, &server.version().await)
 }
 
-fn figures(readings: &Readings, systems: &[System], options: &Options, version: String) -> Value {
+fn figures(readings: &Readings, systems: &[System], options: &Options, version: &str) -> Value {
     let middle = |system: &str, measure: &str| {
         let values = readings.get(system)?.get(measure)?;
         Some(median(values.clone()))

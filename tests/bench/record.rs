@@ -34,10 +34,10 @@ pub(crate) fn row(name: &str, figures: &Value) {
         ],
     };
     let today = chrono::Utc::now().date_naive();
-    let rows: String = rows
-        .into_iter()
-        .map(|cells| format!("| {today} | {} cores | {cells} |\n", crate::bare::cores()))
-        .collect();
+    let cores = crate::bare::cores();
+    let rows = rows.into_iter().fold(String::new(), |rows, cells| {
+        format!("{rows}| {today} | {cores} cores | {cells} |\n")
+    });
     assert!(
         text.contains(&mark),
         "{} has no line {mark}",

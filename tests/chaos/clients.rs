@@ -131,9 +131,10 @@ impl Client {
                 jobs.extend(join_all(submits).await.into_iter().flatten());
             } else if !jobs.is_empty() {
                 // Now and then one that has ended, too: terminal is final.
-                let index = match open.is_empty() || dice.random_bool(0.1) {
-                    true => dice.random_range(0..jobs.len()),
-                    false => open[dice.random_range(0..open.len())],
+                let index = if open.is_empty() || dice.random_bool(0.1) {
+                    dice.random_range(0..jobs.len())
+                } else {
+                    open[dice.random_range(0..open.len())]
                 };
                 self.follow(&mut jobs[index], &mut dice).await;
             }

@@ -88,7 +88,7 @@ impl History {
     }
 
     /// A promise was broken.
-    pub fn violation(&self, promise: &str, how: String) {
+    pub fn violation(&self, promise: &str, how: impl std::fmt::Display) {
         let line = format!("{promise}: {how}");
         println!("{:>7.1} s  VIOLATION {line}", self.seconds());
         self.note("violation", &json!(line));

@@ -65,7 +65,11 @@ fn main() -> ExitCode {
         ("AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", credentials.secret_key.clone()),
     ] {
-        #[allow(unsafe_code, reason = "no other thread runs yet")]
+        #[allow(
+            unsafe_code,
+            clippy::disallowed_methods,
+            reason = "no other thread runs yet"
+        )]
         unsafe {
             std::env::set_var(name, value);
         }
@@ -102,7 +106,7 @@ async fn run(options: Options, credentials: local::Credentials, s3_port: u16) ->
     let took = until.elapsed();
     history.phase(&format!("drained after {:.1} s", took.as_secs_f64()));
     if !drained {
-        history.violation("I2", "not every accepted job ended in time".into());
+        history.violation("I2", "not every accepted job ended in time");
     }
     witness.abort();
     deaths.iter().for_each(tokio::task::JoinHandle::abort);
@@ -159,7 +163,7 @@ fn read_options() -> Result<Options, String> {
         match arg.as_str() {
             "--seed" => options.seed = value()?.parse().map_err(|_| "--seed is a number")?,
             "--minutes" => {
-                options.minutes = value()?.parse().map_err(|_| "--minutes is a number")?
+                options.minutes = value()?.parse().map_err(|_| "--minutes is a number")?;
             }
             "--keep" => options.keep = true,
             _ => return Err(format!("no option {arg}")),

@@ -51,9 +51,11 @@ pub fn next(tag: &str, photos: &Photos, dice: &mut StdRng) -> Vec<Plan> {
     if number < 8 {
         let white = dice.random_range(0..6);
         let burst = (0..6).map(|index| {
-            let (picture, expect) = match index == white {
-                true => (Arc::new(photos.white.clone()), Expect::Fails("model_error")),
-                false => (good(dice), Expect::Result),
+            let (picture, expect) = if index == white {
+                let white = Arc::new(photos.white.clone());
+                (white, Expect::Fails("model_error"))
+            } else {
+                (good(dice), Expect::Result)
             };
             let mut plan = one(dice, picture, PICKY, expect);
             plan.tag = format!("{tag}-{index}");

@@ -30,7 +30,7 @@ const LAST_ACT: Duration = Duration::from_secs(8);
 /// Returns when time is up and all is healed.
 pub async fn rage(arena: &Arc<Arena>, history: &Arc<History>, seed: u64, until: Instant) -> Value {
     let tally = Tally::default();
-    let last = until - LAST_ACT;
+    let last = until.checked_sub(LAST_ACT).expect("a run is longer");
     let lane = |number, kinds| {
         let dice = StdRng::seed_from_u64(seed.wrapping_add(number));
         strike(arena, history, kinds, dice, last, tally.clone())
@@ -69,7 +69,7 @@ async fn strike(
             let name = format!("{fault:?}");
             history.note("strikes", &json!(name));
             // A fault that hangs is a fault of ours: Postgres does not start again, for one.
-            let struck = timeout(Duration::from_secs(60), fault.strike(arena, &mut dice)).await;
+            let struck = timeout(Duration::from_mins(1), fault.strike(arena, &mut dice)).await;
             let met = struck.expect("a fault ends");
             history.phase(&format!(
                 "{name}{}",

@@ -11,6 +11,7 @@ mod fencing;
 mod invariants;
 mod keeping_time;
 mod losing_workers;
+mod marks;
 mod operating;
 mod operating_by_role;
 mod operating_explain;

@@ -1,7 +1,7 @@
 //! The jobs in hand: which of them are still wanted here, which go back, and whose outcome is being made.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU8, Ordering},
@@ -169,13 +169,31 @@ impl Holdings {
         for holding in asked_about {
             if beat.canceled.contains(&holding.lease.job_id) {
                 returns |= holding.moves(Standing::Wanted, Standing::Returned);
-            } else if !beat.held.contains(&holding.lease.job_id) {
+            } else if !beat.held.contains(&holding.lease) {
                 holding.is_lost();
             }
         }
         if returns {
             self.returns.notify_one();
         }
+    }
+
+    /// Leases of this worker that nobody in it knows of, now and at the heartbeat `before`: their claim was committed, and
+    /// its answer was lost on the way. Remembers what it saw in `before`.
+    pub fn strays(&self, before: &mut HashSet<Lease>, beat: &Heartbeat) -> Vec<Lease> {
+        if self.claiming.available_permits() == 0 {
+            before.clear(); // their answer may be on its way
+            return Vec::new();
+        }
+        let hand = self.hand();
+        let unknown = beat.held.iter().filter(|lease| {
+            let held = hand.jobs.get(&lease.job_id);
+            held.is_none_or(|held| held.lease != **lease)
+        });
+        let unknown: HashSet<Lease> = unknown.copied().collect();
+        let strays = unknown.intersection(before).copied().collect();
+        *before = unknown;
+        strays
     }
 
     /// Gives back all that is not on the device yet.
@@ -215,6 +233,8 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use jobs::{
         JobId, LeaseNo, WorkerId,
         queue::{Heartbeat, Lease},
@@ -292,9 +312,7 @@ mod tests {
         let beat = Heartbeat {
             draining: false,
             canceled: vec![canceled.lease.job_id, late.lease.job_id],
-            held: [&kept, &canceled, &late]
-                .map(|job| job.lease.job_id)
-                .to_vec(),
+            held: [&kept, &canceled, &late].map(|job| job.lease).to_vec(),
         };
         holdings.hear(&holdings.all(), &beat);
         assert_eq!(kept.standing(), Standing::Wanted);
@@ -302,6 +320,27 @@ mod tests {
         assert_eq!(late.standing(), Standing::Decided, "its outcome ends it");
         assert_eq!(gone.standing(), Standing::Lost);
         assert_eq!(holdings.returning(), [canceled.lease]);
+    }
+
+    #[tokio::test]
+    async fn a_stray_is_one_that_two_heartbeats_know_and_nobody_here() {
+        let (holdings, mut before) = (holdings(), HashSet::new());
+        let (known, stray) = (lease(), lease());
+        holdings.take(WorkerId(1), known);
+        let beat = Heartbeat {
+            draining: false,
+            canceled: vec![],
+            held: vec![known, stray],
+        };
+        assert!(holdings.strays(&mut before, &beat).is_empty());
+        assert_eq!(holdings.strays(&mut before, &beat), [stray]);
+        let claim = holdings.may_claim().await;
+        assert!(holdings.strays(&mut before, &beat).is_empty());
+        drop(claim);
+        assert!(
+            holdings.strays(&mut before, &beat).is_empty(),
+            "its claim was under way at the heartbeat before"
+        );
     }
 
     #[tokio::test]

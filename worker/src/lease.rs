@@ -4,6 +4,7 @@
 //! only local measure is how long ago it was last renewed.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -84,6 +85,7 @@ async fn renew_until_lost(
 ) {
     let mut renewed_at = Instant::now();
     let mut pause = lease / 3;
+    let mut unknown = HashSet::new();
     loop {
         listener.asked(pause).await;
         // What is in hand before the statement begins is what its answer can speak about.
@@ -99,6 +101,10 @@ async fn renew_until_lost(
                 if beat.draining {
                     drain.advance(Phase::Finishing, "an operator asked for it");
                 }
+                // Not while it leaves: what a broken device was at has to count as lost.
+                if drain.is_working() {
+                    give_back_strays(db, &holdings.strays(&mut unknown, &beat)).await;
+                }
             }
             Ok(Err(QueueError::LeaseLost)) => return,
             Ok(Err(error)) => {
@@ -111,6 +117,20 @@ async fn renew_until_lost(
             return;
         }
         tokio::time::sleep(HEARTBEAT_LEAST.saturating_sub(asked_at.elapsed())).await;
+    }
+}
+
+/// Releases what was claimed for this worker without its knowing; what cannot be released now is a stray the next time.
+async fn give_back_strays(db: &PgPool, strays: &[Lease]) {
+    if strays.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        jobs.count = strays.len(),
+        "claimed, but the answer was lost: giving them back"
+    );
+    if let Err(error) = jobs::db::answered(db, queue::release(db, strays)).await {
+        tracing::warn!(error.cause = %error, "not given back; trying again");
     }
 }
 

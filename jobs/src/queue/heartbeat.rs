@@ -1,6 +1,6 @@
 use sqlx::PgPool;
 
-use super::QueueError;
+use super::{Lease, QueueError};
 use crate::{JobId, WorkerId};
 
 /// What a worker learns when it renews its lease.
@@ -11,7 +11,7 @@ pub struct Heartbeat {
     /// Held jobs whose clients want them canceled: release them, which ends them.
     pub canceled: Vec<JobId>,
     /// Every job that the worker holds; work on any other is for nothing.
-    pub held: Vec<JobId>,
+    pub held: Vec<Lease>,
 }
 
 /// Renews the lease of a worker and of all its jobs, in one row.
@@ -28,6 +28,11 @@ pub async fn heartbeat(
     Ok(Heartbeat {
         draining: row.draining,
         canceled: row.canceled.into_iter().map(JobId::from).collect(),
-        held: row.held.into_iter().map(JobId::from).collect(),
+        held: std::iter::zip(row.held, row.lease_nos)
+            .map(|(job_id, lease_no)| Lease {
+                job_id: job_id.into(),
+                lease_no: lease_no.into(),
+            })
+            .collect(),
     })
 }

@@ -6,5 +6,6 @@ with renewed as (
 )
 select draining,
        array(select job_id from live_jobs where worker_id = $1 and state = 'running' and cancel_requested) as "canceled!",
-       array(select job_id from live_jobs where worker_id = $1 and state = 'running') as "held!"
+       array(select job_id from live_jobs where worker_id = $1 and state = 'running' order by job_id) as "held!",
+       array(select lease_no from live_jobs where worker_id = $1 and state = 'running' order by job_id) as "lease_nos!"
 from renewed

@@ -119,11 +119,11 @@ async fn bulk(pool: &PgPool, count: usize) {
 }
 
 /// What the runner says, line by line.
-fn lines() -> mpsc::UnboundedReceiver<String> {
-    let (heard, lines) = mpsc::unbounded_channel();
+fn lines() -> mpsc::Receiver<String> {
+    let (heard, lines) = mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
-            let Ok(()) = heard.send(line.unwrap_or_default()) else {
+            let Ok(()) = heard.blocking_send(line.unwrap_or_default()) else {
                 return;
             };
         }
@@ -136,7 +136,7 @@ async fn drain(pool: &PgPool) {
     let (batch, claimers) = (setting("QB_BATCH", 1000), setting("QB_CONC", 2));
     let worker = given::worker(pool, "bench").await;
     let notifier = Notifier::start(pool.clone());
-    let warm = (0..claimers * 2 + 1).map(|_| sqlx::query("select pg_sleep(0.02)").execute(pool));
+    let warm = (0..=claimers * 2).map(|_| sqlx::query("select pg_sleep(0.02)").execute(pool));
     join_all(warm).await;
     let done = Arc::new(AtomicU64::new(0));
     let mut lines = lines();
@@ -214,7 +214,7 @@ async fn complete(
 async fn latency(pool: &PgPool, count: usize) {
     let template = template(pool).await;
     let worker = given::worker(pool, "bench").await;
-    let (started, mut starts) = mpsc::unbounded_channel();
+    let (started, mut starts) = mpsc::channel(16);
     let workers_pool = connect(&std::env::var("QB_DSN").unwrap());
     tokio::spawn(async move {
         let (news, low_water) = (
@@ -234,7 +234,7 @@ async fn latency(pool: &PgPool, count: usize) {
                 continue;
             }
             for claim in &claims {
-                started.send((claim.lease.job_id, now)).unwrap();
+                started.send((claim.lease.job_id, now)).await.unwrap();
             }
             let leases = claims.into_iter().map(|claim| claim.lease).collect();
             to_complete.send(leases).await.unwrap();

@@ -45,7 +45,7 @@ impl Op {
 }
 
 /// A drain that takes longer has failed.
-const DRAIN_MAX: Duration = Duration::from_secs(180);
+const DRAIN_MAX: Duration = Duration::from_mins(3);
 const PICKUPS: usize = 400;
 const LISTENERS: usize = 100;
 

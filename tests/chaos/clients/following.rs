@@ -111,9 +111,9 @@ impl Client {
                 .history
                 .violation("I1", format!("{} is not there", job.id)),
             429 | 503 => {
-                if !self.is_told_when(&answer) {
+                if !Self::is_told_when(&answer) {
                     self.history
-                        .violation("I18", "503 without Retry-After".into());
+                        .violation("I18", "503 without Retry-After");
                 }
             }
             status => self

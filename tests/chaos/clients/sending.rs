@@ -99,7 +99,7 @@ impl Client {
             Err(error) => return Sent::Unknown(error.to_string()),
         };
         let status = answer.status().as_u16();
-        let is_told_when = self.is_told_when(&answer);
+        let is_told_when = Self::is_told_when(&answer);
         let body: Value = match answer.json().await {
             Ok(body) => body,
             Err(error) => return Sent::Unknown(error.to_string()),
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    pub(super) fn is_told_when(&self, answer: &Response) -> bool {
+    pub(super) fn is_told_when(answer: &Response) -> bool {
         answer.headers().contains_key("retry-after")
     }
 

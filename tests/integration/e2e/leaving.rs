@@ -174,3 +174,28 @@ async fn a_worker_without_work_ends_by_itself() {
     ends_well(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 3, "first things first");
 }
+
+/// The connection broke between the commit of a claim and its answer: the database believes the worker to be at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_claim_was_never_answered_goes_back_uncharged() {
+    let stack = Stack::with_models().await;
+    let other = [
+        ("DARKROOM_LEASE_SECONDS", "1.5"),
+        ("DARKROOM_MODELS", fixtures::EMBEDDER),
+    ];
+    let _worker = stack.worker("other", &other).await;
+    let [job] = submitted(&stack, 1).await[..] else {
+        panic!("one job")
+    };
+    let id = sqlx::query_scalar("select worker_id from workers").fetch_one(&*stack.db);
+    let worker = jobs::WorkerId(id.await.unwrap());
+    let claimed = queue::claim(&stack.db, worker, &[], 1).await.unwrap();
+    assert_eq!(claimed[0].lease.job_id, job);
+    eventually(A_WHILE, "the job goes back", || async {
+        (count(&stack, QUEUED).await == 1).then_some(())
+    })
+    .await;
+    let attempts = queue::attempts(&stack.db, job).await.unwrap();
+    assert_eq!(attempts[0].outcome.as_deref(), Some("released"));
+    assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
+}

@@ -12,7 +12,7 @@ pub enum Verdict {
     None,
 }
 
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 pub async fn run(test: &str, environment: &[(&str, &str)]) -> (Verdict, String) {
     let child = Command::new(std::env::current_exe().unwrap())

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use jobs::{
-    JobState, Problem, ProblemCode,
+    JobState, LeaseNo, Problem, ProblemCode,
     queue::{self, QueueError, Resubmitted},
 };
 use tests::{clock, dump, given};
@@ -203,9 +203,12 @@ async fn a_heartbeat_tells_what_the_worker_still_holds_and_what_to_let_go() {
         .unwrap();
     clock::attempt_ran_too_long(&db, taken).await;
     queue::time_out(&db).await.unwrap();
-    let mut heartbeat = queue::heartbeat(&db, worker, 60.0).await.unwrap();
-    heartbeat.held.sort();
-    assert_eq!(heartbeat.held, [kept, unwanted]);
+    let heartbeat = queue::heartbeat(&db, worker, 60.0).await.unwrap();
+    let held = [kept, unwanted].map(|job_id| queue::Lease {
+        job_id,
+        lease_no: LeaseNo(1),
+    });
+    assert_eq!(heartbeat.held, held);
     assert_eq!(heartbeat.canceled, [unwanted]);
     assert!(!heartbeat.draining);
 }

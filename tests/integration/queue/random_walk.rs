@@ -281,9 +281,9 @@ impl Walk<'_> {
                             .jobs
                             .iter()
                             .filter(|(_, (job, _))| job.worker == Some(id));
-                        let held: Vec<_> = held.map(|(id, _)| *id).collect();
-                        let mut told = heartbeat.held;
-                        told.sort();
+                        let held: Vec<_> = held.map(|(id, (job, _))| (*id, job.lease_no)).collect();
+                        let told = heartbeat.held.iter();
+                        let told: Vec<_> = told.map(|one| (one.job_id, one.lease_no.0)).collect();
                         assert_eq!(told, held);
                     }
                     Err(QueueError::LeaseLost) => assert!(!alive),

@@ -87,23 +87,22 @@ pub(super) async fn relay(
 ) {
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let mut requests = Requests::new(shared.speaks);
-    let end = match greet(&mut requests, &mut client, &mut server).await {
-        Err(error) => End::from(error),
-        Ok(()) => {
-            let (from_client, to_client) = client.split();
-            let (from_server, to_server) = server.split();
-            let awaited = Mutex::new(None);
-            let way = Way {
-                shared,
-                link,
-                awaited: &awaited,
-            };
-            let end = tokio::select! {
-                end = way.ask(requests, from_client, to_server) => end,
-                end = way.answer(from_server, to_client) => end,
-            };
-            end.unwrap_or_else(|end| end)
-        }
+    let end = if let Err(error) = greet(&mut requests, &mut client, &mut server).await {
+        End::from(error)
+    } else {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let awaited = Mutex::new(None);
+        let way = Way {
+            shared,
+            link,
+            awaited: &awaited,
+        };
+        let end = tokio::select! {
+            end = way.ask(requests, from_client, to_server) => end,
+            end = way.answer(from_server, to_client) => end,
+        };
+        end.unwrap_or_else(|end| end)
     };
     if end == End::Reset {
         drop((client.set_zero_linger(), server.set_zero_linger()));
