@@ -112,8 +112,7 @@ impl Client {
                 .violation("I1", format!("{} is not there", job.id)),
             429 | 503 => {
                 if !Self::is_told_when(&answer) {
-                    self.history
-                        .violation("I18", "503 without Retry-After");
+                    self.history.violation("I18", "503 without Retry-After");
                 }
             }
             status => self
