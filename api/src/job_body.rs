@@ -145,7 +145,7 @@ impl JobBody {
                 None
             },
             priority: job.priority,
-            batch_id: None,
+            batch_id: job.member.as_ref().map(|member| member.group.to_string()),
             metadata: job.metadata,
             created_at: job.created_at,
             run_at: job.run_at,

@@ -294,6 +294,8 @@ impl JobRequest {
             interruptions_max: limits.interruptions_max,
             trace_parent: Some(trace_parent),
             idempotency: None,
+            member: None,
+            webhook_url: None,
         }
     }
 }

@@ -58,6 +58,52 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
+/// A job group's id: `batch_` and 32 hex digits of a UUIDv7 on the wire, `uuid` in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct GroupId(Uuid);
+
+#[derive(Debug, thiserror::Error)]
+#[error("not a batch id: want `batch_` and 32 hex digits")]
+pub struct NotAGroupId;
+
+impl GroupId {
+    pub fn now() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl From<Uuid> for GroupId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch_{}", self.0.simple())
+    }
+}
+
+impl FromStr for GroupId {
+    type Err = NotAGroupId;
+
+    fn from_str(text: &str) -> Result<Self, NotAGroupId> {
+        let uuid = text.strip_prefix("batch_").ok_or(NotAGroupId)?;
+        Uuid::try_parse(uuid).map(Self).map_err(|_| NotAGroupId)
+    }
+}
+
+impl Serialize for GroupId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Fence of one claim: grows with every claim and every taking-away (attempt counters can be refunded).
 #[derive(
     Debug,

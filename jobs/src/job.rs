@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
+use crate::{GroupId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
 
 /// Where a job is in `docs/states.md`.
 #[derive(
@@ -90,7 +90,19 @@ pub struct Job {
     pub batch_size: Option<i16>,
     pub batch_position: Option<i16>,
     pub trace_parent: Option<String>,
+    pub member: Option<Member>,
+    pub webhook_url: Option<String>,
     pub purged_at: Option<DateTime<Utc>>,
+}
+
+/// A job's place in the group that it was submitted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub group: GroupId,
+    /// Number of its line, from 1.
+    pub position: i32,
+    /// The client's own name of the job within the group.
+    pub custom_id: Option<String>,
 }
 
 /// The immutable model version that a job was resolved to at submit.

@@ -19,8 +19,8 @@ pub mod secret;
 pub mod telemetry;
 
 pub use digest::Sha256Digest;
-pub use ids::{JobId, LeaseNo, WorkerId};
-pub use job::{Attempt, Job, JobState};
+pub use ids::{GroupId, JobId, LeaseNo, WorkerId};
+pub use job::{Attempt, Job, JobState, Member};
 pub use problem::{Problem, ProblemCode};
 pub use secret::Secret;
 

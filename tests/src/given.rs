@@ -91,6 +91,8 @@ pub fn job(model: &Resolved, name: &str) -> NewJob {
         interruptions_max: 3,
         trace_parent: None,
         idempotency: None,
+        member: None,
+        webhook_url: None,
     }
 }
 

@@ -6,7 +6,7 @@ use super::{IdempotencyKey, QueueError};
 use crate::{
     JobId, JobState, LeaseNo,
     images::Image,
-    job::{Job, JobImage},
+    job::{Job, JobImage, Member},
     models::Resolved,
 };
 
@@ -30,6 +30,9 @@ pub struct NewJob {
     pub interruptions_max: i16,
     pub trace_parent: Option<String>,
     pub idempotency: Option<IdempotencyKey>,
+    pub member: Option<Member>,
+    /// Where the news of this job go, besides its owner's standing receivers.
+    pub webhook_url: Option<String>,
 }
 
 /// What the database decided about a new job.
@@ -83,6 +86,8 @@ impl NewJob {
             batch_size: None,
             batch_position: None,
             trace_parent: self.trace_parent,
+            member: self.member,
+            webhook_url: self.webhook_url,
             purged_at: None,
         }
     }
@@ -128,6 +133,14 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
             .as_ref()
             .map(|one| one.fingerprint.as_bytes().to_vec())) as &[Option<Vec<u8>>],
         &column(jobs, |job| job.image.upload),
+        &column(jobs, |job| job.member.as_ref().map(|one| one.group.uuid()))
+            as &[Option<uuid::Uuid>],
+        &column(jobs, |job| job.member.as_ref().map(|one| one.position)) as &[Option<i32>],
+        &column(jobs, |job| job
+            .member
+            .as_ref()
+            .and_then(|one| one.custom_id.clone())) as &[Option<String>],
+        &column(jobs, |job| job.webhook_url.clone()) as &[Option<String>],
     )
     .fetch_all(db)
     .await

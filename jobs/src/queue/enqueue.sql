@@ -2,10 +2,12 @@
 with input as (
     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::smallint[],
                          $9::timestamptz[], $10::timestamptz[], $11::float8[], $12::int[], $13::smallint[], $14::smallint[], $15::text[],
-                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[], $23::uuid[])
+                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[], $23::uuid[],
+                         $24::uuid[], $25::int[], $26::text[], $27::text[])
     with ordinality as i(job_id, owner, model_id, model_version_id, model_ref, params, metadata, priority,
                          run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, upload, position)
+                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, upload,
+                         group_id, group_position, custom_id, webhook_url, position)
 ),
 first as (
     -- Whoever comes second waits here for the first one's commit, and then queues nothing.
@@ -45,11 +47,13 @@ lane as (
     returning l.model_id, l.priority, l.owner, l.next_seq - l.taken as before
 )
 insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
-                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload)
+                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
+                       group_id, group_position, custom_id, webhook_url)
 select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, i.owner, i.model_id, i.model_version_id,
        i.model_ref, i.sha256, i.params, i.metadata, i.priority,
        lane.before + row_number() over (partition by i.model_id, i.priority, i.owner order by i.position),
        greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
-       i.attempts_max, i.interruptions_max, i.trace_parent, image.upload
+       i.attempts_max, i.interruptions_max, i.trace_parent, image.upload,
+       i.group_id, i.group_position, i.custom_id, i.webhook_url
 from new i join lane using (model_id, priority, owner) join image using (owner, sha256)
 returning job_id, state as "state: JobState", created_at, run_at

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::QueueError;
 use crate::{
     Attempt, Job, JobId, JobState, LeaseNo,
-    job::{JobImage, ResolvedModel},
+    job::{JobImage, Member, ResolvedModel},
 };
 
 /// One row of `ops.jobs`.
@@ -49,6 +49,10 @@ pub(super) struct JobRow {
     pub batch_size: Option<i16>,
     pub batch_position: Option<i16>,
     pub trace_parent: Option<String>,
+    pub group_id: Option<Uuid>,
+    pub group_position: Option<i32>,
+    pub custom_id: Option<String>,
+    pub webhook_url: Option<String>,
     pub purged_at: Option<DateTime<Utc>>,
 }
 
@@ -129,6 +133,12 @@ impl TryFrom<JobRow> for Job {
             batch_size: row.batch_size,
             batch_position: row.batch_position,
             trace_parent: row.trace_parent,
+            member: row.group_id.map(|group| Member {
+                group: group.into(),
+                position: row.group_position.unwrap_or_default(),
+                custom_id: row.custom_id,
+            }),
+            webhook_url: row.webhook_url,
             purged_at: row.purged_at,
         })
     }

@@ -5,5 +5,5 @@ select job_id as "job_id!", version as "version!", status as "status!", owner as
        cancel_requested as "cancel_requested!", lease_no as "lease_no!", attempts_started as "attempts_started!",
        attempts_charged as "attempts_charged!", attempts_max as "attempts_max!", interruptions as "interruptions!",
        interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
-       trace_parent, purged_at
+       trace_parent, group_id, group_position, custom_id, webhook_url, purged_at
 from ops.jobs where job_id = $1 and owner = $2
