@@ -106,6 +106,14 @@ begin
     return 'not found';
 end $$;
 
+-- What a job waited is told by its times: kept once, in the row, and not again in what its worker measured.
+create function with_waits(timings jsonb, created_at timestamptz, run_at timestamptz, claimed_at timestamptz, finished_at timestamptz) returns jsonb
+language sql immutable parallel safe as $$
+    select timings || jsonb_build_object('queue', round(extract(epoch from claimed_at - run_at) * 1000, 3),
+                                         'total', round(extract(epoch from finished_at - created_at) * 1000, 3))
+$$;
+comment on function with_waits is 'Stage to milliseconds as the worker measured them, with queue and total; null without any.';
+
 create or replace view ops.jobs as
 select j.job_id, ops.job_name(j.job_id) as id, j.version, j.state::text as status, v.task, j.owner,
        j.model_ref as model, m.name as model_name, v.version as model_version, 'sha256:' || encode(v.digest, 'hex') as model_digest,
@@ -128,7 +136,8 @@ select j.job_id, ops.job_name(j.job_id), j.version, j.state::text, v.task, j.own
        j.params, j.metadata, j.priority, j.created_at, j.run_at, j.claimed_at, j.finished_at,
        j.deadline_at, j.retain_until, false, j.lease_no,
        j.attempts_started, j.attempts_charged, j.attempts_max, j.interruptions, j.interruptions_max,
-       j.worker, j.device, j.result, j.problem, j.timings,
+       j.worker, j.device, j.result, j.problem,
+       with_waits(j.timings, j.created_at, j.run_at, j.claimed_at, j.finished_at),
        j.batch_size, j.batch_position, j.trace_parent, j.purged_at,
        case when j.group_id is not null then 'batch_' || replace(j.group_id::text, '-', '') end, j.group_id, j.group_position, j.custom_id, j.webhook_url
 from finished_jobs j
@@ -140,3 +149,15 @@ comment on column ops.jobs.group_id is 'The same as a uuid.';
 comment on column ops.jobs.group_position is 'Number of its line in the batch, from 1.';
 comment on column ops.jobs.custom_id is 'The client''s own name of the job within its batch.';
 comment on column ops.jobs.webhook_url is 'Where the news of this job are sent.';
+
+create or replace view ops.latency as
+select m.name as model, l.stage, l.period, l.jobs, l.ms[1] as p50_ms, l.ms[2] as p90_ms, l.ms[3] as p99_ms, l.ms[4] as max_ms
+from (
+    select f.model_id, stage.key as stage, date_bin('5 minutes', f.finished_at, '2000-01-01 00:00:00+00') as period, count(*) as jobs,
+           percentile_cont(array[0.5, 0.9, 0.99, 1]) within group (order by stage.value::float8) as ms
+    from finished_jobs f cross join lateral jsonb_each_text(with_waits(f.timings, f.created_at, f.run_at, f.claimed_at, f.finished_at)) stage
+    where f.state = 'succeeded' and f.finished_at > now() - interval '24 hours' and f.job_id >= uuid_from_time(now() - interval '2 days')
+    group by 1, 2, 3
+) l join models m using (model_id);
+
+select grant_privileges();

@@ -1,13 +1,16 @@
 //! The Postgres pool and the migrations.
 
+mod kept;
+
 use std::{str::FromStr, time::Duration};
 
 use clap::Args;
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use self::kept::Kept;
 use crate::Secret;
 
 /// Where Postgres is and how much of it one process may take.
@@ -47,12 +50,32 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .options([
             ("statement_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", "60000"),
+            // A client that vanished in the middle of a statement: its row locks go with its connection, and TCP by itself
+            // would take hours to notice.
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "25000"),
+            ("client_connection_check_interval", "5000"),
+            // Planned over a queue that was drained and vacuumed, a join of a few jobs by their ids would walk the whole
+            // primary key once the queue is full again.
+            ("enable_mergejoin", "off"),
             // The rollback below warns whenever there is nothing to roll back: nearly always.
             ("client_min_messages", "error"),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(config.db_connections_max)
         .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
+        // A connection that was used a moment ago is not asked whether it lives: that would be a round trip a statement.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for < TRUSTED {
+                    return Ok(true);
+                }
+                connection.ping().await.map(|()| true)
+            })
+        })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
         // is dropped when its client leaves.
         .after_release(move |connection, _| {
@@ -69,6 +92,8 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .connect_lazy_with(options))
 }
 
+/// How long after its last use a connection is taken to live.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// For the way there and back.
 const MARGIN: Duration = Duration::from_secs(1);
 

@@ -48,7 +48,9 @@ pub use housekeeping::{Housekept, housekeep};
 pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
 pub use list::{Filter, list};
 pub use low_water::LowWater;
-pub use notify::{ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, WORKER_CHANNEL};
+pub use notify::{
+    ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,
+};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
 pub use purge::{Purged, purge};

@@ -89,7 +89,7 @@ pub(crate) async fn create_job(
             .into_new_job(owner, submit.model, submit.params, image, trace, limits);
     job.idempotency.clone_from(&idempotency);
     tracing::Span::current().record("job.id", tracing::field::display(job.id));
-    let watch = preferred.map(|_| ctx.changes.watch(job.id));
+    let watch = preferred.map(|_| ctx.changes.watch_end(job.id));
     match (ctx.enqueuer.submit(job.clone()).await, idempotency) {
         // Another request with this key was faster.
         (Err(QueueError::KeyTaken), Some(idempotency)) => {
@@ -128,7 +128,7 @@ async fn replay(
             "this Idempotency-Key was used for another request: use a new one for each",
         ));
     }
-    let watch = preferred.map(|_| ctx.changes.watch(earlier.job_id));
+    let watch = preferred.map(|_| ctx.changes.watch_end(earlier.job_id));
     let job = own_job(ctx, earlier.job_id, &caller.owner).await?;
     let mut response = answer(ctx, job, preferred.zip(watch)).await?;
     let name = HeaderName::from_static("idempotent-replayed");

@@ -34,10 +34,16 @@ pub(crate) async fn get_job(
     caller.needs(Scope::Read)?;
     let id = job_id(&request)?;
     let preferred = Preferred::of(&request);
-    let watch = preferred.map(|_| ctx.changes.watch(id));
+    let knows_one = request.headers().contains_key(header::IF_NONE_MATCH);
+    let watch = preferred.map(|_| {
+        if knows_one {
+            ctx.changes.watch(id)
+        } else {
+            ctx.changes.watch_end(id)
+        }
+    });
     let mut job = own_job(&ctx, id, &caller.owner).await?;
     if let Some((preferred, watch)) = preferred.zip(watch) {
-        let knows_one = request.headers().contains_key(header::IF_NONE_MATCH);
         let is_news = |job: &Job| {
             job.state.is_terminal() || (knows_one && !has_version(&request, &etag(job)))
         };

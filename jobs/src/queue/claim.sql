@@ -27,4 +27,4 @@ from picked where j.ctid = picked.tid
     and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null)
 returning j.job_id, j.lease_no, j.owner, j.model_id, j.model_version_id, j.image_sha256, j.image_upload, j.params, j.priority, j.seq, j.interruptions,
           j.attempts_started, j.attempt_timeout_seconds, j.trace_parent,
-          (extract(epoch from now() - j.run_at) * 1000)::float8 as "queue_ms!"
+          date_part('epoch', now() - j.run_at) * 1000 as "queue_ms!"

@@ -18,8 +18,7 @@ archived as (
            g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged + case when g.cancel_requested then 0 else 1 end, g.attempts_max, g.interruptions, g.interruptions_max,
            g.trace_parent, g.group_id, g.group_position, g.custom_id, g.webhook_url, w.name, w.device,
            case when not g.cancel_requested then g.result end,
-           g.timings || jsonb_build_object('queue', round(extract(epoch from g.claimed_at - g.run_at) * 1000, 3),
-                                           'total', round(extract(epoch from clock_timestamp() - g.created_at) * 1000, 3)),
+           g.timings,
            g.batch_size, g.batch_position
     from gone g left join workers w using (worker_id)
 ),

@@ -1,6 +1,9 @@
+use std::{collections::HashMap, hash::Hash};
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::{PgPool, postgres::PgDatabaseError};
+use sqlx::{PgExecutor, PgPool, postgres::PgDatabaseError};
+use uuid::Uuid;
 
 use super::{IdempotencyKey, QueueError};
 use crate::{
@@ -99,19 +102,47 @@ impl NewJob {
 /// # Errors
 /// Postgres is away, or refuses a value; [`QueueError::ImagePurged`] if one of the images is not there any more.
 pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-    fn column<T>(jobs: &[NewJob], value: impl Fn(&NewJob) -> T) -> Vec<T> {
-        jobs.iter().map(value).collect()
+    enqueue_on(db, jobs).await
+}
+
+/// The same on a connection of the caller's.
+pub(super) async fn enqueue_on(
+    db: impl PgExecutor<'_>,
+    jobs: &[NewJob],
+) -> Result<Vec<Enqueued>, QueueError> {
+    let mut lanes = Numbered::default();
+    let (mut lane_nos, mut nths) = (Vec::new(), Vec::new());
+    for job in jobs {
+        let lane = (job.model.model_id, job.priority, job.owner.as_str());
+        let (lane_no, nth) = lanes.enter(lane, job);
+        lane_nos.push(lane_no);
+        nths.push(nth);
     }
+    let mut images = Numbered::default();
+    let image_nos: Vec<_> = jobs
+        .iter()
+        .map(|job| images.enter((job.owner.as_str(), job.image.sha256), job).0)
+        .collect();
+    let images: Vec<_> = images
+        .firsts
+        .iter()
+        .map(|job| (&job.owner, &job.image))
+        .collect();
+    let keyed: Vec<_> = jobs
+        .iter()
+        .filter_map(|job| Some((job, job.idempotency.as_ref()?)))
+        .collect();
     let rows = sqlx::query_file!(
         "src/queue/enqueue.sql",
         &column(jobs, |job| job.id.uuid()),
-        &column(jobs, |job| job.owner.clone()),
-        &column(jobs, |job| job.model.model_id),
+        &lane_nos,
+        &nths,
+        &image_nos,
+        &column(jobs, |job| job.image.sha256.as_bytes().to_vec()),
         &column(jobs, |job| job.model.model_version_id),
         &column(jobs, |job| job.model.model_ref.clone()),
         &column(jobs, |job| Value::Object(job.params.clone())),
         &column(jobs, |job| Value::Object(job.metadata.clone())),
-        &column(jobs, |job| job.priority),
         &column(jobs, |job| job.run_at) as &[Option<DateTime<Utc>>],
         &column(jobs, |job| job.deadline) as &[Option<DateTime<Utc>>],
         &column(jobs, |job| job.retain_seconds),
@@ -119,28 +150,28 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
         &column(jobs, |job| job.attempts_max),
         &column(jobs, |job| job.interruptions_max),
         &column(jobs, |job| job.trace_parent.clone()) as &[Option<String>],
-        &column(jobs, |job| job.image.sha256.as_bytes().to_vec()),
-        &column(jobs, |job| job.image.content_type.clone()),
-        &column(jobs, |job| job.image.bytes),
-        &column(jobs, |job| job.image.width),
-        &column(jobs, |job| job.image.height),
-        &column(jobs, |job| job
-            .idempotency
-            .as_ref()
-            .map(|one| one.key.clone())) as &[Option<String>],
-        &column(jobs, |job| job
-            .idempotency
-            .as_ref()
-            .map(|one| one.fingerprint.as_bytes().to_vec())) as &[Option<Vec<u8>>],
-        &column(jobs, |job| job.image.upload),
-        &column(jobs, |job| job.member.as_ref().map(|one| one.group.uuid()))
-            as &[Option<uuid::Uuid>],
+        &column(jobs, |job| job.member.as_ref().map(|one| one.group.uuid())) as &[Option<Uuid>],
         &column(jobs, |job| job.member.as_ref().map(|one| one.position)) as &[Option<i32>],
         &column(jobs, |job| job
             .member
             .as_ref()
             .and_then(|one| one.custom_id.clone())) as &[Option<String>],
         &column(jobs, |job| job.webhook_url.clone()) as &[Option<String>],
+        &column(&lanes.firsts, |job| job.model.model_id),
+        &column(&lanes.firsts, |job| job.priority),
+        &column(&lanes.firsts, |job| job.owner.clone()),
+        &lanes.counts,
+        &column(&images, |(owner, _)| (*owner).clone()),
+        &column(&images, |(_, image)| image.sha256.as_bytes().to_vec()),
+        &column(&images, |(_, image)| image.upload),
+        &column(&images, |(_, image)| image.content_type.clone()),
+        &column(&images, |(_, image)| image.bytes),
+        &column(&images, |(_, image)| image.width),
+        &column(&images, |(_, image)| image.height),
+        &column(&keyed, |(job, _)| job.owner.clone()),
+        &column(&keyed, |(_, one)| one.key.clone()),
+        &column(&keyed, |(_, one)| one.fingerprint.as_bytes().to_vec()),
+        &column(&keyed, |(job, _)| job.id.uuid()),
     )
     .fetch_all(db)
     .await
@@ -152,6 +183,43 @@ pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Queu
         run_at: row.run_at,
     });
     Ok(rows.collect())
+}
+
+fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// Numbers what jobs have in common, from 1, as SQL counts the elements of an array.
+struct Numbered<'a, K> {
+    numbers: HashMap<K, i32>,
+    /// The first job of each number.
+    firsts: Vec<&'a NewJob>,
+    counts: Vec<i32>,
+}
+
+impl<K> Default for Numbered<'_, K> {
+    fn default() -> Self {
+        Self {
+            numbers: HashMap::new(),
+            firsts: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+}
+
+impl<'a, K: Eq + Hash> Numbered<'a, K> {
+    /// The number that `key` has, and how many jobs have it with this one.
+    fn enter(&mut self, key: K, job: &'a NewJob) -> (i32, i64) {
+        let next = self.firsts.len() as i32 + 1;
+        let number = *self.numbers.entry(key).or_insert(next);
+        if number == next {
+            self.firsts.push(job);
+            self.counts.push(0);
+        }
+        let count = &mut self.counts[number as usize - 1];
+        *count += 1;
+        (number, i64::from(*count))
+    }
 }
 
 /// The one refusal that the statement means: `images.upload` would be null.

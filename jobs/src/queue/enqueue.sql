@@ -1,36 +1,32 @@
--- Many jobs, one statement: their images, their places in the fair order, their rows.
-with input as (
-    select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::jsonb[], $7::jsonb[], $8::smallint[],
-                         $9::timestamptz[], $10::timestamptz[], $11::float8[], $12::int[], $13::smallint[], $14::smallint[], $15::text[],
-                         $16::bytea[], $17::text[], $18::bigint[], $19::int[], $20::int[], $21::text[], $22::bytea[], $23::uuid[],
-                         $24::uuid[], $25::int[], $26::text[], $27::text[])
-    with ordinality as i(job_id, owner, model_id, model_version_id, model_ref, params, metadata, priority,
-                         run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-                         sha256, content_type, bytes, width, height, idempotency_key, fingerprint, upload,
-                         group_id, group_position, custom_id, webhook_url, position)
-),
-first as (
+-- Many jobs, one statement: their keys, their images, their places in the fair order, their rows. Lanes and images come once
+-- each; a job names its own by number, so that nothing is joined row by row.
+with first as (
     -- Whoever comes second waits here for the first one's commit, and then queues nothing.
     insert into idempotency_keys (owner, key, fingerprint, job_id)
-    select owner, idempotency_key, fingerprint, job_id from input where idempotency_key is not null order by owner, idempotency_key
+    select owner, key, fingerprint, job_id from unnest($32::text[], $33::text[], $34::bytea[], $35::uuid[]) as k(owner, key, fingerprint, job_id)
+    order by owner, key
     on conflict (owner, key) do nothing
     returning job_id
 ),
-new as (
-    select * from input where idempotency_key is null or job_id in (select job_id from first)
+replayed as materialized (
+    select job_id from unnest($35::uuid[]) as k(job_id) except select job_id from first
+),
+counted as (
+    select image_no, count(*) as jobs from unnest($1::uuid[], $4::int[]) as i(job_id, image_no)
+    where job_id not in (select job_id from replayed) group by image_no
 ),
 image as (
     -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
     insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs)
-    select owner, sha256, (array_agg(upload order by position))[1], min(content_type), min(bytes), min(width), min(height), count(*)
-    from new group by owner, sha256 order by owner, sha256
+    select m.owner, m.sha256, m.upload, m.content_type, m.bytes, m.width, m.height, c.jobs
+    from unnest($25::text[], $26::bytea[], $27::uuid[], $28::text[], $29::bigint[], $30::int[], $31::int[]) with ordinality
+         as m(owner, sha256, upload, content_type, bytes, width, height, image_no)
+    join counted c on c.image_no = m.image_no
+    order by m.owner, m.sha256
     on conflict (owner, sha256) do update
     set jobs = i.jobs + excluded.jobs, last_used_at = now(), unused_since = null, purged_at = null,
         upload = case when i.purged_at is null then i.upload else nullif(excluded.upload, i.upload) end
     returning owner, sha256, upload
-),
-wanted as (
-    select model_id, priority, owner, count(*)::int as jobs from new group by model_id, priority, owner
 ),
 lane as (
     -- A lane that was idle starts where the queue stands, not at zero: it gets its share from now on, and no credit for the past.
@@ -41,7 +37,8 @@ lane as (
                (select max(o.next_seq) from lanes o where o.model_id = w.model_id and o.priority = w.priority),
                0),
            w.jobs
-    from wanted w order by w.model_id, w.priority, w.owner
+    from unnest($21::bigint[], $22::smallint[], $23::text[], $24::int[]) as w(model_id, priority, owner, jobs)
+    order by w.model_id, w.priority, w.owner
     on conflict (model_id, priority, owner)
     do update set next_seq = greatest(l.next_seq, excluded.next_seq - excluded.taken) + excluded.taken, taken = excluded.taken
     returning l.model_id, l.priority, l.owner, l.next_seq - l.taken as before
@@ -49,11 +46,21 @@ lane as (
 insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
                        run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
                        group_id, group_position, custom_id, webhook_url)
-select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, i.owner, i.model_id, i.model_version_id,
-       i.model_ref, i.sha256, i.params, i.metadata, i.priority,
-       lane.before + row_number() over (partition by i.model_id, i.priority, i.owner order by i.position),
+select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, ($23::text[])[i.lane_no], ($21::bigint[])[i.lane_no],
+       i.model_version_id, i.model_ref, i.sha256, i.params, i.metadata, ($22::smallint[])[i.lane_no],
+       (select array_agg(l.before order by w.lane_no)
+        from unnest($21::bigint[], $22::smallint[], $23::text[]) with ordinality as w(model_id, priority, owner, lane_no)
+        join lane l using (model_id, priority, owner))[i.lane_no] + i.nth,
        greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
-       i.attempts_max, i.interruptions_max, i.trace_parent, image.upload,
+       i.attempts_max, i.interruptions_max, i.trace_parent,
+       (select array_agg(s.upload order by m.image_no)
+        from unnest($25::text[], $26::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
        i.group_id, i.group_position, i.custom_id, i.webhook_url
-from new i join lane using (model_id, priority, owner) join image using (owner, sha256)
+from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::bigint[], $7::text[], $8::jsonb[], $9::jsonb[],
+            $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::int[], $14::smallint[], $15::smallint[], $16::text[],
+            $17::uuid[], $18::int[], $19::text[], $20::text[])
+     as i(job_id, lane_no, nth, image_no, sha256, model_version_id, model_ref, params, metadata,
+          run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
+          group_id, group_position, custom_id, webhook_url)
+where i.job_id not in (select job_id from replayed)
 returning job_id, state as "state: JobState", created_at, run_at

@@ -7,10 +7,11 @@ use std::{collections::HashMap, time::Duration};
 
 use clap::Args;
 use sqlx::PgPool;
+
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Enqueued, NewJob, Notifier, QueueError, enqueue};
-use crate::JobId;
+use super::{Enqueued, NewJob, Notifier, QueueError, enqueue::enqueue_on};
+use crate::{JobId, db::Kept};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Queue")]
@@ -44,9 +45,9 @@ impl Enqueuer {
         let batch_max = config.enqueue_batch_max;
         let notifier = Notifier::start(db.clone());
         tokio::spawn(async move {
-            let mut batch = Vec::new();
+            let (mut batch, mut db) = (Vec::new(), Kept::of(db));
             while waiting.recv_many(&mut batch, batch_max).await > 0 {
-                commit(&db, &notifier, std::mem::take(&mut batch)).await;
+                commit(&mut db, &notifier, std::mem::take(&mut batch)).await;
             }
         });
         Self(submits)
@@ -68,14 +69,14 @@ impl Enqueuer {
     }
 }
 
-async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
+async fn commit(db: &mut Kept, notifier: &Notifier, batch: Vec<Submit>) {
     let started = std::time::Instant::now();
     metrics::histogram!("darkroom_enqueue_batch_size").record(batch.len() as f64);
     let (jobs, answers): (Vec<_>, Vec<_>) = batch
         .into_iter()
         .map(|submit| (submit.job, submit.answer))
         .unzip();
-    match crate::db::answered(db, enqueue(db, &jobs)).await {
+    match flush(db, &jobs).await {
         Ok(rows) => {
             let mut rows: HashMap<JobId, Enqueued> =
                 rows.into_iter().map(|row| (row.job_id, row)).collect();
@@ -108,4 +109,11 @@ async fn commit(db: &PgPool, notifier: &Notifier, batch: Vec<Submit>) {
     }
     let elapsed: Duration = started.elapsed();
     metrics::histogram!("darkroom_enqueue_seconds").record(elapsed.as_secs_f64());
+}
+
+async fn flush(db: &mut Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+    let mut connection = db.take().await?;
+    let rows = crate::db::answered(db.pool(), enqueue_on(&mut *connection, jobs)).await?;
+    db.give_back(connection);
+    Ok(rows)
 }

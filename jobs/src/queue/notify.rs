@@ -18,6 +18,8 @@ use crate::JobId;
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
 /// Payload: ids of jobs that ended or went back, 32 hex digits each.
 pub const CHANGED_CHANNEL: &str = "darkroom_changed";
+/// Payload: ids of jobs that a worker began, the same way: most who wait want only the end.
+pub const STARTED_CHANNEL: &str = "darkroom_started";
 /// Payload: the id of the worker that should look at once (a heartbeat tells it why): it is to drain, or a job that it
 /// runs is to be canceled.
 pub const WORKER_CHANNEL: &str = "darkroom_worker";
@@ -33,6 +35,7 @@ const IDS_PER_PAYLOAD: usize = 240;
 #[derive(Debug, Default)]
 struct News {
     queued: BTreeSet<i64>,
+    started: Vec<JobId>,
     changed: Vec<JobId>,
 }
 
@@ -69,7 +72,7 @@ impl Notifier {
     pub async fn flush(&self) {
         let _one = self.sending.lock().await;
         let news = std::mem::take(&mut *self.news());
-        if news.queued.is_empty() && news.changed.is_empty() {
+        if news.queued.is_empty() && news.started.is_empty() && news.changed.is_empty() {
             return;
         }
         if let Err(error) = send(&self.db, &news).await {
@@ -81,6 +84,15 @@ impl Notifier {
     pub fn queued(&self, model_id: i64) {
         self.news().queued.insert(model_id);
         self.wake.notify_one();
+    }
+
+    /// A worker began these jobs.
+    pub fn started(&self, jobs: impl IntoIterator<Item = JobId>) {
+        let mut news = self.news();
+        news.started.extend(jobs);
+        if !news.started.is_empty() {
+            self.wake.notify_one();
+        }
     }
 
     /// These jobs ended or went back to the queue.
@@ -103,14 +115,9 @@ async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
         .queued
         .iter()
         .map(|model| (QUEUED_CHANNEL.to_owned(), model.to_string()));
-    let changed = news.changed.chunks(IDS_PER_PAYLOAD).map(|jobs| {
-        let ids: String = jobs
-            .iter()
-            .map(|job| job.uuid().simple().to_string())
-            .collect();
-        (CHANGED_CHANNEL.to_owned(), ids)
-    });
-    let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(changed).unzip();
+    let started = payloads_of(STARTED_CHANNEL, &news.started);
+    let changed = payloads_of(CHANGED_CHANNEL, &news.changed);
+    let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(started).chain(changed).unzip();
     sqlx::query!(
         "with quick as materialized (select set_config('synchronous_commit', 'off', true))
          select pg_notify(channel, payload) from quick, unnest($1::text[], $2::text[]) as news(channel, payload)",
@@ -120,4 +127,11 @@ async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
     .execute(db)
     .await?;
     Ok(())
+}
+
+fn payloads_of(channel: &str, jobs: &[JobId]) -> impl Iterator<Item = (String, String)> {
+    jobs.chunks(IDS_PER_PAYLOAD).map(move |jobs| {
+        let ids = jobs.iter().map(|job| job.uuid().simple().to_string());
+        (channel.to_owned(), ids.collect())
+    })
 }

@@ -19,7 +19,7 @@ use sqlx::{
 use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 
-use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, WORKER_CHANNEL};
+use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL};
 use crate::{JobId, WorkerId};
 
 /// A connection that has said nothing for so long is asked whether it still lives: half-open ones never say so.
@@ -77,7 +77,14 @@ impl WorkerListener {
     }
 }
 
-type Waiters = Mutex<HashMap<JobId, Vec<Arc<Notify>>>>;
+type Waiters = Mutex<HashMap<JobId, Vec<Waiter>>>;
+
+#[derive(Debug, Clone)]
+struct Waiter {
+    wake: Arc<Notify>,
+    /// Whether a start is news, or the end alone.
+    hears_starts: bool,
+}
 
 /// Hears of changed jobs for everyone who waits for one: one connection, and no query per waiter.
 #[derive(Debug, Clone)]
@@ -87,7 +94,7 @@ pub struct ChangedListener(Arc<Waiters>);
 #[derive(Debug)]
 pub struct Watch {
     job: JobId,
-    wake: Arc<Notify>,
+    waiter: Waiter,
     waiters: Arc<Waiters>,
 }
 
@@ -95,66 +102,70 @@ impl ChangedListener {
     pub fn start(db: PgPool) -> Self {
         let waiters: Arc<Waiters> = Arc::default();
         let heard = waiters.clone();
-        tokio::spawn(listen(db, &[CHANGED_CHANNEL], move |news| {
-            let mut waiters = heard.lock().expect("no panic holds it");
+        let channels = &[CHANGED_CHANNEL, STARTED_CHANNEL];
+        tokio::spawn(listen(db, channels, move |news| {
+            let waiters = heard.lock().expect("no panic holds it");
             match news {
-                Some((_, ids)) => {
+                Some((channel, ids)) => {
                     for id in ids.as_bytes().chunks(32) {
                         let id = Uuid::try_parse_ascii(id).map(JobId::from);
-                        let woken = id.ok().and_then(|id| waiters.remove(&id));
-                        woken
-                            .into_iter()
+                        let all = id.ok().and_then(|id| waiters.get(&id));
+                        all.into_iter()
                             .flatten()
-                            .for_each(|waiter| waiter.notify_one());
+                            .filter(|one| one.hears_starts || channel != STARTED_CHANNEL)
+                            .for_each(|one| one.wake.notify_one());
                     }
                 }
                 None => waiters
-                    .drain()
-                    .flat_map(|(_, all)| all)
-                    .for_each(|one| one.notify_one()),
+                    .values()
+                    .flatten()
+                    .for_each(|one| one.wake.notify_one()),
             }
         }));
         Self(waiters)
     }
 
+    /// Hears of every change.
     pub fn watch(&self, job: JobId) -> Watch {
-        let watch = Watch {
-            job,
+        self.enter(job, true)
+    }
+
+    /// The same for those who wait for the end: not woken when a worker begins.
+    pub fn watch_end(&self, job: JobId) -> Watch {
+        self.enter(job, false)
+    }
+
+    fn enter(&self, job: JobId, hears_starts: bool) -> Watch {
+        let waiter = Waiter {
             wake: Arc::default(),
-            waiters: self.0.clone(),
+            hears_starts,
         };
-        watch.enter();
-        watch
+        let mut waiters = self.0.lock().expect("no panic holds it");
+        waiters.entry(job).or_default().push(waiter.clone());
+        Watch {
+            job,
+            waiter,
+            waiters: self.0.clone(),
+        }
     }
 }
 
 impl Watch {
-    fn enter(&self) {
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        waiters.entry(self.job).or_default().push(self.wake.clone());
-    }
-
-    fn leave(&self) {
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        if let Some(all) = waiters.get_mut(&self.job) {
-            all.retain(|one| !Arc::ptr_eq(one, &self.wake));
-            if all.is_empty() {
-                waiters.remove(&self.job);
-            }
-        }
-    }
-
     /// Returns once the job changed since the last call, or after `longest`.
     pub async fn changed(&self, longest: Duration) {
-        drop(tokio::time::timeout(longest, self.wake.notified()).await);
-        self.leave();
-        self.enter();
+        drop(tokio::time::timeout(longest, self.waiter.wake.notified()).await);
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.leave();
+        let mut waiters = self.waiters.lock().expect("no panic holds it");
+        if let Some(all) = waiters.get_mut(&self.job) {
+            all.retain(|one| !Arc::ptr_eq(&one.wake, &self.waiter.wake));
+            if all.is_empty() {
+                waiters.remove(&self.job);
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 super::mutants! {
     a_key_needs_to_stand_for_the_first_job: "queue::submitting::submits_under_one_key_at_once_are_one_job" {
-        "enqueue.sql": "in (select job_id from first)" => "is not null";
+        "enqueue.sql": "except select job_id from first" => "where false";
         "enqueue.sql": "on conflict (owner, key) do nothing" => "on conflict (owner, key) do update set job_id = excluded.job_id";
     }
     complete_needs_to_mind_a_cancel: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {

@@ -8,6 +8,6 @@ super::mutants! {
         "enqueue.sql": "greatest(l.next_seq, excluded.next_seq - excluded.taken)" => "l.next_seq";
     }
     jobs_need_to_keep_their_order: "queue::fairness::an_owners_jobs_keep_their_order" {
-        "enqueue.sql": "order by i.position)" => "order by i.position desc)";
+        "enqueue.sql": "[i.lane_no] + i.nth" => "[i.lane_no] - i.nth";
     }
 }

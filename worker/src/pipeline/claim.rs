@@ -184,7 +184,7 @@ impl Claimer {
             let claim = queue::claim_above(&shared.db, worker, &models, limit, &low_water);
             let claims = jobs::db::answered(&shared.db, claim).await?;
             let ids = claims.iter().map(|claim| claim.lease.job_id);
-            shared.notifier.changed(ids);
+            shared.notifier.started(ids);
             let (jobs, mut suspects) = (claims.len(), Vec::new());
             for claim in claims {
                 let place = Place {
