@@ -87,6 +87,9 @@ pub struct Limits {
     /// Longest time of one attempt, in seconds
     #[arg(long, env = "DARKROOM_ATTEMPT_TIMEOUT_SECONDS", default_value_t = 120)]
     pub attempt_timeout_seconds: i32,
+    /// How long a URL lives that reads a mask or a large result from the bucket, in seconds
+    #[arg(long, env = "DARKROOM_RESULT_URL_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub result_url_seconds: u64,
     /// How long finished jobs are kept when they do not say, in days
     #[arg(long, env = "DARKROOM_RETAIN_DAYS", default_value_t = 30.0)]
     pub retain_days: f64,

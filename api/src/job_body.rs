@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use jobs::{Attempt, Job, JobId, JobState, Problem, ProblemCode, job::ResolvedModel};
+use jobs::{Attempt, Job, JobId, JobState, Problem, ProblemCode, job::ResolvedModel, results};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -29,7 +29,8 @@ pub(crate) struct JobBody {
     input: Input,
     #[schema(value_type = Object)]
     params: Value,
-    /// What the model said; its shape depends on the task. Empty until `succeeded`.
+    /// What the model said; its shape depends on the task. Empty until `succeeded`. A mask, and a result that is too
+    /// large for here, are told by their place: `mask_url`, or `url` and `bytes`.
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
     /// Why it `failed` or `expired`.
@@ -138,7 +139,9 @@ impl JobBody {
                 height: job.image.height,
             },
             params: job.params,
-            result: job.result,
+            result: job
+                .result
+                .map(|result| results::shown(result, &format!("{this}/result"))),
             error: if job.state.is_terminal() {
                 job.problem
             } else {

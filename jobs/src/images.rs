@@ -1,19 +1,17 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
 mod collect;
-mod sweep;
+
+use std::collections::HashSet;
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub use self::{
-    collect::{CollectError, collect},
-    sweep::sweep,
-};
+pub use self::collect::{CollectError, collect};
 use crate::Sha256Digest;
 
 /// What all keys of images begin with.
-const PREFIX: &str = "images/";
+pub(crate) const PREFIX: &str = "images/";
 
 /// What the API learned about an upload before it accepted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +38,11 @@ pub fn object_key(owner: &str, sha256: Sha256Digest, upload: Uuid) -> String {
     format!("{folder}/{}", upload.simple())
 }
 
+/// Owner, digest and upload: what a key and a row have in common.
+type Name = (String, Sha256Digest, Uuid);
+
 /// What [`object_key`] made a key of; `None` if it did not.
-fn parse_object_key(key: &str) -> Option<sweep::Name> {
+fn parse_object_key(key: &str) -> Option<Name> {
     let mut parts = key.strip_prefix(PREFIX)?.split('/');
     let (owner, _, hex) = (parts.next()?, parts.next()?, parts.next()?);
     let sha256 = hex.parse().ok()?;
@@ -79,6 +80,36 @@ pub async fn find(
         width: row.width,
         height: row.height,
     }))
+}
+
+/// Those of these keys that rows name, and those that no upload has made.
+pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
+    let mut needed = HashSet::new();
+    let (mut owners, mut digests, mut uploads) = (vec![], vec![], vec![]);
+    for key in keys {
+        let Some((owner, sha256, upload)) = parse_object_key(key) else {
+            needed.insert((*key).to_owned());
+            continue;
+        };
+        owners.push(owner);
+        digests.push(sha256.as_bytes().to_vec());
+        uploads.push(upload);
+    }
+    let rows = sqlx::query!(
+        "select i.owner, i.sha256, i.upload
+         from unnest($1::text[], $2::bytea[], $3::uuid[]) as object(owner, sha256, upload)
+         join images i on i.owner = object.owner and i.sha256 = object.sha256 and i.upload = object.upload
+         where i.purged_at is null",
+        &owners,
+        &digests,
+        &uploads
+    );
+    for row in rows.fetch_all(db).await? {
+        let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
+        let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        needed.insert(object_key(&row.owner, sha256, row.upload));
+    }
+    Ok(needed)
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
 //! `model.json`: what a model version expects, makes and allows.
 
+mod check;
+mod output;
+
 use std::collections::BTreeMap;
 
+pub use check::Mistake;
+pub use output::{Activation, BoxLayout, BoxUnit, BoxesSpec, Column, MaskSpec, OutputSpec, Sides};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
@@ -58,6 +63,16 @@ pub enum Task {
     Classify,
     #[display("embed")]
     Embed,
+    /// One number.
+    #[display("regress")]
+    Regress,
+    /// The output as it is.
+    #[display("raw")]
+    Raw,
+    #[display("detect")]
+    Detect,
+    #[display("segment")]
+    Segment,
 }
 
 /// How an upright RGB image becomes the model's input.
@@ -73,6 +88,9 @@ pub struct InputSpec {
     pub crop_ratio: f64,
     #[serde(default)]
     pub filter: Filter,
+    /// Of `letterbox`: what is around the image, RGB.
+    #[serde(default = "gray", skip_serializing_if = "is_gray")]
+    pub pad_color: [u8; 3],
     /// Per channel, on the scale of `u8`: input = (pixel - mean) / std.
     pub mean: [f32; 3],
     pub std: [f32; 3],
@@ -85,6 +103,18 @@ fn whole() -> f64 {
     1.0
 }
 
+/// What the detectors that use a letterbox were trained with.
+const GRAY: [u8; 3] = [114; 3];
+
+fn gray() -> [u8; 3] {
+    GRAY
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_gray(color: &[u8; 3]) -> bool {
+    *color == GRAY
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
@@ -92,7 +122,7 @@ pub enum Resize {
     CenterCrop,
     /// The whole image, its aspect changed.
     Stretch,
-    /// The whole image, its aspect kept, gray bars around.
+    /// The whole image, its aspect kept, bars of `pad_color` around.
     Letterbox,
 }
 
@@ -103,22 +133,6 @@ pub enum Filter {
     #[default]
     CatmullRom,
     Lanczos3,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutputSpec {
-    #[serde(default)]
-    pub activation: Activation,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    #[default]
-    None,
-    Softmax,
-    Sigmoid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, derive_more::Display)]

@@ -8,7 +8,9 @@ use sqlx::PgPool;
 use crate::{
     images::{self, CollectError},
     object_store::ObjectStore,
+    orphans,
     queue::{self, QueueError},
+    results,
 };
 
 /// How long what is over stays visible.
@@ -32,6 +34,7 @@ pub struct Removed {
     pub purged_jobs: u64,
     pub pruned_jobs: u64,
     pub pruned_days: u64,
+    pub collected_results: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
 }
@@ -66,13 +69,17 @@ pub async fn round(
         queue::prune(db, tombstone_seconds)
     })
     .await?;
+    until_none(&mut removed.collected_results, || {
+        results::collect(db, store)
+    })
+    .await?;
     let grace = config.image_grace_seconds;
     until_none(&mut removed.collected_images, || {
         images::collect(db, store, grace)
     })
     .await?;
     let pause = config.retention_pause_seconds / 2.0;
-    removed.swept_objects = images::sweep(db, store, grace, pause).await?.unwrap_or(0);
+    removed.swept_objects = orphans::sweep(db, store, grace, pause).await?.unwrap_or(0);
     Ok(removed)
 }
 
@@ -99,6 +106,7 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     jobs.purged = removed.purged_jobs,
                     jobs.pruned = removed.pruned_jobs,
                     days.pruned = removed.pruned_days,
+                    results.collected = removed.collected_results,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
                     "removed what was kept long enough"

@@ -21,5 +21,6 @@ mod partitions;
 mod plans;
 mod random_walk;
 mod retaining;
+mod retaining_results;
 mod submitting;
 mod trying_again;

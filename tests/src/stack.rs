@@ -90,6 +90,13 @@ impl Stack {
         stack
     }
 
+    /// One more model in the bucket, from a folder of `tests/fixtures`.
+    pub async fn push(&self, fixture: &str) {
+        let folder = ModelFolder::read(&fixtures::folder().join(fixture)).unwrap();
+        let pushed = models::push(&self.db, &self.store, &folder, None).await;
+        pushed.unwrap();
+    }
+
     /// Another worker process, ready.
     pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);

@@ -51,6 +51,9 @@ pub struct Config {
     /// Where model files are kept between starts [default: `darkroom/models` in the user's cache folder]
     #[arg(long, env = "DARKROOM_MODEL_CACHE_DIR")]
     pub model_cache_dir: Option<PathBuf>,
+    /// Largest result that is kept in the job's row, in bytes of JSON; a larger one becomes an object in the bucket
+    #[arg(long, env = "DARKROOM_RESULT_INLINE_BYTES_MAX", default_value_t = 64 << 10)]
+    pub result_inline_bytes_max: usize,
     /// Bytes of model files to keep loaded; the least recently used go first
     #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
     pub loaded_bytes_max: u64,
@@ -119,7 +122,7 @@ pub struct TuningConfig {
     /// Most jobs held at once, from claim to written result [default: 4 batches for each inference thread]
     #[arg(long, env = "DARKROOM_CLAIM_AHEAD", value_parser = clap::value_parser!(u16).range(1..=8192))]
     pub claim_ahead: Option<u16>,
-    /// Images fetched from S3 at the same time
+    /// Images fetched from S3 at the same time; and as many results stored
     #[arg(long, env = "DARKROOM_FETCH_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub fetch_concurrency: u16,
     /// How long a result may wait for others to share its statement, while others are on their way

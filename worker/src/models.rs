@@ -14,7 +14,7 @@ use std::{
 };
 
 use jobs::{
-    manifest::Manifest,
+    manifest::{Manifest, Precision},
     models::ModelVersion,
     object_store::{ObjectStore, StoreError},
 };
@@ -27,6 +27,9 @@ use crate::{
     pipeline::{Device, Program},
 };
 
+/// How long after one had to go the models are too many for the budget.
+const CROWDED_FOR: Duration = Duration::from_mins(1);
+
 /// How long a version that cannot be loaded stays refused without another look.
 const BROKEN_FOR: Duration = Duration::from_secs(30);
 
@@ -38,12 +41,18 @@ pub struct Model {
     /// In the order of the output; empty if the manifest names none.
     pub labels: Vec<String>,
     pub program: Program,
+    pub precision: Precision,
     /// Of its files: a stand-in for what it takes loaded.
     bytes: u64,
     batch_best: AtomicUsize,
 }
 
 impl Model {
+    /// The precision, where it is not the manifest's default: then results say so.
+    pub fn other_precision(&self) -> Option<Precision> {
+        (self.manifest.precision.first() != Some(&self.precision)).then_some(self.precision)
+    }
+
     /// Images that this device takes best at once.
     pub fn batch_best(&self) -> usize {
         self.batch_best.load(Ordering::Relaxed)
@@ -110,6 +119,8 @@ pub struct Models {
     cache: DiskCache,
     config: ModelsConfig,
     slots: Mutex<HashMap<i64, Slot>>,
+    /// When the budget last forced one out.
+    unloaded_at: Mutex<Option<Instant>>,
 }
 
 impl Models {
@@ -119,6 +130,7 @@ impl Models {
             cache: DiskCache::new(config.cache_dir.clone(), store),
             config,
             slots: Mutex::default(),
+            unloaded_at: Mutex::default(),
         }
     }
 
@@ -152,6 +164,21 @@ impl Models {
             Ok(_) => self.evict(version_id),
         }
         loaded
+    }
+
+    /// Names of the loaded models, while there are more in use than fit; `None` while all fit, and it does not matter
+    /// which are loaded.
+    pub fn crowded(&self) -> Option<Vec<String>> {
+        let unloaded_at = *self.unloaded_at.lock().expect("no panic while it is held");
+        unloaded_at.filter(|at| at.elapsed() < CROWDED_FOR)?;
+        let slots = self.slots.lock().expect("no panic while it is held");
+        let loaded = slots
+            .values()
+            .filter_map(|slot| slot.loading.get()?.as_ref().ok());
+        let mut names: Vec<_> = loaded.map(|model| model.manifest.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
     }
 
     fn forget(&self, version_id: i64, loading: &Loading) {
@@ -188,6 +215,7 @@ impl Models {
                 .and_then(loaded)
                 .unwrap_or_default();
             bytes -= freed;
+            *self.unloaded_at.lock().expect("no panic while it is held") = Some(Instant::now());
             tracing::info!(
                 model.version_id = oldest,
                 model.bytes = freed,

@@ -1,4 +1,5 @@
-//! The way of a job through the worker: claim, fetch, decode and preprocess, batch, infer, postprocess, complete.
+//! The way of a job through the worker: claim, fetch, decode and preprocess, batch, infer, postprocess,
+//! complete; a result that is too large for its row is stored in between.
 //!
 //! Every job in here holds a place in the `room`, from its claim until its outcome is written. The room is what bounds
 //! all queues between the stages, and the claimer claims no more than there is room for.
@@ -11,9 +12,11 @@ pub mod decode;
 mod develop;
 mod fetch;
 mod infer;
+mod placement;
 pub mod postprocess;
 pub mod preprocess;
 mod stage;
+mod store;
 mod work;
 
 use std::{
@@ -30,6 +33,7 @@ pub use infer::{
     device::{Device, one_libtorch_thread},
     program::{ForwardError, Program},
 };
+pub use placement::{Placement, Region};
 pub use stage::{Stage, Timings};
 pub use work::{Outcome, Prediction, Work};
 
@@ -149,12 +153,21 @@ pub fn start(
         widths.complete_wait,
     ));
 
+    let (to_store, unstored) = mpsc::channel(widths.room);
+    let storer = store::Storer::new(config.result_inline_bytes_max, to_store);
+    tokio::spawn(store::store_results(
+        shared.clone(),
+        unstored,
+        widths.fetch_concurrency,
+        widths.decode_threads,
+    ));
+
     let batcher = Arc::new(batch::Batcher::new(widths.batch_wait));
     for index in 0..widths.infer_threads {
-        let (shared, batcher) = (shared.clone(), batcher.clone());
+        let (shared, batcher, storer) = (shared.clone(), batcher.clone(), storer.clone());
         std::thread::Builder::new()
             .name(format!("infer-{index}"))
-            .spawn(move || infer::infer_batches(&shared, &batcher))?;
+            .spawn(move || infer::infer_batches(&shared, &batcher, &storer))?;
     }
 
     // As few bytes of images as keep the threads busy: what waits, waits as a claim.

@@ -1,15 +1,18 @@
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{JobState, Problem, ProblemCode, keys::Scope};
+use jobs::{JobState, Problem, ProblemCode, keys::Scope, results};
 
 use super::{has_version, job_id, own_job};
 use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::etag};
 
-/// The result alone.
+/// The result alone: the JSON, or where to read the object that it is.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}/result", operation_id = "get_result", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
         (status = 200, description = "What the model said; its shape depends on the task", body = Object, headers(("ETag" = String))),
+        (status = 303, description = "It is an object of its own (the picture of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
         (status = 304, description = "You have this version"),
         (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
@@ -37,9 +40,12 @@ pub(crate) async fn get_result(
                 .insert_header((header::ETAG, tag))
                 .finish())
         }
-        (JobState::Succeeded, Some(result)) => Ok(HttpResponse::Ok()
-            .insert_header((header::ETAG, tag))
-            .json(result)),
+        (JobState::Succeeded, Some(result)) => match results::key_of(&result) {
+            Some(key) => elsewhere(&ctx, key, tag).await,
+            None => Ok(HttpResponse::Ok()
+                .insert_header((header::ETAG, tag))
+                .json(result)),
+        },
         (state, _) => {
             let why = job
                 .problem
@@ -52,6 +58,18 @@ pub(crate) async fn get_result(
             ))
         }
     }
+}
+
+/// Where to read an object, for a short time.
+async fn elsewhere(ctx: &Ctx, key: &str, etag: String) -> Result<HttpResponse, ApiError> {
+    let lives = Duration::from_secs(ctx.config.limits.result_url_seconds);
+    let url = ctx.store.presign_get(key, lives).await?;
+    Ok(HttpResponse::SeeOther()
+        .insert_header((header::ETAG, etag))
+        .insert_header((header::LOCATION, url))
+        // The next one who asks needs another URL.
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish())
 }
 
 fn ended(state: JobState) -> &'static str {

@@ -20,7 +20,7 @@ pub enum CollectError {
 /// Marks some images as purged that no job has needed for `grace_seconds`, and deletes their objects. Answers how many.
 ///
 /// A submit of the same bytes that runs into this either keeps the image, or is refused and uploads it anew under another
-/// name: see `queue/enqueue.sql`. An object that cannot be deleted now is an orphan, which [`super::sweep`] finds.
+/// name: see `queue/enqueue.sql`. An object that cannot be deleted now is an orphan, which [`crate::orphans::sweep`] finds.
 ///
 /// # Errors
 /// Postgres or the store is away.

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use super::{DEFAULT_ALIAS, object_key};
 use crate::{
     Sha256Digest,
-    manifest::Manifest,
+    manifest::{Manifest, Mistake},
     object_store::{Body, ObjectStore, StoreError},
 };
 
@@ -45,6 +45,11 @@ pub enum PushError {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[error("{path} is not a manifest to run: {}", listed(.mistakes))]
+    WrongManifest {
+        path: PathBuf,
+        mistakes: Vec<Mistake>,
+    },
     #[error("the manifest names `{0}`, which leads out of its folder")]
     OutsideFolder(String),
     #[error(transparent)]
@@ -53,11 +58,16 @@ pub enum PushError {
     Db(#[from] sqlx::Error),
 }
 
+fn listed(mistakes: &[Mistake]) -> String {
+    let lines = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
+    lines.collect()
+}
+
 impl ModelFolder {
     /// Reads `model.json` and hashes the files that it names.
     ///
     /// # Errors
-    /// A file is missing, or the manifest is not one.
+    /// A file is missing, or the manifest is not one, or does not fit together.
     pub fn read(folder: &Path) -> Result<Self, PushError> {
         let path = folder.join("model.json");
         let text = std::fs::read(&path).map_err(|source| PushError::Unreadable {
@@ -69,6 +79,10 @@ impl ModelFolder {
                 path: path.clone(),
                 source,
             })?;
+        let mistakes = manifest.mistakes();
+        if !mistakes.is_empty() {
+            return Err(PushError::WrongManifest { path, mistakes });
+        }
         let mut files = BTreeMap::new();
         for name in manifest.files() {
             if name.contains('/') || name.starts_with('.') {

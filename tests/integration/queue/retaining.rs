@@ -7,6 +7,7 @@ use jobs::{
     JobId, Sha256Digest,
     images::{self, object_key},
     object_store::{Body, ObjectStore},
+    orphans,
     queue::{self, QueueError},
 };
 use serde_json::json;
@@ -233,11 +234,11 @@ async fn an_object_that_no_row_names_is_swept_up_after_a_grace() {
     let named = stored(&store, "cat.jpg", upload).await;
     let raced = stored(&store, "cat.jpg", Uuid::now_v7()).await;
     let crashed = stored(&store, "dog.jpg", Uuid::now_v7()).await;
-    let swept = images::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
+    let swept = orphans::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
     assert_eq!(swept, Some(0), "within the grace");
-    let turn = images::sweep(&db, &store, -60.0, 3600.0).await.unwrap();
+    let turn = orphans::sweep(&db, &store, -60.0, 3600.0).await.unwrap();
     assert_eq!(turn, None, "one page for each pause, of all processes");
-    let swept = images::sweep(&db, &store, -60.0, -1.0).await.unwrap();
+    let swept = orphans::sweep(&db, &store, -60.0, -1.0).await.unwrap();
     assert_eq!(swept, Some(2));
     for (key, there) in [(named, true), (raced, false), (crashed, false)] {
         assert_eq!(store.exists(&key).await.unwrap(), there, "{key}");

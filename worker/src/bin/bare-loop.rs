@@ -16,7 +16,7 @@ use serde_json::json;
 use worker::{
     config::{DeviceChoice, PrecisionChoice},
     pipeline::{
-        Device, Program,
+        Device, Placement, Program,
         decode::{DecodeLimits, decode},
         one_libtorch_thread,
         postprocess::predict,
@@ -67,20 +67,29 @@ impl Loop<'_> {
         let (mut resizer, mut took, began) = (Resizer::new(), Vec::new(), Instant::now());
         while began.elapsed() < Duration::from_secs_f64(seconds) {
             let started = Instant::now();
-            let mut inputs = Vec::with_capacity(batch);
+            let (mut inputs, mut placements) =
+                (Vec::with_capacity(batch), Vec::with_capacity(batch));
             for _ in 0..batch {
                 let turn = self.next.fetch_add(1, Ordering::Relaxed);
                 let shrink = |width, height| shrink(input, width, height);
                 let image = decode(&self.photos[turn % self.photos.len()], &limits, &shrink)?;
-                inputs.push(preprocess(&mut resizer, &image, input)?);
+                let placement = Placement::of(input, image.width(), image.height());
+                inputs.push(preprocess(&mut resizer, &image, input, &placement)?);
+                placements.push(placement);
             }
             let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
             let outputs = self
                 .program
                 .forward(&slices)
                 .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-            for output in &outputs {
-                predict(self.folder.manifest.task, output, self.labels, &params)?;
+            for (output, placement) in outputs.iter().zip(&placements) {
+                predict(
+                    &self.folder.manifest,
+                    self.labels,
+                    output,
+                    placement,
+                    &params,
+                )?;
             }
             took.push(started.elapsed().as_secs_f64() * 1e3);
         }

@@ -9,7 +9,7 @@ use std::{
 use jobs::manifest::{Manifest, Precision};
 
 use super::{LoadFault, Model};
-use crate::pipeline::{Device, ForwardError, Program};
+use crate::pipeline::{Device, ForwardError, Program, postprocess::check};
 
 /// A batch twice as large must gain at least so much an image; all else is longer waiting for nothing.
 const GAIN_LEAST: f64 = 1.05;
@@ -36,13 +36,10 @@ impl Load {
         let program = program.map_err(broken)?;
         let gray = vec![128; program.image_bytes()];
         let outputs = program.forward(&[&gray]).map_err(broken)?;
-        let width = outputs.first().map_or(0, Vec::len);
-        if !self.labels.is_empty() && self.labels.len() != width {
-            return Err(LoadFault::Broken(format!(
-                "{} labels for {width} outputs",
-                self.labels.len()
-            )));
-        }
+        let shape = outputs
+            .first()
+            .map_or(&[][..], |output| output.shape.as_ref());
+        check(&self.manifest, &self.labels, shape).map_err(LoadFault::Broken)?;
         let batch_best = best_batch(&program, &gray, self.batch_max);
         tracing::info!(
             model = self.manifest.name,
@@ -56,6 +53,7 @@ impl Load {
             manifest: self.manifest,
             labels: self.labels,
             program,
+            precision: self.precision,
             bytes: self.bytes,
             batch_best: AtomicUsize::new(batch_best),
         })

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ForwardError, Work};
+use super::{ForwardError, Placement, Work};
 use crate::models::Model;
 
 /// What the batcher must know of an image.
@@ -29,6 +29,7 @@ pub(super) struct Ready {
     pub model: Arc<Model>,
     /// `u8[height, width, 3]`.
     pub pixels: Vec<u8>,
+    pub placement: Placement,
     /// Its last attempt ended with a dead worker: this image may be why.
     pub alone: bool,
     pub since: Instant,

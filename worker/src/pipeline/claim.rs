@@ -1,5 +1,7 @@
 //! Claiming: as much as there is room for, woken by news of the queue, with a slow poll behind it.
 
+mod prefer;
+
 use std::{
     sync::{
         Arc,
@@ -10,8 +12,9 @@ use std::{
 
 use jobs::{
     WorkerId,
-    queue::{self, LowWater, WorkerListener},
+    queue::{self, WorkerListener},
 };
+use prefer::{Ask, Preference};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
@@ -66,7 +69,7 @@ impl Claimer {
     }
 
     async fn claim_for_ever(&self) {
-        let low_water = Arc::new(LowWater::default());
+        let mut preference = Preference::default();
         let mut registered = self.shared.holdings.worker();
         // Whether the last claim came back full: then there is more, and no news of it will come.
         let mut backlog = true;
@@ -90,20 +93,28 @@ impl Claimer {
                 most = 1;
             }
             most = most.min(left);
+            let ask = preference.ask(self.shared.models.crowded(), &self.models, Instant::now());
+            // In a crowd each model that is not loaded costs a loading, and another its place.
+            let most_now = if ask.is_open_in_a_crowd() { 1 } else { most };
             let least = if backlog {
-                self.room_size.div_ceil(HANDFUL).min(most)
+                self.room_size.div_ceil(HANDFUL).min(most_now)
             } else {
                 1
             };
-            let room = self.make_room(least, most).await;
+            let room = self.make_room(least, most_now).await;
             let asked = room.num_permits();
             let empty_handed = self.shared.holdings.is_empty();
-            match self.claim(worker, room, &low_water).await {
+            match self.claim(worker, room, &ask).await {
                 Ok(claimed) => {
                     trouble = Duration::ZERO;
                     self.claimed
                         .fetch_add(claimed.jobs as u64, Ordering::Relaxed);
-                    backlog = claimed.jobs == asked;
+                    let is_full = claimed.jobs == asked;
+                    if ask.is_for_loaded() && !is_full {
+                        preference.open();
+                    }
+                    // Who asked for some models knows nothing of the others.
+                    backlog = is_full || ask.is_for_loaded();
                     most = if claimed.suspects { 1 } else { CLAIM_MAX };
                     if self.shared.back_off.is_troubled() {
                         // Its one job decides whether there is more to claim.
@@ -112,7 +123,10 @@ impl Claimer {
                     // A claim above the marks may pass over what came back below them.
                     if claimed.jobs > 0 || !empty_handed {
                         empty_claims = 0;
-                    } else if self.end.drain && low_water.look_again_in().is_none() {
+                    } else if self.end.drain
+                        && !ask.is_for_loaded()
+                        && ask.low_water.look_again_in().is_none()
+                    {
                         empty_claims += 1;
                         if empty_claims >= EMPTY_CLAIMS {
                             let drain = &self.shared.drain;
@@ -121,7 +135,7 @@ impl Claimer {
                         }
                     }
                     if !backlog {
-                        let longest = low_water.look_again_in().unwrap_or(self.poll);
+                        let longest = ask.low_water.look_again_in().unwrap_or(self.poll);
                         let longest = jitter(longest.min(self.poll));
                         self.listener.queued(longest).await;
                     }
@@ -165,10 +179,9 @@ impl Claimer {
         &self,
         worker: WorkerId,
         room: OwnedSemaphorePermit,
-        low_water: &Arc<LowWater>,
+        ask: &Ask,
     ) -> Result<Claimed, queue::QueueError> {
-        let (shared, models) = (self.shared.clone(), self.models.clone());
-        let low_water = low_water.clone();
+        let (shared, ask) = (self.shared.clone(), ask.clone());
         let (to_fetch, to_complete) = (self.to_fetch.clone(), self.to_complete.clone());
         // On a task of its own: a drain that begins meanwhile must not drop jobs between their commit and their release.
         let claim = tokio::spawn(async move {
@@ -181,7 +194,7 @@ impl Claimer {
                 return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
-            let claim = queue::claim_above(&shared.db, worker, &models, limit, &low_water);
+            let claim = queue::claim_above(&shared.db, worker, &ask.models, limit, &ask.low_water);
             let claims = jobs::db::answered(&shared.db, claim).await?;
             let ids = claims.iter().map(|claim| claim.lease.job_id);
             shared.notifier.started(ids);

@@ -3,6 +3,7 @@
 //! A panic of a decoder costs one image and nothing else.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
     time::Instant,
@@ -17,6 +18,7 @@ use super::{
     batch::{Batcher, Ready},
     decode::decode,
     fetch::Fetched,
+    placement::Placement,
     preprocess::{preprocess, shrink},
 };
 
@@ -59,11 +61,12 @@ pub(super) fn develop_images(
             .caused_by(anyhow::anyhow!("a decoder panicked: {}", message(&*panic))))
         });
         match developed {
-            Ok(pixels) => batcher.push(Ready {
+            Ok((pixels, placement)) => batcher.push(Ready {
                 alone: work.claim.interruptions > 0,
                 work,
                 model,
                 pixels,
+                placement,
                 since: Instant::now(),
             }),
             Err(error) => work.settle(Outcome::Fail(error)),
@@ -77,10 +80,20 @@ fn develop(
     shared: &Shared,
     input: &jobs::manifest::InputSpec,
     bytes: &[u8],
-) -> Result<Vec<u8>, StageError> {
-    let shrink = |width, height| shrink(input, width, height);
+) -> Result<(Vec<u8>, Placement), StageError> {
+    // A JPEG may come out smaller than it is: then this is where its full size is heard of.
+    let full = Cell::new(None);
+    let shrink = |width, height| {
+        full.set(Some((width, height)));
+        shrink(input, width, height)
+    };
     let image = timings.measure(Stage::Decode, || decode(bytes, &shared.limits, &shrink))?;
-    timings.measure(Stage::Preprocess, || preprocess(resizer, &image, input))
+    let (width, height) = full.get().unwrap_or(image.dimensions());
+    let placement = Placement::of(input, width, height);
+    let pixels = timings.measure(Stage::Preprocess, || {
+        preprocess(resizer, &image, input, &placement)
+    })?;
+    Ok((pixels, placement))
 }
 
 /// What a panic said.

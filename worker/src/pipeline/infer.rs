@@ -9,54 +9,40 @@ use jobs::{ProblemCode, job::StageError};
 use program::ForwardError;
 
 use super::{
-    Outcome, Prediction, Shared, Stage, Work,
+    Outcome, Shared, Stage, Work,
     batch::{Batcher, Passed, Ready, pass},
-    postprocess::predict,
+    placement::Placement,
+    postprocess::{Output, predict},
+    store::Storer,
 };
 use crate::models::Model;
 
 /// Takes batches and infers them, for as long as the process lives.
-pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>) {
+pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>, storer: &Storer) {
     device::one_libtorch_thread();
     loop {
         let mut batch = batcher.take();
-        let images = std::mem::take(&mut batch.images);
-        let wanted: Vec<Ready> = images
-            .into_iter()
-            .filter_map(
-                |Ready {
-                     work,
-                     model,
-                     pixels,
-                     alone,
-                     since,
-                 }| {
-                    let mut work = work.if_wanted_on_the_device(&shared.drain)?;
-                    work.timings.record(Stage::BatchWait, since.elapsed());
-                    Some(Ready {
-                        work,
-                        model,
-                        pixels,
-                        alone,
-                        since,
-                    })
-                },
-            )
-            .collect();
+        let images = std::mem::take(&mut batch.images).into_iter();
+        let wanted = images.filter_map(|image| {
+            let mut work = image.work.if_wanted_on_the_device(&shared.drain)?;
+            work.timings.record(Stage::BatchWait, image.since.elapsed());
+            Some(Ready { work, ..image })
+        });
+        let wanted: Vec<Ready> = wanted.collect();
         if let Some(first) = wanted.first() {
             let model = first.model.clone();
-            infer(shared, &model, wanted);
+            infer(shared, storer, &model, wanted);
         }
     }
 }
 
-fn infer(shared: &Shared, model: &Model, images: Vec<Ready>) {
+fn infer(shared: &Shared, storer: &Storer, model: &Model, images: Vec<Ready>) {
     let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels.as_slice()).collect();
     let passed = pass(&pixels, &mut |part: &[&[u8]]| {
         forward(model, part).inspect_err(|error| halved(error, part.len()))
     });
     for (image, passed) in images.into_iter().zip(passed) {
-        settle(shared, model, image.work, passed);
+        settle(shared, storer, model, image.work, &image.placement, passed);
     }
 }
 
@@ -69,7 +55,7 @@ fn halved(error: &ForwardError, images: usize) {
 }
 
 /// One forward pass, timed; each output comes with the time of its pass.
-fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Vec<f32>, Duration)>, ForwardError> {
+fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Output, Duration)>, ForwardError> {
     let began = Instant::now();
     let outputs = model.program.forward(part);
     let took = began.elapsed();
@@ -91,7 +77,14 @@ fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Vec<f32>, Duration)>, F
     }
 }
 
-fn settle(shared: &Shared, model: &Model, mut work: Work, passed: Passed<(Vec<f32>, Duration)>) {
+fn settle(
+    shared: &Shared,
+    storer: &Storer,
+    model: &Model,
+    mut work: Work,
+    placement: &Placement,
+    passed: Passed<(Output, Duration)>,
+) {
     let (output, took) = match passed.output {
         Ok(output) => output,
         Err(ForwardError::OutOfMemory(cause)) => {
@@ -113,19 +106,22 @@ fn settle(shared: &Shared, model: &Model, mut work: Work, passed: Passed<(Vec<f3
     let mut timings = work.timings;
     let predicted = timings.measure(Stage::Postprocess, || {
         predict(
-            model.manifest.task,
-            &output,
+            &model.manifest,
             &model.labels,
+            &output,
+            placement,
             &work.claim.params,
         )
     });
     work.timings = timings;
-    work.settle(match predicted {
-        Ok(result) => Outcome::Succeeded(Prediction {
-            result,
-            batch_size: passed.batch_size,
-            batch_position: passed.batch_position,
-        }),
-        Err(error) => Outcome::Fail(error),
-    });
+    match predicted {
+        Ok(predicted) => storer.settle(
+            work,
+            predicted,
+            model.other_precision(),
+            passed.batch_size,
+            passed.batch_position,
+        ),
+        Err(error) => work.settle(Outcome::Fail(error)),
+    }
 }

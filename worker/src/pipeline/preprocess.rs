@@ -8,95 +8,23 @@ use image::RgbImage;
 use jobs::{
     ProblemCode,
     job::StageError,
-    manifest::{Filter, InputSpec, Resize},
+    manifest::{Filter, InputSpec},
 };
 
-/// Bars of a letterbox: the gray that the detectors which use one were trained with.
-const BAR: u8 = 114;
-
-/// A rectangle of the image, in fractions of pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Region {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
-}
-
-/// Which part of the image becomes which part of the input.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Geometry {
-    source: Region,
-    /// Whole pixels.
-    left: u32,
-    top: u32,
-    width: u32,
-    height: u32,
-}
-
-impl Geometry {
-    fn of(input: &InputSpec, width: u32, height: u32) -> Self {
-        let (full_width, full_height) = (f64::from(width), f64::from(height));
-        let (wide, high) = (f64::from(input.width), f64::from(input.height));
-        let whole = Region {
-            left: 0.0,
-            top: 0.0,
-            width: full_width,
-            height: full_height,
-        };
-        match input.resize {
-            Resize::Stretch => Self::filling(input, whole),
-            Resize::CenterCrop => {
-                let unit = input.crop_ratio * (full_width / wide).min(full_height / high);
-                let (width, height) = (unit * wide, unit * high);
-                Self::filling(
-                    input,
-                    Region {
-                        left: (full_width - width) / 2.0,
-                        top: (full_height - height) / 2.0,
-                        width,
-                        height,
-                    },
-                )
-            }
-            Resize::Letterbox => {
-                let scale = (wide / full_width).min(high / full_height);
-                let width = ((full_width * scale).round() as u32).clamp(1, input.width);
-                let height = ((full_height * scale).round() as u32).clamp(1, input.height);
-                Self {
-                    source: whole,
-                    left: (input.width - width) / 2,
-                    top: (input.height - height) / 2,
-                    width,
-                    height,
-                }
-            }
-        }
-    }
-
-    fn filling(input: &InputSpec, source: Region) -> Self {
-        Self {
-            source,
-            left: 0,
-            top: 0,
-            width: input.width,
-            height: input.height,
-        }
-    }
-}
+use super::placement::{Placement, Region};
 
 /// How much of an upright image must be left for the input to lose nothing: 1 and more when it must be enlarged.
 pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
     if input.full_decode {
         return 1.0;
     }
-    let geometry = Geometry::of(input, width, height);
-    let across = f64::from(geometry.width) / geometry.source.width;
-    across.max(f64::from(geometry.height) / geometry.source.height)
+    Placement::of(input, width, height).shrink()
 }
 
 /// Resizes and crops one upright image to the model's input.
 ///
+/// - `image`: at full size, or the smaller copy that a decoder made of it.
+/// - `placement`: of the image at full size.
 /// - Answers `u8[height, width, 3]` RGB, as [`InputSpec`] says; normalizing happens on the device.
 /// - Source of the EfficientNet-Lite form: its evaluation transform, `models/efficientnet-lite0/preprocess.py`.
 ///
@@ -106,8 +34,8 @@ pub fn preprocess(
     resizer: &mut Resizer,
     image: &RgbImage,
     input: &InputSpec,
+    placement: &Placement,
 ) -> Result<Vec<u8>, StageError> {
-    let geometry = Geometry::of(input, image.width(), image.height());
     let impossible = |cause: anyhow::Error| {
         StageError::new(
             ProblemCode::ModelError,
@@ -125,26 +53,28 @@ pub fn preprocess(
         top,
         width,
         height,
-    } = geometry.source;
+    } = placement.source_in(image.width(), image.height());
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .crop(left, top, width, height)
         .use_alpha(false);
     let source = ImageRef::new(image.width(), image.height(), image, PixelType::U8x3)
         .map_err(|error| impossible(error.into()))?;
-    let mut output = Image::new(geometry.width, geometry.height, PixelType::U8x3);
+    let mut output = Image::new(placement.width, placement.height, PixelType::U8x3);
     resizer
         .resize(&source, &mut output, &options)
         .map_err(|error| impossible(error.into()))?;
     let content = output.into_vec();
-    if (geometry.width, geometry.height) == (input.width, input.height) {
+    if (placement.width, placement.height) == (input.width, input.height) {
         return Ok(content);
     }
     let row = input.width as usize * 3;
-    let mut boxed = vec![BAR; row * input.height as usize];
-    let left = geometry.left as usize * 3;
-    let rows = boxed.chunks_exact_mut(row).skip(geometry.top as usize);
-    for (into, from) in rows.zip(content.chunks_exact(geometry.width as usize * 3)) {
+    let mut boxed = input
+        .pad_color
+        .repeat((input.width * input.height) as usize);
+    let left = placement.left as usize * 3;
+    let rows = boxed.chunks_exact_mut(row).skip(placement.top as usize);
+    for (into, from) in rows.zip(content.chunks_exact(placement.width as usize * 3)) {
         into[left..left + from.len()].copy_from_slice(from);
     }
     Ok(boxed)
@@ -157,7 +87,8 @@ mod tests {
     use jobs::manifest::{InputSpec, Resize};
     use serde_json::json;
 
-    use super::{BAR, Geometry, Region, preprocess, shrink};
+    use super::{preprocess, shrink};
+    use crate::pipeline::Placement;
 
     fn input(width: u32, height: u32, resize: &str) -> InputSpec {
         serde_json::from_value(json!({
@@ -167,28 +98,15 @@ mod tests {
         .expect("input")
     }
 
-    #[test]
-    fn a_center_crop_keeps_its_part_of_the_shorter_side() {
-        let geometry = Geometry::of(&input(224, 224, "center_crop"), 640, 480);
-        let source = Region {
-            left: 110.0,
-            top: 30.0,
-            width: 420.0,
-            height: 420.0,
-        };
-        assert_eq!(geometry.source, source);
-        let tall = Geometry::of(&input(100, 200, "center_crop"), 400, 400).source;
-        assert_eq!((tall.width, tall.height), (175.0, 350.0));
+    fn preprocessed(image: &RgbImage, input: &InputSpec) -> Vec<u8> {
+        let placement = Placement::of(input, image.width(), image.height());
+        preprocess(&mut Resizer::new(), image, input, &placement).expect("fits")
     }
 
     #[test]
-    fn the_shrink_is_what_the_input_still_needs() {
-        let crop = input(224, 224, "center_crop");
-        assert!((shrink(&crop, 2560, 1600) - 0.16).abs() < 1e-9);
-        assert!(shrink(&crop, 200, 200) > 1.0, "enlarged: nothing to spare");
-        assert!((shrink(&input(100, 100, "stretch"), 200, 1000) - 0.5).abs() < 1e-9);
-        assert!((shrink(&input(100, 100, "letterbox"), 200, 1000) - 0.1).abs() < 1e-9);
-        let mut full = crop;
+    fn a_manifest_may_ask_for_all_pixels_of_a_jpeg() {
+        let mut full = input(224, 224, "center_crop");
+        assert!(shrink(&full, 2560, 1600) < 0.2);
         full.full_decode = true;
         assert!((shrink(&full, 2560, 1600) - 1.0).abs() < 1e-9);
     }
@@ -199,7 +117,7 @@ mod tests {
             for (width, height) in [(1, 1), (1, 12_000), (12_000, 1), (640, 480), (7, 3)] {
                 let image = RgbImage::from_pixel(width, height, Rgb([200, 10, 60]));
                 let input = input(32, 16, resize);
-                let pixels = preprocess(&mut Resizer::new(), &image, &input).expect("fits");
+                let pixels = preprocessed(&image, &input);
                 assert_eq!(pixels.len(), 32 * 16 * 3);
                 if input.resize != Resize::Letterbox {
                     assert!(pixels.chunks_exact(3).all(|pixel| pixel == [200, 10, 60]));
@@ -209,17 +127,29 @@ mod tests {
     }
 
     #[test]
-    fn a_letterbox_puts_bars_on_both_sides() {
+    fn a_letterbox_puts_bars_of_its_color_on_both_sides() {
         let image = RgbImage::from_pixel(10, 20, Rgb([255, 0, 0]));
-        let pixels = preprocess(&mut Resizer::new(), &image, &input(20, 20, "letterbox"));
-        let pixels = pixels.expect("fits");
-        let middle_row: Vec<u8> = pixels[20 * 3 * 10..20 * 3 * 11]
-            .iter()
-            .step_by(3)
-            .copied()
-            .collect();
-        let mut expected = [BAR; 20];
-        expected[5..15].fill(255);
-        assert_eq!(middle_row, expected);
+        for color in [[114; 3], [1, 2, 3]] {
+            let mut input = input(20, 20, "letterbox");
+            if color != [114; 3] {
+                input.pad_color = color;
+            }
+            let pixels = preprocessed(&image, &input);
+            let middle = &pixels.as_chunks::<3>().0[20 * 10..20 * 11];
+            let mut expected = [color; 20];
+            expected[5..15].fill([255, 0, 0]);
+            assert_eq!(middle, expected);
+        }
+    }
+
+    #[test]
+    fn a_smaller_copy_of_an_image_is_placed_like_the_image() {
+        let input = input(20, 20, "letterbox");
+        let placement = Placement::of(&input, 803, 401);
+        let whole = RgbImage::from_pixel(803, 401, Rgb([255, 0, 0]));
+        let copy = RgbImage::from_pixel(101, 51, Rgb([255, 0, 0]));
+        let of_whole = preprocess(&mut Resizer::new(), &whole, &input, &placement);
+        let of_copy = preprocess(&mut Resizer::new(), &copy, &input, &placement);
+        assert_eq!(of_whole.expect("fits"), of_copy.expect("fits"));
     }
 }

@@ -14,17 +14,20 @@ pub enum Stage {
     /// The forward pass of the whole batch.
     Infer,
     Postprocess,
+    /// Drawing and putting a result that is an object of its own.
+    Store,
     Complete,
 }
 
 impl Stage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Fetch,
         Self::Decode,
         Self::Preprocess,
         Self::BatchWait,
         Self::Infer,
         Self::Postprocess,
+        Self::Store,
         Self::Complete,
     ];
 
@@ -36,6 +39,7 @@ impl Stage {
             Self::BatchWait => "batch_wait",
             Self::Infer => "infer",
             Self::Postprocess => "postprocess",
+            Self::Store => "store",
             Self::Complete => "complete",
         }
     }

@@ -8,7 +8,10 @@ use jobs::manifest::InputSpec;
 use serde_json::{Value, json};
 
 use super::{DecodeLimits, decode};
-use crate::pipeline::preprocess::{preprocess, shrink};
+use crate::pipeline::{
+    Placement,
+    preprocess::{preprocess, shrink},
+};
 
 /// Mean difference of a pixel's channel between twins, of 255. Measured: up to 2.6 (EXIF turns, JPEG of CMYK).
 const TWIN_DIFFERENCE_MAX: f64 = 4.0;
@@ -41,7 +44,8 @@ fn input(full_decode: bool) -> InputSpec {
 fn develop(bytes: &[u8], input: &InputSpec) -> Result<Vec<u8>, &'static str> {
     let shrink = |width, height| shrink(input, width, height);
     let image = decode(bytes, &limits(), &shrink).map_err(|error| error.code.as_str())?;
-    Ok(preprocess(&mut Resizer::new(), &image, input).expect("any image fits"))
+    let placement = Placement::of(input, image.width(), image.height());
+    Ok(preprocess(&mut Resizer::new(), &image, input, &placement).expect("any image fits"))
 }
 
 fn difference(a: &[u8], b: &[u8]) -> f64 {

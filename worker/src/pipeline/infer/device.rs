@@ -58,27 +58,52 @@ impl Device {
 
     /// The precision for a model that allows `allowed`, its default first.
     pub fn precision(self, choice: PrecisionChoice, allowed: &[Precision]) -> Precision {
-        let default = allowed.first().copied().unwrap_or(Precision::Fp32);
-        let wanted: &[Precision] = match (choice, self.is_gpu()) {
-            (PrecisionChoice::Default, _) => return default,
-            (PrecisionChoice::Auto, true) => &[Precision::Fp16, Precision::Bf16, Precision::Fp32],
-            // Without matrix units for it, bf16 on a CPU is slower than fp32.
-            (PrecisionChoice::Auto, false) if has_cpu_flag("amx_bf16") => {
-                &[Precision::Bf16, Precision::Fp32]
-            }
-            (PrecisionChoice::Auto, false) | (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
-            (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
-            (PrecisionChoice::Fp16, _) => &[Precision::Fp16],
+        let good_at = if self.is_gpu() {
+            GoodAt::LowPrecision
+        } else if has_cpu_flag("amx_bf16") {
+            GoodAt::Bf16
+        } else {
+            GoodAt::Fp32
         };
-        let found = wanted
-            .iter()
-            .copied()
-            .find(|precision| allowed.contains(precision));
-        found.unwrap_or_else(|| {
-            tracing::warn!(precision = %default, "the manifest does not allow the precision asked for: using its default");
-            default
-        })
+        let chosen = choose(choice, good_at, allowed);
+        if chosen == Precision::Bf16 && !self.is_gpu() && !has_bf16() {
+            tracing::warn!("bf16 is emulated on this CPU: slower than fp32, and no more exact");
+        }
+        chosen
     }
+}
+
+/// What a device is fastest in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GoodAt {
+    /// A GPU.
+    LowPrecision,
+    /// A CPU with matrix units for it.
+    Bf16,
+    /// Any other CPU: bf16 is slower there than fp32, where it has to be emulated by far.
+    Fp32,
+}
+
+fn choose(choice: PrecisionChoice, good_at: GoodAt, allowed: &[Precision]) -> Precision {
+    let default = allowed.first().copied().unwrap_or(Precision::Fp32);
+    let wanted: &[Precision] = match (choice, good_at) {
+        (PrecisionChoice::Default, _) => return default,
+        (PrecisionChoice::Auto, GoodAt::LowPrecision) => {
+            &[Precision::Fp16, Precision::Bf16, Precision::Fp32]
+        }
+        (PrecisionChoice::Auto, GoodAt::Bf16) => &[Precision::Bf16, Precision::Fp32],
+        (PrecisionChoice::Auto, GoodAt::Fp32) | (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
+        (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
+        (PrecisionChoice::Fp16, _) => &[Precision::Fp16],
+    };
+    let found = wanted
+        .iter()
+        .copied()
+        .find(|precision| allowed.contains(precision));
+    found.unwrap_or_else(|| {
+        tracing::warn!(precision = %default, "the manifest does not allow the precision asked for: using its default");
+        default
+    })
 }
 
 impl fmt::Display for Device {
@@ -136,11 +161,53 @@ fn cpu_fact(name: &str) -> Option<String> {
 }
 
 fn has_cpu_flag(flag: &str) -> bool {
-    cpu_fact("flags").is_some_and(|flags| flags.split_whitespace().any(|known| known == flag))
+    ["flags", "Features"]
+        .iter()
+        .find_map(|name| cpu_fact(name))
+        .is_some_and(|flags| flags.split_whitespace().any(|known| known == flag))
+}
+
+/// Whether the CPU has instructions for bf16 at all. `auto` asks for more: matrix units.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16") || has_cpu_flag("amx_bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return has_cpu_flag("bf16");
 }
 
 fn fact(facts: &str, name: &str) -> Option<String> {
     let mut pairs = facts.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = pairs.find(|(key, _)| key.trim() == name)?;
     Some(value.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use jobs::manifest::Precision::{Bf16, Fp16, Fp32};
+
+    use super::{GoodAt, choose};
+    use crate::config::PrecisionChoice;
+
+    #[test]
+    fn auto_takes_what_the_device_is_fastest_in_and_never_an_emulated_one() {
+        let all = [Fp32, Bf16, Fp16];
+        let auto = |good_at, allowed| choose(PrecisionChoice::Auto, good_at, allowed);
+        assert_eq!(auto(GoodAt::LowPrecision, &all), Fp16);
+        assert_eq!(auto(GoodAt::LowPrecision, &[Fp32, Bf16]), Bf16);
+        assert_eq!(auto(GoodAt::Bf16, &all), Bf16);
+        assert_eq!(auto(GoodAt::Fp32, &all), Fp32);
+        assert_eq!(
+            auto(GoodAt::Fp32, &[Bf16]),
+            Bf16,
+            "the manifest allows no other"
+        );
+    }
+
+    #[test]
+    fn a_fixed_precision_is_taken_where_the_manifest_allows_it() {
+        let fixed = |choice, allowed| choose(choice, GoodAt::Fp32, allowed);
+        assert_eq!(fixed(PrecisionChoice::Bf16, &[Fp32, Bf16]), Bf16);
+        assert_eq!(fixed(PrecisionChoice::Fp16, &[Fp32, Bf16]), Fp32);
+        assert_eq!(fixed(PrecisionChoice::Default, &[Fp16, Fp32]), Fp16);
+    }
 }

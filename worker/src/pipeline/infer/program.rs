@@ -3,13 +3,14 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
 };
 
 use jobs::manifest::{Activation, Manifest, Precision};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::device::{Device, kind};
-use crate::pipeline::develop::message;
+use crate::pipeline::{develop::message, postprocess::Output};
 
 /// Why a forward pass came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,15 +110,15 @@ impl Program {
         self.forward(&[&gray]).is_ok()
     }
 
-    /// One forward pass over images `u8[height, width, 3]`; one row of outputs for each.
+    /// One forward pass over images `u8[height, width, 3]`; one output for each.
     ///
     /// # Errors
     /// See [`ForwardError`]; never [`ForwardError::DeviceLost`], which takes a second look.
-    pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Vec<f32>>, ForwardError> {
+    pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
         caught(|| tch::no_grad(|| self.rows(images)))
     }
 
-    fn rows(&self, images: &[&[u8]]) -> Result<Vec<Vec<f32>>, ForwardError> {
+    fn rows(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
         let count = i64::try_from(images.len()).unwrap_or(i64::MAX);
         let size = [count, self.height, self.width, 3];
         let pixels = match images {
@@ -137,13 +138,14 @@ impl Program {
             .module
             .method_ts(&self.method, &[input])?
             .f_to_kind(Kind::Float)?;
-        if output.size().first() != Some(&count) {
+        let size = output.size();
+        let Some((&rows, shape)) = size.split_first().filter(|(rows, _)| **rows == count) else {
             return Err(ForwardError::Failed(format!(
-                "{count} images gave an output of shape {:?}",
-                output.size()
+                "{count} images gave an output of shape {size:?}"
             )));
-        }
-        let output = output.f_reshape([count, -1])?;
+        };
+        let each = shape.iter().product::<i64>();
+        let output = output.f_reshape([rows, each])?;
         let output = match self.activation {
             Activation::None => output,
             Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
@@ -152,8 +154,13 @@ impl Program {
         let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
         let mut values = vec![0.0; output.numel()];
         output.f_copy_data(&mut values, output.numel())?;
-        let row = (values.len() / images.len().max(1)).max(1);
-        Ok(values.chunks(row).map(<[f32]>::to_vec).collect())
+        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
+        let each = each as usize;
+        let outputs = (0..images.len()).map(|index| Output {
+            shape: shape.clone(),
+            values: values[index * each..(index + 1) * each].to_vec(),
+        });
+        Ok(outputs.collect())
     }
 }
 

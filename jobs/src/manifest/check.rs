@@ -1,0 +1,297 @@
+//! What a manifest must be beyond its form, so that a mistake shows when a model is pushed and not when a job runs.
+
+use std::collections::HashSet;
+
+use super::{Activation, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, Task};
+
+/// Pixels of a side of the model's input.
+const INPUT_SIDE_PX_MAX: u32 = 4096;
+/// Boxes of one image.
+const BOXES_MAX: i64 = 10_000;
+
+/// One mistake and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, derive_more::Display)]
+#[display("{field}: {detail}")]
+pub struct Mistake {
+    /// As `input.std`.
+    pub field: String,
+    pub detail: String,
+}
+
+#[derive(Debug, Default)]
+struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    fn add(&mut self, field: impl Into<String>, detail: impl Into<String>) {
+        self.0.push(Mistake {
+            field: field.into(),
+            detail: detail.into(),
+        });
+    }
+
+    fn unless(&mut self, right: bool, field: &str, detail: &str) {
+        if !right {
+            self.add(field, detail);
+        }
+    }
+}
+
+impl Manifest {
+    /// All mistakes at once; none if it can be registered.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut found = Mistakes::default();
+        found.unless(
+            is_name(&self.name),
+            "name",
+            "wants lowercase letters, digits, `.`, `_` and `-`, 100 at most, a letter or digit first",
+        );
+        found.unless(self.batch_max > 0, "batch_max", "must be at least 1");
+        let precisions: HashSet<_> = self.precision.iter().collect();
+        found.unless(
+            !precisions.is_empty() && precisions.len() == self.precision.len(),
+            "precision",
+            "wants each of what the model allows once, its default first",
+        );
+        input(&self.input, &mut found);
+        output(self, &mut found);
+        for (name, spec) in &self.params {
+            let field = format!("params.{name}");
+            if let Err(detail) = spec.check(&spec.default_value()) {
+                found.add(&field, format!("its default {detail}"));
+            }
+            match read_by(self, name) {
+                None => found.add(
+                    field,
+                    format!("nothing of the task `{}` reads it", self.task),
+                ),
+                Some(kind) if kind != kind_of(spec) => {
+                    found.add(
+                        field,
+                        format!("the task `{}` reads it as `{kind}`", self.task),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        let boxes_max = self.params.get("max_boxes");
+        if let Some(ParamSpec::Integer { maximum, .. }) = boxes_max {
+            let bounded = maximum.is_some_and(|maximum| maximum <= BOXES_MAX);
+            let detail = format!("wants a `maximum` of {BOXES_MAX} at most");
+            found.unless(bounded, "params.max_boxes", &detail);
+        }
+        found.0
+    }
+}
+
+/// The rule of `models.name`.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 100
+        && name.starts_with(plain)
+        && name.chars().all(|c| plain(c) || "._-".contains(c))
+}
+
+fn input(input: &InputSpec, found: &mut Mistakes) {
+    for (field, side) in [("input.width", input.width), ("input.height", input.height)] {
+        let detail = format!("wants 1 to {INPUT_SIDE_PX_MAX} pixels");
+        found.unless((1..=INPUT_SIDE_PX_MAX).contains(&side), field, &detail);
+    }
+    found.unless(
+        input.crop_ratio > 0.0 && input.crop_ratio <= 1.0,
+        "input.crop_ratio",
+        "wants a part of the shorter side: above 0, 1 at most",
+    );
+    let crops = input.resize == Resize::CenterCrop || input.crop_ratio.to_bits() == 1_f64.to_bits();
+    found.unless(crops, "input.crop_ratio", "is for `center_crop` only");
+    let pads = input.resize == Resize::Letterbox || super::is_gray(&input.pad_color);
+    found.unless(pads, "input.pad_color", "is for `letterbox` only");
+    found.unless(
+        input.mean.iter().all(|mean| mean.is_finite()),
+        "input.mean",
+        "wants three numbers",
+    );
+    found.unless(
+        input.std.iter().all(|std| std.is_finite() && *std > 0.0),
+        "input.std",
+        "wants three numbers above 0: pixels are divided by it",
+    );
+}
+
+fn output(manifest: &Manifest, found: &mut Mistakes) {
+    let (task, output) = (manifest.task, &manifest.output);
+    let only = |of: Task| format!("is for the task `{of}` only");
+    found.unless(
+        output.unit.is_none() || task == Task::Regress,
+        "output.unit",
+        &only(Task::Regress),
+    );
+    match &output.boxes {
+        Some(boxes) if task == Task::Detect => {
+            if let Err(detail) = boxes.layout() {
+                found.add("output.boxes.columns", detail);
+            }
+            found.unless(
+                boxes.nms_iou.is_none_or(|iou| iou > 0.0 && iou <= 1.0),
+                "output.boxes.nms_iou",
+                "wants an overlap: above 0, 1 at most",
+            );
+        }
+        Some(_) => found.add("output.boxes", only(Task::Detect)),
+        None if task == Task::Detect => {
+            found.add("output.boxes", "is missing: the task `detect` needs it");
+        }
+        None => {}
+    }
+    match output.mask {
+        Some(_) if task != Task::Segment => found.add("output.mask", only(Task::Segment)),
+        None if task == Task::Segment => {
+            found.add("output.mask", "is missing: the task `segment` needs it");
+        }
+        _ => {}
+    }
+    let fits = match (task, output.activation) {
+        (_, Activation::None)
+        | (Task::Classify | Task::Embed | Task::Raw, _)
+        | (Task::Regress, Activation::Sigmoid) => true,
+        (Task::Segment, Activation::Sigmoid) => output.mask == Some(MaskSpec::Threshold),
+        _ => false,
+    };
+    found.unless(
+        fits,
+        "output.activation",
+        "does not go with this task: leave it out",
+    );
+    let labels = !matches!(task, Task::Embed | Task::Regress | Task::Raw);
+    found.unless(
+        labels || manifest.labels.is_none(),
+        "labels",
+        &format!("the task `{task}` names nothing"),
+    );
+}
+
+/// As what the task reads a parameter; `None`: not at all.
+fn read_by(manifest: &Manifest, param: &str) -> Option<&'static str> {
+    match (manifest.task, param) {
+        (Task::Classify, "top_k") | (Task::Detect, "max_boxes") => Some("integer"),
+        (Task::Embed, "normalize") => Some("boolean"),
+        (Task::Detect, "threshold") => Some("number"),
+        (Task::Segment, "threshold") if manifest.output.mask == Some(MaskSpec::Threshold) => {
+            Some("number")
+        }
+        _ => None,
+    }
+}
+
+fn kind_of(spec: &ParamSpec) -> &'static str {
+    match spec {
+        ParamSpec::Integer { .. } => "integer",
+        ParamSpec::Number { .. } => "number",
+        ParamSpec::Boolean { .. } => "boolean",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::{Value, json};
+
+    use crate::manifest::Manifest;
+
+    fn detector() -> Value {
+        json!({
+            "name": "finder", "task": "detect", "artifact": "model.pt", "labels": "labels.txt",
+            "input": {"width": 640, "height": 640, "resize": "letterbox", "pad_color": [0, 0, 0],
+                      "mean": [0, 0, 0], "std": [255, 255, 255]},
+            "output": {"boxes": {"columns": ["x1", "y1", "x2", "y2", "score", "class"], "nms_iou": 0.5}},
+            "params": {"threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.25},
+                       "max_boxes": {"type": "integer", "minimum": 1, "maximum": 300, "default": 100}}
+        })
+    }
+
+    /// The fields that are said to be wrong, after one change.
+    fn wrong(pointer: &str, value: Value) -> Vec<String> {
+        let mut manifest = detector();
+        let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+        manifest.pointer_mut(parent).expect("parent")[field] = value;
+        let manifest: Manifest = serde_json::from_value(manifest).expect("well-formed");
+        let mistakes = manifest.mistakes().into_iter();
+        mistakes.map(|mistake| mistake.field).collect()
+    }
+
+    #[test]
+    fn a_right_manifest_has_no_mistakes() {
+        assert!(wrong("/batch_max", json!(4)).is_empty());
+    }
+
+    #[test]
+    fn each_mistake_is_named_by_its_field() {
+        for (pointer, value, field) in [
+            ("/name", json!("Finder"), "name"),
+            ("/batch_max", json!(0), "batch_max"),
+            ("/precision", json!([]), "precision"),
+            ("/precision", json!(["fp32", "fp32"]), "precision"),
+            ("/input/width", json!(0), "input.width"),
+            ("/input/height", json!(5000), "input.height"),
+            ("/input/crop_ratio", json!(0.5), "input.crop_ratio"),
+            ("/input/std", json!([1, 0, 1]), "input.std"),
+            ("/output/unit", json!("cm"), "output.unit"),
+            ("/output/boxes", Value::Null, "output.boxes"),
+            (
+                "/output/boxes/columns",
+                json!(["x1"]),
+                "output.boxes.columns",
+            ),
+            ("/output/boxes/nms_iou", json!(1.5), "output.boxes.nms_iou"),
+            ("/output/mask", json!("class_ids"), "output.mask"),
+            ("/output/activation", json!("softmax"), "output.activation"),
+            ("/params/threshold/default", json!(2), "params.threshold"),
+            (
+                "/params/threshold",
+                json!({"type": "boolean", "default": true}),
+                "params.threshold",
+            ),
+            (
+                "/params/top_k",
+                json!({"type": "integer", "default": 5}),
+                "params.top_k",
+            ),
+            (
+                "/params/max_boxes/maximum",
+                json!(100_000),
+                "params.max_boxes",
+            ),
+        ] {
+            assert_eq!(wrong(pointer, value), [field], "{pointer}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_another_task_is_a_mistake_of_its_own() {
+        let mistakes = wrong("/task", json!("segment"));
+        let expected = [
+            "output.boxes",
+            "output.mask",
+            "params.max_boxes",
+            "params.threshold",
+        ];
+        assert_eq!(mistakes, expected);
+        assert_eq!(
+            wrong("/input/resize", json!("stretch")),
+            ["input.pad_color"]
+        );
+    }
+    /// One for each task, and more.
+    #[test]
+    fn the_manifests_of_the_manual_are_right() {
+        let manual = include_str!("../../../docs/models.md");
+        let mut tasks = HashSet::new();
+        for block in manual.split("```json\n").skip(1) {
+            let block = block.split("```").next().expect("a block ends");
+            let manifest: Manifest = serde_json::from_str(block).expect(block);
+            assert_eq!(manifest.mistakes(), [], "{block}");
+            tasks.insert(manifest.task.to_string());
+        }
+        assert_eq!(tasks.len(), 6, "{tasks:?}");
+    }
+}

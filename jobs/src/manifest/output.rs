@@ -1,0 +1,217 @@
+//! `output` of a manifest: how the model's numbers are to be read.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    #[serde(default)]
+    pub activation: Activation,
+    /// Of `regress`: what the value is measured in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Of `detect`: how the boxes are laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boxes: Option<BoxesSpec>,
+    /// Of `segment`: what the numbers of a cell are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<MaskSpec>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    #[default]
+    None,
+    Softmax,
+    Sigmoid,
+}
+
+/// One row for each box, `[rows, columns]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoxesSpec {
+    /// What the columns are, in their order.
+    pub columns: Vec<Column>,
+    /// The output is `[columns, rows]`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transposed: bool,
+    #[serde(default)]
+    pub unit: BoxUnit,
+    /// Of two boxes of a class that overlap by more (intersection over union), the weaker one goes. Left out: the model
+    /// has seen to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nms_iou: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, derive_more::Display)]
+#[serde(rename_all = "snake_case")]
+pub enum Column {
+    #[display("x1")]
+    X1,
+    #[display("y1")]
+    Y1,
+    #[display("x2")]
+    X2,
+    #[display("y2")]
+    Y2,
+    /// Left edge.
+    #[display("x")]
+    X,
+    /// Upper edge.
+    #[display("y")]
+    Y,
+    #[display("center_x")]
+    CenterX,
+    #[display("center_y")]
+    CenterY,
+    #[display("width")]
+    Width,
+    #[display("height")]
+    Height,
+    #[display("score")]
+    Score,
+    /// Index of the class.
+    #[display("class")]
+    Class,
+    /// All columns that are left: a score for each class.
+    #[display("class_scores")]
+    ClassScores,
+}
+
+/// What coordinates are measured in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxUnit {
+    /// Pixels of the model's input.
+    #[default]
+    Pixels,
+    /// Parts of its sides, 0 to 1.
+    Fractions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskSpec {
+    /// `[classes, rows, columns]`: the best class of each cell.
+    ClassScores,
+    /// `[rows, columns]`: the index of the class of each cell.
+    ClassIds,
+    /// `[rows, columns]`: 1 where it exceeds the parameter `threshold`, 0 elsewhere.
+    Threshold,
+}
+
+/// Where in a row to find what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoxLayout {
+    pub sides: Sides,
+    pub score: Option<usize>,
+    pub class: Option<usize>,
+    /// The first of the columns with a score for each class.
+    pub class_scores_from: Option<usize>,
+}
+
+/// The four columns that say where a box lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    /// Left, top, right, bottom.
+    Corners([usize; 4]),
+    /// Left, top, width, height.
+    Sized([usize; 4]),
+    /// Center, width, height.
+    Centered([usize; 4]),
+}
+
+impl BoxesSpec {
+    /// # Errors
+    /// What is missing, or there twice.
+    pub fn layout(&self) -> Result<BoxLayout, String> {
+        use Column::{
+            CenterX, CenterY, Class, ClassScores, Height, Score, Width, X, X1, X2, Y, Y1, Y2,
+        };
+        let at = |column: Column| self.columns.iter().position(|known| *known == column);
+        for (index, column) in self.columns.iter().enumerate() {
+            if at(*column) != Some(index) {
+                return Err(format!("has the column {column} twice"));
+            }
+        }
+        let all = |[a, b, c, d]: [Column; 4]| Some([at(a)?, at(b)?, at(c)?, at(d)?]);
+        let ways = [
+            all([X1, Y1, X2, Y2]).map(Sides::Corners),
+            all([X, Y, Width, Height]).map(Sides::Sized),
+            all([CenterX, CenterY, Width, Height]).map(Sides::Centered),
+        ];
+        let mut ways = ways.into_iter().flatten();
+        let (Some(sides), None) = (ways.next(), ways.next()) else {
+            return Err("must have one of: x1, y1, x2, y2 · x, y, width, height · center_x, center_y, width, height".into());
+        };
+        let layout = BoxLayout {
+            sides,
+            score: at(Score),
+            class: at(Class),
+            class_scores_from: at(ClassScores),
+        };
+        if layout.score.is_none() && layout.class_scores_from.is_none() {
+            return Err("must have score or class_scores".into());
+        }
+        if layout.class.is_some() && layout.class_scores_from.is_some() {
+            return Err("must not have both class and class_scores".into());
+        }
+        let last = self.columns.len() - 1;
+        if layout.class_scores_from.is_some_and(|from| from != last) {
+            return Err("must have class_scores last: they take all columns that are left".into());
+        }
+        Ok(layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{BoxesSpec, Sides};
+
+    fn spec(columns: &[&str]) -> BoxesSpec {
+        serde_json::from_value(json!({"columns": columns})).expect("spec")
+    }
+
+    #[test]
+    fn the_columns_say_where_a_box_and_its_score_are() {
+        let layout = spec(&["score", "x1", "y1", "x2", "y2", "class"]).layout();
+        let layout = layout.expect("complete");
+        assert_eq!(layout.sides, Sides::Corners([1, 2, 3, 4]));
+        assert_eq!((layout.score, layout.class), (Some(0), Some(5)));
+        let yolo = spec(&["center_x", "center_y", "width", "height", "class_scores"]).layout();
+        let yolo = yolo.expect("complete");
+        assert_eq!(yolo.sides, Sides::Centered([0, 1, 2, 3]));
+        assert_eq!(yolo.class_scores_from, Some(4));
+    }
+
+    #[test]
+    fn columns_that_do_not_make_a_box_are_refused() {
+        for (columns, why) in [
+            (vec!["x1", "y1", "x2", "score"], "must have one of"),
+            (vec!["x", "y", "width", "height"], "must have score"),
+            (
+                vec!["x", "y", "center_x", "center_y", "width", "height", "score"],
+                "must have one of",
+            ),
+            (
+                vec!["x", "y", "width", "height", "x"],
+                "has the column x twice",
+            ),
+            (
+                vec!["x", "y", "class_scores", "width", "height"],
+                "class_scores last",
+            ),
+            (
+                vec!["x", "y", "width", "height", "class", "class_scores"],
+                "both class",
+            ),
+            (vec![], "must have one of"),
+        ] {
+            let refused = spec(&columns).layout().expect_err("incomplete");
+            assert!(refused.contains(why), "{columns:?}: {refused}");
+        }
+    }
+}

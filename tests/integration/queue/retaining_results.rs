@@ -1,0 +1,85 @@
+//! Results that are objects: they stay as long as their job's data, and what no job names is swept up.
+
+use bytes::Bytes;
+use jobs::{
+    Sha256Digest,
+    object_store::{Body, ObjectStore},
+    orphans, queue,
+    results::{self, Kind},
+};
+use serde_json::json;
+use sqlx::PgPool;
+use tests::given::{self, Held};
+
+/// What a worker does right before it completes.
+async fn stored(store: &ObjectStore, held: &Held) -> String {
+    let bytes = Bytes::from_static(b"a mask");
+    let key = results::object_key(given::OWNER, held.lease(), Kind::Mask);
+    let put = store.put(
+        &key,
+        Body::Memory(&bytes),
+        Sha256Digest::of(&bytes),
+        "image/png",
+    );
+    put.await.unwrap();
+    key
+}
+
+async fn completed(db: &PgPool, held: &Held, key: &str) {
+    let mut done = held.completion("cat");
+    done.result = results::naming(json!({"width": 4}), key.to_owned());
+    assert_eq!(queue::complete(db, &[done]).await.unwrap(), [held.job_id()]);
+}
+
+#[tokio::test]
+async fn the_object_of_a_result_goes_once_its_job_is_purged() {
+    let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
+    given::queued(&db, ["cat.jpg"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    let key = stored(&store, &held).await;
+    completed(&db, &held, &key).await;
+    assert_eq!(results::collect(&db, &store).await.unwrap(), 0);
+    assert!(store.exists(&key).await.unwrap(), "its job is kept");
+    queue::purge(&db, held.job_id(), None).await.unwrap();
+    assert_eq!(results::collect(&db, &store).await.unwrap(), 1);
+    assert!(!store.exists(&key).await.unwrap());
+    assert_eq!(results::collect(&db, &store).await.unwrap(), 0, "once");
+    let job = queue::find(&db, held.job_id(), given::OWNER).await.unwrap();
+    assert_eq!(job.unwrap().result, None);
+}
+
+/// A worker put its result and then lost its lease: the successor's object has another key and stays.
+#[tokio::test]
+async fn the_object_of_a_stale_attempt_is_swept_up_and_that_of_the_job_stays() {
+    let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
+    given::queued(&db, ["cat.jpg"]).await;
+    let stale = given::claimed_by(&db, "spot-a").await;
+    let orphan = stored(&store, &stale).await;
+    queue::release(&db, &[stale.lease()]).await.unwrap();
+    let fresh = given::claimed_by(&db, "spot-b").await;
+    let named = stored(&store, &fresh).await;
+    completed(&db, &fresh, &named).await;
+    // The images come first, a page each time.
+    for (grace, expected) in [(3600.0, [0, 0]), (-60.0, [0, 1])] {
+        for swept in expected {
+            let pass = orphans::sweep(&db, &store, grace, -1.0).await.unwrap();
+            assert_eq!(pass, Some(swept), "grace {grace}");
+        }
+    }
+    assert!(store.exists(&named).await.unwrap());
+    assert!(!store.exists(&orphan).await.unwrap());
+}
+
+/// The object is in the bucket, its job still runs: only the grace protects it, and it has to.
+#[tokio::test]
+async fn an_object_whose_attempt_is_not_committed_yet_is_left_alone() {
+    let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
+    given::queued(&db, ["cat.jpg"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    let key = stored(&store, &held).await;
+    for _ in 0..2 {
+        let swept = orphans::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
+        assert_eq!(swept, Some(0));
+    }
+    assert!(store.exists(&key).await.unwrap());
+}

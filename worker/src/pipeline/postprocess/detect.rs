@@ -1,0 +1,193 @@
+use jobs::manifest::{BoxLayout, BoxUnit, BoxesSpec, Manifest, OutputSpec, Sides};
+use serde_json::{Value, json};
+
+use super::{Output, score};
+use crate::pipeline::Placement;
+
+/// One find, in pixels of the model's input.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    score: f32,
+    class: usize,
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+}
+
+/// `{"boxes": [{"label", "index", "score", "x", "y", "width", "height"}]}` in pixels of the upright image, the best
+/// first: those of at least `threshold`, `max_boxes` at most. `x`, `y` is the upper left corner.
+pub(super) fn detect(
+    output: &Output,
+    manifest: &Manifest,
+    labels: &[String],
+    placement: &Placement,
+    params: &Value,
+) -> Value {
+    let threshold = params["threshold"].as_f64().unwrap_or(0.25) as f32;
+    let boxes_max = params["max_boxes"].as_u64().unwrap_or(100) as usize;
+    let spec = &manifest.output.boxes;
+    let Some((spec, layout)) = spec
+        .as_ref()
+        .and_then(|spec| Some((spec, spec.layout().ok()?)))
+    else {
+        return json!({"boxes": []}); // `check` has seen to it
+    };
+    let units = match spec.unit {
+        BoxUnit::Pixels => [1.0, 1.0],
+        BoxUnit::Fractions => [manifest.input.width, manifest.input.height].map(f64::from),
+    };
+    let rows = Rows::of(output, spec);
+    let finds = (0..rows.count).map(|row| rows.find(row, &layout, units));
+    let mut finds: Vec<Found> = finds.filter(|found| found.score >= threshold).collect();
+    // Stable: of equals, the earlier row.
+    finds.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut boxes = Vec::new();
+    let mut kept: Vec<Found> = Vec::new();
+    for found in finds {
+        if boxes.len() == boxes_max {
+            break;
+        }
+        let rival = |other: &Found| {
+            other.class == found.class
+                && spec.nms_iou.is_some_and(|iou| overlap(other, &found) > iou)
+        };
+        if kept.iter().any(rival) {
+            continue;
+        }
+        if let Some([x, y, width, height]) = in_image(&found, placement) {
+            kept.push(found);
+            boxes.push(json!({
+                "label": labels.get(found.class), "index": found.class, "score": score(found.score),
+                "x": x, "y": y, "width": width, "height": height,
+            }));
+        }
+    }
+    json!({ "boxes": boxes })
+}
+
+pub(super) fn check(spec: &OutputSpec, labels: &[String], shape: &[usize]) -> Result<(), String> {
+    let spec = spec
+        .boxes
+        .as_ref()
+        .ok_or("the manifest has no output.boxes")?;
+    let layout = spec.layout()?;
+    let [rows, columns] = *shape else {
+        return Err(format!("`detect` takes rows of columns, not {shape:?}"));
+    };
+    let columns = if spec.transposed { rows } else { columns };
+    let named = spec.columns.len();
+    if columns < named || (columns > named && layout.class_scores_from.is_none()) {
+        return Err(format!(
+            "{named} columns are named for {columns} of the output"
+        ));
+    }
+    match layout.class_scores_from {
+        Some(from) if !labels.is_empty() && labels.len() != columns - from => Err(format!(
+            "{} labels for {} scores of classes",
+            labels.len(),
+            columns - from
+        )),
+        _ => Ok(()),
+    }
+}
+
+struct Rows<'a> {
+    values: &'a [f32],
+    count: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a> Rows<'a> {
+    fn of(output: &'a Output, spec: &BoxesSpec) -> Self {
+        let (first, second) = (output.shape[0], output.shape[1]);
+        let (count, columns) = if spec.transposed {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        Self {
+            values: &output.values,
+            count,
+            columns,
+            transposed: spec.transposed,
+        }
+    }
+
+    fn at(&self, row: usize, column: usize) -> f32 {
+        if self.transposed {
+            self.values[column * self.count + row]
+        } else {
+            self.values[row * self.columns + column]
+        }
+    }
+
+    fn find(&self, row: usize, layout: &BoxLayout, units: [f64; 2]) -> Found {
+        let (class, of_class) = match (layout.class, layout.class_scores_from) {
+            (_, Some(from)) => {
+                let scores = (from..self.columns).map(|column| self.at(row, column));
+                let best = scores
+                    .enumerate()
+                    .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+                best.unwrap_or((0, 0.0))
+            }
+            (Some(class), None) => (self.at(row, class).max(0.0).round() as usize, 1.0),
+            (None, None) => (0, 1.0),
+        };
+        let four = |columns: [usize; 4]| columns.map(|column| f64::from(self.at(row, column)));
+        let [left, top, right, bottom] = match layout.sides {
+            Sides::Corners(columns) => four(columns),
+            Sides::Sized(columns) => {
+                let [x, y, width, height] = four(columns);
+                [x, y, x + width, y + height]
+            }
+            Sides::Centered(columns) => {
+                let [x, y, width, height] = four(columns);
+                [
+                    x - width / 2.0,
+                    y - height / 2.0,
+                    x + width / 2.0,
+                    y + height / 2.0,
+                ]
+            }
+        };
+        let [across, down] = units;
+        Found {
+            score: of_class * layout.score.map_or(1.0, |column| self.at(row, column)),
+            class,
+            left: left * across,
+            top: top * down,
+            right: right * across,
+            bottom: bottom * down,
+        }
+    }
+}
+
+/// Intersection over union.
+fn overlap(a: &Found, b: &Found) -> f64 {
+    let side = |low: f64, high: f64| (high - low).max(0.0);
+    let area = |one: &Found| side(one.left, one.right) * side(one.top, one.bottom);
+    let shared = side(a.left.max(b.left), a.right.min(b.right))
+        * side(a.top.max(b.top), a.bottom.min(b.bottom));
+    let union = area(a) + area(b) - shared;
+    if union > 0.0 { shared / union } else { 0.0 }
+}
+
+/// `[x, y, width, height]` within the upright image, to a hundredth of a pixel; `None`: nothing of it lies there.
+fn in_image(found: &Found, placement: &Placement) -> Option<[f64; 4]> {
+    let sides = [placement.image_width, placement.image_height].map(f64::from);
+    let point = |x: f64, y: f64| {
+        let [x, y] = placement.to_image([x, y]);
+        let inside = |at: f64, side: f64| (at.clamp(0.0, side) * 100.0).round() / 100.0;
+        [inside(x, sides[0]), inside(y, sides[1])]
+    };
+    let [left, top] = point(found.left, found.top);
+    let [right, bottom] = point(found.right, found.bottom);
+    let size = |low: f64, high: f64| ((high - low) * 100.0).round() / 100.0;
+    let (width, height) = (size(left, right), size(top, bottom));
+    (width > 0.0 && height > 0.0).then_some([left, top, width, height])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+#![allow(
+    clippy::float_cmp,
+    reason = "told to a hundredth, from halves and quarters: exact"
+)]
+
+use jobs::manifest::Manifest;
+use serde_json::{Value, json};
+
+use super::{super::given, check, detect};
+use crate::pipeline::Placement;
+
+fn manifest(boxes: &Value) -> Manifest {
+    given::manifest("detect", &json!({ "boxes": boxes }))
+}
+
+fn corners(nms_iou: Option<f64>) -> Manifest {
+    manifest(&json!({"columns": ["x1", "y1", "x2", "y2", "score", "class"], "nms_iou": nms_iou}))
+}
+
+/// Over an image of 16 × 8 pixels: it fills the middle half of the input, at half its size.
+fn boxes(manifest: &Manifest, shape: [usize; 2], values: &[f32], params: &Value) -> Vec<Value> {
+    let placement = Placement::of(&manifest.input, 16, 8);
+    let output = given::output(&shape, values);
+    let labels = ["cat".to_owned(), "dog".to_owned()];
+    let result = detect(&output, manifest, &labels, &placement, params);
+    result["boxes"].as_array().expect("boxes").clone()
+}
+
+fn place(found: &Value) -> [f64; 4] {
+    ["x", "y", "width", "height"].map(|side| found[side].as_f64().expect("a number"))
+}
+
+#[test]
+fn a_box_is_told_in_pixels_of_the_image() {
+    let found = boxes(
+        &corners(None),
+        [1, 6],
+        &[1.0, 3.0, 5.0, 5.0, 0.9, 1.0],
+        &json!({}),
+    );
+    assert_eq!(found.len(), 1);
+    assert_eq!(place(&found[0]), [2.0, 2.0, 8.0, 4.0]);
+    assert_eq!(
+        (&found[0]["label"], &found[0]["index"]),
+        (&json!("dog"), &json!(1))
+    );
+    assert_eq!(found[0]["score"], json!(0.9));
+}
+
+#[test]
+fn every_layout_says_the_same_box() {
+    let by_size = manifest(&json!({"columns": ["x", "y", "width", "height", "score"]}));
+    let centered =
+        manifest(&json!({"columns": ["center_x", "center_y", "width", "height", "score"]}));
+    let parts =
+        manifest(&json!({"columns": ["score", "x1", "y1", "x2", "y2"], "unit": "fractions"}));
+    for (manifest, row) in [
+        (by_size, [1.0, 3.0, 4.0, 2.0, 0.9]),
+        (centered, [3.0, 4.0, 4.0, 2.0, 0.9]),
+        (parts, [0.9, 0.125, 0.375, 0.625, 0.625]),
+    ] {
+        let found = boxes(&manifest, [1, 5], &row, &json!({}));
+        assert_eq!(place(&found[0]), [2.0, 2.0, 8.0, 4.0], "{manifest:?}");
+    }
+}
+
+#[test]
+fn scores_for_each_class_choose_the_best_and_count_with_the_boxs_own() {
+    let boxes_spec =
+        json!({"columns": ["x1", "y1", "x2", "y2", "score", "class_scores"], "transposed": true});
+    // Two rows, transposed: a column of the output is a box.
+    let values = [
+        [0.0, 0.0],
+        [2.0, 2.0],
+        [8.0, 8.0],
+        [6.0, 6.0],
+        [0.5, 1.0],
+        [0.2, 0.3],
+        [0.8, 0.1],
+    ]
+    .concat();
+    let found = boxes(
+        &manifest(&boxes_spec),
+        [7, 2],
+        &values,
+        &json!({"threshold": 0.0}),
+    );
+    let told: Vec<_> = found
+        .iter()
+        .map(|found| (&found["label"], &found["score"]))
+        .collect();
+    assert_eq!(
+        told,
+        [(&json!("dog"), &json!(0.4)), (&json!("cat"), &json!(0.3))]
+    );
+}
+
+#[test]
+fn what_is_below_the_threshold_or_too_much_is_left_out_and_the_best_comes_first() {
+    let rows: Vec<f32> = [0.3, 0.9, 0.5, 0.2]
+        .into_iter()
+        .flat_map(|score| [1.0, 3.0, 5.0, 5.0, score, 0.0])
+        .collect();
+    let scores = |params: Value| -> Vec<f64> {
+        let found = boxes(&corners(None), [4, 6], &rows, &params);
+        found
+            .iter()
+            .map(|found| found["score"].as_f64().expect("a number"))
+            .collect()
+    };
+    assert_eq!(scores(json!({"threshold": 0.25})), [0.9, 0.5, 0.3]);
+    assert_eq!(scores(json!({"threshold": 0.5})), [0.9, 0.5], "at least");
+    assert_eq!(scores(json!({"threshold": 0.0, "max_boxes": 1})), [0.9]);
+}
+
+#[test]
+fn of_two_overlapping_boxes_of_a_class_the_weaker_one_goes_if_the_manifest_asks() {
+    let rows = [
+        [0.0, 2.0, 4.0, 6.0, 0.8, 0.0], // the same class, 60 % shared
+        [1.0, 2.0, 5.0, 6.0, 0.9, 0.0],
+        [1.0, 2.0, 5.0, 6.0, 0.7, 1.0], // another class
+    ]
+    .concat();
+    let count = |nms_iou| boxes(&corners(nms_iou), [3, 6], &rows, &json!({})).len();
+    assert_eq!(count(None), 3);
+    assert_eq!(count(Some(0.5)), 2);
+    assert_eq!(count(Some(0.7)), 3, "60 % is no more than allowed");
+}
+
+#[test]
+fn a_box_is_cut_at_the_edges_of_the_image_and_one_in_the_padding_is_none() {
+    let over = boxes(
+        &corners(None),
+        [1, 6],
+        &[-1.0, 0.0, 4.0, 4.0, 0.9, 0.0],
+        &json!({}),
+    );
+    assert_eq!(place(&over[0]), [0.0, 0.0, 8.0, 4.0]);
+    let outside = boxes(
+        &corners(None),
+        [1, 6],
+        &[0.0, 0.0, 8.0, 2.0, 0.9, 0.0],
+        &json!({}),
+    );
+    assert!(outside.is_empty(), "{outside:?}");
+    let inside_out = boxes(
+        &corners(None),
+        [1, 6],
+        &[5.0, 5.0, 1.0, 3.0, 0.9, 0.0],
+        &json!({}),
+    );
+    assert!(inside_out.is_empty(), "{inside_out:?}");
+    assert!(boxes(&corners(None), [0, 6], &[], &json!({})).is_empty());
+}
+
+#[test]
+fn an_output_must_have_the_columns_that_are_named() {
+    let plain = corners(None).output;
+    assert!(check(&plain, &[], &[0, 6]).is_ok());
+    assert!(check(&plain, &[], &[3, 7]).is_err() && check(&plain, &[], &[3, 5]).is_err());
+    assert!(check(&plain, &[], &[18]).is_err());
+    let columns = json!({"columns": ["x", "y", "width", "height", "class_scores"]});
+    let classes = manifest(&columns).output;
+    let labels = ["cat".to_owned(), "dog".to_owned()];
+    assert!(check(&classes, &labels, &[9, 6]).is_ok());
+    assert!(check(&classes, &labels, &[9, 7]).is_err());
+}
