@@ -1,6 +1,7 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
 mod collect;
+mod stored_bytes;
 mod sweep;
 
 use sqlx::PgPool;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
+    stored_bytes::stored_bytes,
     sweep::sweep,
 };
 use crate::Sha256Digest;

@@ -4,9 +4,8 @@
 //! between is gone.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -17,10 +16,9 @@ use sqlx::{
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{sync::Notify, time::timeout};
-use uuid::Uuid;
 
-use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, WORKER_CHANNEL};
-use crate::{JobId, WorkerId};
+use super::notify::{QUEUED_CHANNEL, WORKER_CHANNEL};
+use crate::WorkerId;
 
 /// A connection that has said nothing for so long is asked whether it still lives: half-open ones never say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -77,89 +75,8 @@ impl WorkerListener {
     }
 }
 
-type Waiters = Mutex<HashMap<JobId, Vec<Arc<Notify>>>>;
-
-/// Hears of changed jobs for everyone who waits for one: one connection, and no query per waiter.
-#[derive(Debug, Clone)]
-pub struct ChangedListener(Arc<Waiters>);
-
-/// Somebody's wait for one job, from its making on: no change after that is missed.
-#[derive(Debug)]
-pub struct Watch {
-    job: JobId,
-    wake: Arc<Notify>,
-    waiters: Arc<Waiters>,
-}
-
-impl ChangedListener {
-    pub fn start(db: PgPool) -> Self {
-        let waiters: Arc<Waiters> = Arc::default();
-        let heard = waiters.clone();
-        tokio::spawn(listen(db, &[CHANGED_CHANNEL], move |news| {
-            let mut waiters = heard.lock().expect("no panic holds it");
-            match news {
-                Some((_, ids)) => {
-                    for id in ids.as_bytes().chunks(32) {
-                        let id = Uuid::try_parse_ascii(id).map(JobId::from);
-                        let woken = id.ok().and_then(|id| waiters.remove(&id));
-                        woken
-                            .into_iter()
-                            .flatten()
-                            .for_each(|waiter| waiter.notify_one());
-                    }
-                }
-                None => waiters
-                    .drain()
-                    .flat_map(|(_, all)| all)
-                    .for_each(|one| one.notify_one()),
-            }
-        }));
-        Self(waiters)
-    }
-
-    pub fn watch(&self, job: JobId) -> Watch {
-        let watch = Watch {
-            job,
-            wake: Arc::default(),
-            waiters: self.0.clone(),
-        };
-        watch.enter();
-        watch
-    }
-}
-
-impl Watch {
-    fn enter(&self) {
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        waiters.entry(self.job).or_default().push(self.wake.clone());
-    }
-
-    fn leave(&self) {
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        if let Some(all) = waiters.get_mut(&self.job) {
-            all.retain(|one| !Arc::ptr_eq(one, &self.wake));
-            if all.is_empty() {
-                waiters.remove(&self.job);
-            }
-        }
-    }
-
-    /// Returns once the job changed since the last call, or after `longest`.
-    pub async fn changed(&self, longest: Duration) {
-        drop(tokio::time::timeout(longest, self.wake.notified()).await);
-        self.leave();
-        self.enter();
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
 /// Hears channels and payloads for as long as the process lives; `None`: something may have been missed.
-async fn listen(
+pub(super) async fn listen(
     db: PgPool,
     channels: &'static [&'static str],
     hear: impl Fn(Option<(&str, &str)>),
