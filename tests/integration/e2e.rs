@@ -3,9 +3,13 @@
 mod command;
 mod cutting_off;
 mod documents;
+mod every_route;
+mod keys;
 mod leaving;
+mod limits;
 mod local_stack;
 mod managing;
+mod models;
 mod overload;
 mod predicting;
 mod reading;
@@ -14,3 +18,4 @@ mod refusing_bodies;
 mod safe_retries;
 mod spot_machines;
 mod submitting;
+mod usage;
