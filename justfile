@@ -28,6 +28,10 @@ test *words:
 chaos *options:
     ./tests/chaos/run {{ options }}
 
+# Good and bad requests to every route of the OpenAPI document: --seed N --examples N
+fuzz *options:
+    ./tests/fuzz/run {{ options }}
+
 # What every change has to pass
 ci:
     ./.ci/run

@@ -5,62 +5,126 @@ use std::{
     future::Future,
     ops::Deref,
     pin::Pin,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header, web::Data};
 use jobs::{
     ProblemCode, Sha256Digest,
-    keys::{self, Scope},
+    keys::{self, KeyLimits, Scope},
 };
 use sqlx::PgPool;
 
-use crate::{ctx::Ctx, error::ApiError};
+use crate::{config::KeyDefaults, ctx::Ctx, error::ApiError, rate::Bucket};
 
-/// A verified key is believed this long: a revocation takes effect within it.
+/// A verified key is believed this long: a revocation by another process takes effect within it.
 const BELIEVED: Duration = Duration::from_secs(10);
 /// Keys remembered at once; past it the memory starts anew.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// Verified keys by their hash, so that not every request asks Postgres.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    defaults: KeyDefaults,
+    keys: Mutex<Keys>,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Keyring(Mutex<HashMap<Sha256Digest, (Instant, keys::Caller)>>);
+struct Keys {
+    by_digest: HashMap<Sha256Digest, (Instant, Caller)>,
+    /// Grows with every revocation: what was read before one is not remembered after it.
+    revocations: u64,
+}
 
 impl Keyring {
-    async fn verify(&self, db: &PgPool, key: &str) -> Result<Option<keys::Caller>, sqlx::Error> {
+    pub fn new(defaults: KeyDefaults) -> Self {
+        Self {
+            defaults,
+            keys: Mutex::default(),
+        }
+    }
+
+    async fn verify(&self, db: &PgPool, key: &str) -> Result<Option<Caller>, sqlx::Error> {
         let digest = Sha256Digest::of(key.as_bytes());
-        let known = self
-            .0
-            .lock()
-            .expect("no panic holds it")
-            .get(&digest)
-            .cloned();
-        if let Some((at, caller)) = known
+        let (known, revocations) = {
+            let keys = self.keys.lock().expect("no panic holds it");
+            (keys.by_digest.get(&digest).cloned(), keys.revocations)
+        };
+        if let Some((at, caller)) = &known
             && at.elapsed() < BELIEVED
         {
-            return Ok(Some(caller));
+            return Ok(Some(caller.clone()));
         }
-        let caller = keys::verify(db, key).await?;
-        let mut known = self.0.lock().expect("no panic holds it");
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
+        let caller = keys::verify(db, key).await?.map(|caller| {
+            // What was used of the burst stays used.
+            let bucket = known.map(|(_, known)| known.0.bucket.clone());
+            Caller::new(caller, &self.defaults, bucket)
+        });
+        let mut keys = self.keys.lock().expect("no panic holds it");
+        if keys.by_digest.len() >= REMEMBERED_MAX {
+            keys.by_digest.clear();
         }
         match &caller {
-            Some(caller) => known.insert(digest, (Instant::now(), caller.clone())),
-            None => known.remove(&digest),
-        };
+            Some(caller) if keys.revocations == revocations => {
+                keys.by_digest
+                    .insert(digest, (Instant::now(), caller.clone()));
+            }
+            Some(_) => {}
+            None => drop(keys.by_digest.remove(&digest)),
+        }
         Ok(caller)
+    }
+
+    /// From now on the key is looked up again.
+    pub fn forget(&self, key_id: &str) {
+        let mut keys = self.keys.lock().expect("no panic holds it");
+        keys.revocations += 1;
+        keys.by_digest
+            .retain(|_, (_, caller)| caller.key_id != key_id);
     }
 }
 
 /// The caller of a request; without a valid key the handler is not entered.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(Arc<Known>);
+
 #[derive(Debug)]
-pub(crate) struct Caller(keys::Caller);
+struct Known {
+    key: keys::Caller,
+    bucket: Arc<Bucket>,
+    queued_jobs_max: i64,
+    stored_bytes_max: i64,
+}
 
 impl Caller {
+    fn new(key: keys::Caller, defaults: &KeyDefaults, bucket: Option<Arc<Bucket>>) -> Self {
+        let rate = (key.limits.requests_per_second).unwrap_or(defaults.key_requests_per_second);
+        let burst = key.limits.burst.unwrap_or(defaults.key_burst);
+        let bucket = bucket.filter(|bucket| bucket.is(rate, burst));
+        let jobs = key.limits.queued_jobs_max;
+        let bytes = key.limits.stored_bytes_max;
+        Self(Arc::new(Known {
+            bucket: bucket.unwrap_or_else(|| Arc::new(Bucket::new(rate, burst))),
+            queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
+            stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
+            key,
+        }))
+    }
+
+    /// Whoever calls a service that asks nobody who he is.
+    fn anyone() -> Self {
+        let key = keys::Caller {
+            key_id: "none".into(),
+            owner: "anyone".into(),
+            scopes: vec![Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin],
+            limits: KeyLimits::default(),
+        };
+        Self::new(key, &KeyDefaults::UNLIMITED, None)
+    }
+
     pub fn needs(&self, scope: Scope) -> Result<(), ApiError> {
-        if self.0.may(scope) {
+        if self.may(scope) {
             return Ok(());
         }
         Err(ApiError::new(
@@ -68,13 +132,39 @@ impl Caller {
             format!("this API key lacks the scope `{}`", scope.as_str()),
         ))
     }
+
+    /// Unended jobs of its owner; 0: no limit.
+    pub fn queued_jobs_max(&self) -> i64 {
+        self.0.queued_jobs_max
+    }
+
+    /// Bytes of its owner's images; 0: no limit.
+    pub fn stored_bytes_max(&self) -> i64 {
+        self.0.stored_bytes_max
+    }
+
+    /// Takes one request from what the key may send, and leaves how it stands with the request.
+    fn spend(self, request: &HttpRequest) -> Result<Self, ApiError> {
+        let Some(allowance) = self.0.bucket.take(Instant::now()) else {
+            return Ok(self);
+        };
+        request.extensions_mut().insert(allowance);
+        match allowance.wait_seconds {
+            None => Ok(self),
+            Some(seconds) => Err(ApiError::new(
+                ProblemCode::RateLimited,
+                "this API key sends requests faster than it may: the RateLimit headers tell its limit",
+            )
+            .retry_after(seconds)),
+        }
+    }
 }
 
 impl Deref for Caller {
     type Target = keys::Caller;
 
     fn deref(&self) -> &keys::Caller {
-        &self.0
+        &self.0.key
     }
 }
 
@@ -83,23 +173,15 @@ impl FromRequest for Caller {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let ctx = request
-            .app_data::<Data<Ctx>>()
-            .expect("set in server.rs")
-            .clone();
-        let header = request.headers().get(header::AUTHORIZATION).cloned();
+        let request = request.clone();
         Box::pin(async move {
+            let ctx = request.app_data::<Data<Ctx>>().expect("set in server.rs");
             if ctx.config.insecure_no_auth {
-                let scopes = vec![Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
-                let (key_id, owner) = ("none".into(), "anyone".into());
-                return Ok(Self(keys::Caller {
-                    key_id,
-                    owner,
-                    scopes,
-                }));
+                return Ok(Self::anyone());
             }
-            let key = header.as_ref().and_then(|value| value.to_str().ok());
-            let key = key
+            let header = request.headers().get(header::AUTHORIZATION);
+            let key = header
+                .and_then(|value| value.to_str().ok())
                 .and_then(|value| value.split_once(' '))
                 .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
             let Some((_, key)) = key else {
@@ -109,12 +191,13 @@ impl FromRequest for Caller {
                 ));
             };
             let caller = ctx.keyring.verify(&ctx.db, key.trim()).await?;
-            caller.map(Self).ok_or_else(|| {
+            let caller = caller.ok_or_else(|| {
                 ApiError::new(
                     ProblemCode::Unauthorized,
                     "this API key is unknown, expired or revoked",
                 )
-            })
+            })?;
+            caller.spend(&request)
         })
     }
 }

@@ -36,6 +36,8 @@ pub struct Config {
     #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
+    pub keys: KeyDefaults,
+    #[command(flatten)]
     pub queue: EnqueuerConfig,
     #[command(flatten)]
     pub retention: RetentionConfig,
@@ -93,4 +95,39 @@ pub struct Limits {
     /// How long finished jobs are kept when they do not say, in days
     #[arg(long, env = "DARKROOM_RETAIN_DAYS", default_value_t = 30.0)]
     pub retain_days: f64,
+}
+
+/// What an API key may take that has no limits of its own; 0 is no limit.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits of API keys that have none of their own")]
+pub struct KeyDefaults {
+    /// Requests a second of one key to one API process, on the long run; 0: no limit
+    #[arg(
+        long,
+        env = "DARKROOM_KEY_REQUESTS_PER_SECOND",
+        default_value_t = 5_000.0
+    )]
+    pub key_requests_per_second: f64,
+    /// Requests of one key that may come at once after a pause
+    #[arg(long, env = "DARKROOM_KEY_BURST", default_value_t = 10_000, value_parser = clap::value_parser!(i32).range(1..))]
+    pub key_burst: i32,
+    /// Jobs of one owner that have not ended; 0: no limit
+    #[arg(
+        long,
+        env = "DARKROOM_OWNER_QUEUED_JOBS_MAX",
+        default_value_t = 1_000_000
+    )]
+    pub owner_queued_jobs_max: i64,
+    /// Bytes of one owner's stored images; 0: no limit
+    #[arg(long, env = "DARKROOM_OWNER_STORED_BYTES_MAX", default_value_t = 0)]
+    pub owner_stored_bytes_max: i64,
+}
+
+impl KeyDefaults {
+    pub(crate) const UNLIMITED: Self = Self {
+        key_requests_per_second: 0.0,
+        key_burst: 1,
+        owner_queued_jobs_max: 0,
+        owner_stored_bytes_max: 0,
+    };
 }

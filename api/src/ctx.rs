@@ -6,7 +6,7 @@ use jobs::{
 };
 use sqlx::PgPool;
 
-use crate::{Config, auth::Keyring};
+use crate::{Config, auth::Keyring, pace::Pace, quota::Quotas};
 
 /// What every handler may reach: shared by all threads of the process.
 #[derive(Debug, Clone)]
@@ -18,4 +18,6 @@ pub(crate) struct Ctx {
     pub notifier: Notifier,
     pub changes: ChangedListener,
     pub keyring: Arc<Keyring>,
+    pub quotas: Arc<Quotas>,
+    pub pace: Arc<Pace>,
 }

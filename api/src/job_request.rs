@@ -2,9 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use jobs::{JobId, ProblemCode, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -90,7 +90,7 @@ impl ImageSource {
     }
 }
 
-fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
+pub(crate) fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
     ApiError::new(
         ProblemCode::InvalidParams,
         "the request has a field that is not acceptable",
@@ -98,8 +98,8 @@ fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
     .with_error(pointer, code, detail)
 }
 
-/// Reads the JSON form; a fault says where it is.
-pub(crate) fn from_json(body: &[u8]) -> Result<JobRequest, ApiError> {
+/// Reads JSON; a fault says where it is.
+pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let not_json = |error: &serde_json::Error| {
         ApiError::new(
             ProblemCode::InvalidRequest,
@@ -169,6 +169,11 @@ pub(crate) fn from_query(query: &str) -> Result<JobRequest, ApiError> {
     })
 }
 
+/// Times that computers can write, but the database cannot reckon with.
+pub(crate) fn is_out_of_reach(time: DateTime<Utc>) -> bool {
+    !(1970..=9999).contains(&time.year())
+}
+
 /// `5` is a number and `true` a boolean; everything else is text.
 fn scalar(text: String) -> Value {
     match serde_json::from_str(&text) {
@@ -234,6 +239,10 @@ impl JobRequest {
             Some(("/max_attempts", "must lie in 1..=20"))
         } else if self.deadline.is_some_and(|deadline| deadline <= now) {
             Some(("/deadline", "has passed"))
+        } else if self.run_at.is_some_and(is_out_of_reach) {
+            Some(("/run_at", "must lie in the years 1970 to 9999"))
+        } else if self.deadline.is_some_and(is_out_of_reach) {
+            Some(("/deadline", "must lie in the years 1970 to 9999"))
         } else if self.metadata.len() > METADATA_KEYS_MAX {
             Some(("/metadata", "may have up to 50 keys"))
         } else if self
@@ -313,7 +322,7 @@ fn has_nul(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{from_json, from_query, parse_duration};
+    use super::{JobRequest, from_json, from_query, parse_duration};
 
     #[test]
     fn durations_read_as_iso_8601() {
@@ -350,7 +359,11 @@ mod tests {
 
     #[test]
     fn a_fault_in_the_json_says_where_it_is() {
-        let code = |body: &str| from_json(body.as_bytes()).expect_err("refused").to_string();
+        let code = |body: &str| {
+            from_json::<JobRequest>(body.as_bytes())
+                .expect_err("refused")
+                .to_string()
+        };
         assert!(code("{").starts_with("invalid_request"));
         assert!(code("{} {}").starts_with("invalid_request"));
         assert!(code(r#"{"modle": "lite"}"#).starts_with("invalid_params"));

@@ -1,6 +1,9 @@
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    openapi::{
+        Content, Ref, RefOr, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
 };
 
 use crate::routes;
@@ -17,15 +20,17 @@ use crate::routes;
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
         (name = "models", description = "What jobs may ask for"),
-        (name = "operating", description = "Look after queues and workers"),
+        (name = "operating", description = "Look after queues and workers; what goes on, and what was used"),
+        (name = "keys", description = "Who may do what"),
     ),
     paths(
         routes::create_job, routes::list_jobs, routes::get_job, routes::get_result, routes::cancel_job,
         routes::retry_job, routes::delete_job, routes::explain_job,
-        routes::list_models, routes::get_model, routes::list_versions,
-        routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
+        routes::list_models, routes::get_model, routes::list_versions, routes::set_alias, routes::retire_version,
+        routes::get_stats, routes::get_usage, routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
+        routes::create_key, routes::list_keys, routes::revoke_key,
     ),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Everywhere),
 )]
 pub(crate) struct ApiDoc;
 
@@ -45,5 +50,37 @@ impl Modify for Bearer {
             "api_key",
             Vec::<String>::new(),
         )]);
+    }
+}
+
+/// What any path may answer, besides what it says itself.
+struct Everywhere;
+
+const EVERYWHERE: [(&str, &str); 2] = [
+    ("429", "rate_limited: see `RateLimit` and `Retry-After`"),
+    ("500", "internal"),
+];
+
+impl Modify for Everywhere {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let methods = [
+                &mut item.get,
+                &mut item.put,
+                &mut item.post,
+                &mut item.delete,
+            ];
+            for operation in methods.into_iter().flatten() {
+                for (status, description) in EVERYWHERE {
+                    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+                    let response = ResponseBuilder::new()
+                        .description(description)
+                        .content("application/problem+json", problem)
+                        .build();
+                    let responses = &mut operation.responses.responses;
+                    responses.entry(status.into()).or_insert(RefOr::T(response));
+                }
+            }
+        }
     }
 }

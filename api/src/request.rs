@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use actix_web::{
+    HttpMessage,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::header::{HeaderName, HeaderValue},
@@ -10,6 +11,8 @@ use actix_web::{
 };
 use jobs::Problem;
 use uuid::Uuid;
+
+use crate::rate::Allowance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -109,7 +112,12 @@ pub(crate) async fn wrap(
         http.method = %method, http.route = route, http.status = status, request.id = request_id,
         trace.id = about.trace_id, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"
     );
+    let allowance = response.request().extensions().get::<Allowance>().copied();
     let headers = response.headers_mut();
+    for (name, value) in allowance.into_iter().flat_map(Allowance::headers) {
+        let value = HeaderValue::from_str(&value).expect("digits and signs");
+        headers.insert(HeaderName::from_static(name), value);
+    }
     headers.insert(
         REQUEST_ID,
         HeaderValue::from_str(&request_id).expect("checked or ours"),

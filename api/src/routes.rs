@@ -2,6 +2,7 @@
 
 mod cancel_job;
 mod create_job;
+mod create_key;
 mod delete_job;
 mod docs;
 mod explain_job;
@@ -9,10 +10,16 @@ mod get_job;
 mod get_result;
 mod health;
 mod list_jobs;
+mod list_keys;
 mod models;
 mod queues;
+mod retire_version;
 mod retry_job;
+mod revoke_key;
+mod set_alias;
+mod stats;
 mod unknown;
+mod usage;
 mod workers;
 
 use actix_web::{HttpRequest, http::header, web};
@@ -23,14 +30,21 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
 pub(crate) use self::{
     cancel_job::__path_cancel_job,
     create_job::__path_create_job,
+    create_key::__path_create_key,
     delete_job::__path_delete_job,
     explain_job::__path_explain_job,
     get_job::__path_get_job,
     get_result::__path_get_result,
     list_jobs::__path_list_jobs,
+    list_keys::__path_list_keys,
     models::{__path_get_model, __path_list_models, __path_list_versions},
     queues::{__path_pause_queue, __path_resume_queue},
+    retire_version::__path_retire_version,
     retry_job::__path_retry_job,
+    revoke_key::__path_revoke_key,
+    set_alias::__path_set_alias,
+    stats::__path_get_stats,
+    usage::__path_get_usage,
     workers::{__path_drain_worker, __path_list_workers},
 };
 
@@ -58,6 +72,21 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
     .service(resource("/v1/models").route(web::get().to(models::list_models)))
     .service(resource("/v1/models/{name}").route(web::get().to(models::get_model)))
     .service(resource("/v1/models/{name}/versions").route(web::get().to(models::list_versions)))
+    .service(
+        resource("/v1/models/{name}/aliases/{alias}").route(web::put().to(set_alias::set_alias)),
+    )
+    .service(
+        resource("/v1/models/{name}/versions/{version}/retire")
+            .route(web::post().to(retire_version::retire_version)),
+    )
+    .service(resource("/v1/stats").route(web::get().to(stats::get_stats)))
+    .service(resource("/v1/usage").route(web::get().to(usage::get_usage)))
+    .service(
+        resource("/v1/api_keys")
+            .route(web::post().to(create_key::create_key))
+            .route(web::get().to(list_keys::list_keys)),
+    )
+    .service(resource("/v1/api_keys/{id}").route(web::delete().to(revoke_key::revoke_key)))
     .service(resource("/livez").route(web::get().to(health::livez)))
     .service(resource("/readyz").route(web::get().to(health::readyz)))
     .service(resource("/openapi.json").route(web::get().to(docs::openapi)))
@@ -87,6 +116,26 @@ pub(crate) async fn own_job(ctx: &Ctx, id: JobId, owner: &str) -> Result<Job, Ap
 /// Who acts, for the audit.
 fn actor(caller: &Caller) -> String {
     format!("api key {} of {}", caller.key_id, caller.owner)
+}
+
+/// A query parameter that is not acceptable.
+fn query_fault(name: &str, detail: &str) -> ApiError {
+    ApiError::new(
+        ProblemCode::InvalidParams,
+        "a query parameter is not acceptable",
+    )
+    .with_error(&format!("/{name}"), "invalid", detail)
+}
+
+/// The `Link` to the next page: the same request with another cursor.
+fn next_link(request: &HttpRequest, cursor: &str) -> (header::HeaderName, String) {
+    let query = form_urlencoded::parse(request.query_string().as_bytes());
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(query.filter(|(name, _)| name != "cursor"))
+        .append_pair("cursor", cursor)
+        .finish();
+    let link = format!("<{}?{query}>; rel=\"next\"", request.path());
+    (header::LINK, link)
 }
 
 /// Whether the client has this version already.

@@ -5,7 +5,7 @@ use anyhow::{Context, bail, ensure};
 use jobs::{db, health, object_store::ObjectStore, queue, retention, telemetry};
 use tokio::sync::watch;
 
-use crate::{Config, auth::Keyring, ctx::Ctx, request, routes};
+use crate::{Config, auth::Keyring, ctx::Ctx, pace::Pace, quota::Quotas, request, routes};
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
@@ -43,13 +43,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store.clone(),
         config.retention.clone(),
     ));
+    let pace = Arc::new(Pace::new(pool.clone()));
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
         notifier: queue::Notifier::start(pool.clone()),
         changes: queue::ChangedListener::start(pool.clone()),
+        keyring: Arc::new(Keyring::new(config.keys.clone())),
+        quotas: Arc::new(Quotas::new(pool.clone(), pace.clone())),
+        pace,
         db: pool,
         store,
-        keyring: Arc::new(Keyring::default()),
         config: Arc::new(config.clone()),
     };
     let ctx = Data::new(ctx);

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use jobs::{Job, queue::Watch};
+use jobs::{Job, JobId, queue::Watch};
 use tokio::time::Instant;
 
 use crate::{ctx::Ctx, error::ApiError, routes::own_job};
 
 const SECONDS_MAX: u64 = 60;
-/// Behind lost notifications: how often a waiter looks for itself.
-const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the client would wait, if it said so.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +54,16 @@ impl Preferred {
             if left.is_zero() {
                 break;
             }
-            watch.changed(left.min(LOOKS_EVERY)).await;
-            job = own_job(ctx, job.id, &job.owner).await?;
+            watch.knows(job.version);
+            let (id, owner) = only_its_name(job);
+            watch.changed(left).await;
+            job = own_job(ctx, id, &owner).await?;
         }
         Ok(job)
     }
+}
+
+/// A job has kilobytes, and there may be ten thousand who wait: it is read again anyway.
+fn only_its_name(job: Job) -> (JobId, String) {
+    (job.id, job.owner)
 }

@@ -1,13 +1,17 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
 mod collect;
+mod stored_bytes;
 
 use std::collections::HashSet;
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
-pub use self::collect::{CollectError, collect};
+pub use self::{
+    collect::{CollectError, collect},
+    stored_bytes::stored_bytes,
+};
 use crate::Sha256Digest;
 
 /// What all keys of images begin with.

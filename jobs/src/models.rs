@@ -1,12 +1,16 @@
 //! The model registry: names, immutable versions, movable aliases. Files lie in the object store by their digest.
 
+mod alias;
 mod push;
 mod resolve;
+mod retire;
 
 use std::collections::BTreeMap;
 
+pub use alias::{Aliased, is_alias, set_alias};
 pub use push::{ModelFolder, PushError, Pushed, push};
 pub use resolve::{Resolved, resolve};
+pub use retire::{Retired, retire};
 use sqlx::{PgPool, types::Json};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};

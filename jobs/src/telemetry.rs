@@ -38,6 +38,92 @@ pub fn start_logs() {
 /// # Errors
 /// Called twice in one process.
 pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
+    let handle = install()?;
+    describe();
+    Ok(handle)
+}
+
+/// What each series tells, for the page of `/metrics`.
+fn describe() {
+    for (name, help) in [
+        (
+            "darkroom_problems_total",
+            "Requests that were refused, by code of the problem",
+        ),
+        (
+            "darkroom_jobs_total",
+            "Jobs that left this worker, by outcome",
+        ),
+        (
+            "darkroom_rescued_total",
+            "Jobs taken back from lost workers by this process",
+        ),
+        (
+            "darkroom_timed_out_total",
+            "Attempts taken back by this process because they took too long",
+        ),
+        (
+            "darkroom_expired_total",
+            "Jobs that this process ended because their deadline had passed",
+        ),
+        (
+            "darkroom_stale_results_total",
+            "Results that came too late: the lease was another's by then",
+        ),
+        (
+            "darkroom_leases_lost_total",
+            "Times that this worker found its lease run out",
+        ),
+        (
+            "darkroom_batch_splits_total",
+            "Batches that failed and were tried in halves",
+        ),
+        (
+            "darkroom_spot_notices_total",
+            "Notices that the cloud takes this machine back",
+        ),
+        (
+            "darkroom_metadata_faults_total",
+            "Questions to the cloud's metadata service without an answer",
+        ),
+    ] {
+        metrics::describe_counter!(name, help);
+    }
+    for (name, help) in [
+        (
+            "darkroom_http_seconds",
+            "Time to the head of an answer, by method, route and status; waits that were asked for count",
+        ),
+        ("darkroom_enqueue_seconds", "Time of one commit of submits"),
+        (
+            "darkroom_enqueue_batch_size",
+            "Submits that shared a commit",
+        ),
+        ("darkroom_queue_seconds", "Time from due to claimed"),
+        (
+            "darkroom_stage_seconds",
+            "Time of one stage of one attempt, by stage",
+        ),
+        ("darkroom_batch_size", "Images that shared a forward pass"),
+        ("darkroom_model_load_seconds", "Time to make a model ready"),
+    ] {
+        metrics::describe_histogram!(name, help);
+    }
+    for (name, help) in [
+        (
+            "darkroom_waited_jobs",
+            "Jobs that long polls of this process wait for",
+        ),
+        (
+            "darkroom_enqueue_waiting",
+            "Submits that wait for their commit",
+        ),
+    ] {
+        metrics::describe_gauge!(name, help);
+    }
+}
+
+fn install() -> anyhow::Result<PrometheusHandle> {
     let seconds = Matcher::Suffix("_seconds".into());
     let metrics = PrometheusBuilder::new();
     Ok(metrics

@@ -35,7 +35,7 @@ pub(crate) fn read(folder: &std::path::Path) -> Photos {
 }
 
 /// The photo with a comment of its own: the same picture, but bytes that no cache has seen.
-fn unique(photo: &[u8]) -> Bytes {
+pub(crate) fn unique(photo: &[u8]) -> Bytes {
     let comment = uuid::Uuid::new_v4();
     let parts = [
         &[0xff, 0xd8, 0xff, 0xfe, 0, 18],

@@ -12,6 +12,7 @@ mod load;
 mod photos;
 mod queue;
 mod record;
+mod waiters;
 
 use std::path::PathBuf;
 
@@ -29,12 +30,14 @@ struct Bench {
 const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency [--photos DIR] [--seconds N] [--rounds N] [--record]
        tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
        tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
+       tests/bench/run waiters [--waiters N] [--sse-share PART] [--photos DIR] [--seconds N] [--rounds N] [--record]
 
   e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait)
   overhead  CPU ms a job spent outside decoding and inference, everything on this machine counted
   latency   one client, one image at a time: upload to result in hand, against the bare call
   queue     enqueue, drain and pick-up of jobs that do nothing, beside public queues (tests/bench/peers/install)
-  depth     claims and completions over millions of finished and queued jobs, and under a held snapshot";
+  depth     claims and completions over millions of finished and queued jobs, and under a held snapshot
+  waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds";
 
 #[tokio::main]
 async fn main() {
@@ -48,6 +51,7 @@ async fn main() {
     let (mut photos, mut seconds, mut rounds, mut record) = (None, 8.0, 3, false);
     let (mut jobs, mut systems, mut peers) = (20_000, Vec::new(), Vec::new());
     let (mut finished_max, mut queued, mut passed) = (10_000_000, 1_000_000, 100_000);
+    let (mut waiters, mut sse_share) = (10_000, 0.5);
     while let Some(arg) = args.next() {
         let mut value = || {
             args.next()
@@ -63,6 +67,10 @@ async fn main() {
             "--finished-max" => finished_max = number(&arg, &value()) as u64,
             "--queued" => queued = number(&arg, &value()) as u64,
             "--passed" => passed = number(&arg, &value()),
+            "--waiters" => waiters = number(&arg, &value()),
+            "--sse-share" => {
+                sse_share = value().parse().unwrap_or_else(|_| leave("--sse-share 0.5"))
+            }
             "--record" => record = true,
             _ => leave(&format!("no option {arg}")),
         }
@@ -91,6 +99,13 @@ async fn main() {
                 passed,
             };
             Box::pin(depth::measure(&options)).await
+        }
+        "waiters" => {
+            let options = waiters::Options {
+                waiters: waiters.max(101),
+                sse_share,
+            };
+            Box::pin(waiters::measure(&bench(), &options)).await
         }
         _ => leave("which bench?"),
     };

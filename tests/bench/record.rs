@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{depth, queue};
+use crate::{depth, queue, waiters};
 
 /// Puts the rows above the line that marks the end of the bench's table.
 pub(crate) fn row(name: &str, figures: &Value) {
@@ -27,6 +27,7 @@ pub(crate) fn row(name: &str, figures: &Value) {
         ],
         "queue" => queue::rows(figures),
         "depth" => depth::rows(figures),
+        "waiters" => vec![waiters::row(figures)],
         _ => vec![
             ["bare_p50_ms", "e2e_p50_ms", "bare_p99_ms", "e2e_p99_ms"]
                 .map(figure)

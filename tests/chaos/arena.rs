@@ -10,7 +10,7 @@ use std::{
 use jobs::{
     Secret,
     db::DbConfig,
-    keys::{self, NewKey, Scope},
+    keys::{self, KeyLimits, NewKey, Scope},
     models::{self, ModelFolder},
     object_store::{ObjectStore, StoreConfig},
 };
@@ -78,8 +78,14 @@ impl Arena {
             owner: OWNER.into(),
             scopes: vec![Scope::Submit, Scope::Read],
             expires_at: None,
+            limits: KeyLimits::default(),
         };
-        let key = keys::create(&db, &key).await.unwrap().key.expose().into();
+        let key = keys::create(&db, &key, None)
+            .await
+            .unwrap()
+            .key
+            .expose()
+            .into();
 
         let place = Place {
             folder: &folder,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jobs::{
-    keys::{self, NewKey, Scope},
+    keys::{self, KeyLimits, NewKey, Scope},
     models::{self, ModelFolder},
     object_store::ObjectStore,
 };
@@ -211,8 +211,14 @@ async fn key(db: &Database, owner: &str, scopes: &[Scope]) -> String {
         owner: owner.into(),
         scopes: scopes.to_vec(),
         expires_at: None,
+        limits: KeyLimits::default(),
     };
-    keys::create(db, &new).await.unwrap().key.expose().into()
+    keys::create(db, &new, None)
+        .await
+        .unwrap()
+        .key
+        .expose()
+        .into()
 }
 
 fn env(db: &Database, bucket: &str, more: Env<'_>) -> BTreeMap<String, String> {

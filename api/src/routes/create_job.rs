@@ -18,13 +18,12 @@ use crate::{
     forms::{self, Given},
     job_body::{JobBody, etag},
     job_request::JobRequest,
+    quota::Reserved,
     request::trace_parent,
     wait::Preferred,
 };
 
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
-/// Seconds after which a first look is worth while, until latency is measured.
-const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Stores the image and queues one job over it.
 ///
@@ -56,6 +55,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "queue_full, service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -68,6 +68,11 @@ pub(crate) async fn create_job(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let key = idempotency_key(&request)?;
+    // Before the body is read: what cannot be taken now is told within a millisecond.
+    if ctx.enqueuer.is_full() {
+        return Err(QueueError::Full.into());
+    }
+    let place = ctx.quotas.admit(&caller, 1).await?;
     let preferred = Preferred::of(&request);
     let submit = forms::read(&ctx, &caller, &request, body).await?;
     let idempotency = key.map(|key| IdempotencyKey {
@@ -80,7 +85,7 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
-    let image = store(&ctx, &caller, submit.image).await?;
+    let (image, room) = store(&ctx, &caller, submit.image).await?;
     let trace = trace_parent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
     let mut job =
@@ -97,7 +102,14 @@ pub(crate) async fn create_job(
             let earlier = earlier.ok_or(QueueError::KeyTaken)?;
             replay(&ctx, &caller, &idempotency, earlier, preferred).await
         }
-        (enqueued, _) => answer(&ctx, job.into_job(&enqueued?), preferred.zip(watch)).await,
+        (enqueued, _) => {
+            let job = job.into_job(&enqueued?);
+            [place, room]
+                .into_iter()
+                .flatten()
+                .for_each(Reserved::landed);
+            answer(&ctx, job, preferred.zip(watch)).await
+        }
     }
 }
 
@@ -157,7 +169,8 @@ async fn answer(
         HttpResponse::Ok()
     } else {
         let mut accepted = HttpResponse::Accepted();
-        accepted.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_string()));
+        let seconds = ctx.pace.retry_after_seconds(&job);
+        accepted.insert_header((header::RETRY_AFTER, seconds.to_string()));
         accepted
     };
     if let Some((preferred, _)) = wait {
@@ -170,18 +183,23 @@ async fn answer(
 }
 
 /// Puts a new image into the object store, unless this owner has it there.
-async fn store(ctx: &Ctx, caller: &Caller, given: Given) -> Result<Image, ApiError> {
+async fn store(
+    ctx: &Ctx,
+    caller: &Caller,
+    given: Given,
+) -> Result<(Image, Option<Reserved>), ApiError> {
     let upload = match given {
-        Given::Stored(image) => return Ok(image),
+        Given::Stored(image) => return Ok((image, None)),
         Given::Uploaded(upload) => upload,
     };
     let image = &upload.image;
     if let Some(stored) = images::find(&ctx.db, &caller.owner, image.sha256).await? {
-        return Ok(stored);
+        return Ok((stored, None));
     }
+    let room = ctx.quotas.store(caller, image.bytes).await?;
     let key = images::object_key(&caller.owner, image.sha256, image.upload);
     ctx.store
         .put(&key, upload.body(), image.sha256, &image.content_type)
         .await?;
-    Ok(upload.image)
+    Ok((upload.image, room))
 }

@@ -1,5 +1,5 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{Job, JobState, Problem, keys::Scope, queue};
+use jobs::{Job, Problem, keys::Scope, queue};
 
 use super::{has_version, job_id, own_job};
 use crate::{
@@ -68,12 +68,8 @@ pub(crate) async fn get_job(
             response.insert_header(("Server-Timing", timing));
         }
     } else {
-        let seconds = if job.state == JobState::Scheduled {
-            "5"
-        } else {
-            "1"
-        };
-        response.insert_header((header::RETRY_AFTER, seconds));
+        let seconds = ctx.pace.retry_after_seconds(&job);
+        response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     let attempts = queue::attempts(&ctx.db, job.id).await?;
     Ok(response.json(JobBody::new(job, Some(attempts))))

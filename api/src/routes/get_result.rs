@@ -31,7 +31,8 @@ pub(crate) async fn get_result(
     let job = own_job(&ctx, job_id(&request)?, &caller.owner).await?;
     if !job.state.is_terminal() {
         let detail = format!("the job is {}: come back later", job.state);
-        return Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1));
+        let seconds = ctx.pace.retry_after_seconds(&job);
+        return Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(seconds));
     }
     let tag = etag(&job);
     match (job.state, job.result) {

@@ -1,10 +1,14 @@
-use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{JobState, Problem, ProblemCode, keys::Scope, queue};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use chrono::{DateTime, Utc};
+use jobs::{JobState, Problem, keys::Scope, queue};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody};
+use super::{next_link, query_fault};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody, job_request::is_out_of_reach,
+};
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
@@ -62,12 +66,7 @@ pub(crate) async fn list_jobs(
     }
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {
-        let query = form_urlencoded::parse(request.query_string().as_bytes());
-        let query = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(query.filter(|(name, _)| name != "cursor"))
-            .append_pair("cursor", cursor)
-            .finish();
-        response.insert_header((header::LINK, format!("</v1/jobs?{query}>; rel=\"next\"")));
+        response.insert_header(next_link(&request, cursor));
     }
     Ok(response.json(JobList {
         object: "list",
@@ -92,13 +91,9 @@ impl Asked {
             with_attempts: false,
         };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            asked.take(&name, &value).map_err(|detail| {
-                ApiError::new(
-                    ProblemCode::InvalidParams,
-                    "a query parameter is not acceptable",
-                )
-                .with_error(&format!("/{name}"), "invalid", detail)
-            })?;
+            asked
+                .take(&name, &value)
+                .map_err(|detail| query_fault(&name, detail))?;
         }
         Ok(asked)
     }
@@ -112,8 +107,8 @@ impl Asked {
             "status" => self.filter.state = Some(state(value)?),
             "model" => self.filter.model = Some(value.to_owned()),
             "task" => self.filter.task = Some(value.to_owned()),
-            "created_after" => self.filter.created_after = Some(value.parse().map_err(|_| TIME)?),
-            "created_before" => self.filter.created_before = Some(value.parse().map_err(|_| TIME)?),
+            "created_after" => self.filter.created_after = Some(time(value).ok_or(TIME)?),
+            "created_before" => self.filter.created_before = Some(time(value).ok_or(TIME)?),
             "cursor" => {
                 self.filter.before = Some(value.parse().map_err(|_| "is not a cursor of ours")?);
             }
@@ -137,6 +132,10 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    text.parse().ok().filter(|time| !is_out_of_reach(*time))
 }
 
 fn state(text: &str) -> Result<JobState, &'static str> {

@@ -55,7 +55,10 @@ pub(crate) async fn retry_job(
     let attempts = queue::attempts(&ctx.db, id).await?;
     Ok(HttpResponse::Accepted()
         .insert_header((header::LOCATION, format!("/v1/jobs/{id}")))
-        .insert_header((header::RETRY_AFTER, "1"))
+        .insert_header((
+            header::RETRY_AFTER,
+            ctx.pace.retry_after_seconds(&job).to_string(),
+        ))
         .insert_header((header::ETAG, etag(&job)))
         .json(JobBody::new(job, Some(attempts))))
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use jobs::{
     db::DbConfig,
-    keys::{NewKey, Scope, create},
+    keys::{KeyLimits, NewKey, Scope, create, is_owner},
 };
 
 use crate::{Ended, failure::Failure, plain, stores};
@@ -33,11 +33,8 @@ pub(crate) struct Create {
     db: DbConfig,
 }
 
-/// The same rule as the table's.
 fn owner(text: &str) -> Result<String, &'static str> {
-    let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let rest = |c: char| first(c) || c == '_' || c == '-';
-    if text.starts_with(first) && text.chars().all(rest) && text.len() <= 63 {
+    if is_owner(text) {
         Ok(text.to_owned())
     } else {
         Err("an owner is lowercase letters, digits, `_` or `-`, 63 at most, no sign first")
@@ -58,9 +55,10 @@ impl Create {
             owner: self.owner,
             scopes: self.scopes,
             expires_at: self.expires_in.map(expiry).transpose()?,
+            limits: KeyLimits::default(),
         };
         let db = stores::database(&self.db).await?;
-        let made = create(&db, &new).await;
+        let made = create(&db, &new, None).await;
         let made = made.map_err(|e| Failure::away("the key", &e, stores::CHECK_POSTGRES))?;
         let key = made.key.expose();
         if self.json {

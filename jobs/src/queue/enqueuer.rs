@@ -47,10 +47,16 @@ impl Enqueuer {
         tokio::spawn(async move {
             let (mut batch, mut db) = (Vec::new(), Kept::of(db));
             while waiting.recv_many(&mut batch, batch_max).await > 0 {
+                metrics::gauge!("darkroom_enqueue_waiting").set(waiting.len() as f64);
                 commit(&mut db, &notifier, std::mem::take(&mut batch)).await;
             }
         });
         Self(submits)
+    }
+
+    /// Whether a submit would be refused now: worth a look before its image is received.
+    pub fn is_full(&self) -> bool {
+        self.0.capacity() == 0
     }
 
     /// Queues one job; committed when it returns.

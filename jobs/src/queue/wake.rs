@@ -4,9 +4,8 @@
 //! between is gone.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -17,10 +16,9 @@ use sqlx::{
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{sync::Notify, time::timeout};
-use uuid::Uuid;
 
-use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL};
-use crate::{JobId, WorkerId};
+use super::notify::{QUEUED_CHANNEL, WORKER_CHANNEL};
+use crate::WorkerId;
 
 /// A connection that has said nothing for so long is asked whether it still lives: half-open ones never say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -77,100 +75,8 @@ impl WorkerListener {
     }
 }
 
-type Waiters = Mutex<HashMap<JobId, Vec<Waiter>>>;
-
-#[derive(Debug, Clone)]
-struct Waiter {
-    wake: Arc<Notify>,
-    /// Whether a start is news, or the end alone.
-    hears_starts: bool,
-}
-
-/// Hears of changed jobs for everyone who waits for one: one connection, and no query per waiter.
-#[derive(Debug, Clone)]
-pub struct ChangedListener(Arc<Waiters>);
-
-/// Somebody's wait for one job, from its making on: no change after that is missed.
-#[derive(Debug)]
-pub struct Watch {
-    job: JobId,
-    waiter: Waiter,
-    waiters: Arc<Waiters>,
-}
-
-impl ChangedListener {
-    pub fn start(db: PgPool) -> Self {
-        let waiters: Arc<Waiters> = Arc::default();
-        let heard = waiters.clone();
-        let channels = &[CHANGED_CHANNEL, STARTED_CHANNEL];
-        tokio::spawn(listen(db, channels, move |news| {
-            let waiters = heard.lock().expect("no panic holds it");
-            match news {
-                Some((channel, ids)) => {
-                    for id in ids.as_bytes().chunks(32) {
-                        let id = Uuid::try_parse_ascii(id).map(JobId::from);
-                        let all = id.ok().and_then(|id| waiters.get(&id));
-                        all.into_iter()
-                            .flatten()
-                            .filter(|one| one.hears_starts || channel != STARTED_CHANNEL)
-                            .for_each(|one| one.wake.notify_one());
-                    }
-                }
-                None => waiters
-                    .values()
-                    .flatten()
-                    .for_each(|one| one.wake.notify_one()),
-            }
-        }));
-        Self(waiters)
-    }
-
-    /// Hears of every change.
-    pub fn watch(&self, job: JobId) -> Watch {
-        self.enter(job, true)
-    }
-
-    /// The same for those who wait for the end: not woken when a worker begins.
-    pub fn watch_end(&self, job: JobId) -> Watch {
-        self.enter(job, false)
-    }
-
-    fn enter(&self, job: JobId, hears_starts: bool) -> Watch {
-        let waiter = Waiter {
-            wake: Arc::default(),
-            hears_starts,
-        };
-        let mut waiters = self.0.lock().expect("no panic holds it");
-        waiters.entry(job).or_default().push(waiter.clone());
-        Watch {
-            job,
-            waiter,
-            waiters: self.0.clone(),
-        }
-    }
-}
-
-impl Watch {
-    /// Returns once the job changed since the last call, or after `longest`.
-    pub async fn changed(&self, longest: Duration) {
-        drop(tokio::time::timeout(longest, self.waiter.wake.notified()).await);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        if let Some(all) = waiters.get_mut(&self.job) {
-            all.retain(|one| !Arc::ptr_eq(&one.wake, &self.waiter.wake));
-            if all.is_empty() {
-                waiters.remove(&self.job);
-            }
-        }
-    }
-}
-
 /// Hears channels and payloads for as long as the process lives; `None`: something may have been missed.
-async fn listen(
+pub(super) async fn listen(
     db: PgPool,
     channels: &'static [&'static str],
     hear: impl Fn(Option<(&str, &str)>),

@@ -78,6 +78,12 @@ async fn every_path_of_the_contract_is_in_the_openapi_document() {
         ("/v1/models", "get"),
         ("/v1/models/{name}", "get"),
         ("/v1/models/{name}/versions", "get"),
+        ("/v1/models/{name}/aliases/{alias}", "put"),
+        ("/v1/stats", "get"),
+        ("/v1/usage", "get"),
+        ("/v1/api_keys", "post"),
+        ("/v1/api_keys", "get"),
+        ("/v1/api_keys/{id}", "delete"),
     ] {
         assert!(
             document["paths"][path][method].is_object(),

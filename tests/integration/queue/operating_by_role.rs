@@ -239,12 +239,41 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
             .unwrap()
             .is_none()
     );
+    administering(&pool).await;
+    assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 4);
+    assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
+    queue::latency(&pool).await.unwrap();
+    assert_eq!(queue::stats(&pool).await.unwrap().len(), 1);
+    let all = queue::UsageQuery::default();
+    queue::usage(&pool, &all, 10).await.unwrap();
     for view in [
         "queue", "workers", "scaling", "usage", "models", "stuck", "health",
     ] {
         let read = AssertSqlSafe(format!("select * from ops.{view}"));
         sqlx::raw_sql(read).execute(&pool).await.unwrap();
     }
+}
+
+/// What admins do through the API.
+async fn administering(pool: &PgPool) {
+    let new = keys::NewKey {
+        name: "n".into(),
+        owner: "bob".into(),
+        scopes: vec![keys::Scope::Read],
+        expires_at: None,
+        limits: keys::KeyLimits::default(),
+    };
+    let made = keys::create(pool, &new, Some("api key 1f")).await.unwrap();
+    assert_eq!(keys::list(pool, None, None, 10).await.unwrap().len(), 1);
+    assert!(
+        keys::revoke(pool, &made.key_id, "api key 1f")
+            .await
+            .unwrap()
+    );
+    let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
+    assert_eq!(set.unwrap(), models::Aliased::Set);
+    let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
+    assert_eq!(aliased.unwrap(), models::Retired::Aliased);
 }
 
 #[tokio::test]
@@ -285,7 +314,7 @@ async fn darkroom_api_can_do_nothing_else() {
         "delete from workers",
         "update workers set lease_until = now()",
         "update models set name = 'other'",
-        "update model_versions set retired_at = now()",
+        "update model_versions set manifest = '{}'",
         "delete from images",
         "truncate finished_jobs",
         "select ops.cancel(gen_random_uuid())",
@@ -297,7 +326,7 @@ async fn darkroom_api_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes something.
-const ACTS: [&str; 14] = [
+const ACTS: [&str; 17] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -311,6 +340,9 @@ const ACTS: [&str; 14] = [
     "select ops.pause('none', 'why')",
     "select ops.resume('none')",
     "select ops.drain(0)",
+    "select ops.revoke_key('none')",
+    "select ops.set_alias('none', 'stable', 1)",
+    "select ops.retire('none', 1)",
     "select ops.enqueue('none', 'alice', repeat('0', 64))",
 ];
 

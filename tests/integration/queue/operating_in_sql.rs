@@ -53,6 +53,7 @@ async fn every_act_stands_in_the_audit_with_who_did_it() {
         "select ops.pause('lite', 'bad labels')".to_owned(),
         "select ops.resume('lite')".to_owned(),
         format!("select ops.drain({worker})"),
+        "select ops.set_alias('lite', 'stable', 1)".to_owned(),
         format!("select ops.enqueue('lite', 'alice', '{image}')"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(act))
@@ -78,6 +79,7 @@ async fn every_act_stands_in_the_audit_with_who_did_it() {
             "pause paused",
             "resume resumed",
             "drain draining",
+            "set_alias set",
             "enqueue queued"
         ]
     );
@@ -252,4 +254,31 @@ async fn an_open_transaction_that_enqueues_does_not_stop_the_api() {
         .options([("lock_timeout", "1s")]);
     let api = PgPoolOptions::new().connect_lazy_with(impatient);
     given::queued(&api, ["dog"]).await;
+}
+
+#[tokio::test]
+async fn a_version_retires_when_no_alias_means_it() {
+    let db = given::database().await;
+    given::model_version(&db, given::MODEL).await;
+    sqlx::raw_sql(
+        "insert into model_versions (model_id, version, digest, task, manifest, files)
+         select model_id, 2, sha256('two'), task, manifest, files from model_versions",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    let mut operator = psql(&db).await;
+    let retire = "select ops.retire('lite', 1)";
+    assert_eq!(refusal(&mut operator, retire).await, "55000");
+    let moved = "select ops.set_alias('lite', 'default', 2)";
+    assert_eq!(answer(&mut operator, moved).await, "set");
+    for _ in 0..2 {
+        assert_eq!(answer(&mut operator, retire).await, "retired");
+    }
+    let back = "select ops.set_alias('lite', 'default', 1)";
+    assert_eq!(refusal(&mut operator, back).await, "55000");
+    let missing = "select ops.set_alias('lite', 'default', 3)";
+    assert_eq!(refusal(&mut operator, missing).await, "P0002");
+    let means = "select version::text from ops.models where 'default' = any(aliases)";
+    assert_eq!(answer(&mut operator, means).await, "2");
 }

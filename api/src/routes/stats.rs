@@ -1,0 +1,55 @@
+use actix_web::{HttpResponse, web::Data};
+use jobs::{
+    Problem,
+    keys::Scope,
+    queue::{self, ModelStats},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+
+/// How the whole service stands, and each model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StatsBody {
+    #[schema(example = "stats")]
+    object: &'static str,
+    /// Jobs of all models that wait for a worker.
+    queued: i64,
+    running: i64,
+    scheduled: i64,
+    oldest_age_seconds: Option<f64>,
+    arrived_per_second: f64,
+    finished_per_second: f64,
+    models: Vec<ModelStats>,
+}
+
+/// Backlog, age of the oldest job, rates and desired workers, in all and by model; jobs of all owners count.
+#[utoipa::path(
+    get, path = "/v1/stats", operation_id = "get_stats", tag = "operating",
+    responses(
+        (status = 200, description = "As things stand", body = StatsBody),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    let models = queue::stats(&ctx.db).await?;
+    let sum = |count: fn(&ModelStats) -> i64| models.iter().map(count).sum();
+    let rate = |rate: fn(&ModelStats) -> f64| models.iter().map(rate).sum();
+    Ok(HttpResponse::Ok().json(StatsBody {
+        object: "stats",
+        queued: sum(|model| model.queued),
+        running: sum(|model| model.running),
+        scheduled: sum(|model| model.scheduled),
+        oldest_age_seconds: models
+            .iter()
+            .filter_map(|model| model.oldest_age_seconds)
+            .reduce(f64::max),
+        arrived_per_second: rate(|model| model.arrived_per_second),
+        finished_per_second: rate(|model| model.finished_per_second),
+        models,
+    }))
+}

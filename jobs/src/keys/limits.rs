@@ -1,0 +1,43 @@
+use serde::{Deserialize, Serialize};
+
+/// What a key may take. A field that is left out is what the service gives to any key; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyLimits {
+    /// Requests a second on the long run; each API process counts for itself.
+    #[schema(minimum = 0, maximum = 1_000_000)]
+    pub requests_per_second: Option<f64>,
+    /// Requests that may come at once after a pause.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub burst: Option<i32>,
+    /// Jobs of its owner that have not ended; a submit through this key beyond it is refused.
+    #[schema(minimum = 0)]
+    pub queued_jobs_max: Option<i64>,
+    /// Bytes of its owner's stored images; an upload through this key beyond it is refused.
+    #[schema(minimum = 0)]
+    pub stored_bytes_max: Option<i64>,
+}
+
+impl KeyLimits {
+    /// Which field is out of bounds, and the bounds.
+    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let negative = |limit: Option<i64>| limit.is_some_and(|limit| limit < 0);
+        if self
+            .requests_per_second
+            .is_some_and(|rate| !(0.0..=1e6).contains(&rate))
+        {
+            Some(("requests_per_second", "must lie in 0..=1000000"))
+        } else if self
+            .burst
+            .is_some_and(|burst| !(1..=1_000_000_000).contains(&burst))
+        {
+            Some(("burst", "must lie in 1..=1000000000"))
+        } else if negative(self.queued_jobs_max) {
+            Some(("queued_jobs_max", "must not be negative"))
+        } else if negative(self.stored_bytes_max) {
+            Some(("stored_bytes_max", "must not be negative"))
+        } else {
+            None
+        }
+    }
+}

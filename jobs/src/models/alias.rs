@@ -1,0 +1,46 @@
+use sqlx::PgPool;
+
+/// What came of moving an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aliased {
+    /// From now on the alias means this version.
+    Set,
+    NoModel,
+    NoVersion,
+    /// No new job may name the version.
+    Retired,
+}
+
+/// `[a-z][a-z0-9._-]{0,49}`: the same rule as the table's.
+pub fn is_alias(text: &str) -> bool {
+    let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(rest) && text.len() <= 50
+}
+
+/// Lets an alias of a model mean this version. Jobs keep the version that they were submitted with.
+///
+/// `actor`: who does it, for the audit.
+///
+/// # Errors
+/// Postgres is away, or refuses the alias: see [`is_alias`].
+pub async fn set_alias(
+    db: &PgPool,
+    model: &str,
+    alias: &str,
+    version: i32,
+    actor: &str,
+) -> Result<Aliased, sqlx::Error> {
+    let outcome = sqlx::query_scalar!(
+        r#"select audited('set_alias', $1, jsonb_build_object('alias', $2::text, 'version', $3::int), set_model_alias($1, $2, $3), $4) as "outcome!""#,
+        model,
+        alias,
+        version,
+        actor
+    );
+    Ok(match outcome.fetch_one(db).await?.as_str() {
+        "set" => Aliased::Set,
+        "no model" => Aliased::NoModel,
+        "no version" => Aliased::NoVersion,
+        _ => Aliased::Retired,
+    })
+}

@@ -1,0 +1,175 @@
+//! What a key may take: 429 is the caller's own doing, and says when to come back.
+
+use jobs::queue;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Client, Stack, client::send, fixtures, given};
+
+const ALL: [&str; 4] = ["submit", "read", "operate", "admin"];
+
+/// A client whose key has these limits.
+async fn limited(stack: &Stack, owner: &str, limits: Value) -> Client {
+    let wanted = json!({"name": "test", "owner": owner, "scopes": ALL, "limits": limits});
+    let made = stack.client.post_json("/v1/api_keys", &wanted).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    stack.client_with(made.json()["key"].as_str())
+}
+
+#[tokio::test]
+async fn a_key_that_asks_too_fast_is_told_when_to_come_back_and_its_siblings_go_on() {
+    let stack = Stack::bare(&[]).await;
+    // One token in a quarter of an hour: none comes back while the test runs.
+    let limits = json!({"requests_per_second": 0.001, "burst": 3});
+    let client = limited(&stack, "shop", limits).await;
+    let sibling = limited(&stack, "shop", json!({})).await;
+    for left in [2, 1, 0] {
+        let answer = client.get("/v1/jobs").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("ratelimit-policy"),
+            Some("\"requests\";q=3;w=3000")
+        );
+        let limit = answer.header("ratelimit").unwrap();
+        assert!(
+            limit.starts_with(&format!("\"requests\";r={left};t=")),
+            "{limit}"
+        );
+        assert_eq!(answer.header("retry-after"), None);
+    }
+    for (method, path) in [
+        (Method::GET, "/v1/jobs"),
+        (Method::POST, "/v1/jobs"),
+        (Method::GET, "/v1/stats"),
+    ] {
+        let refused = send(client.request(method, path)).await;
+        assert_eq!(refused.problem(429, "rate_limited")["retryable"], true);
+        let limit = refused.header("ratelimit").unwrap();
+        assert!(limit.starts_with("\"requests\";r=0;t="), "{limit}");
+        let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((900..=1000).contains(&seconds), "{seconds}");
+    }
+    assert_eq!(sibling.get("/v1/jobs").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_without_a_rate_has_no_limit_to_tell_of() {
+    let stack = Stack::bare(&[]).await;
+    let client = limited(&stack, "shop", json!({"requests_per_second": 0})).await;
+    for _ in 0..50 {
+        let answer = client.get("/v1/jobs").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("ratelimit"), None);
+    }
+}
+
+#[tokio::test]
+async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
+    let stack = Stack::without_workers().await;
+    let capped = json!({"queued_jobs_max": 3});
+    let client = limited(&stack, "shop", capped.clone()).await;
+    let other = limited(&stack, "mill", capped).await;
+    let post = |client: &Client| {
+        let client = client.clone();
+        async move {
+            let photo = fixtures::photo("cat.jpg");
+            client.post_job("", "image/jpeg", photo).await
+        }
+    };
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let accepted = post(&client).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        ids.push(accepted.json()["id"].as_str().unwrap().to_owned());
+    }
+    let refused = post(&client).await;
+    refused.problem(429, "quota_exceeded");
+    let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(post(&other).await.status, 202, "another owner's cap");
+
+    let held = given::claimed_by(&stack.db, "w").await;
+    let ended = held.completion("cat");
+    queue::complete(&stack.db, &[ended]).await.unwrap();
+    assert_eq!(client.cancel(&ids[2]).await.status, 200);
+    // A refusal is never by a count that is older than the blink of an eye.
+    let accepted = tests::eventually(
+        std::time::Duration::from_secs(5),
+        "a place is free",
+        || async {
+            let answer = post(&client).await;
+            (answer.status == 202).then_some(answer)
+        },
+    )
+    .await;
+    assert_eq!(accepted.status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_submits_at_once_no_more_than_the_cap_are_accepted() {
+    let stack = Stack::without_workers().await;
+    let client = limited(&stack, "shop", json!({"queued_jobs_max": 5})).await;
+    let posts: Vec<_> = (0..30)
+        .map(|_| {
+            let client = client.clone();
+            let photo = fixtures::photo("cat.jpg");
+            tokio::spawn(async move { client.post_job("", "image/jpeg", photo).await })
+        })
+        .collect();
+    let mut accepted = 0;
+    for post in posts {
+        let answer = post.await.unwrap();
+        if answer.status == 202 {
+            accepted += 1;
+        } else {
+            answer.problem(429, "quota_exceeded");
+        }
+    }
+    let queued: i64 = sqlx::query_scalar("select count(*) from live_jobs where owner = 'shop'")
+        .fetch_one(&*stack.db)
+        .await
+        .unwrap();
+    assert_eq!(accepted, queued);
+    assert!((1..=5).contains(&accepted), "{accepted}");
+}
+
+#[tokio::test]
+async fn stored_bytes_are_capped_and_an_image_that_is_there_needs_no_room() {
+    let stack = Stack::without_workers().await;
+    let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
+    let max = cat.len() + small.len() / 2;
+    let client = limited(&stack, "shop", json!({"stored_bytes_max": max})).await;
+    let post = |photo: &[u8]| client.post_job("", "application/octet-stream", photo.to_vec());
+    assert_eq!(post(&cat).await.status, 202);
+    post(&small).await.problem(429, "quota_exceeded");
+    assert_eq!(post(&cat).await.status, 202, "the same bytes again");
+    let stored: Vec<i64> = sqlx::query_scalar("select bytes from images where owner = 'shop'")
+        .fetch_all(&*stack.db)
+        .await
+        .unwrap();
+    assert_eq!(stored, [cat.len() as i64], "what was refused is not stored");
+}
+
+/// The service's own limits are for keys that have none.
+#[tokio::test]
+async fn the_operators_defaults_hold_for_keys_without_limits_of_their_own() {
+    let env = [
+        ("DARKROOM_OWNER_QUEUED_JOBS_MAX", "1"),
+        ("DARKROOM_KEY_REQUESTS_PER_SECOND", "0.001"),
+        ("DARKROOM_KEY_BURST", "7"),
+    ];
+    let stack = Stack::without_workers_but(&env).await;
+    let photo = || fixtures::photo("cat.jpg");
+    let first = stack.client.post_job("", "image/jpeg", photo()).await;
+    assert_eq!(first.status, 202);
+    assert_eq!(
+        first.header("ratelimit-policy"),
+        Some("\"requests\";q=7;w=7000")
+    );
+    let second = stack.client.post_job("", "image/jpeg", photo()).await;
+    second.problem(429, "quota_exceeded");
+    let unlimited = json!({"queued_jobs_max": 0, "requests_per_second": 0});
+    let own = limited(&stack, given::OWNER, unlimited).await;
+    for _ in 0..10 {
+        assert_eq!(own.post_job("", "image/jpeg", photo()).await.status, 202);
+    }
+}

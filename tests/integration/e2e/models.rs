@@ -1,0 +1,131 @@
+//! Aliases move, versions retire; jobs keep what they were submitted with.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Answer, Stack, client::send, fixtures, given};
+
+/// The classifier with two versions; `default` means the first.
+async fn with_two_versions() -> Stack {
+    let stack = Stack::without_workers().await;
+    let manifest = std::fs::read(fixtures::model(fixtures::CLASSIFIER).join("model.json")).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["source"] = json!("another one");
+    sqlx::query(
+        "insert into model_versions (model_id, version, digest, task, manifest, files)
+         select model_id, 2, sha256(convert_to($2::text, 'UTF8')), 'classify', $2, '{}' from models where name = $1",
+    )
+    .bind(fixtures::CLASSIFIER)
+    .bind(&manifest)
+    .execute(&*stack.db)
+    .await
+    .unwrap();
+    stack
+}
+
+async fn put(stack: &Stack, alias: &str, version: Value) -> Answer {
+    let path = format!("/v1/models/{}/aliases/{alias}", fixtures::CLASSIFIER);
+    let request = stack.client.request(Method::PUT, &path);
+    send(request.json(&json!({"version": version}))).await
+}
+
+async fn retire(stack: &Stack, version: &str) -> Answer {
+    let path = format!(
+        "/v1/models/{}/versions/{version}/retire",
+        fixtures::CLASSIFIER
+    );
+    send(stack.client.request(Method::POST, &path)).await
+}
+
+async fn version_of(stack: &Stack, id: &Value) -> Value {
+    let job = stack.client.job(id.as_str().unwrap()).await;
+    job["resolved_model"]["version"].clone()
+}
+
+#[tokio::test]
+async fn an_alias_moves_and_jobs_keep_the_version_that_it_meant() {
+    let stack = with_two_versions().await;
+    let submit = || stack.client.submit("", fixtures::photo("cat.jpg"));
+    let before = submit().await["id"].clone();
+    let set = put(&stack, "default", json!(2)).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    let alias =
+        json!({"object": "alias", "model": fixtures::CLASSIFIER, "alias": "default", "version": 2});
+    assert_eq!(set.json(), alias);
+    let after = submit().await["id"].clone();
+    assert_eq!(version_of(&stack, &before).await, 1);
+    assert_eq!(version_of(&stack, &after).await, 2);
+    assert_eq!(put(&stack, "stable", json!(1)).await.status, 200);
+    let stable = format!("?model={}@stable", fixtures::CLASSIFIER);
+    let stable = stack
+        .client
+        .submit(&stable, fixtures::photo("cat.jpg"))
+        .await;
+    assert_eq!(version_of(&stack, &stable["id"]).await, 1);
+}
+
+#[tokio::test]
+async fn a_retired_version_takes_no_new_jobs_and_its_number_is_still_known() {
+    let stack = with_two_versions().await;
+    let aliased = retire(&stack, "1").await;
+    aliased.problem_at(422, "invalid_params", "/version");
+    put(&stack, "default", json!(2)).await;
+    for _ in 0..2 {
+        assert_eq!(retire(&stack, "1").await.status, 204);
+    }
+    let first = format!("?model={}:1", fixtures::CLASSIFIER);
+    let photo = fixtures::photo("cat.jpg");
+    let refused = stack.client.post_job(&first, "image/jpeg", photo).await;
+    refused.problem_at(404, "unknown_model", "/model");
+    let back = put(&stack, "default", json!(1)).await;
+    back.problem_at(422, "invalid_params", "/version");
+    let path = format!("/v1/models/{}/versions", fixtures::CLASSIFIER);
+    let versions = stack.client.get(&path).await.json();
+    assert_eq!(versions["data"][1]["retired"], true);
+    for nothing in ["3", "0", "x", "99999999999"] {
+        retire(&stack, nothing).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_that_cannot_be_is_refused_with_a_pointer() {
+    let stack = with_two_versions().await;
+    for (alias, version, pointer) in [
+        ("default", json!(3), "/version"),
+        ("default", json!(-1), "/version"),
+        ("default", json!("two"), "/version"),
+        ("Stable", json!(1), "/alias"),
+        ("%00", json!(1), "/alias"),
+        ("9lives", json!(1), "/alias"),
+    ] {
+        let refused = put(&stack, alias, version).await;
+        refused.problem_at(422, "invalid_params", pointer);
+    }
+    for nobody in ["nothing", "%00"] {
+        let path = format!("/v1/models/{nobody}/aliases/stable");
+        let request = stack.client.request(Method::PUT, &path);
+        let refused = send(request.json(&json!({"version": 1}))).await;
+        refused.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn who_moved_an_alias_stands_in_the_audit() {
+    let stack = with_two_versions().await;
+    put(&stack, "default", json!(2)).await;
+    retire(&stack, "1").await;
+    let acts: Vec<String> = sqlx::query_scalar(
+        "select concat_ws(' ', verb, subject, arguments, outcome) from audit where actor like 'api key % of alice' order by audit_id",
+    )
+    .fetch_all(&*stack.db)
+    .await
+    .unwrap();
+    let model = fixtures::CLASSIFIER;
+    assert_eq!(
+        acts,
+        [
+            format!(r#"set_alias {model} {{"alias": "default", "version": 2}} set"#),
+            format!(r#"retire_version {model} {{"version": 1}} retired"#),
+        ]
+    );
+    assert_eq!(given::OWNER, "alice");
+}
