@@ -58,8 +58,9 @@ pub(crate) struct JobBody {
     timings_ms: Option<BTreeMap<String, f64>>,
     /// Which images shared the forward pass.
     batch: Option<Batch>,
-    /// `miss`: this job did the work itself.
-    cache: &'static str,
+    /// `miss`: made for the request; `hit`: it had made this prediction already; `joined`: it was about to.
+    #[schema(value_type = String, example = "miss")]
+    cache: Cache,
     trace_id: Option<String>,
     urls: Urls,
 }
@@ -102,12 +103,15 @@ struct Urls {
     cancel: String,
 }
 
-fn micros<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn micros<S: Serializer>(
+    time: &DateTime<Utc>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 #[allow(clippy::ref_option)] // the signature that serde asks for
-fn some_micros<S: Serializer>(
+pub(crate) fn some_micros<S: Serializer>(
     time: &Option<DateTime<Utc>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -118,6 +122,12 @@ fn some_micros<S: Serializer>(
 }
 
 impl JobBody {
+    #[must_use]
+    pub fn cached(mut self, cache: Cache) -> Self {
+        self.cache = cache;
+        self
+    }
+
     pub fn new(job: Job, attempts: Option<Vec<Attempt>>) -> Self {
         let this = format!("/v1/jobs/{}", job.id);
         let reason = reason(&job);
@@ -167,7 +177,7 @@ impl JobBody {
                 .batch_size
                 .zip(job.batch_position)
                 .map(|(size, position)| Batch { size, position }),
-            cache: "miss",
+            cache: Cache::Miss,
             trace_id: job
                 .trace_parent
                 .as_deref()
@@ -178,6 +188,25 @@ impl JobBody {
                 cancel: format!("{this}/cancel"),
                 this,
             },
+        }
+    }
+}
+
+/// How a submit came to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cache {
+    Miss,
+    Hit,
+    Joined,
+}
+
+impl Cache {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Hit => "hit",
+            Self::Joined => "joined",
         }
     }
 }

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use jobs::{JobId, ProblemCode, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -90,7 +90,7 @@ impl ImageSource {
     }
 }
 
-fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
+pub(crate) fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
     ApiError::new(
         ProblemCode::InvalidParams,
         "the request has a field that is not acceptable",
@@ -99,7 +99,7 @@ fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
 }
 
 /// Reads the JSON form; a fault says where it is.
-pub(crate) fn from_json(body: &[u8]) -> Result<JobRequest, ApiError> {
+pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let not_json = |error: &serde_json::Error| {
         ApiError::new(
             ProblemCode::InvalidRequest,
@@ -160,6 +160,11 @@ pub(crate) fn from_query(query: &str) -> Result<JobRequest, ApiError> {
     }
     fields.insert("params".into(), params.into());
     fields.insert("metadata".into(), metadata.into());
+    from_fields(fields)
+}
+
+/// Reads the fields of a JSON object; a fault says where it is.
+pub(crate) fn from_fields(fields: Map<String, Value>) -> Result<JobRequest, ApiError> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         invalid(
             &pointer(error.path()),
@@ -234,14 +239,8 @@ impl JobRequest {
             Some(("/max_attempts", "must lie in 1..=20"))
         } else if self.deadline.is_some_and(|deadline| deadline <= now) {
             Some(("/deadline", "has passed"))
-        } else if self.metadata.len() > METADATA_KEYS_MAX {
-            Some(("/metadata", "may have up to 50 keys"))
-        } else if self
-            .metadata
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value))
-        {
-            Some(("/metadata", "must not contain NUL"))
+        } else if let Some(detail) = metadata_fault(&self.metadata) {
+            Some(("/metadata", detail))
         } else if self.retain_for.is_some_and(|keep| {
             keep <= TimeDelta::zero() || keep.num_seconds() as f64 > RETAIN_DAYS_MAX * 86_400.0
         }) {
@@ -300,6 +299,16 @@ impl JobRequest {
     }
 }
 
+/// What is wrong with metadata, if something is.
+pub(crate) fn metadata_fault(metadata: &Map<String, Value>) -> Option<&'static str> {
+    if metadata.len() > METADATA_KEYS_MAX {
+        return Some("may have up to 50 keys");
+    }
+    let mut fields = metadata.iter();
+    let nul = fields.any(|(key, value)| key.contains('\0') || has_nul(value));
+    nul.then_some("must not contain NUL")
+}
+
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -313,7 +322,7 @@ fn has_nul(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{from_json, from_query, parse_duration};
+    use super::{JobRequest, from_json, from_query, parse_duration};
 
     #[test]
     fn durations_read_as_iso_8601() {
@@ -350,7 +359,11 @@ mod tests {
 
     #[test]
     fn a_fault_in_the_json_says_where_it_is() {
-        let code = |body: &str| from_json(body.as_bytes()).expect_err("refused").to_string();
+        let code = |body: &str| {
+            from_json::<JobRequest>(body.as_bytes())
+                .expect_err("refused")
+                .to_string()
+        };
         assert!(code("{").starts_with("invalid_request"));
         assert!(code("{} {}").starts_with("invalid_request"));
         assert!(code(r#"{"modle": "lite"}"#).starts_with("invalid_params"));

@@ -5,6 +5,7 @@ mod config;
 mod ctx;
 mod error;
 mod forms;
+mod groups;
 mod job_body;
 mod job_request;
 mod openapi;
@@ -14,6 +15,7 @@ mod routes;
 mod server;
 mod sniff;
 mod spool;
+mod stored;
 mod wait;
 
 pub use config::Config;

@@ -6,6 +6,7 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
+    groups,
     images::{self, CollectError},
     object_store::ObjectStore,
     queue::{self, QueueError},
@@ -32,6 +33,7 @@ pub struct Removed {
     pub purged_jobs: u64,
     pub pruned_jobs: u64,
     pub pruned_days: u64,
+    pub pruned_groups: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
 }
@@ -64,6 +66,10 @@ pub async fn round(
     );
     until_none(&mut removed.pruned_jobs, || {
         queue::prune(db, tombstone_seconds)
+    })
+    .await?;
+    until_none(&mut removed.pruned_groups, || {
+        groups::prune(db, tombstone_seconds)
     })
     .await?;
     let grace = config.image_grace_seconds;
@@ -99,6 +105,7 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     jobs.purged = removed.purged_jobs,
                     jobs.pruned = removed.pruned_jobs,
                     days.pruned = removed.pruned_days,
+                    groups.pruned = removed.pruned_groups,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
                     "removed what was kept long enough"

@@ -1,12 +1,15 @@
 //! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
 
+mod batches;
 mod command;
 mod cutting_off;
 mod documents;
+mod images;
 mod leaving;
 mod local_stack;
 mod managing;
 mod overload;
+mod predicted_before;
 mod predicting;
 mod reading;
 mod refusing;

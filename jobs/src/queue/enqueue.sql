@@ -21,11 +21,13 @@ new as (
 ),
 image as (
     -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
-    insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs)
-    select owner, sha256, (array_agg(upload order by position))[1], min(content_type), min(bytes), min(width), min(height), count(*)
+    insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs, recent_jobs)
+    select owner, sha256, (array_agg(upload order by position))[1], min(content_type), min(bytes), min(width), min(height), count(*),
+           (array_agg(job_id order by position desc))[1:8]
     from new group by owner, sha256 order by owner, sha256
     on conflict (owner, sha256) do update
     set jobs = i.jobs + excluded.jobs, last_used_at = now(), unused_since = null, purged_at = null,
+        recent_jobs = (excluded.recent_jobs || i.recent_jobs)[1:8],
         upload = case when i.purged_at is null then i.upload else nullif(excluded.upload, i.upload) end
     returning owner, sha256, upload
 ),

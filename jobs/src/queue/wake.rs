@@ -20,7 +20,7 @@ use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 
 use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, WORKER_CHANNEL};
-use crate::{JobId, WorkerId};
+use crate::{GroupId, JobId, WorkerId};
 
 /// A connection that has said nothing for so long is asked whether it still lives: half-open ones never say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -115,6 +115,11 @@ impl ChangedListener {
             }
         }));
         Self(waiters)
+    }
+
+    /// Hears of the group's end; not of its single jobs.
+    pub fn watch_group(&self, group: GroupId) -> Watch {
+        self.watch(group.uuid().into())
     }
 
     pub fn watch(&self, job: JobId) -> Watch {
