@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use jobs::{
-    db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig, retention::RetentionConfig,
+    db::DbConfig, groups::GroupsConfig, object_store::StoreConfig, queue::EnqueuerConfig,
+    retention::RetentionConfig,
 };
 
 /// The HTTP API of Darkroom: takes images, queues jobs, answers what became of them.
@@ -33,12 +34,17 @@ pub struct Config {
     /// Let anyone do anything, without a key; only on a loopback address
     #[arg(long, env = "DARKROOM_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
+    /// Predict anew whatever was predicted before
+    #[arg(long, env = "DARKROOM_NO_PREDICTION_CACHE")]
+    pub no_prediction_cache: bool,
     #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
     pub keys: KeyDefaults,
     #[command(flatten)]
     pub queue: EnqueuerConfig,
+    #[command(flatten)]
+    pub groups: GroupsConfig,
     #[command(flatten)]
     pub retention: RetentionConfig,
     #[command(flatten)]
@@ -80,6 +86,39 @@ pub struct Limits {
     /// Longest time of a whole request body, in milliseconds
     #[arg(long, env = "DARKROOM_BODY_TIMEOUT_MS", default_value_t = 300_000)]
     pub body_timeout_ms: u64,
+    /// How long a signed upload may be begun, in seconds; up to a quarter of an hour
+    #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
+    pub upload_seconds: u64,
+    /// Most lines of a batch
+    #[arg(long, env = "DARKROOM_BATCH_LINES_MAX", default_value_t = 50_000)]
+    pub batch_lines_max: i32,
+    /// Longest line of a batch, in bytes: an image in base64 takes a third more than its bytes
+    #[arg(
+        long,
+        env = "DARKROOM_BATCH_LINE_BYTES_MAX",
+        default_value_t = 28_000_000
+    )]
+    pub batch_line_bytes_max: usize,
+    /// Largest body of a batch, in bytes
+    #[arg(
+        long,
+        env = "DARKROOM_BATCH_BYTES_MAX",
+        default_value_t = 20_000_000_000
+    )]
+    pub batch_bytes_max: u64,
+    /// Longest time of the body of a batch, in milliseconds
+    #[arg(
+        long,
+        env = "DARKROOM_BATCH_BODY_TIMEOUT_MS",
+        default_value_t = 3_600_000
+    )]
+    pub batch_body_timeout_ms: u64,
+    /// Most lines of a batch that are held in memory and queued at once
+    #[arg(long, env = "DARKROOM_BATCH_CHUNK_LINES", default_value_t = 500)]
+    pub batch_chunk_lines: usize,
+    /// Bytes of a batch after which its lines are queued, however few they are
+    #[arg(long, env = "DARKROOM_BATCH_CHUNK_BYTES", default_value_t = 16 << 20)]
+    pub batch_chunk_bytes: usize,
     /// Attempts of a job that does not say
     #[arg(long, env = "DARKROOM_ATTEMPTS_MAX", default_value_t = 3)]
     pub attempts_max: i16,

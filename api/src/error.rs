@@ -29,6 +29,15 @@ impl ApiError {
         )
     }
 
+    /// What the client is to blame for, as a value; what is our trouble stays an error.
+    pub fn blamed_on_client(self) -> Result<Problem, Self> {
+        if self.status_code().is_client_error() {
+            Ok(*self.problem)
+        } else {
+            Err(self)
+        }
+    }
+
     #[must_use]
     pub fn with_error(mut self, pointer: &str, code: &str, detail: impl Into<String>) -> Self {
         self.problem = Box::new(self.problem.with_error(pointer, code, detail));

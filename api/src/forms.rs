@@ -13,7 +13,9 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_request::{self, JobRequest, Source},
+    quota::Reserved,
     spool::{BodyClock, Spool, Upload, receive, too_large},
+    stored,
 };
 
 /// A submit that was read and checked; its image may still have to be stored.
@@ -30,14 +32,14 @@ pub(crate) struct Submit {
 pub(crate) enum Given {
     Uploaded(Upload),
     /// Named by its digest: this owner stored it before.
-    Stored(images::Image),
+    Stored(images::Stored),
 }
 
 impl Given {
     pub fn image(&self) -> &images::Image {
         match self {
             Self::Uploaded(upload) => &upload.image,
-            Self::Stored(image) => image,
+            Self::Stored(stored) => &stored.image,
         }
     }
 }
@@ -76,25 +78,32 @@ pub(crate) async fn read(
 }
 
 /// What the headers alone rule out, before a byte of the body is read.
-fn refuse_by_headers(request: &HttpRequest, ctx: &Ctx) -> Result<(), ApiError> {
-    let text = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    if text(header::CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
-    {
+pub(crate) fn refuse_by_headers(request: &HttpRequest, ctx: &Ctx) -> Result<(), ApiError> {
+    refuse_encoded(request)?;
+    if body_length(request).is_some_and(|length| length > body_bytes_max(ctx) as u64) {
+        return Err(too_large(&ctx.config.limits));
+    }
+    Ok(())
+}
+
+pub(crate) fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
+    let coding = text_of(request, &header::CONTENT_ENCODING);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
         return Err(ApiError::new(
             ProblemCode::UnsupportedMediaType,
             "send the body without Content-Encoding: images are compressed already",
         ));
     }
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > body_bytes_max(ctx)) {
-        return Err(too_large(&ctx.config.limits));
-    }
     Ok(())
+}
+
+/// As the client announced it.
+pub(crate) fn body_length(request: &HttpRequest) -> Option<u64> {
+    text_of(request, &header::CONTENT_LENGTH)?.parse().ok()
+}
+
+fn text_of<'a>(request: &'a HttpRequest, name: &header::HeaderName) -> Option<&'a str> {
+    request.headers().get(name)?.to_str().ok()
 }
 
 /// Of any form: base64 takes four bytes for three.
@@ -108,15 +117,18 @@ async fn checked(
     asked: &JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
     asked.check()?;
-    let model = asked.model.as_deref();
+    let model = model(ctx, asked.model.as_deref()).await?;
+    let params = model.manifest.params(&asked.params)?;
+    Ok((model, params))
+}
+
+/// The version that a reference means now; without one, the default model's.
+pub(crate) async fn model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, ApiError> {
     if model.is_some_and(|model| model.contains('\0')) {
         return Err(unknown_model(model));
     }
-    let resolved = resolve(&ctx.db, model)
-        .await?
-        .ok_or_else(|| unknown_model(model))?;
-    let params = resolved.manifest.params(&asked.params)?;
-    Ok((resolved, params))
+    let resolved = resolve(&ctx.db, model).await?;
+    resolved.ok_or_else(|| unknown_model(model))
 }
 
 fn unknown_model(model: Option<&str>) -> ApiError {
@@ -127,7 +139,7 @@ fn unknown_model(model: Option<&str>) -> ApiError {
     ApiError::new(ProblemCode::UnknownModel, detail).with_error("/model", "unknown", detail)
 }
 
-fn no_image() -> ApiError {
+pub(crate) fn no_image() -> ApiError {
     ApiError::new(ProblemCode::InvalidRequest, "the request has no image").with_error(
         "/image",
         "missing",
@@ -135,17 +147,21 @@ fn no_image() -> ApiError {
     )
 }
 
-async fn from_source(ctx: &Ctx, caller: &Caller, source: Source) -> Result<Given, ApiError> {
+pub(crate) fn unknown_image() -> ApiError {
+    let detail = "no image of yours has this digest: upload it first";
+    let error = ApiError::new(ProblemCode::NotFound, detail);
+    error.with_error("/image/sha256", "unknown", "not uploaded, or deleted")
+}
+
+pub(crate) async fn from_source(
+    ctx: &Ctx,
+    caller: &Caller,
+    source: Source,
+) -> Result<Given, ApiError> {
     match source {
         Source::Stored(sha256) => {
-            let image = images::find(&ctx.db, &caller.owner, sha256).await?;
-            image.map(Given::Stored).ok_or_else(|| {
-                ApiError::new(
-                    ProblemCode::NotFound,
-                    "no image of yours has this digest: upload it first",
-                )
-                .with_error("/image/sha256", "unknown", "not uploaded, or deleted")
-            })
+            let image = stored::find(ctx, &caller.owner, sha256).await?;
+            image.map(Given::Stored).ok_or_else(unknown_image)
         }
         Source::Inline(bytes) => {
             let mut spool = Spool::new(&ctx.config.limits);
@@ -153,6 +169,25 @@ async fn from_source(ctx: &Ctx, caller: &Caller, source: Source) -> Result<Given
             Ok(Given::Uploaded(spool.finish()?))
         }
     }
+}
+
+/// Puts a new image into the object store, if its owner has room; `landed` once a row names it.
+pub(crate) async fn put(
+    ctx: &Ctx,
+    caller: &Caller,
+    given: Given,
+) -> Result<(images::Image, Option<Reserved>), ApiError> {
+    let upload = match given {
+        Given::Stored(stored) => return Ok((stored.image, None)),
+        Given::Uploaded(upload) => upload,
+    };
+    let image = &upload.image;
+    let room = ctx.quotas.store(caller, image.bytes).await?;
+    let key = images::object_key(&caller.owner, image.sha256, image.upload);
+    ctx.store
+        .put(&key, upload.body(), image.sha256, &image.content_type)
+        .await?;
+    Ok((upload.image, room))
 }
 
 async fn read_json(ctx: &Ctx, body: &mut Payload, clock: &BodyClock) -> Result<Vec<u8>, ApiError> {

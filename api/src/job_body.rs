@@ -59,8 +59,9 @@ pub(crate) struct JobBody {
     timings_ms: Option<BTreeMap<String, f64>>,
     /// Which images shared the forward pass.
     batch: Option<Batch>,
-    /// `miss`: this job did the work itself.
-    cache: &'static str,
+    /// `miss`: made for the request; `hit`: it had made this prediction already; `joined`: it was about to.
+    #[schema(value_type = String, example = "miss")]
+    cache: Cache,
     trace_id: Option<String>,
     urls: Urls,
 }
@@ -122,6 +123,12 @@ pub(crate) fn some_micros<S: Serializer>(
 }
 
 impl JobBody {
+    #[must_use]
+    pub fn cached(mut self, cache: Cache) -> Self {
+        self.cache = cache;
+        self
+    }
+
     pub fn new(job: Job, attempts: Option<Vec<Attempt>>) -> Self {
         let this = format!("/v1/jobs/{}", job.id);
         let reason = reason(&job);
@@ -173,7 +180,7 @@ impl JobBody {
                 .batch_size
                 .zip(job.batch_position)
                 .map(|(size, position)| Batch { size, position }),
-            cache: "miss",
+            cache: Cache::Miss,
             trace_id: job
                 .trace_parent
                 .as_deref()
@@ -184,6 +191,25 @@ impl JobBody {
                 cancel: format!("{this}/cancel"),
                 this,
             },
+        }
+    }
+}
+
+/// How a submit came to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cache {
+    Miss,
+    Hit,
+    Joined,
+}
+
+impl Cache {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Hit => "hit",
+            Self::Joined => "joined",
         }
     }
 }

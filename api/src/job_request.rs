@@ -160,6 +160,11 @@ pub(crate) fn from_query(query: &str) -> Result<JobRequest, ApiError> {
     }
     fields.insert("params".into(), params.into());
     fields.insert("metadata".into(), metadata.into());
+    from_fields(fields)
+}
+
+/// Reads the fields of a JSON object; a fault says where it is.
+pub(crate) fn from_fields(fields: Map<String, Value>) -> Result<JobRequest, ApiError> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         invalid(
             &pointer(error.path()),
@@ -243,14 +248,8 @@ impl JobRequest {
             Some(("/run_at", "must lie in the years 1970 to 9999"))
         } else if self.deadline.is_some_and(is_out_of_reach) {
             Some(("/deadline", "must lie in the years 1970 to 9999"))
-        } else if self.metadata.len() > METADATA_KEYS_MAX {
-            Some(("/metadata", "may have up to 50 keys"))
-        } else if self
-            .metadata
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value))
-        {
-            Some(("/metadata", "must not contain NUL"))
+        } else if let Some(detail) = metadata_fault(&self.metadata) {
+            Some(("/metadata", detail))
         } else if self.retain_for.is_some_and(|keep| {
             keep <= TimeDelta::zero() || keep.num_seconds() as f64 > RETAIN_DAYS_MAX * 86_400.0
         }) {
@@ -307,6 +306,16 @@ impl JobRequest {
             webhook_url: None,
         }
     }
+}
+
+/// What is wrong with metadata, if something is.
+pub(crate) fn metadata_fault(metadata: &Map<String, Value>) -> Option<&'static str> {
+    if metadata.len() > METADATA_KEYS_MAX {
+        return Some("may have up to 50 keys");
+    }
+    let mut fields = metadata.iter();
+    let nul = fields.any(|(key, value)| key.contains('\0') || has_nul(value));
+    nul.then_some("must not contain NUL")
 }
 
 fn has_nul(value: &Value) -> bool {

@@ -5,6 +5,7 @@ mod config;
 mod ctx;
 mod error;
 mod forms;
+mod groups;
 mod job_body;
 mod job_request;
 mod key_body;
@@ -19,6 +20,7 @@ mod server;
 mod small_body;
 mod sniff;
 mod spool;
+mod stored;
 mod wait;
 
 pub use config::Config;

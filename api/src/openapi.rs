@@ -19,6 +19,8 @@ use crate::routes;
     servers((url = "/")),
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
+        (name = "batches", description = "Many images at once"),
+        (name = "images", description = "Images apart from jobs"),
         (name = "models", description = "What jobs may ask for"),
         (name = "operating", description = "Look after queues and workers; what goes on, and what was used"),
         (name = "keys", description = "Who may do what"),
@@ -26,6 +28,9 @@ use crate::routes;
     paths(
         routes::create_job, routes::list_jobs, routes::get_job, routes::get_result, routes::cancel_job,
         routes::retry_job, routes::delete_job, routes::explain_job,
+        routes::create_batch, routes::list_batches, routes::get_batch, routes::get_batch_results,
+        routes::cancel_batch, routes::retry_failed,
+        routes::create_upload, routes::create_image, routes::get_image, routes::get_image_content, routes::delete_image,
         routes::list_models, routes::get_model, routes::list_versions, routes::set_alias, routes::retire_version,
         routes::get_stats, routes::get_usage, routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
         routes::create_key, routes::list_keys, routes::revoke_key,

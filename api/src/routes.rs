@@ -1,14 +1,17 @@
 //! One file a route, named after what it does.
 
+mod batches;
 mod cancel_job;
 mod create_job;
 mod create_key;
+mod create_upload;
 mod delete_job;
 mod docs;
 mod explain_job;
 mod get_job;
 mod get_result;
 mod health;
+mod images;
 mod list_jobs;
 mod list_keys;
 mod models;
@@ -28,13 +31,21 @@ use jobs::{Job, JobId, ProblemCode};
 use crate::{auth::Caller, ctx::Ctx, error::ApiError};
 
 pub(crate) use self::{
+    batches::{
+        __path_cancel_batch, __path_create_batch, __path_get_batch, __path_get_batch_results,
+        __path_list_batches, __path_retry_failed,
+    },
     cancel_job::__path_cancel_job,
     create_job::__path_create_job,
     create_key::__path_create_key,
+    create_upload::__path_create_upload,
     delete_job::__path_delete_job,
     explain_job::__path_explain_job,
     get_job::__path_get_job,
     get_result::__path_get_result,
+    images::{
+        __path_create_image, __path_delete_image, __path_get_image, __path_get_image_content,
+    },
     list_jobs::__path_list_jobs,
     list_keys::__path_list_keys,
     models::{__path_get_model, __path_list_models, __path_list_versions},
@@ -65,6 +76,25 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
     .service(resource("/v1/jobs/{id}/cancel").route(web::post().to(cancel_job::cancel_job)))
     .service(resource("/v1/jobs/{id}/retry").route(web::post().to(retry_job::retry_job)))
     .service(resource("/v1/jobs/{id}/explain").route(web::get().to(explain_job::explain_job)))
+    .service(
+        resource("/v1/batches")
+            .route(web::post().to(batches::create_batch))
+            .route(web::get().to(batches::list_batches)),
+    )
+    .service(resource("/v1/batches/{id}").route(web::get().to(batches::get_batch)))
+    .service(resource("/v1/batches/{id}/results").route(web::get().to(batches::get_batch_results)))
+    .service(resource("/v1/batches/{id}/cancel").route(web::post().to(batches::cancel_batch)))
+    .service(resource("/v1/batches/{id}/retry_failed").route(web::post().to(batches::retry_failed)))
+    .service(resource("/v1/uploads").route(web::post().to(create_upload::create_upload)))
+    .service(resource("/v1/images").route(web::post().to(images::create_image)))
+    .service(
+        resource("/v1/images/{sha256}")
+            .route(web::get().to(images::get_image))
+            .route(web::delete().to(images::delete_image)),
+    )
+    .service(
+        resource("/v1/images/{sha256}/content").route(web::get().to(images::get_image_content)),
+    )
     .service(resource("/v1/queues/{model}/pause").route(web::post().to(queues::pause_queue)))
     .service(resource("/v1/queues/{model}/resume").route(web::post().to(queues::resume_queue)))
     .service(resource("/v1/workers").route(web::get().to(workers::list_workers)))

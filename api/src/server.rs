@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
-use jobs::{db, health, object_store::ObjectStore, queue, retention, telemetry};
+use jobs::{db, groups, health, object_store::ObjectStore, queue, retention, telemetry};
 use tokio::sync::watch;
 
 use crate::{Config, auth::Keyring, ctx::Ctx, pace::Pace, quota::Quotas, request, routes};
@@ -38,6 +38,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     tokio::spawn(queue::housekeep(pool.clone()));
+    tokio::spawn(groups::housekeep(pool.clone(), config.groups.clone()));
     tokio::spawn(retention::keep(
         pool.clone(),
         store.clone(),

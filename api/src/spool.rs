@@ -30,10 +30,18 @@ pub(crate) struct BodyClock {
 
 impl BodyClock {
     pub fn start(limits: &Limits) -> Self {
-        let (idle, total) = (limits.body_idle_timeout_ms, limits.body_timeout_ms);
+        Self::lasting(limits, limits.body_timeout_ms)
+    }
+
+    /// For the body of a batch.
+    pub fn start_batch(limits: &Limits) -> Self {
+        Self::lasting(limits, limits.batch_body_timeout_ms)
+    }
+
+    fn lasting(limits: &Limits, total_ms: u64) -> Self {
         Self {
-            idle: Duration::from_millis(idle),
-            ends: Instant::now() + Duration::from_millis(total),
+            idle: Duration::from_millis(limits.body_idle_timeout_ms),
+            ends: Instant::now() + Duration::from_millis(total_ms),
         }
     }
 

@@ -41,6 +41,11 @@ impl Preferred {
         ("Preference-Applied", format!("wait={}", self.seconds))
     }
 
+    /// What is left of it.
+    pub fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     /// Holds on until the job is as the client wants it, or time is up. `watch` was made before the job was last looked at.
     pub async fn until(
         self,
@@ -50,7 +55,7 @@ impl Preferred {
         is_news: impl Fn(&Job) -> bool,
     ) -> Result<Job, ApiError> {
         while !is_news(&job) {
-            let left = self.until.saturating_duration_since(Instant::now());
+            let left = self.left();
             if left.is_zero() {
                 break;
             }

@@ -1,18 +1,25 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
 mod collect;
+mod purge;
+mod register;
 mod stored_bytes;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
+    purge::{Purged, purge},
+    register::register,
     stored_bytes::stored_bytes,
 };
-use crate::Sha256Digest;
+use crate::{
+    JobId, Sha256Digest,
+    object_store::{ObjectStore, StoreError, StoredObject},
+};
 
 /// What all keys of images begin with.
 pub(crate) const PREFIX: &str = "images/";
@@ -31,17 +38,48 @@ pub struct Image {
     pub height: i32,
 }
 
+/// An image that is in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub image: Image,
+    /// The last jobs over it, newest first, whatever became of them.
+    pub recent_jobs: Vec<JobId>,
+}
+
 /// Where an owner's image lies in the bucket. Owners share nothing: the same bytes of two owners are two objects. Each
 /// upload has a name of its own, so that deleting an old object never hits a new one.
 pub fn object_key(owner: &str, sha256: Sha256Digest, upload: Uuid) -> String {
-    let hex = sha256.hex();
-    let folder = format!("{PREFIX}{owner}/{}/{hex}", &hex[..2]);
+    let folder = folder(owner, sha256);
     if upload.is_nil() {
         return folder; // stored before uploads had names
     }
     format!("{folder}/{}", upload.simple())
 }
 
+fn folder(owner: &str, sha256: Sha256Digest) -> String {
+    let hex = sha256.hex();
+    format!("{PREFIX}{owner}/{}/{hex}", &hex[..2])
+}
+
+/// Objects of an owner with this digest that came in by themselves or otherwise, newest upload first: a few of them.
+///
+/// # Errors
+/// The store is away.
+pub async fn uploads(
+    store: &ObjectStore,
+    owner: &str,
+    sha256: Sha256Digest,
+) -> Result<Vec<(Uuid, StoredObject)>, StoreError> {
+    let folder = format!("{}/", folder(owner, sha256));
+    let objects = store.list(&folder, "", 100).await?.into_iter();
+    let uploads = objects.filter_map(|object| {
+        let (_, _, upload) = parse_object_key(&object.key)?;
+        Some((upload, object))
+    });
+    let mut uploads: Vec<_> = uploads.collect();
+    uploads.sort_unstable_by_key(|(upload, _)| std::cmp::Reverse(*upload));
+    Ok(uploads)
+}
 /// Owner, digest and upload: what a key and a row have in common.
 type Name = (String, Sha256Digest, Uuid);
 
@@ -65,24 +103,27 @@ pub async fn find(
     db: &PgPool,
     owner: &str,
     sha256: Sha256Digest,
-) -> Result<Option<Image>, sqlx::Error> {
+) -> Result<Option<Stored>, sqlx::Error> {
     let row = sqlx::query!(
         "with renewed as (
              update images set unused_since = now() where owner = $1 and sha256 = $2 and purged_at is null and unused_since is not null
          )
-         select upload, content_type, bytes, width, height from images where owner = $1 and sha256 = $2 and purged_at is null",
+         select upload, content_type, bytes, width, height, recent_jobs from images where owner = $1 and sha256 = $2 and purged_at is null",
         owner,
         sha256.as_bytes().as_slice()
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map(|row| Image {
-        sha256,
-        upload: row.upload,
-        content_type: row.content_type,
-        bytes: row.bytes,
-        width: row.width,
-        height: row.height,
+    Ok(row.map(|row| Stored {
+        image: Image {
+            sha256,
+            upload: row.upload,
+            content_type: row.content_type,
+            bytes: row.bytes,
+            width: row.width,
+            height: row.height,
+        },
+        recent_jobs: row.recent_jobs.into_iter().map(Into::into).collect(),
     }))
 }
 
@@ -114,6 +155,47 @@ pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>
         needed.insert(object_key(&row.owner, sha256, row.upload));
     }
     Ok(needed)
+}
+
+/// The same for many digests at once.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_many(
+    db: &PgPool,
+    owner: &str,
+    digests: &[Sha256Digest],
+) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
+    let digests: Vec<_> = digests.iter().map(|one| one.as_bytes().to_vec()).collect();
+    let rows = sqlx::query!(
+        "with unused as materialized (
+             select owner, sha256 from images
+             where owner = $1 and sha256 = any($2) and purged_at is null and unused_since is not null
+             order by owner, sha256 for no key update
+         ),
+         renewed as (
+             update images i set unused_since = now() from unused u where i.owner = u.owner and i.sha256 = u.sha256
+         )
+         select sha256, upload, content_type, bytes, width, height from images
+         where owner = $1 and sha256 = any($2) and purged_at is null",
+        owner,
+        &digests
+    );
+    let rows = rows.fetch_all(db).await?.into_iter();
+    rows.map(|row| {
+        let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
+        let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let image = Image {
+            sha256,
+            upload: row.upload,
+            content_type: row.content_type,
+            bytes: row.bytes,
+            width: row.width,
+            height: row.height,
+        };
+        Ok((sha256, image))
+    })
+    .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod db;
 pub mod digest;
+pub mod groups;
 pub mod health;
 pub mod ids;
 pub mod images;

@@ -1,6 +1,6 @@
 //! The S3 bucket: images by content, model files by content. Never a commit point: that is the fenced row in Postgres.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
@@ -59,8 +59,17 @@ pub enum Body<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     pub key: String,
+    pub bytes: i64,
     /// By the store's clock.
     pub modified_at: DateTime<Utc>,
+}
+
+/// A request that puts one object, signed beforehand: whoever sends it needs no credentials.
+#[derive(Debug, Clone)]
+pub struct SignedPut {
+    pub url: String,
+    /// Signed with it: the store refuses the request without them, and any bytes that are not what they say.
+    pub headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -174,16 +183,7 @@ impl ObjectStore {
             .key(key)
             .send()
             .await;
-        let got = got.map_err(|error| {
-            if error
-                .as_service_error()
-                .is_some_and(GetObjectError::is_no_such_key)
-            {
-                StoreError::Missing(key.to_owned())
-            } else {
-                unavailable(&error)
-            }
-        })?;
+        let got = got.map_err(|error| not_got(key, &error))?;
         let body = got.body.collect().await;
         let body = body
             .map_err(|error| StoreError::Unavailable(error.to_string()))?
@@ -193,6 +193,19 @@ impl ObjectStore {
         } else {
             Err(StoreError::Corrupt(key.to_owned()))
         }
+    }
+
+    /// The first bytes of an object, up to so many.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] for good, [`StoreError::Unavailable`] for now.
+    pub async fn get_beginning(&self, key: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
+        let got = get.range(format!("bytes=0-{}", bytes_max - 1)).send().await;
+        let got = got.map_err(|error| not_got(key, &error))?;
+        let body = got.body.collect().await;
+        let body = body.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(body.into_bytes())
     }
 
     /// Whether an object is there.
@@ -249,6 +262,7 @@ impl ObjectStore {
                 let modified_at = object.last_modified?;
                 Some(StoredObject {
                     key: object.key?,
+                    bytes: object.size?,
                     modified_at: DateTime::from_timestamp(
                         modified_at.secs(),
                         modified_at.subsec_nanos(),
@@ -258,19 +272,71 @@ impl ObjectStore {
             .collect())
     }
 
-    /// A URL that reads one object for a short time, without credentials.
+    /// A request that stores exactly these bytes: digest, length and type are signed with it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: no credentials to sign with.
-    pub async fn presign_get(&self, key: &str, lives: Duration) -> Result<String, StoreError> {
+    pub async fn presign_put(
+        &self,
+        key: &str,
+        sha256: Sha256Digest,
+        bytes: i64,
+        content_type: &str,
+        lives: Duration,
+    ) -> Result<SignedPut, StoreError> {
+        let presigning = PresigningConfig::expires_in(lives)
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        let put = put
+            .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
+            .content_length(bytes)
+            .content_type(content_type);
+        let signed = put
+            .presigned(presigning)
+            .await
+            .map_err(|error| unavailable(&error))?;
+        let headers = signed.headers();
+        Ok(SignedPut {
+            url: signed.uri().to_owned(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        })
+    }
+
+    /// A URL that reads one object for a short time, without credentials; browsers save it under `file_name`, which is
+    /// plain.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no credentials to sign with.
+    pub async fn presign_get(
+        &self,
+        key: &str,
+        file_name: &str,
+        lives: Duration,
+    ) -> Result<String, StoreError> {
         let presigning = PresigningConfig::expires_in(lives)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let get = self.client.get_object().bucket(&self.bucket).key(key);
+        let disposition = format!("attachment; filename=\"{file_name}\"");
         let signed = get
+            .response_content_disposition(disposition)
             .presigned(presigning)
             .await
             .map_err(|error| unavailable(&error))?;
         Ok(signed.uri().to_owned())
+    }
+}
+
+fn not_got<R: std::fmt::Debug + 'static>(
+    key: &str,
+    error: &SdkError<GetObjectError, R>,
+) -> StoreError {
+    let service = error.as_service_error();
+    if service.is_some_and(GetObjectError::is_no_such_key) {
+        StoreError::Missing(key.to_owned())
+    } else {
+        unavailable(error)
     }
 }
 

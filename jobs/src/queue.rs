@@ -20,6 +20,7 @@ mod latency;
 mod list;
 mod low_water;
 mod notify;
+mod predicted;
 mod promote;
 mod prune;
 mod purge;
@@ -47,16 +48,18 @@ pub use enqueuer::{Enqueuer, EnqueuerConfig};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
 pub use fail::fail;
+pub(crate) use find::JobRow;
 pub use find::{attempts, find};
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};
-pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys};
+pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys, remember_key};
 pub use latency::{Latency, latency};
 pub use list::{Filter, list};
 pub use low_water::LowWater;
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,
 };
+pub use predicted::{Predicted, predicted};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
 pub use purge::{Purged, purge};

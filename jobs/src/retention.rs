@@ -6,6 +6,7 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
+    groups,
     images::{self, CollectError},
     object_store::ObjectStore,
     orphans,
@@ -35,6 +36,7 @@ pub struct Removed {
     pub pruned_jobs: u64,
     pub pruned_days: u64,
     pub collected_results: u64,
+    pub pruned_groups: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
 }
@@ -73,6 +75,10 @@ pub async fn round(
         results::collect(db, store)
     })
     .await?;
+    until_none(&mut removed.pruned_groups, || {
+        groups::prune(db, tombstone_seconds)
+    })
+    .await?;
     let grace = config.image_grace_seconds;
     until_none(&mut removed.collected_images, || {
         images::collect(db, store, grace)
@@ -107,6 +113,7 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     jobs.pruned = removed.pruned_jobs,
                     days.pruned = removed.pruned_days,
                     results.collected = removed.collected_results,
+                    groups.pruned = removed.pruned_groups,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
                     "removed what was kept long enough"

@@ -63,6 +63,7 @@ async fn submitted(arena: &Arena, front: &str, photos: &Photos) -> Option<Value>
             .post(format!("{front}/v1/jobs"))
             .query(&[("model", CLASSIFIER)])
             .bearer_auth(&arena.key)
+            .header("Cache-Control", "no-cache")
             .body(photos.good[0].bytes.clone());
         if let Ok(answer) = submit.send().await
             && answer.status().as_u16() == 202

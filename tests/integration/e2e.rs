@@ -1,10 +1,12 @@
 //! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
 
+mod batches;
 mod command;
 mod cutting_off;
 mod documents;
 mod every_route;
 mod keys;
+mod images;
 mod leaving;
 mod limits;
 mod local_stack;
@@ -12,6 +14,7 @@ mod managing;
 mod many_models;
 mod models;
 mod overload;
+mod predicted_before;
 mod predicting;
 mod reading;
 mod refusing;

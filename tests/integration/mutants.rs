@@ -9,6 +9,7 @@ mod clients;
 mod durability;
 mod endings;
 mod fences;
+mod groups;
 mod images;
 mod order;
 mod tables;

@@ -35,7 +35,14 @@ impl Client {
         }
     }
 
+    /// A submit with it makes a job of its own, whatever was predicted before.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.plain_request(method, path);
+        request.header("Cache-Control", "no-cache")
+    }
+
+    /// A submit with it may be answered with a job that is there already.
+    pub fn plain_request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
             Some(key) => request.bearer_auth(key),

@@ -4,10 +4,10 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Job, Problem, ProblemCode,
+    Job, JobId, Problem, ProblemCode,
     images::{self, Image},
     keys::Scope,
-    queue::{self, Earlier, IdempotencyKey, QueueError, Watch},
+    queue::{self, Earlier, IdempotencyKey, NewJob, Predicted, QueueError, Watch},
 };
 
 use super::own_job;
@@ -16,7 +16,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     forms::{self, Given},
-    job_body::{JobBody, etag},
+    job_body::{Cache, JobBody, etag},
     job_request::JobRequest,
     quota::Reserved,
     request::trace_parent,
@@ -36,6 +36,7 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
         ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
         ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; higher goes first"),
         ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each request: sending the same again queues nothing again"),
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a job of its own, even if the same prediction was made already"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, as any other query parameter"),
     ),
@@ -43,7 +44,7 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
         (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Accepted, and ended while you waited", body = JobBody),
+        (status = 200, description = "Ended already: while you waited, or because the same prediction was made before", body = JobBody),
         (status = 202, description = "Accepted and durable", body = JobBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
@@ -85,7 +86,7 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
-    let (image, room) = store(&ctx, &caller, submit.image).await?;
+    let (image, recent_jobs, room) = store(&ctx, &caller, submit.image).await?;
     let trace = trace_parent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
     let mut job =
@@ -93,6 +94,11 @@ pub(crate) async fn create_job(
             .asked
             .into_new_job(owner, submit.model, submit.params, image, trace, limits);
     job.idempotency.clone_from(&idempotency);
+    if takes_cached(&ctx, &request)
+        && let Some(answered) = cached(&ctx, &job, &recent_jobs, preferred).await?
+    {
+        return Ok(answered);
+    }
     tracing::Span::current().record("job.id", tracing::field::display(job.id));
     let watch = preferred.map(|_| ctx.changes.watch_end(job.id));
     match (ctx.enqueuer.submit(job.clone()).await, idempotency) {
@@ -108,13 +114,57 @@ pub(crate) async fn create_job(
                 .into_iter()
                 .flatten()
                 .for_each(Reserved::landed);
-            answer(&ctx, job, preferred.zip(watch)).await
+            answer(&ctx, job, Cache::Miss, preferred.zip(watch)).await
         }
     }
 }
 
+/// Whether the service and the client let a job that is there already answer.
+fn takes_cached(ctx: &Ctx, request: &HttpRequest) -> bool {
+    let mut wishes = request.headers().get_all(header::CACHE_CONTROL);
+    let fresh = wishes.any(|value| {
+        let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        let mut directives = value.split(',').map(str::trim);
+        directives.any(|one| ["no-cache", "no-store", "max-age=0"].contains(&one))
+    });
+    !ctx.config.no_prediction_cache && !fresh
+}
+
+/// The answer of a job that would only be repeated.
+async fn cached(
+    ctx: &Ctx,
+    job: &NewJob,
+    recent_jobs: &[JobId],
+    preferred: Option<Preferred>,
+) -> Result<Option<HttpResponse>, ApiError> {
+    let Some(predicted) = queue::predicted(&ctx.db, job, recent_jobs).await? else {
+        return Ok(None);
+    };
+    let id = predicted.job();
+    let watch = preferred.map(|_| ctx.changes.watch(id));
+    // It may have been purged since, or be gone.
+    let found = queue::find(&ctx.db, id, &job.owner).await?;
+    let Some(found) = found.filter(|found| found.purged_at.is_none()) else {
+        return Ok(None);
+    };
+    if let Some(idempotency) = &job.idempotency
+        && !queue::remember_key(&ctx.db, &job.owner, idempotency, id).await?
+    {
+        return Ok(None); // another request with this key was faster: the enqueuer tells which
+    }
+    let cache = match predicted {
+        Predicted::Hit(_) => Cache::Hit,
+        Predicted::Joined(_) => Cache::Joined,
+    };
+    metrics::counter!("darkroom_cached_total", "cache" => cache.as_str()).increment(1);
+    tracing::Span::current().record("job.id", tracing::field::display(id));
+    answer(ctx, found, cache, preferred.zip(watch))
+        .await
+        .map(Some)
+}
+
 /// The key of a request that is safe to repeat; bare, or quoted as the draft has it.
-fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+pub(crate) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let Some(header) = request.headers().get("idempotency-key") else {
         return Ok(None);
     };
@@ -126,6 +176,13 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     Err(ApiError::new(ProblemCode::InvalidRequest, detail))
 }
 
+pub(crate) fn key_reused() -> ApiError {
+    ApiError::new(
+        ProblemCode::IdempotencyKeyReused,
+        "this Idempotency-Key was used for another request: use a new one for each",
+    )
+}
+
 /// The first answer again, as the job stands now.
 async fn replay(
     ctx: &Ctx,
@@ -135,14 +192,11 @@ async fn replay(
     preferred: Option<Preferred>,
 ) -> Result<HttpResponse, ApiError> {
     if earlier.fingerprint != asked.fingerprint {
-        return Err(ApiError::new(
-            ProblemCode::IdempotencyKeyReused,
-            "this Idempotency-Key was used for another request: use a new one for each",
-        ));
+        return Err(key_reused());
     }
     let watch = preferred.map(|_| ctx.changes.watch_end(earlier.job_id));
     let job = own_job(ctx, earlier.job_id, &caller.owner).await?;
-    let mut response = answer(ctx, job, preferred.zip(watch)).await?;
+    let mut response = answer(ctx, job, Cache::Miss, preferred.zip(watch)).await?;
     let name = HeaderName::from_static("idempotent-replayed");
     response
         .headers_mut()
@@ -154,9 +208,13 @@ async fn replay(
 async fn answer(
     ctx: &Ctx,
     mut job: Job,
+    cache: Cache,
     wait: Option<(Preferred, Watch)>,
 ) -> Result<HttpResponse, ApiError> {
-    let mut attempts = Vec::new();
+    let mut attempts = match job.attempts_started {
+        0 => Vec::new(),
+        _ => queue::attempts(&ctx.db, job.id).await.unwrap_or_default(),
+    };
     if let Some((preferred, watch)) = &wait
         && let Ok(newer) = preferred
             .until(ctx, watch, job.clone(), |job| job.state.is_terminal())
@@ -179,27 +237,27 @@ async fn answer(
     Ok(response
         .insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id)))
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts))))
+        .json(JobBody::new(job, Some(attempts)).cached(cache)))
 }
 
-/// Puts a new image into the object store, unless this owner has it there.
+/// Puts a new image into the object store, unless this owner has it there; with the last jobs over it, and the room that a
+/// new one takes.
 async fn store(
     ctx: &Ctx,
     caller: &Caller,
     given: Given,
-) -> Result<(Image, Option<Reserved>), ApiError> {
-    let upload = match given {
-        Given::Stored(image) => return Ok((image, None)),
-        Given::Uploaded(upload) => upload,
+) -> Result<(Image, Vec<JobId>, Option<Reserved>), ApiError> {
+    let stored = match &given {
+        Given::Stored(stored) => Some(stored.clone()),
+        Given::Uploaded(upload) => {
+            images::find(&ctx.db, &caller.owner, upload.image.sha256).await?
+        }
     };
-    let image = &upload.image;
-    if let Some(stored) = images::find(&ctx.db, &caller.owner, image.sha256).await? {
-        return Ok((stored, None));
-    }
-    let room = ctx.quotas.store(caller, image.bytes).await?;
-    let key = images::object_key(&caller.owner, image.sha256, image.upload);
-    ctx.store
-        .put(&key, upload.body(), image.sha256, &image.content_type)
-        .await?;
-    Ok((upload.image, room))
+    Ok(match stored {
+        Some(stored) => (stored.image, stored.recent_jobs, None),
+        None => {
+            let (image, room) = forms::put(ctx, caller, given).await?;
+            (image, Vec::new(), room)
+        }
+    })
 }

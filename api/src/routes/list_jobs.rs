@@ -30,6 +30,7 @@ pub(crate) struct JobList {
         ("status" = Option<JobState>, Query, description = "Only jobs in this state"),
         ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
+        ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
         ("created_after" = Option<String>, Query, description = "From this time on"),
         ("created_before" = Option<String>, Query, description = "Before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),
@@ -107,6 +108,9 @@ impl Asked {
             "status" => self.filter.state = Some(state(value)?),
             "model" => self.filter.model = Some(value.to_owned()),
             "task" => self.filter.task = Some(value.to_owned()),
+            "batch_id" => {
+                self.filter.group = Some(value.parse().map_err(|_| "is not the id of a batch")?);
+            }
             "created_after" => self.filter.created_after = Some(time(value).ok_or(TIME)?),
             "created_before" => self.filter.created_before = Some(time(value).ok_or(TIME)?),
             "cursor" => {

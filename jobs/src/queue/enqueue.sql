@@ -12,19 +12,20 @@ replayed as materialized (
     select job_id from unnest($35::uuid[]) as k(job_id) except select job_id from first
 ),
 counted as (
-    select image_no, count(*) as jobs from unnest($1::uuid[], $4::int[]) as i(job_id, image_no)
+    select image_no, count(*) as jobs, (array_agg(job_id))[1:8] as recent_jobs from unnest($1::uuid[], $4::int[]) as i(job_id, image_no)
     where job_id not in (select job_id from replayed) group by image_no
 ),
 image as (
     -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
-    insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs)
-    select m.owner, m.sha256, m.upload, m.content_type, m.bytes, m.width, m.height, c.jobs
+    insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs, recent_jobs)
+    select m.owner, m.sha256, m.upload, m.content_type, m.bytes, m.width, m.height, c.jobs, c.recent_jobs
     from unnest($25::text[], $26::bytea[], $27::uuid[], $28::text[], $29::bigint[], $30::int[], $31::int[]) with ordinality
          as m(owner, sha256, upload, content_type, bytes, width, height, image_no)
     join counted c on c.image_no = m.image_no
     order by m.owner, m.sha256
     on conflict (owner, sha256) do update
     set jobs = i.jobs + excluded.jobs, last_used_at = now(), unused_since = null, purged_at = null,
+        recent_jobs = (excluded.recent_jobs || i.recent_jobs)[1:8],
         upload = case when i.purged_at is null then i.upload else nullif(excluded.upload, i.upload) end
     returning owner, sha256, upload
 ),

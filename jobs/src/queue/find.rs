@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One row of `ops.jobs`.
-pub(super) struct JobRow {
+pub(crate) struct JobRow {
     pub job_id: Uuid,
     pub version: i32,
     pub status: String,

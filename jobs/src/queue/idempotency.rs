@@ -1,7 +1,7 @@
 use sqlx::PgPool;
 
 use super::QueueError;
-use crate::{JobId, Sha256Digest};
+use crate::{GroupId, JobId, Sha256Digest};
 
 /// A client's name for one request, so that sending it again queues nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct IdempotencyKey {
 #[derive(Debug, Clone, Copy)]
 pub struct Earlier {
     pub job_id: JobId,
+    /// The key stands for a whole group, which knows its own fingerprint.
+    pub group_id: Option<GroupId>,
     pub fingerprint: Sha256Digest,
 }
 
@@ -28,7 +30,7 @@ const KEPT_HOURS: i32 = 48;
 /// Postgres is away.
 pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earlier>, QueueError> {
     let row = sqlx::query!(
-        "select job_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
+        "select job_id, group_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
         owner,
         key
     )
@@ -39,10 +41,32 @@ pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earli
         let fingerprint = fingerprint.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok::<_, sqlx::Error>(Earlier {
             job_id: row.job_id.into(),
+            group_id: row.group_id.map(Into::into),
             fingerprint,
         })
     });
     Ok(earlier.transpose()?)
+}
+
+/// Lets a new key stand for a job that is there already. `false`: the owner has used the key before.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn remember_key(
+    db: &PgPool,
+    owner: &str,
+    idempotency: &IdempotencyKey,
+    job: JobId,
+) -> Result<bool, QueueError> {
+    let remembered = sqlx::query!(
+        "insert into idempotency_keys (owner, key, fingerprint, job_id) values ($1, $2, $3, $4)
+         on conflict (owner, key) do nothing",
+        owner,
+        idempotency.key,
+        idempotency.fingerprint.as_bytes().as_slice(),
+        job.uuid()
+    );
+    Ok(remembered.execute(db).await?.rows_affected() > 0)
 }
 
 /// Forgets the oldest keys whose time is up, a bounded number of them. Answers how many.

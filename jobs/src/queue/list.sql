@@ -1,4 +1,5 @@
--- Newest first, without tombstones; the cursor is the last id seen, so that a page costs the same at any depth.
+-- Newest first, without tombstones; the cursor is the last id seen, so that a page costs the same at any depth. The jobs of a
+-- group were made between its beginning and its sealing, give or take the difference of two clocks.
 select job_id as "job_id!", version as "version!", status as "status!", owner as "owner!", task as "task!", model as "model!",
        model_name as "model_name!", model_version as "model_version!", model_digest as "model_digest!",
        image as "image!", content_type, bytes, width, height, params as "params!", metadata as "metadata!", priority as "priority!",
@@ -16,4 +17,9 @@ where owner = $1 and purged_at is null
   and metadata @> $6
   and ($7::timestamptz is null or (created_at >= $7 and job_id >= uuid_from_time($7)))
   and ($8::timestamptz is null or created_at < $8)
+  and ($10::uuid is null or group_id = $10)
+  and job_id >= coalesce((select uuid_from_time(g.created_at - interval '1 hour') from groups g where g.group_id = $10),
+                         '00000000-0000-0000-0000-000000000000')
+  and job_id <= coalesce((select uuid_from_time(g.sealed_at + interval '1 hour') from groups g where g.group_id = $10 and g.sealed_at is not null),
+                         'ffffffff-ffff-ffff-ffff-ffffffffffff')
 order by job_id desc limit $9

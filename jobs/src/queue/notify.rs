@@ -12,11 +12,11 @@ use std::{
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
-use crate::JobId;
+use crate::{GroupId, JobId};
 
 /// Payload: the row id of the model that has queued jobs.
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
-/// Payload: ids of jobs that ended or went back, 32 hex digits each.
+/// Payload: ids of jobs that ended or went back and of groups that ended, 32 hex digits each.
 pub const CHANGED_CHANNEL: &str = "darkroom_changed";
 /// Payload: ids of jobs that a worker began, the same way: most who wait want only the end.
 pub const STARTED_CHANNEL: &str = "darkroom_started";
@@ -102,6 +102,11 @@ impl Notifier {
         if !news.changed.is_empty() {
             self.wake.notify_one();
         }
+    }
+
+    /// These groups ended. An id is an id: they share the channel of the jobs.
+    pub fn groups_ended(&self, groups: impl IntoIterator<Item = GroupId>) {
+        self.changed(groups.into_iter().map(|group| group.uuid().into()));
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

@@ -20,7 +20,7 @@ use super::{
     notify::{CHANGED_CHANNEL, STARTED_CHANNEL},
     wake::listen,
 };
-use crate::JobId;
+use crate::{GroupId, JobId};
 
 /// How often the process looks for what no notification told of.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
@@ -81,6 +81,11 @@ impl ChangedListener {
     /// Hears of every change.
     pub fn watch(&self, job: JobId) -> Watch {
         self.enter(job, true)
+    }
+
+    /// Hears of the group's end; not of its single jobs.
+    pub fn watch_group(&self, group: GroupId) -> Watch {
+        self.watch(group.uuid().into())
     }
 
     /// The same for those who wait for the end: not woken when a worker begins.

@@ -29,7 +29,8 @@ async fn every_get_of_the_openapi_document_answers_as_documented() {
         };
         let path = path
             .replace("{id}", job["id"].as_str().unwrap())
-            .replace("{name}", fixtures::CLASSIFIER);
+            .replace("{name}", fixtures::CLASSIFIER)
+            .replace("{sha256}", job["input"]["image"].as_str().unwrap());
         assert!(!path.contains('{'), "the test knows no value for {path}");
         let answer = stack.client.get(&path).await;
         is_documented(operation, &answer, &path);
@@ -71,6 +72,17 @@ async fn every_path_of_the_contract_is_in_the_openapi_document() {
         ("/v1/jobs/{id}/retry", "post"),
         ("/v1/jobs/{id}/explain", "get"),
         ("/v1/jobs/{id}", "delete"),
+        ("/v1/batches", "post"),
+        ("/v1/batches", "get"),
+        ("/v1/batches/{id}", "get"),
+        ("/v1/batches/{id}/results", "get"),
+        ("/v1/batches/{id}/cancel", "post"),
+        ("/v1/batches/{id}/retry_failed", "post"),
+        ("/v1/uploads", "post"),
+        ("/v1/images", "post"),
+        ("/v1/images/{sha256}", "get"),
+        ("/v1/images/{sha256}", "delete"),
+        ("/v1/images/{sha256}/content", "get"),
         ("/v1/queues/{model}/pause", "post"),
         ("/v1/queues/{model}/resume", "post"),
         ("/v1/workers", "get"),

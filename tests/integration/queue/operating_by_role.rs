@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use jobs::{
-    JobId, Problem, ProblemCode, Sha256Digest, images, keys, models,
+    JobId, Problem, ProblemCode, Sha256Digest, groups, images, keys, models,
     queue::{self, IdempotencyKey, Registration},
     retention::{self, RetentionConfig},
 };
@@ -218,6 +218,40 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
         queue::purge(&pool, job.id, None).await.unwrap(),
         queue::Purged::Done
     );
+    let begun = groups::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
+    let groups::Begun::Yes(writer) = begun.unwrap() else {
+        panic!("a new key");
+    };
+    let chunk = groups::Chunk {
+        lines: 1,
+        sha256: fingerprint,
+        refused: vec![groups::Refusal {
+            position: 1,
+            custom_id: None,
+            problem: fault(),
+        }],
+    };
+    groups::append(&pool, writer, &chunk).await.unwrap();
+    groups::resume(&pool, writer.group, given::OWNER, -1.0)
+        .await
+        .unwrap();
+    groups::seal_abandoned(&pool, -1.0).await.unwrap();
+    groups::cancel(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    groups::cancel_some(&pool, None).await.unwrap();
+    groups::retry_failed(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    assert_eq!(groups::finish_due(&pool).await.unwrap().len(), 1);
+    assert_eq!(
+        groups::results(&pool, writer.group, given::OWNER, 0, 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(groups::prune(&pool, 0.0).await.unwrap(), 1);
     let worker = given::worker(&db, "w").await;
     assert_eq!(
         queue::drain(&pool, worker, "api key 1f").await.unwrap(),

@@ -137,7 +137,11 @@ impl S3 for Objects {
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let trouble = self.faults.strike().await?;
         let GetObjectInput {
-            bucket, key, range, ..
+            bucket,
+            key,
+            range,
+            response_content_disposition,
+            ..
         } = req.input;
         let (object, file) = self.find(bucket, key).await?;
         let size = object.size_bytes;
@@ -155,6 +159,7 @@ impl S3 for Objects {
             accept_ranges: Some("bytes".into()),
             content_length: i64::try_from(part.end - part.start).ok(),
             content_range,
+            content_disposition: response_content_disposition,
             content_type: object.content_type.clone(),
             e_tag: Some(ETag::Strong(object.sha256.clone())),
             last_modified: Some(written_at(&object)),

@@ -1,0 +1,84 @@
+//! A batch as clients read it.
+
+use chrono::{DateTime, Utc};
+use jobs::{
+    GroupId, Sha256Digest,
+    groups::{Counts, Group, GroupStatus, Upload},
+};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::job_body::{micros, some_micros};
+
+/// Many images that were submitted together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchBody {
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, example = "batch_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
+    id: GroupId,
+    #[schema(example = "batch")]
+    object: &'static str,
+    status: GroupStatus,
+    /// Whether all of its lines have come.
+    upload: Upload,
+    /// What became of its lines.
+    counts: Counts,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cancel_requested: bool,
+    #[schema(value_type = Object)]
+    metadata: Value,
+    #[serde(serialize_with = "micros")]
+    created_at: DateTime<Utc>,
+    /// When the last of its jobs ended; empty until then.
+    #[serde(serialize_with = "some_micros")]
+    finished_at: Option<DateTime<Utc>>,
+    urls: Urls,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Urls {
+    #[serde(rename = "self")]
+    this: String,
+    results: String,
+    jobs: String,
+    cancel: String,
+    retry_failed: String,
+}
+
+fn as_text<S: Serializer>(id: &GroupId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+impl From<Group> for BatchBody {
+    fn from(group: Group) -> Self {
+        let this = format!("/v1/batches/{}", group.id);
+        Self {
+            id: group.id,
+            object: "batch",
+            status: group.status(),
+            upload: group.upload,
+            counts: group.counts,
+            cancel_requested: group.cancel_requested,
+            metadata: group.metadata,
+            created_at: group.created_at,
+            finished_at: group.finished_at,
+            urls: Urls {
+                results: format!("{this}/results"),
+                jobs: format!("/v1/jobs?batch_id={}", group.id),
+                cancel: format!("{this}/cancel"),
+                retry_failed: format!("{this}/retry_failed"),
+                this,
+            },
+        }
+    }
+}
+
+/// The strong `ETag` of a batch: of all that may change.
+pub(crate) fn etag(group: &Group) -> String {
+    let changing = format!(
+        "{:?} {:?} {} {:?}",
+        group.counts, group.upload, group.cancel_requested, group.finished_at
+    );
+    format!("\"{}\"", &Sha256Digest::of(changing.as_bytes()).hex()[..16])
+}

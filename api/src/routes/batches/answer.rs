@@ -1,0 +1,45 @@
+//! What an answer with a batch in it has besides.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
+use jobs::{GroupId, groups::Group, queue::Watch};
+
+use super::own_group;
+use crate::{
+    ctx::Ctx,
+    error::ApiError,
+    groups::{BatchBody, etag},
+    wait::Preferred,
+};
+
+/// Its jobs say nothing to those who wait for a batch as a whole: how often a waiter looks for itself.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
+/// Holds on until the batch is as the client wants it, or time is up.
+pub(super) async fn wait(
+    ctx: &Ctx,
+    (preferred, watch): &(Preferred, Watch),
+    id: GroupId,
+    owner: &str,
+    is_news: impl Fn(&Group) -> bool,
+) -> Result<Group, ApiError> {
+    loop {
+        let group = own_group(ctx, id, owner).await?;
+        let left = preferred.left();
+        if is_news(&group) || left.is_zero() {
+            return Ok(group);
+        }
+        watch.changed(left.min(LOOKS_EVERY)).await;
+    }
+}
+
+/// The batch, where it is, and when to ask again.
+pub(super) fn answer(mut response: HttpResponseBuilder, group: Group) -> HttpResponse {
+    if !group.has_ended() {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    response
+        .insert_header((header::ETAG, etag(&group)))
+        .json(BatchBody::from(group))
+}

@@ -1,0 +1,61 @@
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use jobs::{Problem, groups::Group, keys::Scope};
+
+use super::{
+    answer::{answer, wait},
+    group_id, own_group,
+};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, groups::etag, routes::has_version,
+    wait::Preferred,
+};
+
+/// A batch as it stands: how many of its jobs wait, run and have ended.
+#[utoipa::path(
+    get, path = "/v1/batches/{id}", operation_id = "get_batch", tag = "batches",
+    params(("id" = String, Path, description = "`batch_` and 32 hex digits"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds: for any change if you send `If-None-Match`, else for the end"),
+           ("If-None-Match" = Option<String>, Header, description = "The `ETag` that you have")),
+    responses(
+        (status = 200, description = "The batch", body = BatchBody, headers(("ETag" = String), ("Retry-After" = u32))),
+        (status = 304, description = "You have this version"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get_batch(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let id = group_id(&request)?;
+    let preferred = Preferred::of(&request);
+    let group = match preferred {
+        None => own_group(&ctx, id, &caller.owner).await?,
+        Some(preferred) => {
+            let watching = (preferred, ctx.changes.watch_group(id));
+            let knows_one = request.headers().contains_key(header::IF_NONE_MATCH);
+            let is_news = |group: &Group| {
+                group.has_ended() || (knows_one && !has_version(&request, &etag(group)))
+            };
+            wait(&ctx, &watching, id, &caller.owner, is_news).await?
+        }
+    };
+    let tag = etag(&group);
+    let is_known = has_version(&request, &tag);
+    let mut response = if is_known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    if let Some(preferred) = preferred {
+        response.insert_header(preferred.applied());
+    }
+    if is_known {
+        return Ok(response.insert_header((header::ETAG, tag)).finish());
+    }
+    Ok(answer(response, group))
+}

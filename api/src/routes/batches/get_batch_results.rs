@@ -1,0 +1,213 @@
+use std::{collections::VecDeque, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use jobs::{
+    GroupId, JobId, Problem, ProblemCode,
+    groups::{self, Line, LineOutcome, Upload},
+    keys::Scope,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{group_id, own_group};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody, job_request::invalid,
+    wait::Preferred,
+};
+
+/// Lines that are read at once.
+const PAGE_LINES: i32 = 200;
+/// Behind lost notifications: how often a waiter looks for itself.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
+/// One line of a batch that has ended: with its `job`, or with the `error` for which it never became one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchResult {
+    custom_id: Option<String>,
+    /// Its number, from 1.
+    line: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<Problem>>,
+}
+
+/// What became of the lines of a batch, in their order, as NDJSON.
+///
+/// While the batch runs it goes as far as the first line that has not ended; go on with `?after=` and the last `line` that
+/// you have. With `Prefer: wait=N` the stream stays open up to N seconds, and lines come as they end.
+#[utoipa::path(
+    get, path = "/v1/batches/{id}/results", operation_id = "get_batch_results", tag = "batches",
+    params(("id" = String, Path, description = "`batch_` and 32 hex digits"),
+           ("after" = Option<i32>, Query, description = "Only lines behind this one"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: keep the stream open up to N (60) seconds while the batch runs")),
+    responses(
+        (status = 200, description = "One object a line", body = BatchResult, content_type = "application/x-ndjson"),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get_batch_results(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let id = group_id(&request)?;
+    let preferred = Preferred::of(&request);
+    let mut results = Results {
+        ctx,
+        group: id,
+        owner: caller.owner.clone(),
+        after: after(request.query_string())?,
+        preferred,
+        page: VecDeque::new(),
+        total: 0,
+        upload: Upload::Open,
+    };
+    // The first page before the head: what is refused is refused with a status.
+    results.read().await?;
+    let mut response = HttpResponse::Ok();
+    response.content_type("application/x-ndjson");
+    if let Some(preferred) = preferred {
+        response.insert_header(preferred.applied());
+    }
+    Ok(response.streaming(results.lines()))
+}
+
+fn after(query: &str) -> Result<i32, ApiError> {
+    let mut after = 0;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let line = (name == "after").then(|| value.parse().ok());
+        let line = line.flatten().filter(|line| *line >= 0);
+        let detail = "only `after`, the number of a line, is understood";
+        after = line.ok_or_else(|| invalid(&format!("/{name}"), "invalid", detail))?;
+    }
+    Ok(after)
+}
+
+/// A walk over the lines, a page in memory.
+struct Results {
+    ctx: Data<Ctx>,
+    group: GroupId,
+    owner: String,
+    /// The last line that was sent, or is on the page.
+    after: i32,
+    preferred: Option<Preferred>,
+    page: VecDeque<BatchResult>,
+    /// Lines that are known to have come.
+    total: i32,
+    upload: Upload,
+}
+
+/// What holds up the walk.
+enum Next {
+    Page,
+    /// This job, or lines that have not come.
+    Waits(Option<JobId>),
+    End,
+}
+
+impl Results {
+    fn lines(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+        stream::try_unfold(self, |mut this| async move {
+            loop {
+                if let Some(result) = this.page.pop_front() {
+                    let mut line = serde_json::to_vec(&result).expect("JSON-able");
+                    line.push(b'\n');
+                    return Ok(Some((Bytes::from(line), this)));
+                }
+                if !this.go_on().await? {
+                    return Ok(None);
+                }
+            }
+        })
+    }
+
+    /// Reads on; `false` at the end, or when the time to wait is over.
+    async fn go_on(&mut self) -> Result<bool, ApiError> {
+        loop {
+            let blocking = match self.read().await? {
+                Next::Page => return Ok(true),
+                Next::End => return Ok(false),
+                Next::Waits(blocking) => blocking,
+            };
+            let left = self.preferred.map_or(Duration::ZERO, Preferred::left);
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let watch = match blocking {
+                Some(job) => self.ctx.changes.watch(job),
+                None => self.ctx.changes.watch_group(self.group),
+            };
+            watch.changed(left.min(LOOKS_EVERY)).await;
+        }
+    }
+
+    /// Fills the page with the next lines that have ended.
+    async fn read(&mut self) -> Result<Next, ApiError> {
+        // Seldom: it counts the jobs of a group that runs.
+        if self.after >= self.total && self.upload == Upload::Open {
+            let group = own_group(&self.ctx, self.group, &self.owner).await?;
+            (self.total, self.upload) = (group.counts.total as i32, group.upload);
+        }
+        let last = self.total.min(self.after.saturating_add(PAGE_LINES));
+        let db = &self.ctx.db;
+        let lines = groups::results(db, self.group, &self.owner, self.after, last).await?;
+        let mut lines = lines.into_iter().peekable();
+        while self.after < last {
+            let number = self.after + 1;
+            let result = match lines.next_if(|line| line.position == number) {
+                Some(line) => match result(line) {
+                    Ok(result) => result,
+                    Err(job) if self.page.is_empty() => return Ok(Next::Waits(Some(job))),
+                    Err(_) => break,
+                },
+                None => forgotten(number),
+            };
+            self.page.push_back(result);
+            self.after = number;
+        }
+        Ok(match self.upload {
+            _ if !self.page.is_empty() => Next::Page,
+            Upload::Open => Next::Waits(None),
+            Upload::Complete | Upload::BrokenOff => Next::End,
+        })
+    }
+}
+
+/// What is said of a line that has ended; else, the job that has not.
+fn result(line: Line) -> Result<BatchResult, JobId> {
+    let (job, error) = match line.outcome {
+        LineOutcome::Refused(problem) => (None, Some(problem)),
+        LineOutcome::Job(job) if job.purged_at.is_some() => (None, Some(purged())),
+        LineOutcome::Job(job) if job.state.is_terminal() => (Some(JobBody::new(*job, None)), None),
+        LineOutcome::Job(job) => return Err(job.id),
+    };
+    Ok(BatchResult {
+        custom_id: line.custom_id,
+        line: line.position,
+        job,
+        error,
+    })
+}
+
+/// Its job was there and is not known any more.
+fn forgotten(line: i32) -> BatchResult {
+    BatchResult {
+        custom_id: None,
+        line,
+        job: None,
+        error: Some(purged()),
+    }
+}
+
+fn purged() -> Box<Problem> {
+    let detail = "the data of this job was deleted, on request or because its time was over";
+    Box::new(Problem::new(ProblemCode::DataPurged, detail))
+}

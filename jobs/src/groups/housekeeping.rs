@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use clap::Args;
+use sqlx::PgPool;
+
+use super::{cancel_some, finish_due, seal_abandoned};
+use crate::queue::{Notifier, QueueError};
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Batches")]
+pub struct GroupsConfig {
+    /// After how long without a word of its uploader a batch takes no more lines, in seconds; what came of it runs
+    #[arg(
+        long,
+        env = "DARKROOM_BATCH_ABANDONED_SECONDS",
+        default_value_t = 900.0
+    )]
+    pub batch_abandoned_seconds: f64,
+}
+
+/// How often a process looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// One round, safe from any number of processes at once.
+async fn round(db: &PgPool, notifier: &Notifier, config: &GroupsConfig) -> Result<(), QueueError> {
+    while cancel_some(db, None).await? > 0 {}
+    let abandoned = seal_abandoned(db, config.batch_abandoned_seconds).await?;
+    if !abandoned.is_empty() {
+        tracing::warn!(groups = abandoned.len(), "uploads of batches broke off");
+    }
+    loop {
+        let ended = finish_due(db).await?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        metrics::counter!("darkroom_batches_finished_total").increment(ended.len() as u64);
+        notifier.groups_ended(ended);
+    }
+}
+
+/// Cancels, seals and ends groups once a second, for as long as the process lives.
+pub async fn housekeep(db: PgPool, config: GroupsConfig) {
+    let notifier = Notifier::start(db.clone());
+    loop {
+        if let Err(error) = crate::db::answered(&db, round(&db, &notifier, &config)).await {
+            tracing::warn!(error.cause = %error, "housekeeping of batches failed; trying again");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}

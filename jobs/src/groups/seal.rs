@@ -1,0 +1,31 @@
+use sqlx::PgPool;
+
+use super::Writer;
+use crate::{GroupId, queue::QueueError};
+
+/// Says that the last line was taken. `false`: the group is another upload's now, or was sealed before.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn seal(db: &PgPool, writer: Writer) -> Result<bool, QueueError> {
+    let sealed = sqlx::query!(
+        "update groups set sealed_at = now(), heard_at = now() where group_id = $1 and upload_no = $2 and sealed_at is null",
+        writer.group.uuid(),
+        writer.upload_no
+    );
+    Ok(sealed.execute(db).await?.rows_affected() > 0)
+}
+
+/// Seals groups whose uploader nobody heard of for so long: what was committed of them runs. An upload under the same
+/// idempotency key opens them again.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn seal_abandoned(
+    db: &PgPool,
+    abandoned_seconds: f64,
+) -> Result<Vec<GroupId>, QueueError> {
+    let sealed = sqlx::query_file_scalar!("src/groups/seal_abandoned.sql", abandoned_seconds);
+    let sealed = sealed.fetch_all(db).await?;
+    Ok(sealed.into_iter().map(Into::into).collect())
+}

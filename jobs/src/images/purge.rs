@@ -1,0 +1,43 @@
+use sqlx::PgPool;
+
+use super::{CollectError, object_key};
+use crate::{Sha256Digest, object_store::ObjectStore};
+
+/// What came of the wish to delete an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purged {
+    Done,
+    /// A job over it waits or runs.
+    Needed,
+    /// The owner has no such image, or has it no more.
+    NotFound,
+}
+
+/// Deletes an image of `owner` that no live job needs. Finished jobs over it keep their results and cannot be retried.
+///
+/// The row says so first; a submit that runs into this is refused and uploads the image anew. An object that cannot be
+/// deleted now is an orphan, which [`super::sweep`] finds.
+///
+/// # Errors
+/// Postgres or the store is away.
+pub async fn purge(
+    db: &PgPool,
+    store: &ObjectStore,
+    owner: &str,
+    sha256: Sha256Digest,
+) -> Result<Purged, CollectError> {
+    let purged = sqlx::query!(
+        r#"select outcome as "outcome!", upload from purge_image($1, $2)"#,
+        owner,
+        sha256.as_bytes().as_slice()
+    );
+    let purged = purged.fetch_one(db).await?;
+    match (purged.outcome.as_str(), purged.upload) {
+        ("purged", Some(upload)) => {
+            store.delete(&object_key(owner, sha256, upload)).await?;
+            Ok(Purged::Done)
+        }
+        ("needed", _) => Ok(Purged::Needed),
+        _ => Ok(Purged::NotFound),
+    }
+}

@@ -1,0 +1,27 @@
+use sqlx::PgPool;
+
+use super::Image;
+
+/// Writes down an image whose object is in the bucket already, for a job to come; without one it is collected after the
+/// grace. `false`: the owner has the image under another upload, or this very upload was deleted.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn register(db: &PgPool, owner: &str, image: &Image) -> Result<bool, sqlx::Error> {
+    let registered = sqlx::query!(
+        "insert into images as i (owner, sha256, upload, content_type, bytes, width, height, unused_since)
+         values ($1, $2, $3, $4, $5, $6, $7, now())
+         on conflict (owner, sha256) do update
+         set upload = excluded.upload, purged_at = null, last_used_at = now(),
+             unused_since = case when i.jobs = 0 then now() end
+         where i.purged_at is not null and i.upload <> excluded.upload",
+        owner,
+        image.sha256.as_bytes().as_slice(),
+        image.upload,
+        image.content_type,
+        image.bytes,
+        image.width,
+        image.height,
+    );
+    Ok(registered.execute(db).await?.rows_affected() > 0)
+}

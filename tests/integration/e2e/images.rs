@@ -1,0 +1,258 @@
+//! `/v1/uploads` and `/v1/images`.
+
+use std::collections::BTreeMap;
+
+use jobs::{JobId, Sha256Digest, images, keys::Scope, queue};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Answer, Stack, client::send, fixtures, given};
+
+async fn ask(stack: &Stack, bytes: &[u8], content_type: &str) -> Answer {
+    let sha256 = Sha256Digest::of(bytes);
+    let body = json!({"sha256": sha256, "bytes": bytes.len(), "content_type": content_type});
+    stack.client.post_json("/v1/uploads", &body).await
+}
+
+async fn signed(stack: &Stack, bytes: &[u8]) -> Value {
+    let answer = ask(stack, bytes, "image/jpeg").await;
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()
+}
+
+/// As a client does that knows nothing of S3; headers may be changed on the way.
+async fn put(upload: &Value, bytes: Vec<u8>, change: &[(&str, &str)]) -> u16 {
+    assert_eq!(upload["method"], "PUT");
+    let mut headers: BTreeMap<String, String> =
+        serde_json::from_value(upload["headers"].clone()).unwrap();
+    for (name, value) in change {
+        headers.insert((*name).to_owned(), (*value).to_owned());
+    }
+    let mut request = reqwest::Client::new().put(upload["url"].as_str().unwrap());
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let answer = request.body(bytes).send().await.unwrap();
+    answer.status().as_u16()
+}
+
+async fn job_over(stack: &Stack, image: &Value) -> Answer {
+    let body = json!({"image": {"sha256": image}});
+    stack.client.post_json("/v1/jobs", &body).await
+}
+
+#[tokio::test]
+async fn an_image_that_was_put_into_the_store_can_be_named_by_a_job() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.webp");
+    let upload = signed(&stack, &photo).await;
+    assert_eq!(upload["stored"], false);
+    assert_eq!(upload["image"], Sha256Digest::of(&photo).to_string());
+    job_over(&stack, &upload["image"])
+        .await
+        .problem(404, "not_found");
+    assert_eq!(put(&upload, photo.clone(), &[]).await, 200);
+    let job = job_over(&stack, &upload["image"]).await;
+    assert_eq!(job.status, 202, "{}", job.text());
+    let input = &job.json()["input"];
+    assert_eq!(input["bytes"], photo.len());
+    assert_eq!(
+        input["content_type"], "image/webp",
+        "the bytes decide, not what was declared"
+    );
+    assert!(input["width"].as_i64().unwrap() > 0);
+    let again = ask(&stack, &photo, "image/webp").await;
+    assert_eq!((again.status, &again.json()["stored"]), (200, &json!(true)));
+    assert_eq!(again.json().get("url"), None);
+}
+
+#[tokio::test]
+async fn the_store_takes_no_other_bytes_length_or_type_than_were_signed() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let upload = signed(&stack, &photo).await;
+    let mut other = photo.clone();
+    let last = other.last_mut().unwrap();
+    *last = !*last;
+    assert_eq!(put(&upload, other.clone(), &[]).await, 400);
+    let digest = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        Sha256Digest::of(&other).as_bytes(),
+    );
+    let changed = [("x-amz-checksum-sha256", digest.as_str())];
+    assert_eq!(put(&upload, other, &changed).await, 403);
+    assert_eq!(
+        put(&upload, photo.clone(), &[("content-type", "text/html")]).await,
+        403
+    );
+    let mut longer = photo.clone();
+    longer.push(0);
+    let length = longer.len().to_string();
+    let status = put(&upload, longer, &[("content-length", &length)]).await;
+    assert_eq!(status, 403);
+    job_over(&stack, &upload["image"])
+        .await
+        .problem(404, "not_found");
+    assert_eq!(put(&upload, photo, &[]).await, 200);
+}
+
+#[tokio::test]
+async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
+    let stack = Stack::without_workers().await;
+    for (file, status, code) in [
+        ("bad/page.html", 415, "unsupported_media_type"),
+        ("bad/header-cut.png", 422, "image_undecodable"),
+        ("bad/bomb-30000x30000.png", 422, "image_too_many_pixels"),
+    ] {
+        let bytes = fixtures::read(file);
+        let upload = signed(&stack, &bytes).await;
+        assert_eq!(put(&upload, bytes, &[]).await, 200, "{file}");
+        job_over(&stack, &upload["image"])
+            .await
+            .problem(status, code);
+        let image = upload["image"].as_str().unwrap();
+        let asked = stack.client.get(&format!("/v1/images/{image}")).await;
+        asked.problem(404, "not_found");
+    }
+}
+
+/// A header longer than what is looked at first.
+#[tokio::test]
+async fn an_image_with_a_long_header_is_read_to_its_size() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let comment = [&[0xff, 0xfe, 0xff, 0xff][..], &[b' '; 65_533]].concat();
+    let long = [&photo[..2], &comment.repeat(3), &photo[2..]].concat();
+    let upload = signed(&stack, &long).await;
+    assert_eq!(put(&upload, long, &[]).await, 200);
+    assert_eq!(job_over(&stack, &upload["image"]).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_upload_that_could_not_become_an_image_is_not_signed() {
+    let stack = Stack::without_workers().await;
+    let sha256 = Sha256Digest::of(b"x");
+    let post = async |bytes: i64, kind: &str| {
+        let body = json!({"sha256": sha256, "bytes": bytes, "content_type": kind});
+        stack.client.post_json("/v1/uploads", &body).await
+    };
+    let too_large = post(20_000_001, "image/jpeg").await;
+    too_large.problem(413, "image_too_large");
+    let other = post(1, "image/tiff").await;
+    other.problem(415, "unsupported_media_type");
+    post(0, "image/jpeg")
+        .await
+        .problem_at(422, "invalid_params", "/bytes");
+    let body = json!({"sha256": "cat.jpg", "bytes": 1, "content_type": "image/jpeg"});
+    let nameless = stack.client.post_json("/v1/uploads", &body).await;
+    nameless.problem_at(422, "invalid_params", "/sha256");
+}
+
+#[tokio::test]
+async fn orphaned_uploads_are_swept() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let upload = signed(&stack, &photo).await;
+    assert_eq!(put(&upload, photo, &[]).await, 200);
+    let swept = images::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
+    assert_eq!(swept.unwrap(), Some(1));
+    job_over(&stack, &upload["image"])
+        .await
+        .problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn an_image_is_stored_shown_downloaded_and_deleted() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("coffee.jpg");
+    let post = || {
+        send(
+            stack
+                .client
+                .request(Method::POST, "/v1/images")
+                .body(photo.clone()),
+        )
+    };
+    let made = post().await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let image = made.json();
+    let name = image["image"].as_str().unwrap();
+    let here = format!("/v1/images/{name}");
+    assert_eq!(made.header("location"), Some(here.as_str()));
+    assert_eq!(post().await.status, 200, "it is there");
+    assert_eq!(stack.client.get(&here).await.json(), image);
+    let bare = format!("/v1/images/{}", name.trim_start_matches("sha256:"));
+    assert_eq!(stack.client.get(&bare).await.json(), image);
+
+    let there = stack.client.get(&format!("{here}/content")).await;
+    assert_eq!(there.status, 303);
+    let content = reqwest::get(there.header("location").unwrap())
+        .await
+        .unwrap();
+    let disposition = content.headers()["content-disposition"].to_str().unwrap();
+    assert!(
+        disposition.starts_with("attachment; filename="),
+        "{disposition}"
+    );
+    assert_eq!(content.bytes().await.unwrap(), photo);
+
+    let delete = || send(stack.client.request(Method::DELETE, &here));
+    assert_eq!(delete().await.status, 204);
+    delete().await.problem(404, "not_found");
+    stack.client.get(&here).await.problem(404, "not_found");
+    assert_eq!(post().await.status, 201, "it can come back");
+}
+
+#[tokio::test]
+async fn an_image_that_a_live_job_needs_is_not_deleted() {
+    let stack = Stack::without_workers().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let image = job["input"]["image"].as_str().unwrap();
+    let delete = || {
+        send(
+            stack
+                .client
+                .request(Method::DELETE, &format!("/v1/images/{image}")),
+        )
+    };
+    delete().await.problem(409, "job_not_finished");
+    let held = given::claimed_by(&stack.db, "w").await;
+    delete().await.problem(409, "job_not_finished");
+    queue::complete(&stack.db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    assert_eq!(delete().await.status, 204);
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(
+        stack.client.job(id).await["result"],
+        json!({"answer": "cat"})
+    );
+    let resubmitted = queue::resubmit(&stack.db, id.parse::<JobId>().unwrap(), None).await;
+    assert_eq!(resubmitted.unwrap(), queue::Resubmitted::Succeeded);
+    job_over(&stack, &json!(image))
+        .await
+        .problem(404, "not_found");
+    assert_eq!(
+        stack.client.submit("", fixtures::photo("cat.jpg")).await["cache"],
+        "miss"
+    );
+}
+
+#[tokio::test]
+async fn another_owners_image_does_not_exist() {
+    let stack = Stack::without_workers().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    stack.client.cancel(job["id"].as_str().unwrap()).await;
+    let image = job["input"]["image"].as_str().unwrap();
+    let bob = stack.client_of("bob", &[Scope::Submit, Scope::Read]).await;
+    for path in [
+        format!("/v1/images/{image}"),
+        format!("/v1/images/{image}/content"),
+    ] {
+        bob.get(&path).await.problem(404, "not_found");
+    }
+    let delete = bob.request(Method::DELETE, &format!("/v1/images/{image}"));
+    send(delete).await.problem(404, "not_found");
+    bob.get("/v1/images/cat.jpg")
+        .await
+        .problem(404, "not_found");
+}

@@ -1,0 +1,109 @@
+//! The prediction cache: which job may answer for another.
+
+use jobs::{
+    GroupId, JobId, Member, images,
+    models::Resolved,
+    queue::{self, NewJob, Predicted},
+};
+use sqlx::PgPool;
+use tests::given;
+
+/// What a submit of `job` would be answered with.
+async fn answer(db: &PgPool, job: &NewJob) -> Option<Predicted> {
+    let stored = images::find(db, &job.owner, job.image.sha256)
+        .await
+        .unwrap();
+    let recent = stored.map(|stored| stored.recent_jobs).unwrap_or_default();
+    queue::predicted(db, job, &recent).await.unwrap()
+}
+
+async fn enqueued(db: &PgPool, job: &NewJob) -> JobId {
+    queue::enqueue(db, std::slice::from_ref(job)).await.unwrap();
+    job.id
+}
+
+/// The same question anew, changed a little.
+fn asked(model: &Resolved, change: impl FnOnce(&mut NewJob)) -> NewJob {
+    let mut job = given::job(model, "cat");
+    change(&mut job);
+    job
+}
+
+#[tokio::test]
+async fn a_new_image_has_no_answer_and_one_that_waits_or_ended_has() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let again = asked(&model, |_| ());
+    assert_eq!(answer(&db, &again).await, None);
+    let first = enqueued(&db, &asked(&model, |_| ())).await;
+    assert_eq!(answer(&db, &again).await, Some(Predicted::Joined(first)));
+    let held = given::claimed_by(&db, "w").await;
+    assert_eq!(answer(&db, &again).await, Some(Predicted::Joined(first)));
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    assert_eq!(answer(&db, &again).await, Some(Predicted::Hit(first)));
+}
+
+#[tokio::test]
+async fn only_a_job_that_ends_for_it_is_joined() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let again = asked(&model, |_| ());
+    let soon = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    let member = || Member {
+        group: GroupId::now(),
+        position: 1,
+        custom_id: None,
+    };
+    for other in [
+        asked(&model, |job| job.deadline = soon),
+        asked(&model, |job| job.run_at = soon),
+        asked(&model, |job| job.member = Some(member())),
+        asked(&model, |job| job.priority = -1),
+        asked(&model, |job| job.attempts_max = 1),
+    ] {
+        enqueued(&db, &other).await;
+        assert_eq!(answer(&db, &again).await, None, "{other:?}");
+        queue::cancel(&db, other.id, None).await.unwrap();
+    }
+    let canceled = enqueued(&db, &again).await;
+    given::claimed_by(&db, "w").await;
+    queue::cancel(&db, canceled, None).await.unwrap();
+    assert_eq!(answer(&db, &asked(&model, |_| ())).await, None);
+}
+
+#[tokio::test]
+async fn only_a_success_over_the_same_question_is_a_hit() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let other_model = given::model_version(&db, "other").await;
+    let first = enqueued(&db, &asked(&model, |_| ())).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    for question in [
+        asked(&other_model, |_| ()),
+        asked(&model, |job| {
+            job.params.insert("top_k".into(), 1.into());
+        }),
+        asked(&model, |job| job.metadata.clear()),
+        asked(&model, |job| job.retain_seconds = 60.0),
+        asked(&model, |job| {
+            job.webhook_url = Some("https://example.org".into())
+        }),
+    ] {
+        assert_eq!(answer(&db, &question).await, None, "{question:?}");
+    }
+    let again = asked(&model, |_| ());
+    assert_eq!(answer(&db, &again).await, Some(Predicted::Hit(first)));
+    queue::purge(&db, first, None).await.unwrap();
+    // Params and metadata are gone with it: a question about nothing is not the same.
+    let about_nothing = asked(&model, |job| {
+        job.params.clear();
+        job.metadata.clear();
+    });
+    assert_eq!(answer(&db, &about_nothing).await, None);
+    assert_eq!(answer(&db, &again).await, None);
+}
