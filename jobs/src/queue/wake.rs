@@ -16,7 +16,10 @@ use sqlx::{
     Executor, PgPool,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use super::notify::{CHANGED_CHANNEL, QUEUED_CHANNEL, WORKER_CHANNEL};
@@ -81,7 +84,10 @@ type Waiters = Mutex<HashMap<JobId, Vec<Arc<Notify>>>>;
 
 /// Hears of changed jobs for everyone who waits for one: one connection, and no query per waiter.
 #[derive(Debug, Clone)]
-pub struct ChangedListener(Arc<Waiters>);
+pub struct ChangedListener {
+    waiters: Arc<Waiters>,
+    any: watch::Receiver<()>,
+}
 
 /// Somebody's wait for one job, from its making on: no change after that is missed.
 #[derive(Debug)]
@@ -95,7 +101,9 @@ impl ChangedListener {
     pub fn start(db: PgPool) -> Self {
         let waiters: Arc<Waiters> = Arc::default();
         let heard = waiters.clone();
+        let (change, any) = watch::channel(());
         tokio::spawn(listen(db, &[CHANGED_CHANNEL], move |news| {
+            change.send_replace(());
             let mut waiters = heard.lock().expect("no panic holds it");
             match news {
                 Some((_, ids)) => {
@@ -114,14 +122,19 @@ impl ChangedListener {
                     .for_each(|one| one.notify_one()),
             }
         }));
-        Self(waiters)
+        Self { waiters, any }
+    }
+
+    /// Says that some job changed, or may have.
+    pub fn any(&self) -> watch::Receiver<()> {
+        self.any.clone()
     }
 
     pub fn watch(&self, job: JobId) -> Watch {
         let watch = Watch {
             job,
             wake: Arc::default(),
-            waiters: self.0.clone(),
+            waiters: self.waiters.clone(),
         };
         watch.enter();
         watch
