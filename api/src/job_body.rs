@@ -99,15 +99,19 @@ struct Urls {
     #[serde(rename = "self")]
     this: String,
     result: String,
+    events: String,
     cancel: String,
 }
 
-fn micros<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn micros<S: Serializer>(
+    time: &DateTime<Utc>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 #[allow(clippy::ref_option)] // the signature that serde asks for
-fn some_micros<S: Serializer>(
+pub(crate) fn some_micros<S: Serializer>(
     time: &Option<DateTime<Utc>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -175,6 +179,7 @@ impl JobBody {
                 .map(str::to_owned),
             urls: Urls {
                 result: format!("{this}/result"),
+                events: format!("{this}/events"),
                 cancel: format!("{this}/cancel"),
                 this,
             },

@@ -16,12 +16,15 @@ use crate::routes;
     servers((url = "/")),
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
+        (name = "events", description = "Hear what happened: webhooks, a feed to read, a stream to follow"),
         (name = "models", description = "What jobs may ask for"),
         (name = "operating", description = "Look after queues and workers"),
     ),
     paths(
         routes::create_job, routes::list_jobs, routes::get_job, routes::get_result, routes::cancel_job,
-        routes::retry_job, routes::delete_job, routes::explain_job,
+        routes::retry_job, routes::delete_job, routes::explain_job, routes::job_events, routes::list_events,
+        routes::create_webhook_endpoint, routes::list_webhook_endpoints, routes::delete_webhook_endpoint,
+        routes::get_webhook_secret, routes::rotate_webhook_secret, routes::list_webhook_deliveries, routes::redeliver_webhook,
         routes::list_models, routes::get_model, routes::list_versions,
         routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
     ),

@@ -2,10 +2,17 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
-use jobs::{db, health, object_store::ObjectStore, queue, retention, telemetry};
-use tokio::sync::watch;
+use jobs::{
+    db, events::FeedListener, health, object_store::ObjectStore, queue, retention, telemetry,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
-use crate::{Config, auth::Keyring, ctx::Ctx, request, routes};
+use crate::{
+    Config, auth::Keyring, ctx::Ctx, outside::Outside, request, routes, webhooks::Dispatcher,
+};
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
@@ -43,10 +50,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store.clone(),
         config.retention.clone(),
     ));
+    let leaving = leaving();
+    let connect_timeout = Duration::from_millis(config.webhooks.outside_connect_timeout_ms);
+    let outside = Outside::new(config.webhooks.allow_private_addresses, connect_timeout)
+        .context("no HTTP client for webhooks")?;
+    let changes = queue::ChangedListener::start(pool.clone());
+    let dispatcher = Dispatcher::start(
+        pool.clone(),
+        outside.clone(),
+        &config.webhooks,
+        changes.any(),
+        leaving.clone(),
+    );
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
         notifier: queue::Notifier::start(pool.clone()),
-        changes: queue::ChangedListener::start(pool.clone()),
+        feed: FeedListener::start(pool.clone(), changes.any()),
+        changes,
+        outside: outside.clone(),
+        leaving: leaving.clone(),
         db: pool,
         store,
         keyring: Arc::new(Keyring::default()),
@@ -73,6 +95,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.listen, "ready");
     ready.send_replace(true);
     server.run().await?;
+    dispatcher.ended().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Turns true at SIGTERM or SIGINT; actix hears them too, and stops to accept.
+fn leaving() -> watch::Receiver<bool> {
+    let (told, leaving) = watch::channel(false);
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            tracing::warn!("no signals are heard: answers that are held delay the end");
+            return std::future::pending::<()>().await;
+        };
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        told.send_replace(true);
+        // Kept, so that whoever listens later hears it too.
+        std::future::pending::<()>().await;
+    });
+    leaving
 }

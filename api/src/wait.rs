@@ -43,6 +43,12 @@ impl Preferred {
         ("Preference-Applied", format!("wait={}", self.seconds))
     }
 
+    /// How much longer; `None` once time is up.
+    pub fn left(self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
     /// Holds on until the job is as the client wants it, or time is up. `watch` was made before the job was last looked at.
     pub async fn until(
         self,
@@ -52,12 +58,12 @@ impl Preferred {
         is_news: impl Fn(&Job) -> bool,
     ) -> Result<Job, ApiError> {
         while !is_news(&job) {
-            let left = self.until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(left) = self.left() else {
                 break;
-            }
+            };
             watch.changed(left.min(LOOKS_EVERY)).await;
-            job = own_job(ctx, job.id, &job.owner).await?;
+            // Boxed: a waiter has no need for its room.
+            job = Box::pin(own_job(ctx, job.id, &job.owner)).await?;
         }
         Ok(job)
     }

@@ -4,6 +4,7 @@
 
 pub mod db;
 pub mod digest;
+pub mod events;
 pub mod health;
 pub mod ids;
 pub mod images;
@@ -17,6 +18,7 @@ pub mod queue;
 pub mod retention;
 pub mod secret;
 pub mod telemetry;
+pub mod webhooks;
 
 pub use digest::Sha256Digest;
 pub use ids::{GroupId, JobId, LeaseNo, WorkerId};

@@ -6,9 +6,11 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
+    events,
     images::{self, CollectError},
     object_store::ObjectStore,
     queue::{self, QueueError},
+    webhooks,
 };
 
 /// How long what is over stays visible.
@@ -18,6 +20,9 @@ pub struct RetentionConfig {
     /// How long a purged job still answers 410 before its id is unknown, in days
     #[arg(long, env = "DARKROOM_TOMBSTONE_DAYS", default_value_t = 30.0)]
     pub tombstone_days: f64,
+    /// How long events, and deliveries of webhooks that have ended, can be looked up, in days
+    #[arg(long, env = "DARKROOM_EVENT_DAYS", default_value_t = 30.0)]
+    pub event_days: f64,
     /// How long an image that no job needs stays in the bucket, in seconds; longer than a submit can take
     #[arg(long, env = "DARKROOM_IMAGE_GRACE_SECONDS", default_value_t = 3600.0)]
     pub image_grace_seconds: f64,
@@ -32,6 +37,8 @@ pub struct Removed {
     pub purged_jobs: u64,
     pub pruned_jobs: u64,
     pub pruned_days: u64,
+    pub pruned_event_days: u64,
+    pub pruned_deliveries: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
 }
@@ -39,6 +46,8 @@ pub struct Removed {
 /// Why a round stopped early; the next one goes on where it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
+    #[error(transparent)]
+    Db(#[from] sqlx::Error),
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
@@ -66,6 +75,13 @@ pub async fn round(
         queue::prune(db, tombstone_seconds)
     })
     .await?;
+    let event_seconds = config.event_days * 86_400.0;
+    let event_days = events::prune_events(db, event_seconds).await?;
+    until_none(&mut removed.pruned_deliveries, || {
+        webhooks::prune_deliveries(db, event_seconds)
+    })
+    .await?;
+    removed.pruned_event_days = u64::from(event_days.unsigned_abs());
     let grace = config.image_grace_seconds;
     until_none(&mut removed.collected_images, || {
         images::collect(db, store, grace)
@@ -99,6 +115,8 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     jobs.purged = removed.purged_jobs,
                     jobs.pruned = removed.pruned_jobs,
                     days.pruned = removed.pruned_days,
+                    days.events = removed.pruned_event_days,
+                    webhooks.pruned = removed.pruned_deliveries,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
                     "removed what was kept long enough"

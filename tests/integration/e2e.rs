@@ -3,6 +3,8 @@
 mod command;
 mod cutting_off;
 mod documents;
+mod following;
+mod image_urls;
 mod leaving;
 mod local_stack;
 mod managing;
@@ -14,3 +16,5 @@ mod refusing_bodies;
 mod safe_retries;
 mod spot_machines;
 mod submitting;
+mod webhooks;
+mod webhooks_failing;

@@ -12,6 +12,7 @@ mod fences;
 mod images;
 mod order;
 mod tables;
+mod telling;
 mod time;
 mod verdict;
 
