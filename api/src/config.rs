@@ -6,6 +6,8 @@ use jobs::{
     retention::RetentionConfig,
 };
 
+use crate::webhooks::WebhookConfig;
+
 /// The HTTP API of Darkroom: takes images, queues jobs, answers what became of them.
 ///
 /// Stateless: run as many as you like against one Postgres and one bucket. Every flag is also an environment variable.
@@ -46,6 +48,8 @@ pub struct Config {
     #[command(flatten)]
     pub groups: GroupsConfig,
     #[command(flatten)]
+    pub webhooks: WebhookConfig,
+    #[command(flatten)]
     pub retention: RetentionConfig,
     #[command(flatten)]
     pub db: DbConfig,
@@ -74,6 +78,12 @@ pub struct Limits {
         default_value = "jpeg,png,webp,gif"
     )]
     pub image_types: Vec<String>,
+    /// Fetch images that jobs name by their URL
+    #[arg(long, env = "DARKROOM_IMAGE_URLS")]
+    pub image_urls: bool,
+    /// Longest time of such a fetch, in milliseconds
+    #[arg(long, env = "DARKROOM_IMAGE_URL_TIMEOUT_MS", default_value_t = 15_000)]
+    pub image_url_timeout_ms: u64,
     /// An upload up to this size stays in memory, a larger one is spooled to a temporary file; in bytes
     #[arg(long, env = "DARKROOM_SPOOL_MEMORY_BYTES_MAX", default_value_t = 1 << 20)]
     pub spool_memory_bytes_max: usize,

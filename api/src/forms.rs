@@ -12,6 +12,7 @@ use crate::{
     auth::Caller,
     ctx::Ctx,
     error::ApiError,
+    image_url,
     job_request::{self, JobRequest, Source},
     quota::Reserved,
     spool::{BodyClock, Spool, Upload, receive, too_large},
@@ -55,17 +56,17 @@ pub(crate) async fn read(
     let clock = BodyClock::start(&ctx.config.limits);
     let content_type = request.content_type().to_ascii_lowercase();
     let (asked, (model, params), image) = if content_type == "multipart/form-data" {
-        let (asked, upload) = read_multipart(ctx, request, body, &clock).await?;
-        let model = checked(ctx, &asked).await?;
+        let (mut asked, upload) = read_multipart(ctx, request, body, &clock).await?;
+        let model = checked(ctx, &mut asked).await?;
         (asked, model, Given::Uploaded(upload))
     } else if content_type == "application/json" {
         let mut asked = job_request::from_json(&read_json(ctx, &mut body, &clock).await?)?;
-        let model = checked(ctx, &asked).await?;
+        let model = checked(ctx, &mut asked).await?;
         let source = asked.image.take().ok_or_else(no_image)?.pick()?;
         (asked, model, from_source(ctx, caller, source).await?)
     } else {
-        let asked = job_request::from_query(request.query_string())?;
-        let model = checked(ctx, &asked).await?;
+        let mut asked = job_request::from_query(request.query_string())?;
+        let model = checked(ctx, &mut asked).await?;
         let upload = receive(&mut body, &clock, &ctx.config.limits).await?;
         (asked, model, Given::Uploaded(upload))
     };
@@ -114,9 +115,10 @@ fn body_bytes_max(ctx: &Ctx) -> usize {
 /// The model that is meant, and its parameters filled in; all that can be wrong before the image matters.
 async fn checked(
     ctx: &Ctx,
-    asked: &JobRequest,
+    asked: &mut JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
     asked.check()?;
+    asked.check_webhook(&ctx.outside)?;
     let model = model(ctx, asked.model.as_deref()).await?;
     let params = model.manifest.params(&asked.params)?;
     Ok((model, params))
@@ -163,6 +165,7 @@ pub(crate) async fn from_source(
             let image = stored::find(ctx, &caller.owner, sha256).await?;
             image.map(Given::Stored).ok_or_else(unknown_image)
         }
+        Source::Url(url) => Ok(Given::Uploaded(image_url::fetch(ctx, &url).await?)),
         Source::Inline(bytes) => {
             let mut spool = Spool::new(&ctx.config.limits);
             spool.push(&bytes)?;

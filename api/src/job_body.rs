@@ -101,6 +101,7 @@ struct Urls {
     #[serde(rename = "self")]
     this: String,
     result: String,
+    events: String,
     cancel: String,
 }
 
@@ -188,6 +189,7 @@ impl JobBody {
                 .map(str::to_owned),
             urls: Urls {
                 result: format!("{this}/result"),
+                events: format!("{this}/events"),
                 cancel: format!("{this}/cancel"),
                 this,
             },

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::{config::Limits, error::ApiError};
+use crate::{config::Limits, error::ApiError, outside::Outside};
 
 /// Levels beside each other; higher goes first.
 const PRIORITY_RANGE: std::ops::RangeInclusive<i16> = -100..=100;
@@ -41,6 +41,16 @@ pub(crate) struct JobRequest {
     #[serde(deserialize_with = "duration")]
     #[schema(value_type = Option<String>, example = "P7D")]
     pub retain_for: Option<TimeDelta>,
+    /// Where the news of this job's end go, besides your endpoints.
+    pub webhook: Option<WebhookRequest>,
+}
+
+/// Who is told.
+#[derive(Debug, Deserialize, Serialize, ToSchema)] // `Serialize`: for the defaults in the OpenAPI document
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookRequest {
+    /// `https://…`, at a public address; messages are signed with the secret of `GET /v1/webhook_secret`.
+    pub url: String,
 }
 
 /// Where the image is; exactly one of them.
@@ -60,6 +70,7 @@ pub(crate) struct ImageSource {
 #[derive(Debug)]
 pub(crate) enum Source {
     Stored(Sha256Digest),
+    Url(String),
     Inline(Bytes),
 }
 
@@ -67,10 +78,7 @@ impl ImageSource {
     pub fn pick(self) -> Result<Source, ApiError> {
         match (self.sha256, self.url, self.data) {
             (Some(sha256), None, None) => Ok(Source::Stored(sha256)),
-            (None, Some(_), None) => Err(ApiError::new(
-                ProblemCode::ImageUrlBlocked,
-                "images by URL are turned off here: upload the bytes",
-            )),
+            (None, Some(url), None) => Ok(Source::Url(url)),
             (None, None, Some(data)) => STANDARD
                 .decode(data)
                 .map(|bytes| Source::Inline(bytes.into()))
@@ -100,25 +108,30 @@ pub(crate) fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
 
 /// Reads JSON; a fault says where it is.
 pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let not_json = |error: &serde_json::Error| {
-        ApiError::new(
-            ProblemCode::InvalidRequest,
-            format!("the body is not JSON: {error}"),
-        )
-    };
     let mut json = serde_json::Deserializer::from_slice(body);
-    let request = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        match error.inner().classify() {
-            serde_json::error::Category::Data => invalid(
-                &pointer(error.path()),
-                "invalid",
-                &error.inner().to_string(),
-            ),
-            _ => not_json(error.inner()),
-        }
-    })?;
+    let request = serde_path_to_error::deserialize(&mut json);
+    let request = request.map_err(|error| json_fault(&error))?;
     json.end().map_err(|error| not_json(&error))?;
     Ok(request)
+}
+
+/// What is wrong with a JSON body, and where.
+pub(crate) fn json_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    match error.inner().classify() {
+        serde_json::error::Category::Data => invalid(
+            &pointer(error.path()),
+            "invalid",
+            &error.inner().to_string(),
+        ),
+        _ => not_json(error.inner()),
+    }
+}
+
+pub(crate) fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::new(
+        ProblemCode::InvalidRequest,
+        format!("the body is not JSON: {error}"),
+    )
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -144,6 +157,7 @@ pub(crate) fn from_query(query: &str) -> Result<JobRequest, ApiError> {
         let (name, value) = (name.into_owned(), value.into_owned());
         let taken = match name.as_str() {
             "model" | "run_at" | "deadline" | "retain_for" => fields.insert(name, value.into()),
+            "webhook" => fields.insert(name, json!({ "url": value })),
             "priority" | "max_attempts" => fields.insert(name, scalar(value)),
             _ => match name.strip_prefix("metadata.") {
                 Some(key) => metadata.insert(key.to_owned(), value.into()),
@@ -262,13 +276,30 @@ impl JobRequest {
         })
     }
 
+    /// Whether the news may be sent where the client wants them.
+    pub fn check_webhook(&mut self, outside: &Outside) -> Result<(), ApiError> {
+        let Some(webhook) = &mut self.webhook else {
+            return Ok(());
+        };
+        let url = outside.check(&webhook.url);
+        let url =
+            url.map_err(|refused| invalid("/webhook/url", "not_allowed", &refused.to_string()))?;
+        // As it is understood, so that every reader understands the same.
+        webhook.url = url.into();
+        Ok(())
+    }
+
     /// Names everything that was asked, over an image: the same request again has the same.
     pub fn fingerprint(&self, image: Sha256Digest) -> Sha256Digest {
-        let asked = json!({
+        let mut asked = json!({
             "model": self.model, "params": self.params, "priority": self.priority, "metadata": self.metadata,
             "run_at": self.run_at, "deadline": self.deadline, "max_attempts": self.max_attempts,
             "retain_for": self.retain_for.map(|keep| keep.num_seconds()), "image": image,
         });
+        // Only where there is one: the names of requests without stay what they were before there were webhooks.
+        if let Some(webhook) = &self.webhook {
+            asked["webhook"] = json!(webhook);
+        }
         Sha256Digest::of(asked.to_string().as_bytes())
     }
 
@@ -303,7 +334,7 @@ impl JobRequest {
             trace_parent: Some(trace_parent),
             idempotency: None,
             member: None,
-            webhook_url: None,
+            webhook_url: self.webhook.map(|webhook| webhook.url),
         }
     }
 }

@@ -12,6 +12,8 @@ mod get_job;
 mod get_result;
 mod health;
 mod images;
+mod job_events;
+mod list_events;
 mod list_jobs;
 mod list_keys;
 mod models;
@@ -23,6 +25,9 @@ mod set_alias;
 mod stats;
 mod unknown;
 mod usage;
+mod webhook_deliveries;
+mod webhook_endpoints;
+mod webhook_secret;
 mod workers;
 
 use actix_web::{HttpRequest, http::header, web};
@@ -46,6 +51,8 @@ pub(crate) use self::{
     images::{
         __path_create_image, __path_delete_image, __path_get_image, __path_get_image_content,
     },
+    job_events::__path_job_events,
+    list_events::__path_list_events,
     list_jobs::__path_list_jobs,
     list_keys::__path_list_keys,
     models::{__path_get_model, __path_list_models, __path_list_versions},
@@ -56,6 +63,12 @@ pub(crate) use self::{
     set_alias::__path_set_alias,
     stats::__path_get_stats,
     usage::__path_get_usage,
+    webhook_deliveries::{__path_list_webhook_deliveries, __path_redeliver_webhook},
+    webhook_endpoints::{
+        __path_create_webhook_endpoint, __path_delete_webhook_endpoint,
+        __path_list_webhook_endpoints,
+    },
+    webhook_secret::{__path_get_webhook_secret, __path_rotate_webhook_secret},
     workers::{__path_drain_worker, __path_list_workers},
 };
 
@@ -73,6 +86,32 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
             .route(web::delete().to(delete_job::delete_job)),
     )
     .service(resource("/v1/jobs/{id}/result").route(web::get().to(get_result::get_result)))
+    .service(resource("/v1/jobs/{id}/events").route(web::get().to(job_events::job_events)))
+    .service(resource("/v1/events").route(web::get().to(list_events::list_events)))
+    .service(
+        resource("/v1/webhook_endpoints")
+            .route(web::post().to(webhook_endpoints::create_webhook_endpoint))
+            .route(web::get().to(webhook_endpoints::list_webhook_endpoints)),
+    )
+    .service(
+        resource("/v1/webhook_endpoints/{id}")
+            .route(web::delete().to(webhook_endpoints::delete_webhook_endpoint)),
+    )
+    .service(
+        resource("/v1/webhook_secret").route(web::get().to(webhook_secret::get_webhook_secret)),
+    )
+    .service(
+        resource("/v1/webhook_secret/rotate")
+            .route(web::post().to(webhook_secret::rotate_webhook_secret)),
+    )
+    .service(
+        resource("/v1/webhook_deliveries")
+            .route(web::get().to(webhook_deliveries::list_webhook_deliveries)),
+    )
+    .service(
+        resource("/v1/webhook_deliveries/{id}/redeliver")
+            .route(web::post().to(webhook_deliveries::redeliver_webhook)),
+    )
     .service(resource("/v1/jobs/{id}/cancel").route(web::post().to(cancel_job::cancel_job)))
     .service(resource("/v1/jobs/{id}/retry").route(web::post().to(retry_job::retry_job)))
     .service(resource("/v1/jobs/{id}/explain").route(web::get().to(explain_job::explain_job)))

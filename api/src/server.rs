@@ -2,10 +2,19 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
-use jobs::{db, groups, health, object_store::ObjectStore, queue, retention, telemetry};
-use tokio::sync::watch;
+use jobs::{
+    db, events::FeedListener, groups, health, object_store::ObjectStore, queue, retention,
+    telemetry,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
-use crate::{Config, auth::Keyring, ctx::Ctx, pace::Pace, quota::Quotas, request, routes};
+use crate::{
+    Config, auth::Keyring, ctx::Ctx, outside::Outside, pace::Pace, quota::Quotas, request, routes,
+    webhooks::Dispatcher,
+};
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
@@ -44,11 +53,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store.clone(),
         config.retention.clone(),
     ));
+    let leaving = leaving();
+    let connect_timeout = Duration::from_millis(config.webhooks.outside_connect_timeout_ms);
+    let outside = Outside::new(config.webhooks.allow_private_addresses, connect_timeout)
+        .context("no HTTP client for webhooks")?;
+    let changes = queue::ChangedListener::start(pool.clone());
+    let dispatcher = Dispatcher::start(
+        pool.clone(),
+        outside.clone(),
+        &config.webhooks,
+        changes.any(),
+        leaving.clone(),
+    );
     let pace = Arc::new(Pace::new(pool.clone()));
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
         notifier: queue::Notifier::start(pool.clone()),
-        changes: queue::ChangedListener::start(pool.clone()),
+        feed: FeedListener::start(pool.clone(), changes.any()),
+        changes,
+        outside: outside.clone(),
+        leaving: leaving.clone(),
         keyring: Arc::new(Keyring::new(config.keys.clone())),
         quotas: Arc::new(Quotas::new(pool.clone(), pace.clone())),
         pace,
@@ -77,6 +101,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.listen, "ready");
     ready.send_replace(true);
     server.run().await?;
+    dispatcher.ended().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Turns true at SIGTERM or SIGINT; actix hears them too, and stops to accept.
+fn leaving() -> watch::Receiver<bool> {
+    let (told, leaving) = watch::channel(false);
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            tracing::warn!("no signals are heard: answers that are held delay the end");
+            return std::future::pending::<()>().await;
+        };
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        told.send_replace(true);
+        // Kept, so that whoever listens later hears it too.
+        std::future::pending::<()>().await;
+    });
+    leaving
 }

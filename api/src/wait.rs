@@ -41,9 +41,10 @@ impl Preferred {
         ("Preference-Applied", format!("wait={}", self.seconds))
     }
 
-    /// What is left of it.
-    pub fn left(self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
+    /// How much longer; `None` once time is up.
+    pub fn left(self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Holds on until the job is as the client wants it, or time is up. `watch` was made before the job was last looked at.
@@ -55,14 +56,14 @@ impl Preferred {
         is_news: impl Fn(&Job) -> bool,
     ) -> Result<Job, ApiError> {
         while !is_news(&job) {
-            let left = self.left();
-            if left.is_zero() {
+            let Some(left) = self.left() else {
                 break;
-            }
+            };
             watch.knows(job.version);
             let (id, owner) = only_its_name(job);
             watch.changed(left).await;
-            job = own_job(ctx, id, &owner).await?;
+            // Boxed: a waiter has no need for its room.
+            job = Box::pin(own_job(ctx, id, &owner)).await?;
         }
         Ok(job)
     }

@@ -142,6 +142,9 @@ pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), sqlx::migrate
 /// # Errors
 /// Postgres is away or refuses.
 pub async fn make_partitions(db: &PgPool, days_ahead: i32) -> Result<i32, sqlx::Error> {
-    let made = sqlx::query_scalar!(r#"select make_partitions($1) as "made!""#, days_ahead);
+    let made = sqlx::query_scalar!(
+        r#"select make_partitions($1) + make_event_partitions($1) as "made!""#,
+        days_ahead
+    );
     made.fetch_one(db).await
 }

@@ -4,6 +4,7 @@
 
 pub mod db;
 pub mod digest;
+pub mod events;
 pub mod groups;
 pub mod health;
 pub mod ids;
@@ -20,6 +21,7 @@ pub mod results;
 pub mod retention;
 pub mod secret;
 pub mod telemetry;
+pub mod webhooks;
 
 pub use digest::Sha256Digest;
 pub use ids::{GroupId, JobId, LeaseNo, WorkerId};

@@ -6,12 +6,12 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
-    groups,
+    events, groups,
     images::{self, CollectError},
     object_store::ObjectStore,
     orphans,
     queue::{self, QueueError},
-    results,
+    results, webhooks,
 };
 
 /// How long what is over stays visible.
@@ -21,6 +21,9 @@ pub struct RetentionConfig {
     /// How long a purged job still answers 410 before its id is unknown, in days
     #[arg(long, env = "DARKROOM_TOMBSTONE_DAYS", default_value_t = 30.0)]
     pub tombstone_days: f64,
+    /// How long events, and deliveries of webhooks that have ended, can be looked up, in days
+    #[arg(long, env = "DARKROOM_EVENT_DAYS", default_value_t = 30.0)]
+    pub event_days: f64,
     /// How long an image that no job needs stays in the bucket, in seconds; longer than a submit can take
     #[arg(long, env = "DARKROOM_IMAGE_GRACE_SECONDS", default_value_t = 3600.0)]
     pub image_grace_seconds: f64,
@@ -37,6 +40,8 @@ pub struct Removed {
     pub pruned_days: u64,
     pub collected_results: u64,
     pub pruned_groups: u64,
+    pub pruned_event_days: u64,
+    pub pruned_deliveries: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
 }
@@ -44,6 +49,8 @@ pub struct Removed {
 /// Why a round stopped early; the next one goes on where it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
+    #[error(transparent)]
+    Db(#[from] sqlx::Error),
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
@@ -79,6 +86,13 @@ pub async fn round(
         groups::prune(db, tombstone_seconds)
     })
     .await?;
+    let event_seconds = config.event_days * 86_400.0;
+    let event_days = events::prune_events(db, event_seconds).await?;
+    until_none(&mut removed.pruned_deliveries, || {
+        webhooks::prune_deliveries(db, event_seconds)
+    })
+    .await?;
+    removed.pruned_event_days = u64::from(event_days.unsigned_abs());
     let grace = config.image_grace_seconds;
     until_none(&mut removed.collected_images, || {
         images::collect(db, store, grace)
@@ -114,6 +128,8 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     days.pruned = removed.pruned_days,
                     results.collected = removed.collected_results,
                     groups.pruned = removed.pruned_groups,
+                    days.events = removed.pruned_event_days,
+                    webhooks.pruned = removed.pruned_deliveries,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
                     "removed what was kept long enough"

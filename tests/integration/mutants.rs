@@ -13,6 +13,7 @@ mod groups;
 mod images;
 mod order;
 mod tables;
+mod telling;
 mod time;
 mod verdict;
 

@@ -45,6 +45,14 @@ pub async fn came_due(db: &PgPool, job: JobId) {
     moved(db, ago, job).await;
 }
 
+/// Every webhook that waits for its next attempt, or whose sender holds it, is due now.
+pub async fn webhooks_came_due(db: &PgPool) {
+    sqlx::query("update webhook_deliveries set next_attempt_at = now() where status = 'pending'")
+        .execute(db)
+        .await
+        .unwrap();
+}
+
 /// What is planned for later will not become due by itself within this test.
 pub async fn stays_scheduled(db: &PgPool, job: JobId) {
     let ahead = "update live_jobs set run_at = now() + interval '1 hour' where job_id = $1 and state = 'scheduled'";

@@ -21,6 +21,7 @@ pub mod given;
 pub mod metadata_service;
 pub mod mutant;
 pub mod proxy;
+pub mod receiver;
 pub mod stack;
 pub mod wire;
 
@@ -29,4 +30,5 @@ pub use self::database::Database;
 pub use self::dump::dump;
 pub use self::eventually::eventually;
 pub use self::metadata_service::MetadataService;
+pub use self::receiver::Receiver;
 pub use self::stack::Stack;

@@ -132,11 +132,21 @@ impl Stack {
 
     /// Ends the API without warning and starts it anew, on another port.
     pub async fn replace_killed_api(&mut self) {
+        self.replace_killed_api_with(&[]).await;
+    }
+
+    /// The same, with other settings.
+    pub async fn replace_killed_api_with(&mut self, env: Env<'_>) {
         self.api.process.kill().await;
-        let fresh = start_api(&self.db, &self.bucket, self.folder.path(), &[]).await;
+        let fresh = start_api(&self.db, &self.bucket, self.folder.path(), env).await;
         let key = key(&self.db, given::OWNER, &ALL).await;
         self.client = Client::new(&fresh.url, Some(key));
         self.api = fresh;
+    }
+
+    /// Another API process beside the first, over the same data.
+    pub async fn another_api(&self, env: Env<'_>) -> Running {
+        start_api(&self.db, &self.bucket, self.folder.path(), env).await
     }
 
     /// A client with a key of its own.

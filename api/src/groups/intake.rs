@@ -133,6 +133,7 @@ impl<'a> Intake<'a> {
         let candidate = async {
             let mut asked = asked?;
             asked.check()?;
+            asked.check_webhook(&self.ctx.outside)?;
             let model = self.model(asked.model.as_deref()).await?;
             let params = model.manifest.params(&asked.params)?;
             let image = match upload {

@@ -38,6 +38,7 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
         ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each request: sending the same again queues nothing again"),
         ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a job of its own, even if the same prediction was made already"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
+        ("webhook" = Option<String>, Query, description = "Raw form: a URL that is told how the job ends"),
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, as any other query parameter"),
     ),
     request_body(description = "The image, or JSON that says where it is", content(
@@ -55,7 +56,7 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
         (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, image_url_failed, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "queue_full, service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
@@ -75,7 +76,8 @@ pub(crate) async fn create_job(
     }
     let place = ctx.quotas.admit(&caller, 1).await?;
     let preferred = Preferred::of(&request);
-    let submit = forms::read(&ctx, &caller, &request, body).await?;
+    // Boxed, as what follows: a waiter has no need for their room.
+    let submit = Box::pin(forms::read(&ctx, &caller, &request, body)).await?;
     let idempotency = key.map(|key| IdempotencyKey {
         key,
         fingerprint: submit.asked.fingerprint(submit.image.image().sha256),
@@ -86,7 +88,7 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
-    let (image, recent_jobs, room) = store(&ctx, &caller, submit.image).await?;
+    let (image, recent_jobs, room) = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let trace = trace_parent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
     let mut job =
@@ -141,7 +143,7 @@ async fn cached(
         return Ok(None);
     };
     let id = predicted.job();
-    let watch = preferred.map(|_| ctx.changes.watch(id));
+    let watch = preferred.map(|_| ctx.changes.watch_end(id));
     // It may have been purged since, or be gone.
     let found = queue::find(&ctx.db, id, &job.owner).await?;
     let Some(found) = found.filter(|found| found.purged_at.is_none()) else {

@@ -64,7 +64,8 @@ pub(crate) async fn get_result(
 /// Where to read an object, for a short time.
 async fn elsewhere(ctx: &Ctx, key: &str, etag: String) -> Result<HttpResponse, ApiError> {
     let lives = Duration::from_secs(ctx.config.limits.result_url_seconds);
-    let url = ctx.store.presign_get(key, lives).await?;
+    let file_name = key.rsplit('/').next().unwrap_or(key);
+    let url = ctx.store.presign_get(key, file_name, lives).await?;
     Ok(HttpResponse::SeeOther()
         .insert_header((header::ETAG, etag))
         .insert_header((header::LOCATION, url))

@@ -12,7 +12,10 @@ use std::{
 };
 
 use sqlx::PgPool;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use super::{
@@ -40,7 +43,10 @@ type Waiters = Mutex<HashMap<JobId, Vec<Arc<Waiter>>>>;
 
 /// Hears of changed jobs for everyone who waits for one: one connection, and no query per waiter.
 #[derive(Debug, Clone)]
-pub struct ChangedListener(Arc<Waiters>);
+pub struct ChangedListener {
+    waiters: Arc<Waiters>,
+    any: watch::Receiver<()>,
+}
 
 /// Somebody's wait for one job, from its making on: no change after that is missed.
 #[derive(Debug)]
@@ -52,15 +58,25 @@ pub struct Watch {
 
 impl ChangedListener {
     pub fn start(db: PgPool) -> Self {
-        let (this, look_now) = (Self(Arc::default()), Arc::new(Notify::new()));
+        let (change, any) = watch::channel(());
+        let this = Self {
+            waiters: Arc::default(),
+            any,
+        };
+        let look_now = Arc::new(Notify::new());
         let (heard, look) = (this.clone(), look_now.clone());
         tokio::spawn(listen(
             db.clone(),
             &[CHANGED_CHANNEL, STARTED_CHANNEL],
             move |news| match news {
-                Some((channel, ids)) => heard.wake(ids, channel == STARTED_CHANNEL),
+                Some((STARTED_CHANNEL, ids)) => heard.wake(ids, true),
+                Some((_, ids)) => {
+                    change.send_replace(());
+                    heard.wake(ids, false);
+                }
                 // Whatever was missed, one look for all of them finds it.
                 None => {
+                    change.send_replace(());
                     heard.wake_those_who_did_not_say();
                     look.notify_one();
                 }
@@ -76,6 +92,11 @@ impl ChangedListener {
             }
         });
         this
+    }
+
+    /// Says that some job ended or went back, or may have.
+    pub fn any(&self) -> watch::Receiver<()> {
+        self.any.clone()
     }
 
     /// Hears of every change.
@@ -98,18 +119,18 @@ impl ChangedListener {
             hears_starts,
             ..Waiter::default()
         });
-        let mut waiters = self.0.lock().expect("no panic holds it");
+        let mut waiters = self.waiters.lock().expect("no panic holds it");
         waiters.entry(job).or_default().push(waiter.clone());
         Watch {
             job,
             waiter,
-            waiters: self.0.clone(),
+            waiters: self.waiters.clone(),
         }
     }
 
     /// Wakes those who wait for these jobs: 32 hex digits each.
     fn wake(&self, ids: &str, is_start: bool) {
-        let waiters = self.0.lock().expect("no panic holds it");
+        let waiters = self.waiters.lock().expect("no panic holds it");
         for id in ids.as_bytes().chunks(32) {
             let id = Uuid::try_parse_ascii(id).map(JobId::from);
             let all = id.ok().and_then(|id| waiters.get(&id));
@@ -121,7 +142,7 @@ impl ChangedListener {
     }
 
     fn wake_those_who_did_not_say(&self) {
-        let waiters = self.0.lock().expect("no panic holds it");
+        let waiters = self.waiters.lock().expect("no panic holds it");
         let all = waiters.values().flatten();
         all.filter(|one| one.knows.load(Ordering::Relaxed) == 0)
             .for_each(|one| one.wake.notify_one());
@@ -131,14 +152,14 @@ impl ChangedListener {
     async fn look(&self, db: &PgPool) -> Result<(), QueueError> {
         let said = |one: &Arc<Waiter>| one.knows.load(Ordering::Relaxed) != 0;
         let ids: Vec<_> = {
-            let waiters = self.0.lock().expect("no panic holds it");
+            let waiters = self.waiters.lock().expect("no panic holds it");
             let known = waiters.iter().filter(|(_, all)| all.iter().any(said));
             known.map(|(id, _)| id.uuid()).collect()
         };
         metrics::gauge!("darkroom_waited_jobs").set(ids.len() as f64);
         for ids in ids.chunks(LOOKED_AT_MAX) {
             let versions = live_versions(db, ids).await?;
-            let waiters = self.0.lock().expect("no panic holds it");
+            let waiters = self.waiters.lock().expect("no panic holds it");
             for id in ids.iter().copied().map(JobId::from) {
                 let version = versions.get(&id).copied();
                 let all = waiters.get(&id).into_iter().flatten();

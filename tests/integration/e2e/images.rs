@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jobs::{JobId, Sha256Digest, images, keys::Scope, queue};
+use jobs::{JobId, Sha256Digest, keys::Scope, orphans, queue};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Stack, client::send, fixtures, given};
@@ -153,7 +153,7 @@ async fn orphaned_uploads_are_swept() {
     let photo = fixtures::photo("cat.jpg");
     let upload = signed(&stack, &photo).await;
     assert_eq!(put(&upload, photo, &[]).await, 200);
-    let swept = images::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
+    let swept = orphans::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
     assert_eq!(swept.unwrap(), Some(1));
     job_over(&stack, &upload["image"])
         .await

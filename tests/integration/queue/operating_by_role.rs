@@ -20,7 +20,7 @@ fn options(db: &Database, role: &str) -> PgConnectOptions {
 }
 
 /// A pool as a login of that role would have.
-fn acting_as(db: &Database, role: &str) -> PgPool {
+pub(super) fn acting_as(db: &Database, role: &str) -> PgPool {
     PgPoolOptions::new()
         .max_connections(4)
         .connect_lazy_with(options(db, role))
@@ -323,6 +323,7 @@ async fn darkroom_api_can_keep_to_the_retention() {
     let config = RetentionConfig {
         tombstone_days: 0.0,
         image_grace_seconds: 0.0,
+        event_days: 1.0,
         retention_pause_seconds: 0.0,
     };
     let removed = retention::round(&acting_as(&db, "darkroom_api"), &store, &config)

@@ -26,10 +26,9 @@ pub(super) async fn wait(
 ) -> Result<Group, ApiError> {
     loop {
         let group = own_group(ctx, id, owner).await?;
-        let left = preferred.left();
-        if is_news(&group) || left.is_zero() {
+        let Some(left) = preferred.left().filter(|_| !is_news(&group)) else {
             return Ok(group);
-        }
+        };
         watch.changed(left.min(LOOKS_EVERY)).await;
     }
 }

@@ -137,12 +137,11 @@ impl Results {
                 Next::End => return Ok(false),
                 Next::Waits(blocking) => blocking,
             };
-            let left = self.preferred.map_or(Duration::ZERO, Preferred::left);
-            if left.is_zero() {
+            let Some(left) = self.preferred.and_then(Preferred::left) else {
                 return Ok(false);
-            }
+            };
             let watch = match blocking {
-                Some(job) => self.ctx.changes.watch(job),
+                Some(job) => self.ctx.changes.watch_end(job),
                 None => self.ctx.changes.watch_group(self.group),
             };
             watch.changed(left.min(LOOKS_EVERY)).await;

@@ -1,0 +1,66 @@
+use actix_web::{HttpResponse, http::header, web::Data};
+use chrono::{DateTime, Utc};
+use jobs::{
+    Problem,
+    keys::Scope,
+    webhooks::{OwnerSecret, owner_secret, rotate_secret},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::some_micros};
+
+/// What signs the webhooks that your jobs name themselves. Endpoints have secrets of their own.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SecretBody {
+    #[schema(example = "whsec_…")]
+    secret: String,
+    /// Until when the secret before signs along.
+    #[serde(serialize_with = "some_micros")]
+    previous_until: Option<DateTime<Utc>>,
+}
+
+fn answer(secret: &OwnerSecret) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(SecretBody {
+            secret: secret.secret.expose().to_owned(),
+            previous_until: secret.previous.as_ref().map(|(_, until)| *until),
+        })
+}
+
+/// The secret that signs your jobs' own webhooks.
+#[utoipa::path(
+    get, path = "/v1/webhook_secret", operation_id = "get_webhook_secret", tag = "events",
+    responses(
+        (status = 200, description = "The secret; made now if there was none", body = SecretBody),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn get_webhook_secret(
+    ctx: Data<Ctx>,
+    caller: Caller,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    Ok(answer(&owner_secret(&ctx.db, &caller.owner).await?))
+}
+
+/// Makes a new one. For a day messages carry signatures by both, so that receivers can change over.
+#[utoipa::path(
+    post, path = "/v1/webhook_secret/rotate", operation_id = "rotate_webhook_secret", tag = "events",
+    responses(
+        (status = 200, description = "The new secret", body = SecretBody),
+        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn rotate_webhook_secret(
+    ctx: Data<Ctx>,
+    caller: Caller,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    Ok(answer(&rotate_secret(&ctx.db, &caller.owner).await?))
+}

@@ -1,0 +1,85 @@
+use sqlx::PgPool;
+
+use super::{Cursor, Event, EventType, Subject};
+
+/// Some events, oldest first, and where to go on.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub events: Vec<Event>,
+    pub next: Cursor,
+}
+
+/// What happened to `owner`'s jobs and batches behind `after`; of all types if `types` names none.
+///
+/// Complete: an event that is not on a page lies behind that page's `next`, however late it was committed.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn feed(
+    db: &PgPool,
+    owner: &str,
+    after: Cursor,
+    types: &[EventType],
+    limit: u16,
+) -> Result<Page, sqlx::Error> {
+    let types: Vec<_> = types.iter().map(|one| one.as_str().to_owned()).collect();
+    let rows = sqlx::query_file!(
+        "src/events/feed.sql",
+        owner,
+        after.xact.to_string(),
+        after.event_no,
+        after.place,
+        after.oldest(),
+        &types,
+        i64::from(limit),
+    );
+    let events = rows.fetch_all(db).await?.into_iter().map(|row| {
+        let decode = |error| sqlx::Error::Decode(error);
+        Ok(Event {
+            cursor: Cursor {
+                xact: row.xact.parse().map_err(|error| decode(Box::new(error)))?,
+                event_no: row.event_no,
+                place: row.place,
+                at: row.at.timestamp(),
+            },
+            event_type: row
+                .event_type
+                .parse()
+                .map_err(|error| decode(Box::new(error)))?,
+            at: row.at,
+            subject: Subject::from_columns(row.job_id, row.group_id)?,
+        })
+    });
+    let events = events.collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let next = events.last().map_or(after, |event| event.cursor);
+    Ok(Page { events, next })
+}
+
+/// The end of the feed as it is now.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn latest(db: &PgPool) -> Result<Cursor, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select pg_snapshot_xmin(pg_current_snapshot())::text as "xact!", extract(epoch from now())::bigint as "at!""#
+    );
+    let row = row.fetch_one(db).await?;
+    let xact = row.xact.parse();
+    Ok(Cursor {
+        xact: xact.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        at: row.at,
+        ..Cursor::BEGINNING
+    })
+}
+
+/// Drops the days whose events are older than so many seconds. Answers how many days.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn prune_events(db: &PgPool, kept_seconds: f64) -> Result<i32, sqlx::Error> {
+    let days = sqlx::query_scalar!(
+        r#"select prune_events(make_interval(secs => $1)) as "days!""#,
+        kept_seconds
+    );
+    days.fetch_one(db).await
+}

@@ -1,0 +1,100 @@
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use crate::{Attempt, Job, JobState};
+
+/// One step of a job's life.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Step {
+    /// Grows from step to step, and names the same step for ever: made of the lease that it happened under.
+    pub id: i64,
+    /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
+    #[serde(rename = "type")]
+    pub step_type: String,
+    pub at: DateTime<Utc>,
+    /// Which attempt began or ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+}
+
+impl Step {
+    fn new(lease_no: i32, place: i64, step_type: impl Into<String>, at: DateTime<Utc>) -> Self {
+        Self {
+            id: i64::from(lease_no) * 4 + place,
+            step_type: step_type.into(),
+            at,
+            attempt: None,
+        }
+    }
+
+    fn of(mut self, attempt: Attempt) -> Self {
+        self.attempt = Some(attempt);
+        self
+    }
+}
+
+/// What happened to a job so far, first step first; its end, if it has ended, is the last one.
+///
+/// Made from the job's row and its attempts, whoever wrote them; it says nothing of an end that a retry by hand took back.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn history(db: &PgPool, job: &Job) -> Result<Vec<Step>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select number, lease_no, worker, device, started_at, ended_at, outcome, charged, problem from attempts where job_id = $1 order by lease_no",
+        job.id.uuid()
+    );
+    let mut steps = vec![Step::new(0, 0, "job.created", job.created_at)];
+    for row in rows.fetch_all(db).await? {
+        let ended = Attempt {
+            number: row.number,
+            worker: row.worker,
+            device: row.device,
+            started_at: row.started_at,
+            ended_at: Some(row.ended_at),
+            outcome: Some(row.outcome),
+            charged: row.charged,
+            error: row.problem,
+        };
+        let begun = begun(&ended);
+        steps.push(Step::new(row.lease_no, 1, "job.started", row.started_at).of(begun));
+        steps.push(Step::new(row.lease_no, 2, "job.attempt_ended", row.ended_at).of(ended));
+    }
+    steps.extend(own(job));
+    Ok(steps)
+}
+
+/// What stands in the job's own row: the attempt that runs or succeeded, and the end.
+fn own(job: &Job) -> impl Iterator<Item = Step> {
+    let lease_no = job.lease_no.0;
+    let stands_here = matches!(job.state, JobState::Running | JobState::Succeeded);
+    let started = job.started_at.filter(|_| stands_here).map(|started_at| {
+        let attempt = Attempt {
+            number: job.attempts_started,
+            worker: job.worker.clone(),
+            device: job.device.clone(),
+            started_at,
+            ended_at: None,
+            outcome: None,
+            charged: false,
+            error: None,
+        };
+        Step::new(lease_no, 1, "job.started", started_at).of(attempt)
+    });
+    let ended = job
+        .finished_at
+        .map(|at| Step::new(lease_no, 3, format!("job.{}", job.state), at));
+    started.into_iter().chain(ended)
+}
+
+/// The attempt as it was when it began.
+fn begun(attempt: &Attempt) -> Attempt {
+    Attempt {
+        ended_at: None,
+        outcome: None,
+        charged: false,
+        error: None,
+        ..attempt.clone()
+    }
+}

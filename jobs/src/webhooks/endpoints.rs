@@ -1,0 +1,116 @@
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::EndpointId;
+use crate::{Secret, events::EventType};
+
+/// A standing receiver of an owner's news.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub id: EndpointId,
+    pub url: String,
+    pub events: Vec<EventType>,
+    pub created_at: DateTime<Utc>,
+    /// Since when it is told nothing any more: it said 410.
+    pub disabled_at: Option<DateTime<Utc>>,
+}
+
+/// Makes an endpoint, unless the owner has `endpoints_max` already: then there is none.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn create_endpoint(
+    db: &PgPool,
+    owner: &str,
+    url: &str,
+    events: &[EventType],
+    secret: &Secret,
+    endpoints_max: i64,
+) -> Result<Option<Endpoint>, sqlx::Error> {
+    let names: Vec<_> = events.iter().map(|event| event.as_str().into()).collect();
+    let made = sqlx::query!(
+        "insert into webhook_endpoints (owner, url, events, secret)
+         select $1, $2, $3, $4 where (select count(*) from webhook_endpoints where owner = $1) < $5
+         returning endpoint_id, created_at",
+        owner,
+        url,
+        &names as &[String],
+        secret.expose(),
+        endpoints_max
+    );
+    Ok(made.fetch_optional(db).await?.map(|made| Endpoint {
+        id: made.endpoint_id.into(),
+        url: url.to_owned(),
+        events: events.to_vec(),
+        created_at: made.created_at,
+        disabled_at: None,
+    }))
+}
+
+/// The owner's endpoints, the oldest first; there are not many.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn endpoints(db: &PgPool, owner: &str) -> Result<Vec<Endpoint>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "select endpoint_id, url, events, created_at, disabled_at from webhook_endpoints where owner = $1 order by endpoint_id",
+        owner
+    );
+    let rows = rows.fetch_all(db).await?;
+    let endpoints = rows.into_iter().map(|row| Endpoint {
+        id: row.endpoint_id.into(),
+        url: row.url,
+        // A newer program may know more.
+        events: row
+            .events
+            .iter()
+            .filter_map(|event| event.parse().ok())
+            .collect(),
+        created_at: row.created_at,
+        disabled_at: row.disabled_at,
+    });
+    Ok(endpoints.collect())
+}
+
+/// Removes an endpoint of the owner; what was on its way there is given up. Answers whether there was one.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn delete_endpoint(
+    db: &PgPool,
+    owner: &str,
+    endpoint: EndpointId,
+) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query_scalar!(
+        r#"with gone as (
+               delete from webhook_endpoints where endpoint_id = $1 and owner = $2 returning endpoint_id
+           ), given_up as (
+               update webhook_deliveries d set status = 'failed', next_attempt_at = null, leased_until = null, ended_at = now(),
+                      log = d.log || jsonb_build_object('at', now(), 'error', 'the endpoint was deleted')
+               from gone where d.endpoint_id = gone.endpoint_id and d.status = 'pending'
+           )
+           select exists (select from gone) as "deleted!""#,
+        endpoint.uuid(),
+        owner
+    );
+    deleted.fetch_one(db).await
+}
+
+/// Tells an endpoint nothing any more, nor what was on its way there.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn disable_endpoint(db: &PgPool, endpoint: EndpointId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "with disabled as (
+             update webhook_endpoints set disabled_at = now() where endpoint_id = $1 and disabled_at is null returning endpoint_id
+         )
+         update webhook_deliveries d set status = 'failed', next_attempt_at = null, leased_until = null, ended_at = now(),
+                log = d.log || jsonb_build_object('at', now(), 'error', 'the endpoint is gone: it answered 410')
+         from disabled where d.endpoint_id = disabled.endpoint_id and d.status = 'pending'",
+        endpoint.uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+use super::{DeliveryId, EndpointId};
+use crate::{JobId, events::Subject};
+
+/// Where a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Not sent yet, or to be sent again.
+    Pending,
+    /// Answered with 2xx.
+    Delivered,
+    /// Given up.
+    Failed,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("must be pending, delivered or failed")]
+pub struct NotAStatus;
+
+impl FromStr for Status {
+    type Err = NotAStatus;
+
+    fn from_str(text: &str) -> Result<Self, NotAStatus> {
+        [Self::Pending, Self::Delivered, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(NotAStatus)
+    }
+}
+
+/// One attempt to send a delivery.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Entry {
+    pub at: DateTime<Utc>,
+    /// HTTP status, if there was an answer.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// What was wrong; empty if nothing was.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Empty if it was given up without being sent.
+    #[serde(default)]
+    pub took_ms: Option<f64>,
+}
+
+/// A delivery as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub id: DeliveryId,
+    pub endpoint: Option<EndpointId>,
+    pub url: String,
+    pub event_type: String,
+    pub at: DateTime<Utc>,
+    pub subject: Subject,
+    pub status: Status,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<DateTime<Utc>>,
+    /// The latest fifty, oldest first.
+    pub attempts: Vec<Entry>,
+}
+
+/// Which deliveries of an owner to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub status: Option<Status>,
+    pub job: Option<JobId>,
+    pub endpoint: Option<EndpointId>,
+    /// Only those made before this one: the last of the page before.
+    pub before: Option<DeliveryId>,
+}
+
+/// Deliveries of `owner`, newest first.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn list(
+    db: &PgPool,
+    owner: &str,
+    filter: &Filter,
+    limit: u16,
+) -> Result<Vec<Listed>, sqlx::Error> {
+    let rows = sqlx::query_file!(
+        "src/webhooks/list.sql",
+        owner,
+        filter.before.map(DeliveryId::uuid),
+        filter.status.map(Status::as_str),
+        filter.job.map(JobId::uuid),
+        filter.endpoint.map(EndpointId::uuid),
+        i64::from(limit),
+    );
+    let rows = rows.fetch_all(db).await?;
+    let listed = rows.into_iter().map(|row| {
+        let status = row.status.parse();
+        let attempts = serde_json::from_value(row.log);
+        Ok(Listed {
+            id: row.delivery_id.into(),
+            endpoint: row.endpoint_id.map(EndpointId::from),
+            url: row.url,
+            event_type: row.event_type,
+            at: row.at,
+            subject: Subject::from_columns(row.job_id, row.group_id)?,
+            status: status.map_err(|error: NotAStatus| sqlx::Error::Decode(Box::new(error)))?,
+            next_attempt_at: row.next_attempt_at,
+            ended_at: row.ended_at,
+            attempts: attempts.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        })
+    });
+    listed.collect()
+}

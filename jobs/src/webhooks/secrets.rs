@@ -1,0 +1,77 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, Utc};
+use rand::RngExt;
+use sqlx::PgPool;
+
+use super::signature::PREFIX;
+use crate::Secret;
+
+/// How long the secret before signs along after a rotation.
+const OVERLAP_HOURS: i32 = 24;
+
+/// What signs the webhooks that an owner's jobs name themselves.
+#[derive(Debug, Clone)]
+pub struct OwnerSecret {
+    pub secret: Secret,
+    /// Signs along until then.
+    pub previous: Option<(Secret, DateTime<Utc>)>,
+}
+
+/// A secret that nobody has.
+pub fn new_secret() -> Secret {
+    let key = rand::rng().random::<[u8; 32]>();
+    Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)))
+}
+
+struct Row {
+    secret: String,
+    previous_secret: Option<String>,
+    previous_until: Option<DateTime<Utc>>,
+}
+
+impl From<Row> for OwnerSecret {
+    fn from(row: Row) -> Self {
+        let previous = row.previous_secret.map(Secret::new);
+        Self {
+            secret: Secret::new(row.secret),
+            previous: previous.zip(row.previous_until),
+        }
+    }
+}
+
+/// The owner's secret; made now if there is none.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn owner_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx::Error> {
+    let fresh = new_secret();
+    // Without a change, so that whoever comes second gets the first one's.
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into webhook_secrets as s (owner, secret) values ($1, $2)
+           on conflict (owner) do update set secret = s.secret
+           returning secret, case when previous_until > now() then previous_secret end as previous_secret, previous_until"#,
+        owner,
+        fresh.expose()
+    );
+    Ok(row.fetch_one(db).await?.into())
+}
+
+/// Gives the owner a new secret; the one before signs along for a day.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn rotate_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx::Error> {
+    let fresh = new_secret();
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into webhook_secrets as s (owner, secret) values ($1, $2)
+           on conflict (owner) do update
+           set secret = excluded.secret, rotated_at = now(), previous_secret = s.secret, previous_until = now() + make_interval(hours => $3)
+           returning secret, previous_secret, previous_until"#,
+        owner,
+        fresh.expose(),
+        OVERLAP_HOURS
+    );
+    Ok(row.fetch_one(db).await?.into())
+}

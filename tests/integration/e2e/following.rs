@@ -1,0 +1,237 @@
+//! The feed, and the stream of one job.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jobs::{JobId, keys::Scope, queue};
+use local::Signal;
+use reqwest::Method;
+use serde_json::Value;
+use tests::{Answer, Client, Stack, client::send, eventually, fixtures, given};
+
+async fn submitted(stack: &Stack) -> String {
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    job["id"].as_str().unwrap().to_owned()
+}
+
+async fn succeeded(stack: &Stack) -> String {
+    let id = submitted(stack).await;
+    let held = given::claimed_by(&stack.db, "w").await;
+    queue::complete(&stack.db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    id
+}
+
+async fn feed(client: &Client, query: &str) -> Value {
+    let answer = client.get(&format!("/v1/events{query}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+async fn waiting(client: &Client, query: &str, seconds: u32) -> Answer {
+    let request = client.request(Method::GET, &format!("/v1/events{query}"));
+    send(request.header("Prefer", format!("wait={seconds}"))).await
+}
+
+#[tokio::test]
+async fn a_reader_that_was_away_catches_up() {
+    let stack = Stack::without_workers().await;
+    let ids = [
+        succeeded(&stack).await,
+        succeeded(&stack).await,
+        succeeded(&stack).await,
+    ];
+    let first = feed(&stack.client, "?limit=2").await;
+    let next = first["next_cursor"].as_str().unwrap();
+    let second = feed(&stack.client, &format!("?after={next}")).await;
+    let events: Vec<_> = [&first, &second]
+        .iter()
+        .flat_map(|page| page["data"].as_array().unwrap())
+        .collect();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| event["data"]["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, ids);
+    for event in events {
+        assert_eq!(event["type"], "job.succeeded");
+        assert_eq!(event["object"], "event");
+        assert_eq!(event["data"]["status"], "succeeded");
+        assert_eq!(event["data"]["result"]["answer"], "cat");
+        assert!(event["timestamp"].is_string());
+    }
+    let at_the_end = second["next_cursor"].as_str().unwrap();
+    let nothing = feed(&stack.client, &format!("?after={at_the_end}")).await;
+    assert_eq!(nothing["data"].as_array().unwrap().len(), 0);
+    assert_eq!(nothing["next_cursor"], at_the_end);
+    let mallory = stack.client_of("mallory", &[Scope::Read]).await;
+    assert_eq!(
+        feed(&mallory, "").await["data"].as_array().unwrap().len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_is_told_at_once() {
+    let stack = Stack::without_workers().await;
+    let id = submitted(&stack).await;
+    let from_now_on = feed(&stack.client, "?after=latest").await["next_cursor"].clone();
+    let after = format!("?after={}", from_now_on.as_str().unwrap());
+    let bob = stack.client_of("bob", &[Scope::Read]).await;
+    let bobs = tokio::spawn(async move { waiting(&bob, "?after=latest", 1).await });
+    let client = stack.client.clone();
+    let asked = tokio::spawn(async move { waiting(&client, &after, 60).await });
+    // Until then nothing happens that alice could be told of.
+    let nothing = bobs.await.unwrap().json();
+    assert_eq!(nothing["data"].as_array().unwrap().len(), 0);
+    assert!(!asked.is_finished());
+    stack.client.cancel(&id).await;
+    let canceled = asked.await.unwrap();
+    assert_eq!(canceled.header("preference-applied"), Some("wait=60"));
+    let told = canceled.json();
+    assert_eq!(told["data"][0]["type"], "job.canceled");
+}
+
+#[tokio::test]
+async fn what_is_no_cursor_or_type_is_refused() {
+    let stack = Stack::without_workers().await;
+    for (query, pointer) in [
+        ("?after=evt_1", "/after"),
+        ("?types=job.exploded", "/types"),
+        ("?limit=0", "/limit"),
+        ("?limit=201", "/limit"),
+        ("?since=1", "/since"),
+    ] {
+        let answer = stack.client.get(&format!("/v1/events{query}")).await;
+        answer.problem_at(422, "invalid_params", pointer);
+    }
+    let types = feed(&stack.client, "?types=job.failed,%20batch.completed").await;
+    assert_eq!(types["data"].as_array().unwrap().len(), 0);
+}
+
+/// What a stream says until it ends: id, event, data.
+async fn stream(client: &Client, id: &str, last: Option<&str>) -> Vec<(String, String, Value)> {
+    let request = client.request(Method::GET, &format!("/v1/jobs/{id}/events"));
+    let mut request = request.header("Accept", "text/event-stream");
+    if let Some(last) = last {
+        request = request.header("Last-Event-ID", last);
+    }
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut body = answer.bytes_stream();
+    let mut text = String::new();
+    while let Some(chunk) = body.next().await {
+        text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+    }
+    let blocks = text.split("\n\n").filter(|block| block.contains("data: "));
+    blocks
+        .map(|block| {
+            let field = |name: &str| {
+                let line = block.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_else(|| panic!("no {name} in {block}"))
+                    .to_owned()
+            };
+            let data = serde_json::from_str(&field("data: ")).unwrap();
+            (field("id: "), field("event: "), data)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stream_tells_every_step_and_ends_with_the_job() {
+    let stack = Stack::without_workers().await;
+    let id = submitted(&stack).await;
+    let (client, followed) = (stack.client.clone(), id.clone());
+    let following = tokio::spawn(async move { stream(&client, &followed, None).await });
+    let held = given::claimed_by(&stack.db, "w1").await;
+    queue::release(&stack.db, &[held.lease()]).await.unwrap();
+    let held = given::claimed_by(&stack.db, "w2").await;
+    queue::complete(&stack.db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    // As a worker does after its commit.
+    let job: JobId = id.parse().unwrap();
+    let notifier = queue::Notifier::start(stack.db.another_pool());
+    while !following.is_finished() {
+        notifier.changed([job]);
+        notifier.flush().await;
+        tokio::task::yield_now().await;
+    }
+    let steps = following.await.unwrap();
+    let types: Vec<_> = steps.iter().map(|(_, event, _)| event.as_str()).collect();
+    let expected = [
+        "job.created",
+        "job.started",
+        "job.attempt_ended",
+        "job.started",
+        "job.succeeded",
+    ];
+    assert_eq!(types, expected);
+    assert_eq!(steps[2].2["attempt"]["outcome"], "released");
+    assert_eq!(steps[3].2["attempt"]["worker"], "w2");
+    let (_, _, last) = steps.last().unwrap();
+    assert_eq!(last["job"]["result"]["answer"], "cat");
+
+    let listed = stack
+        .client
+        .get(&format!("/v1/jobs/{id}/events"))
+        .await
+        .json();
+    let data: Vec<_> = steps.iter().map(|(_, _, data)| data.clone()).collect();
+    assert_eq!(listed["data"], Value::Array(data), "the list is the same");
+
+    let rest = stream(&stack.client, &id, Some(&steps[2].0)).await;
+    assert_eq!(rest, steps[3..], "it goes on where the client was");
+    let request = stack
+        .client
+        .request(Method::GET, &format!("/v1/jobs/{id}/events"));
+    let request = request.header("Accept", "text/event-stream");
+    let over = send(request.header("Last-Event-ID", &steps[4].0)).await;
+    assert_eq!(over.status, 204);
+}
+
+#[tokio::test]
+async fn a_job_that_ended_before_it_began_has_two_steps() {
+    let stack = Stack::without_workers().await;
+    let id = submitted(&stack).await;
+    stack.client.cancel(&id).await;
+    let steps = stream(&stack.client, &id, None).await;
+    let types: Vec<_> = steps.iter().map(|(_, event, _)| event.as_str()).collect();
+    assert_eq!(types, ["job.created", "job.canceled"]);
+}
+
+#[tokio::test]
+async fn nobody_follows_the_job_of_another_owner() {
+    let stack = Stack::without_workers().await;
+    let id = submitted(&stack).await;
+    let mallory = stack.client_of("mallory", &[Scope::Read]).await;
+    let path = format!("/v1/jobs/{id}/events");
+    mallory.get(&path).await.problem(404, "not_found");
+    let request = mallory.request(Method::GET, &path);
+    let stream = send(request.header("Accept", "text/event-stream")).await;
+    stream.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_process_that_leaves_ends_the_answers_that_it_holds() {
+    let stack = Stack::without_workers().await;
+    let id = submitted(&stack).await;
+    let (client, followed) = (stack.client.clone(), id.clone());
+    let following = tokio::spawn(async move { stream(&client, &followed, None).await });
+    let client = stack.client.clone();
+    let reading = tokio::spawn(async move { waiting(&client, "?after=latest", 60).await });
+    eventually(Duration::from_secs(10), "both were taken", || async {
+        let log = stack.api.log();
+        (log.contains("/v1/jobs/{id}/events") || log.contains("jobs/{id}/events")).then_some(())
+    })
+    .await;
+    stack
+        .api
+        .stop(Signal::SIGTERM, Duration::from_secs(20))
+        .await;
+    let steps = following.await.unwrap();
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    drop(reading.await);
+}

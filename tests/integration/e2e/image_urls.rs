@@ -1,0 +1,100 @@
+//! Images that jobs name by their URL.
+
+use serde_json::{Value, json};
+use tests::{Answer, Receiver, Stack, fixtures, receiver::Reply};
+
+const ON: (&str, &str) = ("DARKROOM_IMAGE_URLS", "true");
+const PRIVATE: (&str, &str) = ("DARKROOM_ALLOW_PRIVATE_ADDRESSES", "true");
+
+async fn submit(stack: &Stack, url: &str) -> Answer {
+    let job = json!({"image": {"url": url}});
+    stack.client.post_json("/v1/jobs", &job).await
+}
+
+fn redirect(to: &str) -> Reply {
+    Reply::With(302, "location", to.into())
+}
+
+#[tokio::test]
+async fn an_image_is_fetched_at_submit_and_then_an_upload_like_any_other() {
+    let stack = Stack::without_workers_but(&[ON, PRIVATE]).await;
+    let place = Receiver::start().await;
+    let cat = fixtures::photo("cat.jpg");
+    // What it is declared as does not count.
+    place.serves("/cat", Reply::Body("text/plain", cat.clone()));
+    place.serves("/1", redirect("/2"));
+    place.serves("/2", redirect(&place.url("/3")));
+    place.serves("/3", redirect("cat"));
+    let uploaded = stack.client.submit("", cat).await;
+    for path in ["/cat", "/1"] {
+        let answer = submit(&stack, &place.url(path)).await;
+        assert_eq!(answer.status, 202, "{path}: {}", answer.text());
+        assert_eq!(answer.json()["input"], uploaded["input"]);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_fetched_is_refused_in_one_way() {
+    let few_bytes = ("DARKROOM_IMAGE_BYTES_MAX", "300000");
+    let soon = ("DARKROOM_IMAGE_URL_TIMEOUT_MS", "500");
+    let stack = Stack::without_workers_but(&[ON, PRIVATE, few_bytes, soon]).await;
+    let place = Receiver::start().await;
+    place.serves("/missing", Reply::Status(404));
+    place.serves("/empty", Reply::Status(204));
+    place.serves("/hangs", Reply::Hangs);
+    place.serves("/nowhere", Reply::Status(302));
+    for (path, next) in [("/1", "/2"), ("/2", "/3"), ("/3", "/4"), ("/4", "/5")] {
+        place.serves(path, redirect(next));
+    }
+    let closed = Receiver::start().await.url("/");
+    let urls = ["/missing", "/empty", "/hangs", "/nowhere", "/1"].map(|path| place.url(path));
+    let mut details: Vec<Value> = vec![];
+    for url in urls.iter().chain([&closed]) {
+        let problem = submit(&stack, url).await.problem(422, "image_url_failed");
+        details.push(problem["detail"].clone());
+    }
+    details.dedup();
+    assert_eq!(details.len(), 1, "{details:?}");
+    assert!(
+        place.all().iter().all(|heard| heard.path != "/5"),
+        "the fourth redirect"
+    );
+
+    // From there on it is an upload like any other.
+    place.serves(
+        "/page",
+        Reply::Body("image/jpeg", b"<html>not an image</html>".to_vec()),
+    );
+    let page = submit(&stack, &place.url("/page")).await;
+    page.problem(415, "unsupported_media_type");
+    place.serves("/large", Reply::Body("image/jpeg", vec![0xff; 300_001]));
+    let large = submit(&stack, &place.url("/large")).await;
+    large.problem(413, "image_too_large");
+}
+
+#[tokio::test]
+async fn what_must_not_be_connected_to_is_refused() {
+    let stack = Stack::without_workers_but(&[ON]).await;
+    for url in [
+        "http://example.com/cat.jpg",
+        "https://127.0.0.1/cat.jpg",
+        "https://[fd00::1]/cat.jpg",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://localhost/cat.jpg",
+        "https://example.com:22/cat.jpg",
+        "file:///etc/passwd",
+        "nonsense",
+    ] {
+        let answer = submit(&stack, url).await;
+        answer.problem_at(422, "image_url_blocked", "/image/url");
+    }
+}
+
+#[tokio::test]
+async fn images_by_url_are_off_unless_asked_for() {
+    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+    let place = Receiver::start().await;
+    let answer = submit(&stack, &place.url("/cat")).await;
+    answer.problem(422, "image_url_blocked");
+    assert_eq!(place.all().len(), 0);
+}

@@ -1,0 +1,211 @@
+//! I20, the first half: every end of a job is an event of its owner, there when the end is and never before.
+
+use jobs::{
+    GroupId, JobId, Problem, ProblemCode,
+    events::{Cursor, Event, EventType, Subject, feed, latest},
+    queue,
+};
+use sqlx::PgPool;
+use tests::{clock, database::ended_or_waits_for_a_lock, given};
+
+async fn events(db: &PgPool, owner: &str, after: Cursor) -> (Vec<Event>, Cursor) {
+    let page = feed(db, owner, after, &[], 100).await.unwrap();
+    (page.events, page.next)
+}
+
+async fn all(db: &PgPool) -> Vec<Event> {
+    events(db, given::OWNER, Cursor::BEGINNING).await.0
+}
+
+fn job(event: &Event) -> JobId {
+    match event.subject {
+        Subject::Job(id) => id,
+        Subject::Group(_) => panic!("it is about a batch"),
+    }
+}
+
+fn fault() -> Problem {
+    Problem::new(ProblemCode::ModelError, "made up")
+}
+
+#[tokio::test]
+async fn every_end_is_an_event_whichever_verb_made_it() {
+    let db = given::database().await;
+    let mut ended = vec![];
+    let succeeded = given::queued(&db, ["succeeds"]).await[0];
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    ended.push((succeeded, EventType::JobSucceeded));
+
+    let failed = given::queued(&db, ["fails"]).await[0];
+    let held = given::claimed_by(&db, "w").await;
+    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    ended.push((failed, EventType::JobFailed));
+
+    let spent = given::queued_with(&db, "is spent", |job| job.attempts_max = 1).await;
+    let held = given::claimed_by(&db, "w").await;
+    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    ended.push((spent, EventType::JobFailed));
+
+    let late = given::queued_with(&db, "takes too long", |job| job.attempts_max = 1).await;
+    given::claimed_by(&db, "w").await;
+    clock::attempt_ran_too_long(&db, late).await;
+    queue::time_out(&db).await.unwrap();
+    ended.push((late, EventType::JobFailed));
+
+    let lost = given::queued_with(&db, "is lost", |job| job.interruptions_max = 1).await;
+    let held = given::claimed_by(&db, "w").await;
+    clock::lease_ran_out(&db, held.worker).await;
+    queue::rescue(&db).await.unwrap();
+    ended.push((lost, EventType::JobFailed));
+
+    let given_back = given::queued(&db, ["is canceled and given back"]).await[0];
+    let held = given::claimed_by(&db, "w").await;
+    queue::cancel(&db, given_back, None).await.unwrap();
+    queue::release(&db, &[held.lease()]).await.unwrap();
+    ended.push((given_back, EventType::JobCanceled));
+
+    let canceled = given::queued(&db, ["is canceled"]).await[0];
+    queue::cancel(&db, canceled, None).await.unwrap();
+    ended.push((canceled, EventType::JobCanceled));
+
+    let expired = given::queued(&db, ["expires"]).await[0];
+    clock::deadline_passed(&db, expired).await;
+    queue::expire(&db).await.unwrap();
+    ended.push((expired, EventType::JobExpired));
+
+    let published = all(&db).await;
+    let published: Vec<_> = published
+        .iter()
+        .map(|event| (job(event), event.event_type))
+        .collect();
+    assert_eq!(published, ended);
+    assert!(events(&db, "mallory", Cursor::BEGINNING).await.0.is_empty());
+}
+
+#[tokio::test]
+async fn the_jobs_of_one_statement_are_read_one_by_one() {
+    let db = given::database().await;
+    let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
+    let worker = given::worker(&db, "w").await;
+    let claims = queue::claim(&db, worker, &[], 5).await.unwrap();
+    let done: Vec<_> = claims
+        .iter()
+        .map(|claim| given::completion(claim.lease, "cat"))
+        .collect();
+    queue::complete(&db, &done).await.unwrap();
+    let (mut after, mut read) = (Cursor::BEGINNING, vec![]);
+    loop {
+        let page = feed(&db, given::OWNER, after, &[], 2).await.unwrap();
+        if page.events.is_empty() {
+            break;
+        }
+        read.extend(page.events.iter().map(job));
+        // As a client has it.
+        after = page.next.to_string().parse().unwrap();
+    }
+    read.sort();
+    assert_eq!(read, ids);
+}
+
+#[tokio::test]
+async fn nothing_is_published_before_its_commit_and_nothing_that_is_committed_late_is_left_out() {
+    let db = given::database().await;
+    given::queued(&db, ["slow", "quick"]).await;
+    let (slow, quick) = (
+        given::claimed_by(&db, "slow").await,
+        given::claimed_by(&db, "quick").await,
+    );
+    let under_way = db.under_way().await;
+    queue::complete(&under_way, &[slow.completion("cat")])
+        .await
+        .unwrap();
+    let rival = db.another_pool();
+    let done = quick.completion("cat");
+    let completing = tokio::spawn(async move { queue::complete(&rival, &[done]).await });
+    ended_or_waits_for_a_lock(&db, &completing).await;
+    // It may be read already or not: but nothing may then come in before it.
+    let (mut read, after) = events(&db, given::OWNER, Cursor::BEGINNING).await;
+    assert!(read.iter().all(|event| job(event) == quick.job_id()));
+    sqlx::raw_sql("commit").execute(&under_way).await.unwrap();
+    completing.await.unwrap().unwrap();
+    read.extend(events(&db, given::OWNER, after).await.0);
+    let read: Vec<_> = read.iter().map(job).collect();
+    assert_eq!(read, [slow.job_id(), quick.job_id()]);
+}
+
+#[tokio::test]
+async fn a_job_that_was_retried_by_hand_ends_in_another_event() {
+    let db = given::database().await;
+    let id = given::queued(&db, ["fails"]).await[0];
+    let held = given::claimed_by(&db, "w").await;
+    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    let from_now_on = latest(&db).await.unwrap();
+    queue::resubmit(&db, id, None).await.unwrap();
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    let types: Vec<_> = all(&db)
+        .await
+        .iter()
+        .map(|event| event.event_type)
+        .collect();
+    assert_eq!(types, [EventType::JobFailed, EventType::JobSucceeded]);
+    let since = events(&db, given::OWNER, from_now_on).await.0;
+    assert_eq!(since.len(), 1, "{since:?}");
+}
+
+#[tokio::test]
+async fn a_feed_may_be_of_some_types_only() {
+    let db = given::database().await;
+    let [canceled, _] = given::queued(&db, ["is canceled", "succeeds"]).await;
+    queue::cancel(&db, canceled, None).await.unwrap();
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    let types = [EventType::JobCanceled, EventType::BatchCompleted];
+    let page = feed(&db, given::OWNER, Cursor::BEGINNING, &types, 100).await;
+    let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
+    assert_eq!(jobs, [canceled]);
+}
+
+#[tokio::test]
+async fn what_happens_to_a_batch_is_published_too() {
+    let db = given::database().await;
+    let group = GroupId::now();
+    sqlx::query("select publish_event($1, 'batch.completed', $2)")
+        .bind(given::OWNER)
+        .bind(group.uuid())
+        .execute(&*db)
+        .await
+        .unwrap();
+    let published = all(&db).await;
+    assert_eq!(published.len(), 1);
+    assert_eq!(published[0].subject, Subject::Group(group));
+    assert_eq!(published[0].event_type, EventType::BatchCompleted);
+    let (rest, _) = events(&db, given::OWNER, published[0].cursor).await;
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn days_whose_events_were_kept_long_enough_are_dropped() {
+    let db = given::database().await;
+    let id = given::queued(&db, ["a"]).await[0];
+    queue::cancel(&db, id, None).await.unwrap();
+    sqlx::raw_sql(
+        "create table events_20200101 partition of events for values from ('2020-01-01') to ('2020-01-02');
+         insert into events (owner, type, job_ids, at) values ('alice', 'job.failed', array[gen_random_uuid()], '2020-01-01 12:00:00+00');
+         insert into events (owner, type, job_ids, at) values ('alice', 'job.failed', array[gen_random_uuid()], '2020-01-02 12:00:00+00')",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    assert_eq!(all(&db).await.len(), 3);
+    assert_eq!(jobs::events::prune_events(&db, 86_400.0).await.unwrap(), 1);
+    let left: Vec<_> = all(&db).await.iter().map(job).collect();
+    assert_eq!(left, [id]);
+}
