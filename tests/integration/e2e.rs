@@ -14,3 +14,4 @@ mod refusing_bodies;
 mod safe_retries;
 mod spot_machines;
 mod submitting;
+mod submitting_folders;
