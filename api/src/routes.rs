@@ -60,7 +60,7 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
     .service(resource("/v1/models/{name}/versions").route(web::get().to(models::list_versions)))
     .service(resource("/livez").route(web::get().to(health::livez)))
     .service(resource("/readyz").route(web::get().to(health::readyz)))
-    .service(resource("/openapi.json").route(web::get().to(docs::openapi)))
+    .service(resource("/openapi.json").route(web::get().to(docs::openapi_json)))
     .service(resource("/docs").route(web::get().to(docs::docs)))
     .service(resource("/problems").route(web::get().to(docs::problems)))
     .service(resource("/problems/{code}").route(web::get().to(docs::problem)))
