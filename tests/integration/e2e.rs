@@ -1,5 +1,6 @@
 //! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
 
+mod clients;
 mod command;
 mod cutting_off;
 mod documents;
