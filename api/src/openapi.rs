@@ -1,3 +1,5 @@
+mod readable;
+
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -40,7 +42,15 @@ use crate::routes;
     ),
     modifiers(&Bearer, &Everywhere),
 )]
-pub(crate) struct ApiDoc;
+struct ApiDoc;
+
+/// The document as clients, and generators of clients, read it.
+pub(crate) fn document() -> serde_json::Value {
+    let mut document =
+        serde_json::to_value(ApiDoc::openapi()).expect("the document is ours, and JSON");
+    readable::make_readable(&mut document);
+    document
+}
 
 /// Every path needs a key.
 struct Bearer;

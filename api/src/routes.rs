@@ -158,7 +158,7 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
     .service(resource("/v1/api_keys/{id}").route(web::delete().to(revoke_key::revoke_key)))
     .service(resource("/livez").route(web::get().to(health::livez)))
     .service(resource("/readyz").route(web::get().to(health::readyz)))
-    .service(resource("/openapi.json").route(web::get().to(docs::openapi)))
+    .service(resource("/openapi.json").route(web::get().to(docs::openapi_json)))
     .service(resource("/docs").route(web::get().to(docs::docs)))
     .service(resource("/problems").route(web::get().to(docs::problems)))
     .service(resource("/problems/{code}").route(web::get().to(docs::problem)))

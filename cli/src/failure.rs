@@ -7,6 +7,9 @@ use crate::service::{CallError, Refusal};
 pub(crate) const SOME_JOB_FAILED: u8 = 1;
 pub(crate) const WRONG_USAGE: u8 = 2;
 pub(crate) const NOT_SERVED: u8 = 3;
+pub(crate) const REFUSED: u8 = 4;
+pub(crate) const NOT_FOUND: u8 = 5;
+pub(crate) const OUT_OF_TIME: u8 = 6;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -16,6 +19,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// The service, Postgres or S3 is away, or something in between is broken.
     Away { what: String, next: &'static str },
+    /// What was waited for took longer than `--timeout`.
+    OutOfTime(String),
     /// Standard output is gone: whoever read it has seen enough.
     OutputClosed,
 }
@@ -30,7 +35,14 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => WRONG_USAGE.into(),
-            Self::Refused(_) | Self::Away { .. } => NOT_SERVED.into(),
+            Self::Refused(refusal) => match refusal.status {
+                404 | 410 => NOT_FOUND,
+                429 | 500.. => NOT_SERVED,
+                _ => REFUSED,
+            }
+            .into(),
+            Self::Away { .. } => NOT_SERVED.into(),
+            Self::OutOfTime(_) => OUT_OF_TIME.into(),
             Self::OutputClosed => ExitCode::SUCCESS,
         }
     }
@@ -38,7 +50,7 @@ impl Failure {
     /// What a person reads on standard error.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
-            Self::Usage(what) => Some(format!("error: {what}")),
+            Self::Usage(what) | Self::OutOfTime(what) => Some(format!("error: {what}")),
             Self::Refused(refusal) => Some(format!("error: {refusal}")),
             Self::Away { what, next } => Some(format!("error: {what}\nnext: {next}")),
             Self::OutputClosed => None,
@@ -65,7 +77,7 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Refused(refusal) => Self::Refused(refusal),
-            CallError::Away(what) => Self::Away {
+            CallError::Away { what, .. } => Self::Away {
                 what,
                 next: "check DARKROOM_URL (or --url) and that the service runs: its /livez answers without a key",
             },

@@ -1,160 +1,148 @@
-use std::{
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+mod journal;
+mod progress;
+mod run;
+mod sources;
+
+use std::path::PathBuf;
 
 use clap::Args;
-use futures_util::{StreamExt, stream};
-use serde_json::Value;
+use serde_json::json;
 
+use self::{journal::Journal, progress::Progress, run::Run};
 use crate::{
     Ended,
     failure::Failure,
-    plain,
-    service::{CallError, Client, Service},
-    wait,
+    service::{Client, Service},
 };
 
-/// Submits images, one job for each
+/// Submits images, one job for each: files, whole folders, standard input, addresses
 ///
 /// Prints one line for each image, in the order given: the id of its job; with `--wait` the id, the status, the file and
 /// the result, separated by tabs. With `--json` the line is the job as a JSON document, or the problem if the image was
 /// refused.
 ///
-/// All files are looked at before the first is sent. An image that the service refuses does not stop the others; a
-/// service that is away, or does not know the key or the model, does: then no further image is sent.
+/// An image that the service refuses does not stop the others; a service that is away, or does not know the key or the
+/// model, does: then no further image is sent.
 ///
-/// An image answered by 429 or 503 with `Retry-After` is sent again, a few times.
+/// Nothing is submitted twice by accident. Every try at an image carries the same `Idempotency-Key`. A folder has a journal
+/// besides: killed half-way and started again, the command goes on where it was, and each photo is one job in the end. The
+/// journal belongs to the folder, the service, the key, the model and the parameters; photos that were submitted before are
+/// shown with their jobs, new and changed ones are sent. `--again` submits all of them anew. Photos with the same bytes are
+/// one job.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Submit {
-    /// Images: JPEG, PNG, WebP or GIF by their bytes, whatever their names
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Files, folders (with all that is below them), `-` for standard input, `https://…` (if the service fetches)
+    #[arg(required = true, value_name = "FILE|DIR|-|URL")]
+    sources: Vec<String>,
     /// NAME, NAME@ALIAS, NAME:VERSION or NAME@sha256:…; the service's default model if left out
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// A parameter of the model; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
     params: Vec<(String, String)>,
+    /// A word of yours on each job, to find it by (`list --metadata`); may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    metadata: Vec<(String, String)>,
+    /// From -100 to 100; higher goes first
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i16>,
+    /// Ask for a fresh prediction, even if the service has made the same one before
+    #[arg(long)]
+    no_cache: bool,
     /// Wait until the jobs have ended, and show what came of them
     #[arg(long)]
     wait: bool,
-    /// One JSON document a line
+    /// Draw each image and what came of it on the terminal; waits for it
     #[arg(long)]
+    show: bool,
+    /// One JSON document a line
+    #[arg(long, visible_alias = "ndjson")]
     json: bool,
     /// How many images are under way at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// Keep the journal in this file; without it one is kept for folders only, under `$XDG_STATE_HOME/darkroom/submit`
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Begin a new journal: submit everything, also what was submitted before
+    #[arg(long)]
+    again: bool,
     #[command(flatten)]
     service: Service,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  darkroom submit cat.jpg                                  prints the id of its job
+  darkroom submit --wait --param top_k=3 *.jpg             what came of each, separated by tabs
+  darkroom submit --show cat.jpg                           with a picture
+  darkroom submit --wait --json photos/ > results.ndjson   a folder; run it again if it was interrupted
+  curl -s https://example.org/x.jpg | darkroom submit --wait -
+  darkroom submit photos/ | darkroom wait -                submit now, wait later";
+
 fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
-        Some(("model", _)) => Err("say --model"),
+        Some(("model" | "priority", _)) => Err("it has an option of its own, see --help"),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("want NAME=VALUE"),
     }
 }
 
 impl Submit {
-    pub(crate) async fn run(self) -> Result<Ended, Failure> {
-        for file in &self.files {
-            readable(file)?;
+    pub(crate) async fn run(mut self) -> Result<Ended, Failure> {
+        self.wait |= self.show;
+        let sources = sources::collect(&self.sources)?;
+        let (query, journal) = (self.query(), self.open_journal()?);
+        let client = Client::new(self.service.clone())?;
+        let progress = Progress::new(sources.len(), if self.wait { "ended" } else { "submitted" });
+        let run = Run::new(&self, &client, &journal, &query, &progress, sources.len());
+        let outcome = run.all(&sources).await;
+        progress.finish();
+        if outcome.is_err() && journal.is_kept() {
+            eprintln!("note: the same command again goes on where this one stopped");
         }
+        outcome
+    }
+
+    fn query(&self) -> Vec<(String, String)> {
         let model = self
             .model
             .iter()
             .map(|model| ("model".to_owned(), model.clone()));
-        let query: Vec<_> = model.chain(self.params.iter().cloned()).collect();
-        let client = Client::new(self.service.clone())?;
-        // Set by an answer that concerns all images: what is under way still gets its line, nothing more is sent.
-        let stop = AtomicBool::new(false);
-        let (stop, client, query) = (&stop, &client, &query);
-        let mut answers = stream::iter(&self.files)
-            .map(async |file| {
-                if stop.load(Relaxed) {
-                    return None;
-                }
-                let answer = self.submit(client, file, query).await;
-                if answer
-                    .as_ref()
-                    .is_err_and(|error| !concerns_one_image(error))
-                {
-                    stop.store(true, Relaxed);
-                }
-                Some((file, answer))
-            })
-            .buffered(self.concurrency.into());
-        let (mut refused, mut failed, mut stopped) = (false, false, None);
-        while let Some(answered) = answers.next().await {
-            match answered {
-                Some((file, Ok(job))) => {
-                    failed |= wait::has_ended(&job) && job["status"] != "succeeded";
-                    plain::line(self.line(file, &job))?;
-                }
-                Some((file, Err(CallError::Refused(refusal)))) if refusal.concerns_one_image() => {
-                    refused = true;
-                    if self.json {
-                        plain::line(&refusal.problem)?;
-                    } else {
-                        eprintln!("error: {}: {refusal}", file.display());
-                    }
-                }
-                Some((_, Err(error))) => stopped = stopped.or(Some(error)),
-                None => {}
-            }
-        }
-        if let Some(error) = stopped {
-            return Err(error.into());
-        }
-        Ok(match (refused, failed) {
-            (true, _) => Ended::WithRefusals,
-            (false, true) => Ended::WithFailedJobs,
-            (false, false) => Ended::Well,
-        })
+        let priority = self
+            .priority
+            .iter()
+            .map(|priority| ("priority".to_owned(), priority.to_string()));
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(name, value)| (format!("metadata.{name}"), value.clone()));
+        let params = self.params.iter().cloned();
+        model
+            .chain(priority)
+            .chain(metadata)
+            .chain(params)
+            .collect()
     }
 
-    async fn submit(
-        &self,
-        client: &Client,
-        file: &Path,
-        query: &[(String, String)],
-    ) -> Result<Value, CallError> {
-        let accepted = client.submit(file, query, self.wait).await?;
-        if self.wait {
-            wait::until_ended(client, accepted).await
-        } else {
-            Ok(accepted.job)
+    fn open_journal(&self) -> Result<Journal, Failure> {
+        if let Some(path) = &self.journal {
+            return Journal::open(path, self.again);
         }
-    }
-
-    fn line(&self, file: &Path, job: &Value) -> String {
-        let id = job["id"].as_str().unwrap_or("?");
-        if self.json {
-            job.to_string()
-        } else if self.wait {
-            let status = job["status"].as_str().unwrap_or("?");
-            let came_of_it = plain::job::outcome(job);
-            format!("{id}\t{status}\t{}\t{came_of_it}", file.display())
-        } else {
-            id.to_owned()
+        let folders = self
+            .sources
+            .iter()
+            .map(PathBuf::from)
+            .filter(|path| path.is_dir());
+        let folders: Vec<_> = folders
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
+        if folders.is_empty() {
+            return Ok(Journal::none());
         }
+        let key = self.service.key_id();
+        let about = json!([folders, self.service.url, key, self.query()]);
+        Journal::open(&journal::default_path(&about)?, self.again)
     }
-}
-
-fn concerns_one_image(error: &CallError) -> bool {
-    matches!(error, CallError::Refused(refusal) if refusal.concerns_one_image())
-}
-
-fn readable(file: &Path) -> Result<(), Failure> {
-    let cannot = |error| Failure::Usage(format!("cannot read {}: {error}", file.display()));
-    let opened = std::fs::File::open(file).map_err(cannot)?;
-    if opened.metadata().map_err(cannot)?.is_dir() {
-        return Err(Failure::Usage(format!(
-            "{} is a folder; name the images in it",
-            file.display()
-        )));
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
 
 mod batches;
+mod clients;
 mod command;
 mod cutting_off;
 mod documents;
@@ -24,6 +25,7 @@ mod refusing_bodies;
 mod safe_retries;
 mod spot_machines;
 mod submitting;
+mod submitting_folders;
 mod tasks;
 mod usage;
 mod webhooks;

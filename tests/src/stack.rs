@@ -159,21 +159,31 @@ impl Stack {
         Client::new(&self.api.url, key.map(Into::into))
     }
 
+    /// A key of the owner that may do everything.
+    pub async fn key(&self) -> String {
+        key(&self.db, given::OWNER, &ALL).await
+    }
+
     /// One run of the command `darkroom` with a key of the owner.
     pub async fn command(&self, args: &[&str]) -> std::process::Output {
-        let key = key(&self.db, given::OWNER, &ALL).await;
+        let mut command = self.command_line(&self.key().await);
+        let run = tokio::time::timeout(Duration::from_secs(90), command.args(args).output());
+        run.await.expect("the command ends").unwrap()
+    }
+
+    /// The command `darkroom`, still without arguments.
+    pub fn command_line(&self, key: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(local::bin_dir().unwrap().join("darkroom"));
         for name in inherited_settings() {
             command.env_remove(name);
         }
         command
-            .args(args)
             .env("DARKROOM_URL", &self.api.url)
             .env("DARKROOM_API_KEY", key)
+            .env("XDG_STATE_HOME", self.folder.path())
             .envs(self.env(&[]))
             .kill_on_drop(true);
-        let run = tokio::time::timeout(Duration::from_secs(90), command.output());
-        run.await.expect("the command ends").unwrap()
+        command
     }
 
     fn env(&self, more: Env<'_>) -> BTreeMap<String, String> {

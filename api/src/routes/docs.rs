@@ -1,17 +1,13 @@
 use std::sync::LazyLock;
 
 use actix_web::{HttpRequest, HttpResponse};
-use utoipa::OpenApi;
 
-use crate::{error::ApiError, openapi::ApiDoc, pages};
+use crate::{error::ApiError, openapi, pages};
 
-static OPENAPI: LazyLock<String> =
-    LazyLock::new(|| ApiDoc::openapi().to_json().expect("the document is ours"));
-static REFERENCE: LazyLock<String> = LazyLock::new(|| {
-    pages::reference(&serde_json::from_str(&OPENAPI).expect("the document is ours"))
-});
+static OPENAPI: LazyLock<String> = LazyLock::new(|| openapi::document().to_string());
+static REFERENCE: LazyLock<String> = LazyLock::new(|| pages::reference(&openapi::document()));
 
-pub(super) async fn openapi() -> HttpResponse {
+pub(super) async fn openapi_json() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
         .body(OPENAPI.as_str())

@@ -36,7 +36,7 @@ pub(crate) struct Push {
 }
 
 /// The same rule as the table's.
-fn alias(text: &str) -> Result<String, &'static str> {
+pub(super) fn alias(text: &str) -> Result<String, &'static str> {
     let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let fits = text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(rest);
     if fits && text.len() <= 50 {

@@ -1,6 +1,6 @@
 //! A problem (RFC 9457) as a person reads it: what, why, where, and what to do next.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jobs::ProblemCode;
 use serde_json::{Value, json};
@@ -10,13 +10,15 @@ use super::bare;
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
+    /// When to come back, if it says so.
+    pub(crate) retry_after: Option<Duration>,
     /// As the service wrote it; made up if something in between answered instead.
     pub(crate) problem: Value,
     url: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(url: &str, status: u16, body: &str) -> Self {
+    pub(crate) fn new(url: &str, status: u16, retry_after: Option<Duration>, body: &str) -> Self {
         let problem = serde_json::from_str(body).ok().filter(Value::is_object);
         let problem = problem.unwrap_or_else(|| {
             let said: String = body.trim().chars().take(200).collect();
@@ -24,6 +26,7 @@ impl Refusal {
         });
         Self {
             status,
+            retry_after,
             problem,
             url: url.to_owned(),
         }
@@ -31,6 +34,23 @@ impl Refusal {
 
     fn code(&self) -> Option<ProblemCode> {
         serde_json::from_value(self.problem["code"].clone()).ok()
+    }
+
+    /// Whether the first request with this key is still being answered.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.code() == Some(ProblemCode::IdempotencyInFlight)
+    }
+
+    pub(crate) fn is_of_a_model(&self) -> bool {
+        self.code() == Some(ProblemCode::UnknownModel)
+    }
+
+    /// Whether there is no such path: a service that is older than this command.
+    pub(crate) fn is_unknown_path(&self) -> bool {
+        self.status == 404
+            && self.problem["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.contains("no such path"))
     }
 
     /// Whether the next image may fare better.
@@ -45,6 +65,8 @@ impl Refusal {
                     | C::ImageTooLarge
                     | C::ImageTooManyPixels
                     | C::ImageUndecodable
+                    | C::ImageUrlBlocked
+                    | C::ImageUrlFailed
             )
         )
     }
@@ -59,6 +81,9 @@ impl Refusal {
             C::Forbidden => {
                 "use a key with the scope that this needs; `darkroom keys create --scopes …` makes one"
             }
+            C::NotFound if self.is_unknown_path() => {
+                "this service does not have it yet: update the service, or look at its /docs"
+            }
             C::NotFound => "check the id: a key sees the jobs of its own owner only",
             C::UnknownModel => "`darkroom models list` shows what there is",
             C::InvalidRequest => "check that the file is an image, and not empty",
@@ -67,10 +92,11 @@ impl Refusal {
             }
             C::UnsupportedMediaType => "convert the image to JPEG, PNG, WebP or GIF",
             C::ImageTooLarge | C::ImageTooManyPixels => "scale the image down and send it again",
+            C::ImageUrlBlocked => "download the image and submit the file",
             C::ImageUndecodable => "check that the file is whole: an image viewer should open it",
             C::RateLimited | C::QuotaExceeded => "wait, then send less at a time (--concurrency)",
             C::QueueFull | C::ServiceUnavailable => {
-                "try again in a while; the service did not accept this"
+                "try again in a while, or longer (--patience); the service did not accept this"
             }
             C::DataPurged => "nothing brings it back; submit the image again",
             C::Internal => {
@@ -128,7 +154,7 @@ mod tests {
     fn a_refusal_says_what_why_where_and_what_next() {
         let problem = Problem::new(ProblemCode::InvalidParams, "model lite does not take these")
             .with_error("/params/top_k", "invalid", "must lie in 1..=1000");
-        let refusal = Refusal::new("http://darkroom", 422, &problem.to_json().to_string());
+        let refusal = Refusal::new("http://darkroom", 422, None, &problem.to_json().to_string());
         assert_eq!(
             refusal.to_string(),
             "A parameter is not acceptable (invalid_params, 422)\n  model lite does not take these\n  \
@@ -142,7 +168,7 @@ mod tests {
     fn a_code_of_tomorrow_points_to_its_page() {
         let body =
             r#"{"type": "/problems/new_one", "title": "New", "code": "new_one", "status": 409}"#;
-        let text = Refusal::new("http://darkroom", 409, body).to_string();
+        let text = Refusal::new("http://darkroom", 409, None, body).to_string();
         assert_eq!(
             text,
             "New (new_one, 409)\nnext: read http://darkroom/problems/new_one"
@@ -151,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_something_in_between_is_quoted() {
-        let text = Refusal::new("http://proxy", 502, "<html>Bad Gateway</html>").to_string();
+        let text = Refusal::new("http://proxy", 502, None, "<html>Bad Gateway</html>").to_string();
         assert!(
             text.contains("502") && text.contains("Bad Gateway") && text.contains("DARKROOM_URL")
         );

@@ -75,22 +75,27 @@ async fn a_job_that_failed_shows_in_the_exit_code() {
 async fn wrong_usage_is_told_apart_from_a_service_that_is_away() {
     let stack = Stack::without_workers().await;
     assert_eq!(stack.command(&["submit"]).await.status.code(), Some(2));
-    assert_eq!(
-        stack
-            .command(&["submit", "/no/such/file.jpg"])
-            .await
-            .status
-            .code(),
-        Some(2)
-    );
+    let run = stack.command(&["submit", "/no/such/file.jpg"]).await;
+    assert_eq!(run.status.code(), Some(2));
     stack.api.kill().await;
+    let away = ["submit", "--patience", "1s", &path("cat.jpg")];
+    assert_eq!(stack.command(&away).await.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_apart_from_what_is_not_there() {
+    let stack = Stack::without_workers().await;
+    let torn = fixtures::folder().join("bad/manifest.json");
+    let run = stack.command(&["submit", torn.to_str().unwrap()]).await;
+    assert_eq!(run.status.code(), Some(4));
+    let nobody = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7";
+    for verb in ["get", "wait", "explain", "cancel", "retry", "delete"] {
+        let run = stack.command(&[verb, nobody]).await;
+        assert_eq!(run.status.code(), Some(5), "{verb}");
+    }
     assert_eq!(
-        stack
-            .command(&["submit", &path("cat.jpg")])
-            .await
-            .status
-            .code(),
-        Some(3)
+        stack.command(&["wait", "job_x"]).await.status.code(),
+        Some(2)
     );
 }
 
@@ -104,4 +109,140 @@ async fn models_list_names_what_there_is() {
         out.contains(fixtures::CLASSIFIER) && out.contains(fixtures::EMBEDDER),
         "{out}"
     );
+}
+
+fn out(run: &std::process::Output) -> String {
+    String::from_utf8(run.stdout.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_job_is_listed_explained_canceled_retried_and_deleted() {
+    let stack = Stack::without_workers().await;
+    let run = stack
+        .command(&["submit", "--metadata", "who=me", &path("cat.jpg")])
+        .await;
+    let id = out(&run).trim().to_owned();
+    let listed = stack
+        .command(&["list", "--metadata", "who=me", "--after", "1h"])
+        .await;
+    assert!(out(&listed).starts_with(&format!("{id}\tqueued\t")));
+    let nothing = stack.command(&["list", "--status", "failed"]).await;
+    assert_eq!(out(&nothing), "");
+    let explained = stack.command(&["explain", &id]).await;
+    assert!(
+        out(&explained).contains("jobs_ahead"),
+        "{}",
+        out(&explained)
+    );
+    let verbs = [
+        ("cancel", "canceled"),
+        ("retry", "queued"),
+        ("cancel", "canceled"),
+    ];
+    for (verb, status) in verbs {
+        let run = stack.command(&[verb, &id]).await;
+        assert_eq!(out(&run), format!("{id}\t{status}\n"), "{verb}");
+    }
+    let waited = stack.command(&["wait", &id]).await;
+    assert_eq!(waited.status.code(), Some(1));
+    assert!(out(&waited).starts_with(&format!("{id}\tcanceled\t")));
+    assert_eq!(
+        out(&stack.command(&["delete", &id]).await),
+        format!("{id}\n")
+    );
+    assert_eq!(stack.command(&["get", &id]).await.status.code(), Some(5));
+}
+
+#[tokio::test]
+async fn a_list_goes_over_all_pages() {
+    let stack = Stack::without_workers().await;
+    for photo in [
+        "cat.jpg",
+        "coffee.jpg",
+        "rocket.jpg",
+        "ladybird.jpg",
+        "pagoda.jpg",
+    ] {
+        stack.client.submit("", fixtures::photo(photo)).await;
+    }
+    let page = stack.command(&["list", "--limit", "2"]).await;
+    assert_eq!(out(&page).lines().count(), 2);
+    let all = stack
+        .command(&["list", "--limit", "2", "--all", "--json"])
+        .await;
+    let mut ids: Vec<String> = out(&all)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].to_string())
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 5);
+}
+
+#[tokio::test]
+async fn what_has_not_ended_in_time_goes_on() {
+    let stack = Stack::without_workers().await;
+    let id = out(&stack.command(&["submit", &path("cat.jpg")]).await);
+    let run = stack
+        .command(&["wait", "--timeout", "50ms", id.trim()])
+        .await;
+    assert_eq!(run.status.code(), Some(6));
+    assert_eq!(stack.client.job(id.trim()).await["status"], "queued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_watched_to_its_end_and_a_bench_counts_images() {
+    let stack = Stack::with_models().await;
+    let id = out(&stack.command(&["submit", &path("cat.jpg")]).await);
+    let _worker = stack.worker("w", &[]).await;
+    let watched = stack.command(&["watch", id.trim()]).await;
+    assert_eq!(watched.status.code(), Some(0));
+    let last = out(&watched).lines().last().unwrap().to_owned();
+    assert!(last.contains("\tsucceeded\t"), "{last}");
+    let bench = [
+        "bench",
+        "--clients",
+        "2",
+        "--seconds",
+        "1",
+        "--json",
+        &path("cat.jpg"),
+    ];
+    let run = stack.command(&bench).await;
+    let figures: serde_json::Value = serde_json::from_str(&out(&run)).unwrap();
+    assert_eq!(figures["failed"], 0);
+    assert!(figures["images"].as_u64().unwrap() >= 2, "{figures}");
+    assert!(figures["p99_ms"].as_f64() >= figures["p50_ms"].as_f64());
+}
+
+#[tokio::test]
+async fn operators_see_workers_and_pause_queues() {
+    let stack = Stack::without_workers().await;
+    let run = stack.command(&["workers"]).await;
+    assert_eq!(run.status.code(), Some(0));
+    assert_eq!(
+        stack
+            .command(&["workers", "drain", "4711"])
+            .await
+            .status
+            .code(),
+        Some(5)
+    );
+    let pause = ["queues", "pause", fixtures::CLASSIFIER, "--why", "tests"];
+    assert_eq!(stack.command(&pause).await.status.code(), Some(0));
+    let id = out(&stack.command(&["submit", &path("cat.jpg")]).await);
+    let explained = stack.command(&["explain", id.trim()]).await;
+    assert!(out(&explained).contains("tests"), "{}", out(&explained));
+    let resume = ["queues", "resume", fixtures::CLASSIFIER];
+    assert_eq!(stack.command(&resume).await.status.code(), Some(0));
+    let model = stack
+        .command(&["models", "show", fixtures::CLASSIFIER])
+        .await;
+    assert!(out(&model).contains("sha256:"), "{}", out(&model));
+}
+
+#[tokio::test]
+async fn a_shell_learns_the_commands() {
+    let stack = Stack::without_workers().await;
+    let script = stack.command(&["completions", "bash"]).await;
+    assert!(out(&script).contains("retry-failed"));
 }

@@ -1,0 +1,190 @@
+//! What was submitted already: a file that outlives the command, so that it can be killed and started again.
+//!
+//! NDJSON: the first line says which run it is, each further one names an image and its job. It is written after the
+//! service has answered. What was answered but not written is sent again under the same `Idempotency-Key`, and the
+//! service answers with the same job: a line that is lost costs a request, not a second job.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{self, BufRead, BufReader, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use jobs::Sha256Digest;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// Goes into every `Idempotency-Key`: images of another run are other jobs.
+    run: Uuid,
+    jobs: HashMap<String, String>,
+    file: Option<Mutex<fs::File>>,
+}
+
+impl Journal {
+    /// For what is not taken up again.
+    pub(crate) fn none() -> Self {
+        Self {
+            run: Uuid::now_v7(),
+            jobs: HashMap::new(),
+            file: None,
+        }
+    }
+
+    /// Goes on with the run in this file, or begins one.
+    pub(crate) fn open(path: &Path, again: bool) -> Result<Self, Failure> {
+        let cannot = |error: io::Error| {
+            let path = path.display();
+            Failure::Usage(format!(
+                "cannot keep the journal {path}: {error}; --journal FILE puts it elsewhere"
+            ))
+        };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(cannot)?;
+        }
+        let mut options = fs::OpenOptions::new();
+        let options = options.read(true).append(true).create(true);
+        let mut file = options.open(path).map_err(cannot)?;
+        if file.try_lock().is_err() {
+            let path = path.display();
+            return Err(Failure::Usage(format!(
+                "these images are being submitted by another `darkroom submit` (it holds {path})"
+            )));
+        }
+        if again {
+            file.set_len(0).map_err(cannot)?;
+        }
+        let (run, jobs) = match read(&mut file).map_err(cannot)? {
+            Some(known) => known,
+            None => {
+                let run = Uuid::now_v7();
+                file.set_len(0).map_err(cannot)?;
+                append(&mut file, &json!({"run": run})).map_err(cannot)?;
+                (run, HashMap::new())
+            }
+        };
+        Ok(Self {
+            run,
+            jobs,
+            file: Some(Mutex::new(file)),
+        })
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The job of an image that was submitted before.
+    pub(crate) fn job_of(&self, image: &str) -> Option<&str> {
+        self.jobs.get(image).map(String::as_str)
+    }
+
+    /// One key for one image, one set of parameters and one run, however often it is sent.
+    pub(crate) fn idempotency_key(&self, image: &str, query: &[(String, String)]) -> String {
+        let asked = json!([self.run, image, query]).to_string();
+        Sha256Digest::of(asked.as_bytes()).hex()
+    }
+
+    /// Notes what the service accepted.
+    pub(crate) fn note(&self, image: &str, job: &str, source: &str) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let line = json!({"image": image, "job": job, "source": source});
+        append(
+            &mut file.lock().unwrap_or_else(|dead| dead.into_inner()),
+            &line,
+        )
+    }
+}
+
+/// The run and its jobs; `None` if nothing whole is in the file. A line cut short by a kill ends what counts.
+fn read(file: &mut fs::File) -> io::Result<Option<(Uuid, HashMap<String, String>)>> {
+    file.rewind()?;
+    let (mut run, mut jobs, mut whole) = (None, HashMap::new(), 0);
+    let mut reader = BufReader::new(&*file);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
+        let Ok(noted) = serde_json::from_str::<Value>(&line) else {
+            break;
+        };
+        if run.is_none() {
+            run = noted["run"].as_str().and_then(|run| run.parse().ok());
+        } else if let (Some(image), Some(job)) = (noted["image"].as_str(), noted["job"].as_str()) {
+            jobs.insert(image.to_owned(), job.to_owned());
+        }
+        whole += line.len() as u64;
+        line.clear();
+    }
+    file.set_len(whole)?;
+    Ok(run.map(|run| (run, jobs)))
+}
+
+/// One `write` a line: killed in between, the file holds the line or a torn one, never a mixture.
+fn append(file: &mut fs::File, line: &Value) -> io::Result<()> {
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+/// Where the journal of these sources, sent to this service with these wishes, is by default:
+/// `$XDG_STATE_HOME/darkroom/submit/….ndjson`. Not beside the photos: their folder may be read-only, synchronized or shared.
+pub(crate) fn default_path(about: &Value) -> Result<PathBuf, Failure> {
+    let state = env::var_os("XDG_STATE_HOME").filter(|folder| Path::new(folder).is_absolute());
+    let state = match (state, env::home_dir()) {
+        (Some(state), _) => state.into(),
+        (None, Some(home)) => home.join(".local/state"),
+        (None, None) => {
+            let what = "neither XDG_STATE_HOME nor HOME is set; say --journal FILE";
+            return Err(Failure::Usage(what.into()));
+        }
+    };
+    let name = Sha256Digest::of(about.to_string().as_bytes()).hex();
+    Ok(state
+        .join("darkroom/submit")
+        .join(&name[..24])
+        .with_extension("ndjson"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, io::Write, process};
+
+    use super::Journal;
+
+    #[test]
+    fn a_journal_cut_short_goes_on_with_the_same_run() {
+        let path = env::temp_dir().join(format!("darkroom-journal-{}.ndjson", process::id()));
+        let first = Journal::open(&path, false).expect("opens");
+        let query = [("top_k".to_owned(), "3".to_owned())];
+        let key = first.idempotency_key("sha256:1", &query);
+        first.note("sha256:1", "job_1", "a.jpg").expect("noted");
+        assert!(Journal::open(&path, false).is_err(), "two at once");
+        drop(first);
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("there");
+        file.write_all(b"{\"image\": \"sha256:2\", \"jo")
+            .expect("torn");
+
+        let second = Journal::open(&path, false).expect("opens");
+        assert_eq!(second.job_of("sha256:1"), Some("job_1"));
+        assert_eq!(second.job_of("sha256:2"), None);
+        assert_eq!(second.idempotency_key("sha256:1", &query), key);
+        assert_ne!(second.idempotency_key("sha256:1", &[]), key);
+        second.note("sha256:2", "job_2", "b.jpg").expect("noted");
+        drop(second);
+
+        let third = Journal::open(&path, false).expect("opens");
+        assert_eq!(third.job_of("sha256:2"), Some("job_2"));
+        drop(third);
+        let anew = Journal::open(&path, true).expect("opens");
+        assert_eq!(anew.job_of("sha256:1"), None);
+        assert_ne!(anew.idempotency_key("sha256:1", &query), key);
+        fs::remove_file(path).expect("gone");
+    }
+}

@@ -1,0 +1,37 @@
+"""Client of Darkroom, a job API for image inference: drop an image off, come back for the result."""
+
+from ._async import AsyncBatches, AsyncClient
+from ._retries import Retries
+from ._sync import Batches, Client
+from ._wire import Image, Job, batch_line
+from .errors import (
+    DarkroomError,
+    JobFailed,
+    NotFound,
+    Refused,
+    StillRunning,
+    Unavailable,
+    Unreachable,
+    WebhookError,
+)
+from .webhooks import verify_webhook
+
+__all__ = [
+    "AsyncBatches",
+    "AsyncClient",
+    "Batches",
+    "Client",
+    "DarkroomError",
+    "Image",
+    "Job",
+    "JobFailed",
+    "NotFound",
+    "Refused",
+    "Retries",
+    "StillRunning",
+    "Unavailable",
+    "Unreachable",
+    "WebhookError",
+    "batch_line",
+    "verify_webhook",
+]

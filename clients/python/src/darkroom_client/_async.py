@@ -1,0 +1,183 @@
+"""The same as `Client`, awaited. What each call means is said there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from . import _operations as operations
+from ._operations import Operation, Pause
+from ._retries import Retries
+from ._sync import _TIMEOUT, connection, job_id, request
+from ._wire import Call, Image, Job, Wishes
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        run: str | None = None,
+        retries: Retries | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.run = run
+        self.retries = retries or Retries()
+        self._base, self._headers = connection(url, key)
+        self._http = http or httpx.AsyncClient(timeout=_TIMEOUT)
+        self.batches = AsyncBatches(self)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def submit(
+        self,
+        image: Image,
+        *,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        webhook: str | None = None,
+        wait: bool | float = False,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Job:
+        wishes = Wishes(model, params or {}, metadata or {}, priority, webhook, more)
+        return await self._do(
+            operations.submit(
+                image, wishes, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+            )
+        )
+
+    async def get(self, job: str | Job) -> Job:
+        return await self._job("GET", job)
+
+    async def wait(self, job: str | Job, timeout: float | None = None) -> Job:
+        return await self._do(operations.wait(job_id(job), self.retries, timeout))
+
+    async def result(self, job: str | Job) -> Any:
+        return await self._do(operations.result(job_id(job), self.retries))
+
+    async def predict(self, image: Image, **wishes: Any) -> Any:
+        return operations.outcome(await self.submit(image, **{"wait": True, **wishes}))
+
+    async def list(self, *, limit: int = 100, **filters: Any) -> AsyncIterator[Job]:
+        query = {**operations.filters(filters), "limit": str(limit)}
+        while True:
+            page = await self._json("GET", "/v1/jobs", query=query)
+            for job in page["data"]:
+                yield Job(job)
+            if not page.get("next_cursor"):
+                return
+            query["cursor"] = page["next_cursor"]
+
+    async def cancel(self, job: str | Job) -> Job:
+        return await self._job("POST", job, "/cancel")
+
+    async def retry(self, job: str | Job) -> Job:
+        return await self._job("POST", job, "/retry", repeatable=False)
+
+    async def delete(self, job: str | Job) -> None:
+        await self._json("DELETE", f"/v1/jobs/{job_id(job)}")
+
+    async def explain(self, job: str | Job) -> dict[str, Any]:
+        found: dict[str, Any] = await self._json("GET", f"/v1/jobs/{job_id(job)}/explain")
+        return found
+
+    async def events(
+        self, after: str | None = None, *, wait: int = 30
+    ) -> AsyncIterator[dict[str, Any]]:
+        query = {} if after is None else {"after": after}
+        while True:
+            held = {"Prefer": f"wait={wait}"}
+            page = await self._json("GET", "/v1/events", query=query, headers=held)
+            for event in page["data"]:
+                yield event
+            query = {"after": page["next_cursor"]}
+
+    async def _job(self, method: str, job: str | Job, verb: str = "", repeatable: bool = True) -> Job:
+        call = Call(method, f"/v1/jobs/{job_id(job)}{verb}", repeatable=repeatable)
+        return await self._do(operations.job(call, self.retries))
+
+    async def _json(self, method: str, path: str, **more: Any) -> Any:
+        return await self._do(operations.json(Call(method, path, **more), self.retries))
+
+    async def _do(self, operation: Operation[T]) -> T:
+        came: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                step = operation.send(came)
+            except StopIteration as done:
+                value: T = done.value
+                return value
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                came = None
+            else:
+                came = await self._send(step)
+
+    async def _send(self, call: Call) -> httpx.Response | httpx.TransportError:
+        sent = request(self._http, self._base, self._headers, call)
+        try:
+            return await self._http.send(sent, follow_redirects=True)
+        except httpx.TransportError as error:
+            return error
+
+
+class AsyncBatches:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def create(
+        self, lines: Iterable[dict[str, Any]], *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        client = self._client
+        return await client._do(operations.create_batch(lines, idempotency_key, client.retries))
+
+    async def get(self, batch: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._client._json("GET", f"/v1/batches/{batch}")
+        return found
+
+    async def wait(self, batch: str, timeout: float | None = None) -> dict[str, Any]:
+        client = self._client
+        return await client._do(operations.wait_for_batch(batch, client.retries, timeout))
+
+    async def results(self, batch: str) -> AsyncIterator[dict[str, Any]]:
+        after, is_over = 0, False
+        while not is_over:
+            is_over = (await self.get(batch))["status"] != "running"
+            call = operations.results(batch, after)
+            answered = await self._client._do(operations.answer(call, self._client.retries))
+            for result in map(json.loads, answered.text.splitlines()):
+                after = result["line"]
+                yield result
+
+    async def cancel(self, batch: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._client._json("POST", f"/v1/batches/{batch}/cancel")
+        return found
+
+    async def retry_failed(self, batch: str) -> dict[str, Any]:
+        path = f"/v1/batches/{batch}/retry_failed"
+        found: dict[str, Any] = await self._client._json("POST", path, repeatable=False)
+        return found

@@ -1,0 +1,173 @@
+"""Every operation as a generator: it yields what has to be done (a `Call`, a `Pause`) and is sent what came of it.
+
+So the logic is written once; `Client` and `AsyncClient` only do what is yielded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar, Union
+
+import httpx
+
+from ._retries import Retries
+from ._wire import Call, Image, Job, Wishes, batch, submission
+from .errors import DarkroomError, JobFailed, StillRunning, Unreachable, refused
+
+T = TypeVar("T")
+
+#: The longest that the service holds an answer back.
+WAIT_SECONDS_MAX = 60
+#: How long lines of a batch are gathered before they are read.
+RESULTS_WAIT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+Step = Union[Call, Pause]
+Came = Union[httpx.Response, httpx.TransportError, None]
+Operation = Generator[Step, Came, T]
+
+
+def answer(call: Call, retries: Retries) -> Operation[httpx.Response]:
+    """Sends until there is an answer that is no refusal."""
+    until, tries = time.monotonic() + retries.patience_seconds, 0
+    while True:
+        outcome = yield call
+        assert outcome is not None
+        if isinstance(outcome, httpx.Response) and outcome.status_code < 400:
+            return outcome
+        pause = retries.pause_after(outcome, tries, repeatable=call.repeatable)
+        if pause is None or time.monotonic() + pause > until:
+            if isinstance(outcome, httpx.Response):
+                raise_refused(outcome)
+            raise Unreachable(f"{call.method} {call.path}: {outcome!r}") from outcome
+        yield Pause(pause)
+        tries += 1
+
+
+def raise_refused(response: httpx.Response) -> NoReturn:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"detail": response.text[:200]}
+    raise refused(response.status_code, problem)
+
+
+def json(call: Call, retries: Retries) -> Operation[Any]:
+    response = yield from answer(call, retries)
+    return response.json() if response.content else None
+
+
+def job(call: Call, retries: Retries) -> Operation[Job]:
+    response = yield from answer(call, retries)
+    seen = Job(response.json())
+    seen.etag = response.headers.get("etag")
+    return seen
+
+
+def submit(
+    image: Image,
+    wishes: Wishes,
+    retries: Retries,
+    *,
+    run: str | None,
+    key: str | None,
+    wait: bool | float,
+    fresh: bool,
+) -> Operation[Job]:
+    seconds = WAIT_SECONDS_MAX if wait is True else min(int(wait), WAIT_SECONDS_MAX)
+    call, digest = submission(image, wishes, run=run, key=key, wait=seconds, fresh=fresh)
+    until = None if wait is True else time.monotonic() + wait
+    accepted = yield from job(call, retries)
+    arrived = (accepted.get("input") or {}).get("image")
+    if digest and arrived and arrived != digest:
+        raise DarkroomError(f"sent {digest}, but {arrived} arrived")
+    if not wait or accepted.has_ended:
+        return accepted
+    return (yield from ended(accepted, retries, until))
+
+
+def wait(job_id: str, retries: Retries, timeout: float | None) -> Operation[Job]:
+    until = None if timeout is None else time.monotonic() + timeout
+    first = yield from job(Call("GET", f"/v1/jobs/{job_id}"), retries)
+    return (yield from ended(first, retries, until))
+
+
+def ended(latest: Job, retries: Retries, until: float | None) -> Operation[Job]:
+    """Asks for news, and lets the service hold the question back until there is some."""
+    while not latest.has_ended:
+        left = WAIT_SECONDS_MAX if until is None else until - time.monotonic()
+        if left <= 0:
+            raise StillRunning(latest)
+        headers = {"Prefer": f"wait={max(1, min(int(left), WAIT_SECONDS_MAX))}"}
+        if latest.etag:
+            headers["If-None-Match"] = latest.etag
+        call = Call("GET", f"/v1/jobs/{latest.id}", headers=headers)
+        response = yield from answer(call, retries)
+        if response.status_code != 304:
+            latest = Job(response.json())
+            latest.etag = response.headers.get("etag")
+        elif "preference-applied" not in response.headers:
+            yield Pause(1.0)  # a service that does not hold answers back
+    return latest
+
+
+def result(job_id: str, retries: Retries) -> Operation[Any]:
+    """JSON as a value, anything else (a mask) as bytes."""
+    response = yield from answer(Call("GET", f"/v1/jobs/{job_id}/result"), retries)
+    if "json" in response.headers.get("content-type", ""):
+        return response.json()
+    return response.content
+
+
+def outcome(done: Job) -> Any:
+    """The result of a job that has ended."""
+    if done.succeeded:
+        return done.result
+    raise JobFailed(409, done.error or {"code": done.status, "detail": f"the job was {done.status}"})
+
+
+def create_batch(
+    lines: Iterable[dict[str, Any]], key: str | None, retries: Retries
+) -> Operation[dict[str, Any]]:
+    made: dict[str, Any] = yield from json(batch(list(lines), key), retries)
+    return made
+
+
+def wait_for_batch(
+    batch_id: str, retries: Retries, timeout: float | None
+) -> Operation[dict[str, Any]]:
+    until, pause = None if timeout is None else time.monotonic() + timeout, 0.25
+    while True:
+        found: dict[str, Any] = yield from json(Call("GET", f"/v1/batches/{batch_id}"), retries)
+        if found["status"] != "running":
+            return found
+        if until is not None and time.monotonic() + pause > until:
+            raise StillRunning(found)
+        yield Pause(pause)
+        pause = min(pause * 2, 10.0)
+
+
+def results(batch_id: str, after: int) -> Call:
+    """The lines behind this one that have ended; while there are none the service waits for some."""
+    wait = {"Prefer": f"wait={RESULTS_WAIT_SECONDS}"}
+    return Call("GET", f"/v1/batches/{batch_id}/results", query={"after": after}, headers=wait)
+
+
+def filters(given: Mapping[str, Any]) -> dict[str, str]:
+    """Filters of a list as a query: `metadata={"listing": "8841"}` is `metadata.listing=8841`."""
+    query: dict[str, str] = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            query.update({f"{name}.{key}": str(text) for key, text in value.items()})
+        elif value is not None:
+            query[name] = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return query

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from . import _operations as operations
+from ._operations import Operation, Pause
+from ._retries import Retries
+from ._wire import Call, Image, Job, Wishes
+
+T = TypeVar("T")
+
+#: Longer than the service may hold an answer back.
+_TIMEOUT = httpx.Timeout(90.0, connect=5.0)
+
+
+class Client:
+    """Speaks to one service with one key. Threads may share it.
+
+    Every call tries again while the service is away or busy, where that is safe (:class:`Retries`).
+
+    :param url: address of the service; ``DARKROOM_URL`` if left out
+    :param key: API key ``dk_…``; ``DARKROOM_API_KEY`` if left out
+    :param run: a name for all that this program submits. With one, the same image with the same wishes is the same job,
+        also after the program was killed and started again. Without one, each `submit` is a job of its own.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        run: str | None = None,
+        retries: Retries | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self.run = run
+        self.retries = retries or Retries()
+        self._base, self._headers = connection(url, key)
+        self._http = http or httpx.Client(timeout=_TIMEOUT)
+        self.batches = Batches(self)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def submit(
+        self,
+        image: Image,
+        *,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        webhook: str | None = None,
+        wait: bool | float = False,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Job:
+        """One image, one job, however many tries it takes.
+
+        :param image: a path, an address, the bytes, or an open file
+        :param model: ``name``, ``name@alias``, ``name:version``; the service's default if left out
+        :param wait: until the job has ended, or for so many seconds (then :class:`StillRunning`)
+        :param fresh: predict anew, even if the service has made the same prediction before
+        :param more: other fields of a job: ``run_at``, ``deadline``, ``max_attempts``, ``retain_for``
+        """
+        wishes = Wishes(model, params or {}, metadata or {}, priority, webhook, more)
+        return self._do(
+            operations.submit(
+                image, wishes, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+            )
+        )
+
+    def get(self, job: str | Job) -> Job:
+        return self._job("GET", job)
+
+    def wait(self, job: str | Job, timeout: float | None = None) -> Job:
+        """The job at its end, whatever came of it."""
+        return self._do(operations.wait(job_id(job), self.retries, timeout))
+
+    def result(self, job: str | Job) -> Any:
+        """What the model said: JSON as a value, anything else as bytes. Raises :class:`JobFailed`."""
+        return self._do(operations.result(job_id(job), self.retries))
+
+    def predict(self, image: Image, **wishes: Any) -> Any:
+        """Submits, waits, and returns the result; wishes as in :meth:`submit`. Raises :class:`JobFailed`."""
+        return operations.outcome(self.submit(image, **{"wait": True, **wishes}))
+
+    def list(self, *, limit: int = 100, **filters: Any) -> Iterator[Job]:
+        """Your jobs, newest first, page after page: ``status=``, ``model=``, ``metadata={…}``, ``created_after=``, …"""
+        query = {**operations.filters(filters), "limit": str(limit)}
+        while True:
+            page = self._json("GET", "/v1/jobs", query=query)
+            yield from map(Job, page["data"])
+            if not page.get("next_cursor"):
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def cancel(self, job: str | Job) -> Job:
+        return self._job("POST", job, "/cancel")
+
+    def retry(self, job: str | Job) -> Job:
+        """Runs a job again that failed, expired or was canceled."""
+        return self._job("POST", job, "/retry", repeatable=False)
+
+    def delete(self, job: str | Job) -> None:
+        """Deletes the data of a job that has ended."""
+        self._json("DELETE", f"/v1/jobs/{job_id(job)}")
+
+    def explain(self, job: str | Job) -> dict[str, Any]:
+        """Why a job is where it is."""
+        found: dict[str, Any] = self._json("GET", f"/v1/jobs/{job_id(job)}/explain")
+        return found
+
+    def events(self, after: str | None = None, *, wait: int = 30) -> Iterator[dict[str, Any]]:
+        """What happens to your jobs, for ever; keep the ``id`` of the last one and pass it as `after` to go on there."""
+        query = {} if after is None else {"after": after}
+        while True:
+            page = self._json("GET", "/v1/events", query=query, headers={"Prefer": f"wait={wait}"})
+            yield from page["data"]
+            query = {"after": page["next_cursor"]}
+
+    def _job(self, method: str, job: str | Job, verb: str = "", repeatable: bool = True) -> Job:
+        call = Call(method, f"/v1/jobs/{job_id(job)}{verb}", repeatable=repeatable)
+        return self._do(operations.job(call, self.retries))
+
+    def _json(self, method: str, path: str, **more: Any) -> Any:
+        return self._do(operations.json(Call(method, path, **more), self.retries))
+
+    def _do(self, operation: Operation[T]) -> T:
+        came: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                step = operation.send(came)
+            except StopIteration as done:
+                value: T = done.value
+                return value
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                came = None
+            else:
+                came = self._send(step)
+
+    def _send(self, call: Call) -> httpx.Response | httpx.TransportError:
+        try:
+            return self._http.send(request(self._http, self._base, self._headers, call), follow_redirects=True)
+        except httpx.TransportError as error:
+            return error
+
+
+class Batches:
+    """Many jobs in one request: `client.batches`. Lines are made by :func:`darkroom_client.batch_line`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, lines: Iterable[dict[str, Any]], *, idempotency_key: str | None = None) -> dict[str, Any]:
+        """A line that is refused is reported in the answer and does not sink the rest."""
+        return self._client._do(operations.create_batch(lines, idempotency_key, self._client.retries))
+
+    def get(self, batch: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client._json("GET", f"/v1/batches/{batch}")
+        return found
+
+    def wait(self, batch: str, timeout: float | None = None) -> dict[str, Any]:
+        """The batch once all its jobs have ended."""
+        return self._client._do(operations.wait_for_batch(batch, self._client.retries, timeout))
+
+    def results(self, batch: str) -> Iterator[dict[str, Any]]:
+        """In the order of the lines, while the batch runs: `custom_id`, `line`, and the `job` or the `error`."""
+        after, is_over = 0, False
+        while not is_over:
+            is_over = self.get(batch)["status"] != "running"
+            call = operations.results(batch, after)
+            lines = self._client._do(operations.answer(call, self._client.retries)).text
+            for result in map(json.loads, lines.splitlines()):
+                after = result["line"]
+                yield result
+
+    def cancel(self, batch: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client._json("POST", f"/v1/batches/{batch}/cancel")
+        return found
+
+    def retry_failed(self, batch: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._client._json(
+            "POST", f"/v1/batches/{batch}/retry_failed", repeatable=False
+        )
+        return found
+
+
+def connection(url: str | None, key: str | None) -> tuple[str, dict[str, str]]:
+    base = url or os.environ.get("DARKROOM_URL") or "http://127.0.0.1:8080"
+    key = key or os.environ.get("DARKROOM_API_KEY")
+    headers = {"User-Agent": "darkroom-client/0.1.0"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return base.rstrip("/"), headers
+
+
+def request(
+    http: httpx.Client | httpx.AsyncClient, base: str, headers: dict[str, str], call: Call
+) -> httpx.Request:
+    return http.build_request(
+        call.method,
+        base + call.path,
+        params=call.query or None,
+        headers={**headers, **call.headers},
+        content=call.content,
+        json=call.json,
+    )
+
+
+def job_id(job: str | Job) -> str:
+    return job if isinstance(job, str) else job.id

@@ -1,0 +1,179 @@
+"""Requests and answers as values: nothing here does I/O over the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Union
+
+#: A path, an address (`https://…`), the bytes, or an open file.
+Image = Union[str, "os.PathLike[str]", bytes, IO[bytes]]
+
+ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+class Job(dict[str, Any]):
+    """A job as the service shows it, with the fields that most programs look at as attributes."""
+
+    etag: str | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self["id"])
+
+    @property
+    def status(self) -> str:
+        """`scheduled`, `queued`, `running`, `succeeded`, `failed`, `canceled` or `expired`."""
+        return str(self["status"])
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == "succeeded"
+
+    @property
+    def result(self) -> Any:
+        """What the model said; `None` until it succeeded."""
+        return self.get("result")
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why it failed or expired: a problem with `code` and `detail`."""
+        return self.get("error")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, to be sent as often as is safe."""
+
+    method: str
+    path: str
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    json: Any = None
+    #: Whether twice is the same as once.
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of a job, besides its image."""
+
+    model: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: int | None = None
+    webhook: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON form, without the image."""
+        body: dict[str, Any] = {**self.more}
+        if self.model is not None:
+            body["model"] = self.model
+        if self.params:
+            body["params"] = dict(self.params)
+        if self.metadata:
+            body["metadata"] = dict(self.metadata)
+        if self.priority is not None:
+            body["priority"] = self.priority
+        if self.webhook is not None:
+            body["webhook"] = {"url": self.webhook}
+        return body
+
+
+def submission(
+    image: Image, wishes: Wishes, *, run: str | None, key: str | None, wait: int, fresh: bool
+) -> tuple[Call, str | None]:
+    """The request that submits an image, and the digest that the service has to find in it."""
+    body = wishes.body()
+    content, digest = None, None
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        body["image"] = {"url": image}
+    else:
+        content = read(image)
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    if key is None and run is not None:
+        asked = json.dumps([run, digest, body], sort_keys=True, default=str)
+        key = hashlib.sha256(asked.encode()).hexdigest()
+    headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    if wait:
+        headers["Prefer"] = f"wait={wait}"
+    if fresh:
+        headers["Cache-Control"] = "no-cache"
+    if content is None:
+        return Call("POST", "/v1/jobs", headers=headers, json=body), None
+    if _fits_a_query(body):
+        headers["Content-Type"] = "application/octet-stream"
+        query = {name: value for name, value in body.items() if name not in ("params", "metadata")}
+        query |= body.get("params", {})
+        query |= {f"metadata.{name}": value for name, value in body.get("metadata", {}).items()}
+        texts = {name: _as_text(value) for name, value in query.items()}
+        return Call("POST", "/v1/jobs", query=texts, headers=headers, content=content), digest
+    boundary = f"darkroom-{uuid.uuid4().hex}"
+    headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
+    return Call("POST", "/v1/jobs", headers=headers, content=_multipart(boundary, body, content)), digest
+
+
+def _fits_a_query(body: Mapping[str, Any]) -> bool:
+    """Whether the raw form can say it: a query has no objects, and a text that looks like a number would become one."""
+    params, metadata = body.get("params", {}), body.get("metadata", {})
+    own = {name for name in body if name not in ("params", "metadata")}
+    return (
+        "webhook" not in own
+        and all(isinstance(value, (bool, int, float)) for value in params.values())
+        and all(isinstance(value, str) for value in metadata.values())
+        and not own & set(params)
+    )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _multipart(boundary: str, body: Mapping[str, Any], image: bytes) -> bytes:
+    def part(name: str, kind: str, content: bytes) -> bytes:
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+        return f"{head}Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"
+
+    job = part("job", "application/json", json.dumps(body).encode())
+    return job + part("image", "application/octet-stream", image) + f"--{boundary}--\r\n".encode()
+
+
+def read(image: Image) -> bytes:
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if isinstance(image, (str, os.PathLike)):
+        return Path(image).read_bytes()
+    return image.read()
+
+
+def batch_line(custom_id: str, image: Image, **wishes: Any) -> dict[str, Any]:
+    """One line of a batch. `image` as in `submit`, or `sha256:…` of one that was uploaded before."""
+    source: dict[str, str]
+    if isinstance(image, str) and image.startswith("sha256:"):
+        source = {"sha256": image}
+    elif isinstance(image, str) and image.startswith(("http://", "https://")):
+        source = {"url": image}
+    else:
+        source = {"data": base64.b64encode(read(image)).decode()}
+    return {"custom_id": custom_id, "image": source, **Wishes(**wishes).body()}
+
+
+def batch(lines: list[dict[str, Any]], key: str | None) -> Call:
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    headers = {
+        "Content-Type": "application/x-ndjson",
+        "Idempotency-Key": key or str(uuid.uuid4()),
+    }
+    return Call("POST", "/v1/batches", headers=headers, content=content)

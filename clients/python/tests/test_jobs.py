@@ -1,0 +1,89 @@
+"""Against a real stack."""
+
+import asyncio
+import io
+import uuid
+from pathlib import Path
+
+import pytest
+
+from darkroom_client import AsyncClient, Client, NotFound, Refused, StillRunning
+
+
+def test_a_photo_is_predicted(darkroom: Client, photo: Path) -> None:
+    labels = darkroom.predict(photo, params={"top_k": 2})["labels"]
+    assert len(labels) == 2
+    assert "espresso" in [label["label"] for label in labels]
+
+
+def test_every_form_of_an_image_is_the_same_image(darkroom: Client, photo: Path) -> None:
+    forms = [str(photo), photo, photo.read_bytes(), io.BytesIO(photo.read_bytes())]
+    assert len({darkroom.submit(form)["input"]["image"] for form in forms}) == 1
+
+
+def test_a_job_is_followed_to_its_result(darkroom: Client, photo: Path) -> None:
+    job = darkroom.submit(photo, metadata={"who": "pytest"}, fresh=True)
+    done = darkroom.wait(job, timeout=60)
+    assert done.succeeded and done["metadata"] == {"who": "pytest"}
+    assert darkroom.result(job) == done.result
+    assert darkroom.get(job.id).status == "succeeded"
+
+
+def test_wishes_that_a_query_cannot_say_go_as_multipart(darkroom: Client, photo: Path) -> None:
+    job = darkroom.submit(photo, params={"top_k": 1}, metadata={"count": 3, "tags": ["a"]})
+    assert job["metadata"] == {"count": 3, "tags": ["a"]}
+    assert job["params"]["top_k"] == 1
+
+
+def test_a_named_run_submits_each_image_once(photo: Path) -> None:
+    run = str(uuid.uuid4())
+    with Client(run=run) as first, Client(run=run) as again, Client(run=run + "x") as other:
+        job = first.submit(photo, priority=1)
+        assert again.submit(photo, priority=1).id == job.id
+        assert first.submit(photo, priority=2, fresh=True).id != job.id
+        assert other.submit(photo, priority=1, fresh=True).id != job.id
+
+
+def test_a_list_goes_over_all_pages(darkroom: Client, photo: Path) -> None:
+    mark = str(uuid.uuid4())
+    ids = [darkroom.submit(photo, metadata={"mark": mark}, fresh=True).id for _ in range(5)]
+    listed = [job.id for job in darkroom.list(metadata={"mark": mark}, limit=2)]
+    assert listed == ids[::-1]
+
+
+def test_a_refusal_says_what_and_where(darkroom: Client, photo: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        darkroom.submit(photo, params={"top_k": -1})
+    assert refused.value.code == "invalid_params"
+    assert refused.value.errors[0]["pointer"] == "/params/top_k"
+    assert refused.value.request_id and not refused.value.retryable
+    with pytest.raises(Refused) as refused:
+        darkroom.submit(b"no image")
+    assert refused.value.code == "unsupported_media_type"
+    with pytest.raises(NotFound):
+        darkroom.get("job_" + uuid.uuid4().hex)
+
+
+def test_a_planned_job_is_still_waiting_and_can_be_canceled(darkroom: Client, photo: Path) -> None:
+    job = darkroom.submit(photo, run_at="2099-01-01T00:00:00Z")
+    with pytest.raises(StillRunning):
+        darkroom.wait(job, timeout=0)
+    assert darkroom.explain(job)["status"] == "scheduled"
+    assert darkroom.cancel(job).status == "canceled"
+    assert darkroom.retry(job).id == job.id
+    assert darkroom.wait(job, timeout=60).succeeded
+    darkroom.delete(job)
+    with pytest.raises(NotFound):
+        darkroom.get(job)
+
+
+def test_the_async_client_does_the_same(photo: Path) -> None:
+    async def many() -> list[str]:
+        async with AsyncClient() as darkroom:
+            submits = (darkroom.submit(photo, wait=True, metadata={"n": str(n)}) for n in range(4))
+            jobs = await asyncio.gather(*submits)
+            listed = [job.id async for job in darkroom.list(limit=2, status="succeeded")]
+            assert {job.id for job in jobs} <= set(listed)
+            return [job.status for job in jobs]
+
+    assert asyncio.run(many()) == ["succeeded"] * 4
