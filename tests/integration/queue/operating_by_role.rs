@@ -298,7 +298,7 @@ async fn darkroom_api_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes something.
-const ACTS: [&str; 14] = [
+const ACTS: [&str; 15] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -312,6 +312,7 @@ const ACTS: [&str; 14] = [
     "select ops.pause('none', 'why')",
     "select ops.resume('none')",
     "select ops.drain(0)",
+    "select ops.redeliver(gen_random_uuid())",
     "select ops.enqueue('none', 'alice', repeat('0', 64))",
 ];
 
