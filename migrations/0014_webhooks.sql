@@ -50,6 +50,7 @@ create table webhook_deliveries (
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
 create index webhook_deliveries_by_owner on webhook_deliveries (owner, delivery_id);
+create index webhook_deliveries_of_job on webhook_deliveries (job_id) where job_id is not null;
 create index webhook_deliveries_of_endpoint on webhook_deliveries (endpoint_id) where endpoint_id is not null and status = 'pending';
 create index webhook_deliveries_ended on webhook_deliveries (ended_at) where ended_at is not null;
 comment on table  webhook_deliveries is 'One row for each event and receiver: the webhook-id, and what came of it.';

@@ -42,7 +42,7 @@ use crate::routes;
     ),
     modifiers(&Bearer, &Everywhere),
 )]
-struct ApiDoc;
+pub(crate) struct ApiDoc;
 
 /// The document as clients, and generators of clients, read it.
 pub(crate) fn document() -> serde_json::Value {

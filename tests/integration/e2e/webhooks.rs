@@ -125,7 +125,7 @@ async fn after_a_rotation_messages_carry_signatures_by_both_secrets() {
 
 #[tokio::test]
 async fn two_processes_share_the_work_and_send_nothing_twice() {
-    const JOBS: usize = 60;
+    const JOBS: usize = 40;
     let stack = Stack::without_workers_but(&[PRIVATE]).await;
     let other = stack.another_api(&[PRIVATE]).await;
     let receiver = Receiver::start().await;

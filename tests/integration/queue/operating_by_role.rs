@@ -361,7 +361,7 @@ async fn darkroom_api_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes something.
-const ACTS: [&str; 17] = [
+const ACTS: [&str; 18] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -378,6 +378,7 @@ const ACTS: [&str; 17] = [
     "select ops.revoke_key('none')",
     "select ops.set_alias('none', 'stable', 1)",
     "select ops.retire('none', 1)",
+    "select ops.redeliver(gen_random_uuid())",
     "select ops.enqueue('none', 'alice', repeat('0', 64))",
 ];
 
