@@ -277,10 +277,14 @@ async fn an_upload_that_broke_off_goes_on_behind_its_last_line() {
         .map(|n| json!({"custom_id": n.to_string(), "image": {"sha256": sha256}}))
         .collect();
     let (whole, half) = (ndjson(&lines), ndjson(&lines[..5]));
-    let broken =
-        futures_util::stream::iter([Ok(half), Err(std::io::Error::other("the cable was pulled"))]);
-    let broken = keyed(&stack, "k", String::new()).body(reqwest::Body::wrap_stream(broken));
-    assert!(broken.send().await.is_err());
+    let (cable, other_end) = tokio::sync::mpsc::channel(1);
+    let body = futures_util::stream::unfold(other_end, |mut other_end| async {
+        let came: Option<std::io::Result<String>> = other_end.recv().await;
+        came.map(|came| (came, other_end))
+    });
+    let broken = keyed(&stack, "k", String::new()).body(reqwest::Body::wrap_stream(body));
+    let broken = tokio::spawn(broken.send());
+    cable.send(Ok(half)).await.unwrap();
     tests::eventually(Duration::from_secs(10), "four lines were taken", || async {
         let lines: Option<i32> = sqlx::query_scalar("select lines from groups")
             .fetch_optional(&*stack.db)
@@ -289,6 +293,9 @@ async fn an_upload_that_broke_off_goes_on_behind_its_last_line() {
         (lines >= Some(4)).then_some(())
     })
     .await;
+    let pulled = std::io::Error::other("the cable was pulled");
+    cable.send(Err(pulled)).await.unwrap();
+    assert!(broken.await.unwrap().is_err());
     send(keyed(&stack, "k", whole.clone()))
         .await
         .problem(409, "idempotency_in_flight");
