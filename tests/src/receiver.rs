@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jobs::{Sha256Digest, webhooks::DeliveryId};
@@ -62,6 +62,7 @@ impl Receiver {
     }
 
     /// Where another one was, or will be.
+    #[expect(clippy::unused_async, reason = "to listen takes the runtime")]
     pub async fn at(address: SocketAddr) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -140,7 +141,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
+    let body = body.collect().await.map(Collected::to_bytes);
     let heard = Heard {
         path: head.uri.path().to_owned(),
         headers: head.headers,
@@ -149,8 +150,8 @@ async fn answer(
     let id = heard.header("webhook-id").to_owned();
     let reply = {
         let mut state = state.lock().unwrap();
-        let at_work = state.at_work.entry(id.clone()).or_default();
-        *at_work += 1;
+        let working = state.at_work.entry(id.clone()).or_default();
+        *working += 1;
         state.at_once_max = state.at_once_max.max(state.at_work[&id]);
         let fixed = state.by_path.get(heard.path.as_str()).cloned();
         state.heard.push(heard);
