@@ -48,18 +48,16 @@ impl ChangedListener {
     pub fn start(db: PgPool) -> Self {
         let (this, look_now) = (Self(Arc::default()), Arc::new(Notify::new()));
         let (heard, look) = (this.clone(), look_now.clone());
-        tokio::spawn(listen(
-            db.clone(),
-            &[CHANGED_CHANNEL],
-            move |news| match news {
-                Some((_, ids)) => heard.wake(ids),
+        let hear = move |news: Option<(&str, &str)>| {
+            if let Some((_, ids)) = news {
+                heard.wake(ids);
+            } else {
                 // Whatever was missed, one look for all of them finds it.
-                None => {
-                    heard.wake_those_who_did_not_say();
-                    look.notify_one();
-                }
-            },
-        ));
+                heard.wake_those_who_did_not_say();
+                look.notify_one();
+            }
+        };
+        tokio::spawn(listen(db.clone(), &[CHANGED_CHANNEL], hear));
         let looked_after = this.clone();
         tokio::spawn(async move {
             loop {
