@@ -69,7 +69,7 @@ async fn main() {
             "--passed" => passed = number(&arg, &value()),
             "--waiters" => waiters = number(&arg, &value()),
             "--sse-share" => {
-                sse_share = value().parse().unwrap_or_else(|_| leave("--sse-share 0.5"))
+                sse_share = value().parse().unwrap_or_else(|_| leave("--sse-share 0.5"));
             }
             "--record" => record = true,
             _ => leave(&format!("no option {arg}")),

@@ -142,19 +142,19 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(Collected::to_bytes);
-    let heard = Heard {
+    let request = Heard {
         path: head.uri.path().to_owned(),
         headers: head.headers,
         body: String::from_utf8_lossy(&body.unwrap_or_default()).into_owned(),
     };
-    let id = heard.header("webhook-id").to_owned();
+    let id = request.header("webhook-id").to_owned();
     let reply = {
         let mut state = state.lock().unwrap();
         let working = state.at_work.entry(id.clone()).or_default();
         *working += 1;
         state.at_once_max = state.at_once_max.max(state.at_work[&id]);
-        let fixed = state.by_path.get(heard.path.as_str()).cloned();
-        state.heard.push(heard);
+        let fixed = state.by_path.get(request.path.as_str()).cloned();
+        state.heard.push(request);
         fixed.or_else(|| state.replies.pop_front())
     };
     // So that two who send the same meet here.

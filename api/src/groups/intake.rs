@@ -136,15 +136,13 @@ impl<'a> Intake<'a> {
             asked.check_webhook(&self.ctx.outside)?;
             let model = self.model(asked.model.as_deref()).await?;
             let params = model.manifest.params(&asked.params)?;
-            let image = match upload {
-                Some(upload) => Wanted::Given(Given::Uploaded(upload)),
-                None => {
-                    let source = asked.image.take().ok_or_else(forms::no_image)?.pick()?;
-                    if let Source::Stored(sha256) = source {
-                        Wanted::Named(sha256)
-                    } else {
-                        Wanted::Inline(source)
-                    }
+            let image = if let Some(upload) = upload {
+                Wanted::Given(Given::Uploaded(upload))
+            } else {
+                let source = asked.image.take().ok_or_else(forms::no_image)?.pick()?;
+                match source {
+                    Source::Stored(sha256) => Wanted::Named(sha256),
+                    elsewhere => Wanted::Inline(elsewhere),
                 }
             };
             Ok(Candidate {

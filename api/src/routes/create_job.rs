@@ -255,11 +255,9 @@ async fn store(
             images::find(&ctx.db, &caller.owner, upload.image.sha256).await?
         }
     };
-    Ok(match stored {
-        Some(stored) => (stored.image, stored.recent_jobs, None),
-        None => {
-            let (image, room) = forms::put(ctx, caller, given).await?;
-            (image, Vec::new(), room)
-        }
-    })
+    if let Some(stored) = stored {
+        return Ok((stored.image, stored.recent_jobs, None));
+    }
+    let (image, room) = forms::put(ctx, caller, given).await?;
+    Ok((image, Vec::new(), room))
 }

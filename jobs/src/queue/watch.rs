@@ -65,23 +65,21 @@ impl ChangedListener {
         };
         let look_now = Arc::new(Notify::new());
         let (heard, look) = (this.clone(), look_now.clone());
-        tokio::spawn(listen(
-            db.clone(),
-            &[CHANGED_CHANNEL, STARTED_CHANNEL],
-            move |news| match news {
-                Some((STARTED_CHANNEL, ids)) => heard.wake(ids, true),
-                Some((_, ids)) => {
-                    change.send_replace(());
-                    heard.wake(ids, false);
-                }
-                // Whatever was missed, one look for all of them finds it.
-                None => {
-                    change.send_replace(());
-                    heard.wake_those_who_did_not_say();
-                    look.notify_one();
-                }
-            },
-        ));
+        let hear = move |news: Option<(&str, &str)>| match news {
+            Some((STARTED_CHANNEL, ids)) => heard.wake(ids, true),
+            Some((_, ids)) => {
+                change.send_replace(());
+                heard.wake(ids, false);
+            }
+            // Whatever was missed, one look for all of them finds it.
+            None => {
+                change.send_replace(());
+                heard.wake_those_who_did_not_say();
+                look.notify_one();
+            }
+        };
+        let channels = &[CHANGED_CHANNEL, STARTED_CHANNEL];
+        tokio::spawn(listen(db.clone(), channels, hear));
         let looked_after = this.clone();
         tokio::spawn(async move {
             loop {

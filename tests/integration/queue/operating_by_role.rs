@@ -274,7 +274,7 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
             .is_none()
     );
     administering(&pool).await;
-    assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 4);
+    assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
     queue::latency(&pool).await.unwrap();
     assert_eq!(queue::stats(&pool).await.unwrap().len(), 1);

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::put;
+
 /// Deep enough for every body of ours; shapes may name themselves.
 const DEPTH_MAX: u8 = 6;
 
@@ -22,7 +24,7 @@ pub(super) fn curl(document: &Value, path: &str, method: &str, operation: &Value
     };
     // With a body curl posts by itself.
     if !matches!((method, &body), ("get", None) | ("post", Some(_))) {
-        command += &format!(" -X {}", method.to_uppercase());
+        put(&mut command, format_args!(" -X {}", method.to_uppercase()));
     }
     let responses = operation["responses"].as_object().into_iter().flatten();
     if responses
@@ -37,7 +39,7 @@ pub(super) fn curl(document: &Value, path: &str, method: &str, operation: &Value
     }
     command += " -H \"Authorization: Bearer $DARKROOM_API_KEY\"";
     if let Some(body) = body {
-        command += &format!(" \\\n     {body}");
+        put(&mut command, format_args!(" \\\n     {body}"));
     }
     command + &format!(" \\\n     \"$DARKROOM_URL{}\"", filled(path, operation))
 }
