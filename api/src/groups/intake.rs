@@ -66,6 +66,14 @@ enum Wanted {
 }
 
 impl Wanted {
+    fn of(source: Source) -> Self {
+        if let Source::Stored(sha256) = source {
+            Self::Named(sha256)
+        } else {
+            Self::Inline(source)
+        }
+    }
+
     fn sha256(&self) -> Option<Sha256Digest> {
         match self {
             Self::Named(sha256) => Some(*sha256),
@@ -134,16 +142,10 @@ impl<'a> Intake<'a> {
             asked.check()?;
             let model = self.model(asked.model.as_deref()).await?;
             let params = model.manifest.params(&asked.params)?;
-            let image = match upload {
-                Some(upload) => Wanted::Given(Given::Uploaded(upload)),
-                None => {
-                    let source = asked.image.take().ok_or_else(forms::no_image)?.pick()?;
-                    if let Source::Stored(sha256) = source {
-                        Wanted::Named(sha256)
-                    } else {
-                        Wanted::Inline(source)
-                    }
-                }
+            let image = if let Some(upload) = upload {
+                Wanted::Given(Given::Uploaded(upload))
+            } else {
+                Wanted::of(asked.image.take().ok_or_else(forms::no_image)?.pick()?)
             };
             Ok(Candidate {
                 position,
