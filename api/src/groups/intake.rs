@@ -67,6 +67,14 @@ enum Wanted {
 }
 
 impl Wanted {
+    fn of(source: Source) -> Self {
+        if let Source::Stored(sha256) = source {
+            Self::Named(sha256)
+        } else {
+            Self::Inline(source)
+        }
+    }
+
     fn sha256(&self) -> Option<Sha256Digest> {
         match self {
             Self::Named(sha256) => Some(*sha256),
@@ -139,11 +147,7 @@ impl<'a> Intake<'a> {
             let image = if let Some(upload) = upload {
                 Wanted::Given(Given::Uploaded(upload))
             } else {
-                let source = asked.image.take().ok_or_else(forms::no_image)?.pick()?;
-                match source {
-                    Source::Stored(sha256) => Wanted::Named(sha256),
-                    elsewhere => Wanted::Inline(elsewhere),
-                }
+                Wanted::of(asked.image.take().ok_or_else(forms::no_image)?.pick()?)
             };
             Ok(Candidate {
                 position,

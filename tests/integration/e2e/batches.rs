@@ -16,7 +16,8 @@ fn batch(client: &Client, body: impl Into<reqwest::Body>) -> reqwest::RequestBui
 }
 
 fn ndjson(lines: &[Value]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    let lines: Vec<_> = lines.iter().map(Value::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 /// An image that is there already.

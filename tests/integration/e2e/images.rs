@@ -120,7 +120,7 @@ async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
 async fn an_image_with_a_long_header_is_read_to_its_size() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
-    let comment = [&[0xff, 0xfe, 0xff, 0xff][..], &[b' '; 65_533]].concat();
+    let comment = [&[0xff, 0xfe, 0xff, 0xff][..], &vec![b' '; 65_533]].concat();
     let long = [&photo[..2], &comment.repeat(3), &photo[2..]].concat();
     let upload = signed(&stack, &long).await;
     assert_eq!(put(&upload, long, &[]).await, 200);

@@ -32,7 +32,7 @@ super::mutants! {
 }
 
 super::functions! {
-    a_group_needs_to_wait_for_its_jobs: "queue::groups::a_group_ends_with_the_last_of_its_jobs_and_only_once" {
+    a_group_needs_to_wait_for_its_jobs: "queue::groups::the_end_is_looked_for_anew_under_the_lock" {
         "finish_group": "exists (select from live_jobs j where j.group_id = which)" => "false";
     }
     a_retry_needs_to_open_its_group: "queue::groups::a_retried_job_opens_its_group_again" {

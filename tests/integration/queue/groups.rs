@@ -168,6 +168,21 @@ async fn a_group_does_not_end_beside_a_retry_under_way() {
     assert_eq!(group(&db, id).await.status(), GroupStatus::Running);
 }
 
+/// Whoever chose the group looked at it a moment before.
+#[tokio::test]
+async fn the_end_is_looked_for_anew_under_the_lock() {
+    let db = given::database().await;
+    let (id, _) = sealed(&db, 1).await;
+    let ended = async || -> bool {
+        let ended = sqlx::query_scalar("select finish_group($1)").bind(id.uuid());
+        ended.fetch_one(&*db).await.unwrap()
+    };
+    assert!(!ended().await, "a job lives");
+    one_succeeds(&db).await;
+    assert!(ended().await);
+    assert!(!ended().await, "only once");
+}
+
 #[tokio::test]
 async fn retry_failed_takes_the_failed_ones_alone() {
     let db = given::database().await;

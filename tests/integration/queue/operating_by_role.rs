@@ -218,40 +218,6 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
         queue::purge(&pool, job.id, None).await.unwrap(),
         queue::Purged::Done
     );
-    let begun = groups::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
-    let groups::Begun::Yes(writer) = begun.unwrap() else {
-        panic!("a new key");
-    };
-    let chunk = groups::Chunk {
-        lines: 1,
-        sha256: fingerprint,
-        refused: vec![groups::Refusal {
-            position: 1,
-            custom_id: None,
-            problem: fault(),
-        }],
-    };
-    groups::append(&pool, writer, &chunk).await.unwrap();
-    groups::resume(&pool, writer.group, given::OWNER, -1.0)
-        .await
-        .unwrap();
-    groups::seal_abandoned(&pool, -1.0).await.unwrap();
-    groups::cancel(&pool, writer.group, given::OWNER)
-        .await
-        .unwrap();
-    groups::cancel_some(&pool, None).await.unwrap();
-    groups::retry_failed(&pool, writer.group, given::OWNER)
-        .await
-        .unwrap();
-    assert_eq!(groups::finish_due(&pool).await.unwrap().len(), 1);
-    assert_eq!(
-        groups::results(&pool, writer.group, given::OWNER, 0, 1)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(groups::prune(&pool, 0.0).await.unwrap(), 1);
     let worker = given::worker(&db, "w").await;
     assert_eq!(
         queue::drain(&pool, worker, "api key 1f").await.unwrap(),
@@ -308,6 +274,78 @@ async fn administering(pool: &PgPool) {
     assert_eq!(set.unwrap(), models::Aliased::Set);
     let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
     assert_eq!(aliased.unwrap(), models::Retired::Aliased);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_do_all_that_it_does_with_groups() {
+    let db = given::database().await;
+    let pool = acting_as(&db, "darkroom_api");
+    let begun = groups::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
+    let groups::Begun::Yes(writer) = begun.unwrap() else {
+        panic!("a new key");
+    };
+    let chunk = groups::Chunk {
+        lines: 1,
+        sha256: Sha256Digest::of(b"lines"),
+        refused: vec![groups::Refusal {
+            position: 1,
+            custom_id: None,
+            problem: fault(),
+        }],
+    };
+    groups::append(&pool, writer, &chunk).await.unwrap();
+    groups::resume(&pool, writer.group, given::OWNER, -1.0)
+        .await
+        .unwrap();
+    groups::seal_abandoned(&pool, -1.0).await.unwrap();
+    groups::cancel(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    groups::cancel_some(&pool, None).await.unwrap();
+    groups::retry_failed(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    assert_eq!(groups::finish_due(&pool).await.unwrap().len(), 1);
+    assert_eq!(
+        groups::results(&pool, writer.group, given::OWNER, 0, 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(groups::prune(&pool, 0.0).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_do_all_that_it_does_with_images() {
+    let db = given::database().await;
+    let (_, store) = given::bucket().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let pool = acting_as(&db, "darkroom_api");
+    let job = given::job(&model, "cat");
+    let sha256 = job.image.sha256;
+    assert!(
+        images::register(&pool, given::OWNER, &job.image)
+            .await
+            .unwrap()
+    );
+    let found = images::find_many(&pool, given::OWNER, &[sha256]).await;
+    assert_eq!(found.unwrap().len(), 1);
+    let id = job.id;
+    queue::enqueue(&pool, std::slice::from_ref(&job))
+        .await
+        .unwrap();
+    let predicted = queue::predicted(&pool, &job, &[id]).await.unwrap();
+    assert_eq!(predicted, Some(queue::Predicted::Joined(id)));
+    let key = IdempotencyKey {
+        key: "k".into(),
+        fingerprint: sha256,
+    };
+    let remembered = queue::remember_key(&pool, given::OWNER, &key, id).await;
+    assert!(remembered.unwrap());
+    queue::cancel(&pool, id, None).await.unwrap();
+    let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
+    assert_eq!(purged.unwrap(), images::Purged::Done);
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn only_a_success_over_the_same_question_is_a_hit() {
         asked(&model, |job| job.metadata.clear()),
         asked(&model, |job| job.retain_seconds = 60.0),
         asked(&model, |job| {
-            job.webhook_url = Some("https://example.org".into())
+            job.webhook_url = Some("https://example.org".into());
         }),
     ] {
         assert_eq!(answer(&db, &question).await, None, "{question:?}");
