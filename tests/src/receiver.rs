@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use jobs::{Sha256Digest, webhooks::DeliveryId};
@@ -63,10 +63,7 @@ impl Receiver {
 
     /// Where another one was, or will be.
     pub async fn at(address: SocketAddr) -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).unwrap();
-        let listener = socket.listen(128).unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
         let mut serving = JoinSet::new();
@@ -139,11 +136,11 @@ async fn answer(
     state: Arc<Mutex<State>>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(Collected::to_bytes);
     let heard = Heard {
-        path: head.uri.path().to_owned(),
-        headers: head.headers,
+        path: parts.uri.path().to_owned(),
+        headers: parts.headers,
         body: String::from_utf8_lossy(&body.unwrap_or_default()).into_owned(),
     };
     let id = heard.header("webhook-id").to_owned();
