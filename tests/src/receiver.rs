@@ -62,12 +62,8 @@ impl Receiver {
     }
 
     /// Where another one was, or will be.
-    #[expect(clippy::unused_async, reason = "to listen takes the runtime")]
     pub async fn at(address: SocketAddr) -> Self {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).unwrap();
-        let listener = socket.listen(128).unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
         let mut serving = JoinSet::new();
@@ -140,21 +136,21 @@ async fn answer(
     state: Arc<Mutex<State>>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let body = body.collect().await.map(Collected::to_bytes);
-    let request = Heard {
-        path: head.uri.path().to_owned(),
-        headers: head.headers,
+    let heard = Heard {
+        path: parts.uri.path().to_owned(),
+        headers: parts.headers,
         body: String::from_utf8_lossy(&body.unwrap_or_default()).into_owned(),
     };
-    let id = request.header("webhook-id").to_owned();
+    let id = heard.header("webhook-id").to_owned();
     let reply = {
         let mut state = state.lock().unwrap();
-        let working = state.at_work.entry(id.clone()).or_default();
-        *working += 1;
+        let at_work = state.at_work.entry(id.clone()).or_default();
+        *at_work += 1;
         state.at_once_max = state.at_once_max.max(state.at_work[&id]);
-        let fixed = state.by_path.get(request.path.as_str()).cloned();
-        state.heard.push(request);
+        let fixed = state.by_path.get(heard.path.as_str()).cloned();
+        state.heard.push(heard);
         fixed.or_else(|| state.replies.pop_front())
     };
     // So that two who send the same meet here.

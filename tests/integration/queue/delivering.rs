@@ -18,7 +18,7 @@ const HOOK: &str = "https://hooks.example/own";
 
 async fn ended(db: &PgPool, name: &str, webhook_url: Option<&str>) -> JobId {
     let id = given::queued_with(db, name, |job| {
-        job.webhook_url = webhook_url.map(Into::into)
+        job.webhook_url = webhook_url.map(Into::into);
     });
     let id = id.await;
     queue::cancel(db, id, None).await.unwrap();
