@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// Ticks of `/proc/PID/stat` a second, on every Linux there is.
-const TICKS: f64 = 100.0;
+pub(crate) const TICKS: f64 = 100.0;
 
 /// Seconds of CPU so far, children that have ended included.
 pub(crate) fn of_the_service() -> f64 {

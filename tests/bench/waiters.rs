@@ -19,7 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Bench, load, median, rounded};
+use crate::{Bench, cpu, load, median, rounded};
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -35,8 +35,9 @@ const PER_ADDRESS: usize = 20_000;
 const OPENING_AT_ONCE: usize = 200;
 /// Jobs that one statement queues.
 const QUEUED_AT_ONCE: usize = 1_000;
-/// For what was opened or closed to come to rest.
-const REST: Duration = Duration::from_secs(3);
+/// What was opened or closed has come to rest when the API takes no more of a core than this.
+const AT_REST_CPU: f64 = 0.05;
+const AT_REST_WITHIN: Duration = Duration::from_mins(3);
 
 /// Few, many, few, many …: medians of the rounds.
 pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
@@ -52,17 +53,20 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
     ])
     .await;
     let crowd = Crowd::of(&stack, many, options.sse_share).await;
-    submits(&stack, &photos, 2.0).await; // warm-up
+    // Warm-up: connections to Postgres and what they remember are no waiter's.
+    drop(crowd.open(&stack, FEW * 2).await);
+    submits(&stack, &photos, 2.0).await;
+    at_rest(&stack).await;
 
     let (mut few50, mut few99, mut many50, mut many99, mut kib) =
         (vec![], vec![], vec![], vec![], None);
     for round in 1..=bench.rounds {
-        let waiting = crowd.open(FEW).await;
+        let waiting = crowd.open(&stack, FEW).await;
         let (p50, p99) = submits(&stack, &photos, bench.seconds).await;
         few50.push(p50);
         few99.push(p99);
         let before = pss_kib(&stack);
-        let more = crowd.open(many - FEW).await;
+        let more = crowd.open(&stack, many - FEW).await;
         // Only the first time: what is freed stays with the allocator.
         let per_waiter = (pss_kib(&stack) - before) / (many - FEW) as f64;
         kib.get_or_insert(per_waiter);
@@ -75,7 +79,7 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
             few99[round - 1]
         );
         drop((waiting, more));
-        tokio::time::sleep(REST).await;
+        at_rest(&stack).await;
     }
     let [few50, few99, many50, many99] = [few50, few99, many50, many99].map(median);
     let mut figures = json!({
@@ -123,6 +127,32 @@ async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f6
     took.sort_by(f64::total_cmp);
     let percentile = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
     (percentile(0.5), percentile(0.99))
+}
+
+/// Until every request that was sent waits, and every connection that was closed is gone.
+async fn at_rest(stack: &Stack) {
+    let cpu_seconds = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.api.pid())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: f64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<f64>().unwrap())
+            .sum();
+        ticks / cpu::TICKS
+    };
+    let gives_up = Instant::now() + AT_REST_WITHIN;
+    let (mut before, mut at) = (cpu_seconds(), Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let used = (cpu_seconds() - before) / at.elapsed().as_secs_f64();
+        if used <= AT_REST_CPU {
+            return;
+        }
+        assert!(Instant::now() < gives_up, "the API does not come to rest");
+        (before, at) = (cpu_seconds(), Instant::now());
+    }
 }
 
 /// The part of memory that is the API's own.
@@ -175,7 +205,7 @@ impl Crowd {
     }
 
     /// Opens more waits; they end when what it hands back is dropped.
-    async fn open(&self, count: usize) -> JoinSet<()> {
+    async fn open(&self, stack: &Stack, count: usize) -> JoinSet<()> {
         let (mut waiting, mut opening) = (JoinSet::new(), JoinSet::new());
         for index in 0..count {
             if opening.len() >= OPENING_AT_ONCE {
@@ -192,7 +222,7 @@ impl Crowd {
         while let Some(opened) = opening.join_next().await {
             waiting.spawn(wait(opened.unwrap(), self.lost.clone()));
         }
-        tokio::time::sleep(REST).await;
+        at_rest(stack).await;
         waiting
     }
 
