@@ -13,7 +13,10 @@ use tests::{
     Stack,
     proxy::{On, Proxy, Speaks, Then, deed},
 };
-use tokio::{process::Child, sync::Mutex};
+use tokio::{
+    process::Child,
+    sync::{Mutex, oneshot},
+};
 
 const PHOTOS: usize = 60;
 
@@ -102,11 +105,14 @@ async fn a_folder_killed_half_way_and_started_again_is_one_job_and_one_result_a_
         .map(|_| proxy.arm(On::Answered("POST /v1/jobs"), deed(async || Then::Forward)))
         .collect();
     let victim = child.clone();
-    let killed = proxy.arm(
+    // The proxy's own word is lost with the connection.
+    let (dead, killed) = oneshot::channel();
+    let _armed = proxy.arm(
         On::Answered("POST /v1/jobs"),
         deed(async move || {
             let mut victim = victim.lock().await;
             victim.as_mut().unwrap().kill().await.unwrap();
+            dead.send(()).unwrap();
             Then::Cut
         }),
     );
