@@ -17,7 +17,7 @@ const PAGE: i32 = 1000;
 /// What is swept, place after place. Models are not: whoever pushes one may take longer than any grace.
 const PLACES: [&str; 2] = [images::PREFIX, results::PREFIX];
 
-/// Looks through the next page of the bucket for objects older than `grace_seconds` that no row names, and deletes them.
+/// Looks through the next page of the bucket, and what comes after a place's last one, for objects older than `grace_seconds` that no row names, and deletes them.
 /// One process at a time moves on, `pause_seconds` after the last page; `None`: not due, or another's turn.
 ///
 /// `grace_seconds` has to be longer than any submit can take from its upload to its commit, and any attempt from its put.
@@ -38,33 +38,34 @@ pub async fn sweep(
     let Some(turn) = turn.fetch_optional(db).await? else {
         return Ok(None);
     };
-    let begun = PLACES
+    let first = PLACES
         .iter()
-        .position(|place| turn.after_key.starts_with(place));
-    let place = begun.unwrap_or(0);
-    let page = store.list(PLACES[place], &turn.after_key, PAGE).await?;
-    let old = page
-        .iter()
-        .filter(|object| (turn.now - object.modified_at).as_seconds_f64() > grace_seconds);
-    let old: Vec<&str> = old.map(|object| object.key.as_str()).collect();
-    let needed = needed(db, PLACES[place], &old).await?;
-    let mut swept = 0;
-    for key in old {
-        if !needed.contains(key) {
-            store.delete(key).await?;
-            tracing::info!(object.key = key, "deleted an object that no row names");
-            swept += 1;
+        .position(|place| turn.after_key.starts_with(place))
+        .unwrap_or(0);
+    let (mut after, mut swept) = (turn.after_key.clone(), 0);
+    for place in &PLACES[first..] {
+        let page = store.list(place, &after, PAGE).await?;
+        let old = page
+            .iter()
+            .filter(|object| (turn.now - object.modified_at).as_seconds_f64() > grace_seconds);
+        let old: Vec<&str> = old.map(|object| object.key.as_str()).collect();
+        let needed = needed(db, place, &old).await?;
+        for key in old {
+            if !needed.contains(key) {
+                store.delete(key).await?;
+                tracing::info!(object.key = key, "deleted an object that no row names");
+                swept += 1;
+            }
+        }
+        let last = (page.len() == PAGE as usize).then(|| page.last()).flatten();
+        after = last.map_or_else(String::new, |object| object.key.clone());
+        if last.is_some() {
+            break;
         }
     }
-    let last = (page.len() == PAGE as usize).then(|| page.last()).flatten();
-    let next = match last {
-        Some(object) => object.key.as_str(),
-        // The name of a place comes before all that lies in it.
-        None => PLACES.get(place + 1).copied().unwrap_or(""),
-    };
     sqlx::query!(
         "update orphan_sweep set after_key = $1, passes = passes + case when $1 = '' then 1 else 0 end",
-        next
+        after
     )
     .execute(db)
     .await?;

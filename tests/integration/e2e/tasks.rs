@@ -208,6 +208,21 @@ async fn numbers_come_with_their_unit_or_their_shape() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_result_says_which_precision_it_has_if_that_is_not_the_models_default() {
+    let stack = stack_with(&["brightness"]).await;
+    let image = png(&RgbImage::from_pixel(9, 9, Rgb([51; 3])));
+    for (choice, told) in [("bf16", json!("bf16")), ("fp32", json!(null))] {
+        let worker = stack
+            .worker(choice, &[("DARKROOM_PRECISION", choice)])
+            .await;
+        let job = stack.client.predicted("", image.clone()).await;
+        assert_eq!(job["result"]["precision"], told, "{job:#}");
+        assert!((job["result"]["value"].as_f64().unwrap() - 0.2).abs() < 0.01);
+        drop(worker);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_result_too_large_for_its_row_is_an_object_and_never_dropped() {
     let stack = stack_with(&["tiles"]).await;
     let _worker = stack

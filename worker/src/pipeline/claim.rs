@@ -101,6 +101,10 @@ impl Claimer {
             } else {
                 1
             };
+            if ask.is_open_in_a_crowd() {
+                // What is in hand has its models now, and may lose one to the job that comes.
+                until_held(&self.shared, 0).await;
+            }
             let room = self.make_room(least, most_now).await;
             let asked = room.num_permits();
             let empty_handed = self.shared.holdings.is_empty();
@@ -116,6 +120,10 @@ impl Claimer {
                     // Who asked for some models knows nothing of the others.
                     backlog = is_full || ask.is_for_loaded();
                     most = if claimed.suspects { 1 } else { CLAIM_MAX };
+                    if ask.is_open_in_a_crowd() {
+                        // Only then is it known which models are loaded.
+                        until_held(&self.shared, 0).await;
+                    }
                     if self.shared.back_off.is_troubled() {
                         // Its one job decides whether there is more to claim.
                         until_held(&self.shared, 0).await;

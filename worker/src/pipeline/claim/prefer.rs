@@ -39,10 +39,19 @@ impl Ask {
     }
 }
 
+/// Whose turn it is in a crowd.
+#[derive(Debug, Clone, Copy, Default)]
+enum Turn {
+    #[default]
+    All,
+    /// All had theirs.
+    Loaded,
+    LoadedSince(Instant),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Preference {
-    /// Since when only loaded ones were asked for.
-    loaded_since: Option<Instant>,
+    turn: Turn,
     any: Arc<LowWater>,
     loaded: Arc<LowWater>,
 }
@@ -59,11 +68,14 @@ impl Preference {
         let is_crowded = crowded.is_some();
         let mut loaded = crowded.unwrap_or_default();
         loaded.retain(|name| configured.is_empty() || configured.contains(name));
-        let is_due = self
-            .loaded_since
-            .is_none_or(|since| now.duration_since(since) >= LOADED_ONLY_FOR);
-        if loaded.is_empty() || is_due {
-            self.loaded_since = Some(now);
+        let since = match self.turn {
+            Turn::All => None,
+            Turn::Loaded => Some(now),
+            Turn::LoadedSince(since) => Some(since),
+        };
+        let since = since.filter(|since| now.duration_since(*since) < LOADED_ONLY_FOR);
+        let Some(since) = since.filter(|_| !loaded.is_empty()) else {
+            self.turn = Turn::Loaded;
             return Ask {
                 models: configured.to_vec(),
                 low_water: self.any.clone(),
@@ -73,7 +85,8 @@ impl Preference {
                     Kind::Open
                 },
             };
-        }
+        };
+        self.turn = Turn::LoadedSince(since);
         Ask {
             models: loaded,
             low_water: self.loaded.clone(),
@@ -83,7 +96,7 @@ impl Preference {
 
     /// The loaded ones have nothing to do: the next ask is for all.
     pub(super) fn open(&mut self) {
-        self.loaded_since = None;
+        self.turn = Turn::All;
     }
 }
 
@@ -119,7 +132,7 @@ mod tests {
         let ask = preference.ask(Some(loaded()), &[], soon);
         assert!(ask.is_for_loaded());
         assert_eq!(ask.models, ["a", "b"]);
-        let due = begin + LOADED_ONLY_FOR;
+        let due = soon + LOADED_ONLY_FOR;
         assert!(
             preference
                 .ask(Some(loaded()), &[], due)

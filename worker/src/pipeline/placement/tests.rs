@@ -99,10 +99,11 @@ proptest! {
     fn an_edge_of_the_picture_lies_where_its_points_do(
         resize in ways(), wide in 16u32..48, high in 16u32..48, width in 32u32..160, height in 32u32..160, part in 0.3..0.7,
     ) {
-        let (x, y) = ((f64::from(width) * part) as u32, (f64::from(height) * part) as u32);
         let mut input = input(wide, high, resize);
         input.pad_color = [0, 0, 0];
         let placement = Placement::of(&input, width, height);
+        let Region { left, top, width: seen_width, height: seen_height } = placement.source;
+        let (x, y) = ((left + seen_width * part) as u32, (top + seen_height * part) as u32);
         // White from the edges on, to the right and down.
         let image = RgbImage::from_fn(width, height, |column, row| {
             if column >= x && row >= y { Rgb([255; 3]) } else { Rgb([0; 3]) }
