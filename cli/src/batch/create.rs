@@ -15,14 +15,15 @@ const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// Submits many jobs in one request: NDJSON, one job a line
 ///
-/// A line is a job as `POST /v1/jobs` takes it, with a `custom_id` of yours:
-///
-///   {"custom_id": "8841-1", "model": "resnet", "image": {"sha256": "…"}, "params": {"top_k": 3}}
+/// A line is a job as `POST /v1/jobs` takes it, with a `custom_id` of yours.
 ///
 /// A line that is refused is reported with its number and does not sink the rest. Sending the same file again within a day
 /// is the same batch, unless `--again` is given.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+A line:
+  {\"custom_id\": \"8841-1\", \"model\": \"resnet\", \"image\": {\"sha256\": \"…\"}, \"params\": {\"top_k\": 3}}
+
 Examples:
   darkroom batch create jobs.ndjson
   darkroom batch create --wait --json - < jobs.ndjson

@@ -21,8 +21,8 @@ pub(crate) struct Alias {
     /// Name of the model
     model: String,
     /// `default`, or a name of yours
-    #[arg(value_parser = alias)]
-    alias: String,
+    #[arg(value_name = "ALIAS", value_parser = alias)]
+    name: String,
     /// Number of the version: `darkroom models show MODEL` lists them
     version: i32,
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(crate) struct Alias {
 impl Alias {
     pub(crate) async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let path = format!("/v1/models/{}/aliases/{}", self.model, self.alias);
+        let path = format!("/v1/models/{}/aliases/{}", self.model, self.name);
         client.put(&path, &json!({"version": self.version})).await?;
         Ok(Ended::Well)
     }

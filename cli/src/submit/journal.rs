@@ -9,7 +9,7 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Seek, Write},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 use jobs::Sha256Digest;
@@ -59,14 +59,14 @@ impl Journal {
         if again {
             file.set_len(0).map_err(cannot)?;
         }
-        let (run, jobs) = match read(&mut file).map_err(cannot)? {
-            Some(known) => known,
-            None => {
-                let run = Uuid::now_v7();
-                file.set_len(0).map_err(cannot)?;
-                append(&mut file, &json!({"run": run})).map_err(cannot)?;
-                (run, HashMap::new())
-            }
+        let known = read(&mut file).map_err(cannot)?;
+        let (run, jobs) = if let Some(known) = known {
+            known
+        } else {
+            let run = Uuid::now_v7();
+            file.set_len(0).map_err(cannot)?;
+            append(&mut file, &json!({"run": run})).map_err(cannot)?;
+            (run, HashMap::new())
         };
         Ok(Self {
             run,
@@ -97,7 +97,7 @@ impl Journal {
         };
         let line = json!({"image": image, "job": job, "source": source});
         append(
-            &mut file.lock().unwrap_or_else(|dead| dead.into_inner()),
+            &mut file.lock().unwrap_or_else(PoisonError::into_inner),
             &line,
         )
     }
