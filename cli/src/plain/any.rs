@@ -111,6 +111,6 @@ mod tests {
     fn an_object_is_its_values_with_their_paths() {
         let object =
             json!({"object": "stats", "rate": 1.23456, "models": [{"name": "lite"}], "x": null});
-        assert_eq!(facts(&object), "rate           1.235\nmodels.0.name  lite");
+        assert_eq!(facts(&object), "models.0.name  lite\nrate           1.235");
     }
 }
