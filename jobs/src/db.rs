@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use clap::Args;
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -53,6 +53,16 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
     Ok(PgPoolOptions::new()
         .max_connections(config.db_connections_max)
         .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
+        // Busy connections are not asked whether they live: that would be one more trip for each statement.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for >= ASKED_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
         // is dropped when its client leaves.
         .after_release(move |connection, _| {
@@ -68,6 +78,9 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         })
         .connect_lazy_with(options))
 }
+
+/// A connection that was idle for so long is asked whether it lives before it is used.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
 
 /// For the way there and back.
 const MARGIN: Duration = Duration::from_secs(1);
