@@ -64,7 +64,8 @@ pub(crate) async fn read(
     } else {
         let asked = job_request::from_query(request.query_string())?;
         let model = checked(ctx, &asked).await?;
-        let upload = receive(&mut body, &clock, &ctx.config.limits).await?;
+        let expected = content_length(request).unwrap_or_default();
+        let upload = receive(&mut body, &clock, expected, &ctx.config.limits).await?;
         (asked, model, Given::Uploaded(upload))
     };
     Ok(Submit {
@@ -90,11 +91,15 @@ fn refuse_by_headers(request: &HttpRequest, ctx: &Ctx) -> Result<(), ApiError> {
             "send the body without Content-Encoding: images are compressed already",
         ));
     }
-    let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > body_bytes_max(ctx)) {
+    if content_length(request).is_some_and(|length| length > body_bytes_max(ctx)) {
         return Err(too_large(&ctx.config.limits));
     }
     Ok(())
+}
+
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    let length = request.headers().get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 /// Of any form: base64 takes four bytes for three.
@@ -148,7 +153,7 @@ async fn from_source(ctx: &Ctx, caller: &Caller, source: Source) -> Result<Given
             })
         }
         Source::Inline(bytes) => {
-            let mut spool = Spool::new(&ctx.config.limits);
+            let mut spool = Spool::new(&ctx.config.limits, bytes.len());
             spool.push(&bytes)?;
             Ok(Given::Uploaded(spool.finish()?))
         }
@@ -185,7 +190,7 @@ async fn read_multipart(
     while let Some(mut part) = clock.next(&mut parts).await? {
         match part.name() {
             Some("image") if upload.is_none() => {
-                let mut spool = Spool::new(&ctx.config.limits);
+                let mut spool = Spool::new(&ctx.config.limits, 0);
                 while let Some(chunk) = clock.next(&mut part).await? {
                     spool.push(&chunk)?;
                 }
