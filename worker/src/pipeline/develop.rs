@@ -20,13 +20,16 @@ use super::{
     preprocess::{preprocess, shrink},
 };
 
+/// Pixels of a photo at the scale that a model looks at; what is larger is given back.
+const MEMORY_KEPT_MAX: usize = 16 << 20;
+
 /// Develops images until there are no more.
 pub(super) fn develop_images(
     shared: &Shared,
     fetched: &Mutex<mpsc::Receiver<Fetched>>,
     batcher: &Batcher<Ready>,
 ) {
-    let mut resizer = Resizer::new();
+    let mut tools = Tools::default();
     loop {
         // Whoever waits for the next image holds the lock; the others wait for the lock.
         let next = fetched
@@ -42,7 +45,7 @@ pub(super) fn develop_images(
         let mut timings = work.timings;
         let developed = catch_unwind(AssertUnwindSafe(|| {
             develop(
-                &mut resizer,
+                &mut tools,
                 &mut timings,
                 shared,
                 &model.manifest.input,
@@ -51,7 +54,7 @@ pub(super) fn develop_images(
         }));
         work.timings = timings;
         let developed = developed.unwrap_or_else(|panic| {
-            resizer = Resizer::new(); // its buffers may be half-written
+            tools = Tools::default(); // its buffers may be half-written
             Err(StageError::new(
                 ProblemCode::ImageUndecodable,
                 "the image is damaged or of an unusual kind",
@@ -71,16 +74,33 @@ pub(super) fn develop_images(
     }
 }
 
+/// What one thread keeps from one image to the next, so that it need not be made anew.
+#[derive(Debug, Default)]
+struct Tools {
+    resizer: Resizer,
+    /// Of the pixels of the last image.
+    memory: Vec<u8>,
+}
+
 fn develop(
-    resizer: &mut Resizer,
+    tools: &mut Tools,
     timings: &mut Timings,
     shared: &Shared,
     input: &jobs::manifest::InputSpec,
     bytes: &[u8],
 ) -> Result<Vec<u8>, StageError> {
     let shrink = |width, height| shrink(input, width, height);
-    let image = timings.measure(Stage::Decode, || decode(bytes, &shared.limits, &shrink))?;
-    timings.measure(Stage::Preprocess, || preprocess(resizer, &image, input))
+    let memory = std::mem::take(&mut tools.memory);
+    let decoded = || decode(bytes, &shared.limits, &shrink, memory);
+    let image = timings.measure(Stage::Decode, decoded)?;
+    let preprocessed = || preprocess(&mut tools.resizer, &image, input);
+    let input = timings.measure(Stage::Preprocess, preprocessed);
+    tools.memory = image.into_raw();
+    // That of a huge image would be kept for as long as the thread lives.
+    if tools.memory.capacity() > MEMORY_KEPT_MAX {
+        tools.memory = Vec::new();
+    }
+    input
 }
 
 /// What a panic said.
