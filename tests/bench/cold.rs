@@ -25,10 +25,10 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         let took = began.elapsed().as_secs_f64() * 1e3;
         let job = ended.json();
         assert_eq!(job["status"], "succeeded", "{job:#}");
-        let worked = job["timings_ms"]["total"].as_f64().unwrap()
+        let at_work = job["timings_ms"]["total"].as_f64().unwrap()
             - job["timings_ms"]["queue"].as_f64().unwrap();
         first_results.push(took);
-        registrations.push(took - worked);
+        registrations.push(took - at_work);
         eprintln!("round {round}: {took:.0} ms");
         drop(worker);
     }

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use tests::Stack;
+use tests::{Stack, stack::Running};
 
 use crate::{
     Bench,
@@ -17,11 +17,11 @@ pub(crate) async fn measure(bench: &Bench, jobs: usize) -> Value {
     let stack = Stack::with_models().await;
     let worker = stack.worker("bench", &[]).await;
     load::closed_loop(&stack.client, &photos, CLIENTS, Until::Jobs(WARM)).await;
-    let [api_warm, worker_warm] = [&stack.api, &worker].map(|one| one.memory_mib());
+    let [api_warm, worker_warm] = [&stack.api, &worker].map(Running::memory_mib);
     eprintln!("after {WARM}: api {api_warm:.1} MiB, worker {worker_warm:.1} MiB");
     let rest = Until::Jobs(jobs.saturating_sub(WARM));
     let (_, seconds) = load::closed_loop(&stack.client, &photos, CLIENTS, rest).await;
-    let [api, worker] = [&stack.api, &worker].map(|one| one.memory_mib());
+    let [api, worker] = [&stack.api, &worker].map(Running::memory_mib);
     eprintln!("after {jobs}: api {api:.1} MiB, worker {worker:.1} MiB");
     json!({
         "images": jobs, "warm_images": WARM, "seconds": rounded(seconds),
