@@ -67,7 +67,8 @@ pub(crate) async fn read(
     } else {
         let mut asked = job_request::from_query(request.query_string())?;
         let model = checked(ctx, &mut asked).await?;
-        let upload = receive(&mut body, &clock, &ctx.config.limits).await?;
+        let expected = expected_bytes(request);
+        let upload = receive(&mut body, &clock, expected, &ctx.config.limits).await?;
         (asked, model, Given::Uploaded(upload))
     };
     Ok(Submit {
@@ -96,6 +97,12 @@ pub(crate) fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// How much room to make for a body; 0: not announced.
+pub(crate) fn expected_bytes(request: &HttpRequest) -> usize {
+    let length = body_length(request).and_then(|length| length.try_into().ok());
+    length.unwrap_or_default()
 }
 
 /// As the client announced it.
@@ -167,7 +174,7 @@ pub(crate) async fn from_source(
         }
         Source::Url(url) => Ok(Given::Uploaded(image_url::fetch(ctx, &url).await?)),
         Source::Inline(bytes) => {
-            let mut spool = Spool::new(&ctx.config.limits);
+            let mut spool = Spool::new(&ctx.config.limits, bytes.len());
             spool.push(&bytes)?;
             Ok(Given::Uploaded(spool.finish()?))
         }
@@ -223,7 +230,7 @@ async fn read_multipart(
     while let Some(mut part) = clock.next(&mut parts).await? {
         match part.name() {
             Some("image") if upload.is_none() => {
-                let mut spool = Spool::new(&ctx.config.limits);
+                let mut spool = Spool::new(&ctx.config.limits, 0);
                 while let Some(chunk) = clock.next(&mut part).await? {
                     spool.push(&chunk)?;
                 }

@@ -60,7 +60,7 @@ async fn receive(ctx: &Ctx, mut response: Response) -> Result<Upload, ApiError> 
     if announced > limits.image_bytes_max as u64 {
         return Err(too_large(limits));
     }
-    let mut spool = Spool::new(limits);
+    let mut spool = Spool::new(limits, 0);
     while let Some(chunk) = response.chunk().await.map_err(|error| in_short(&error))? {
         spool.push(&chunk)?;
     }

@@ -112,13 +112,15 @@ pub(crate) fn too_large(limits: &Limits) -> ApiError {
 }
 
 impl<'a> Spool<'a> {
-    pub fn new(limits: &'a Limits) -> Self {
-        let store = Store::Memory(BytesMut::new());
+    /// `expected` bytes are announced to come; what comes counts.
+    pub fn new(limits: &'a Limits, expected: usize) -> Self {
+        let in_memory = expected <= limits.spool_memory_bytes_max;
+        let reserved = if in_memory { expected } else { 0 };
         Self {
             limits,
             hasher: Sha256::new(),
             length: 0,
-            store,
+            store: Store::Memory(BytesMut::with_capacity(reserved)),
         }
     }
 
@@ -193,9 +195,10 @@ fn write(file: &mut File, bytes: &[u8]) -> Result<(), ApiError> {
 pub(crate) async fn receive(
     body: &mut Payload,
     clock: &BodyClock,
+    expected: usize,
     limits: &Limits,
 ) -> Result<Upload, ApiError> {
-    let mut spool = Spool::new(limits);
+    let mut spool = Spool::new(limits, expected);
     while let Some(chunk) = clock.next(body).await? {
         spool.push(&chunk)?;
     }

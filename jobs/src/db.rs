@@ -66,14 +66,14 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
     Ok(PgPoolOptions::new()
         .max_connections(config.db_connections_max)
         .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
-        // A connection that was used a moment ago is not asked whether it lives: that would be a round trip a statement.
+        // Busy connections are not asked whether they live: that would be one more trip for each statement.
         .test_before_acquire(false)
-        .before_acquire(|connection, used| {
+        .before_acquire(|connection, about| {
             Box::pin(async move {
-                if used.idle_for < TRUSTED {
-                    return Ok(true);
+                if about.idle_for >= ASKED_AFTER {
+                    connection.ping().await?;
                 }
-                connection.ping().await.map(|()| true)
+                Ok(true)
             })
         })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
@@ -92,8 +92,9 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .connect_lazy_with(options))
 }
 
-/// How long after its last use a connection is taken to live.
-const TRUSTED: Duration = Duration::from_secs(1);
+/// A connection that was idle for so long is asked whether it lives before it is used.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
+
 /// For the way there and back.
 const MARGIN: Duration = Duration::from_secs(1);
 

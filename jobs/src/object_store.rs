@@ -13,11 +13,15 @@ use aws_sdk_s3::{
 };
 use aws_smithy_http_client::tls;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use sha2::{Digest, Sha256};
 
 use crate::Sha256Digest;
+
+/// Most memory that is taken for an object because the store says that it is so long.
+const RESERVED_BYTES_MAX: usize = 64 << 20;
 
 /// Which bucket, and how long to wait for it. Endpoint, region and credentials come from the usual `AWS_*` variables,
 /// profiles or the machine's role.
@@ -164,7 +168,11 @@ impl ObjectStore {
         let put = put
             .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
             .content_type(content_type);
+        // The store checks the bytes against their SHA-256, which is signed like all headers are: hashing them once more
+        // for a signature of the payload would say the same.
         put.body(body)
+            .customize()
+            .disable_payload_signing()
             .send()
             .await
             .map(drop)
@@ -184,12 +192,17 @@ impl ObjectStore {
             .send()
             .await;
         let got = got.map_err(|error| not_got(key, &error))?;
-        let body = got.body.collect().await;
-        let body = body
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
-            .into_bytes();
-        if Sha256Digest::of(&body) == sha256 {
-            Ok(body)
+        let length = usize::try_from(got.content_length().unwrap_or_default()).unwrap_or_default();
+        let mut bytes = BytesMut::with_capacity(length.min(RESERVED_BYTES_MAX));
+        // Hashed chunk by chunk, while each is still at hand.
+        let (mut body, mut hasher) = (got.body, Sha256::new());
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            hasher.update(&chunk);
+            bytes.extend_from_slice(&chunk);
+        }
+        if Sha256Digest::finish(hasher) == sha256 {
+            Ok(bytes.freeze())
         } else {
             Err(StoreError::Corrupt(key.to_owned()))
         }

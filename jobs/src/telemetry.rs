@@ -3,7 +3,7 @@
 //! Logs are JSON lines with dotted field names (`job.id`, `lease.no`, `worker.id`, `request.id`, `error.code`); a cause
 //! chain is logged once, where it is decided. `DARKROOM_LOG` takes the filters of `tracing-subscriber`.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -12,6 +12,9 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
+
+/// Readings are kept one by one until the next upkeep folds them into their buckets, whether anybody scrapes or not.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging: JSON lines, or readable ones when a person looks at a terminal.
 pub fn start_logs() {
@@ -126,13 +129,21 @@ fn describe() {
 fn install() -> anyhow::Result<PrometheusHandle> {
     let seconds = Matcher::Suffix("_seconds".into());
     let metrics = PrometheusBuilder::new();
-    Ok(metrics
+    let metrics = metrics
         .set_buckets_for_metric(seconds, &LATENCY_BUCKETS_SECONDS)?
         .set_buckets_for_metric(
             Matcher::Full("darkroom_batch_size".into()),
             &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
         )?
-        .install_recorder()?)
+        .install_recorder()?;
+    let kept = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            kept.run_upkeep();
+        }
+    });
+    Ok(metrics)
 }
 
 /// The error and its causes, outermost first, for one field of a log line.

@@ -1,26 +1,28 @@
 //! The other side of every ratio: `bare-loop` of crate `worker`.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
 use crate::Bench;
 
-/// Runs the bare loop once, on so many threads.
+/// Runs the whole loop once, on so many threads.
 pub(crate) fn run(bench: &Bench, batch: usize, threads: usize) -> Value {
+    let (batch, threads) = (batch.to_string(), threads.to_string());
+    let options = ["--batch", &batch, "--threads", &threads];
+    run_with(&bench.photos, bench.seconds, &options)
+}
+
+/// Runs the loop once with these options of its own.
+pub(crate) fn run_with(photos: &Path, seconds: f64, options: &[&str]) -> Value {
     let root = local::checkout().unwrap();
     let output = Command::new(local::bin_dir().unwrap().join("bare-loop"))
         .arg("--model")
         .arg(root.join("models/efficientnet-lite0"))
         .arg("--photos")
-        .arg(&bench.photos)
-        .args(["--seconds", &bench.seconds.to_string()])
-        .args([
-            "--batch",
-            &batch.to_string(),
-            "--threads",
-            &threads.to_string(),
-        ])
+        .arg(photos)
+        .args(["--seconds", &seconds.to_string()])
+        .args(options)
         .output()
         .unwrap();
     assert!(

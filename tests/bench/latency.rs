@@ -1,14 +1,18 @@
 use serde_json::{Value, json};
 use tests::Stack;
 
-use crate::{Bench, bare, load, median, rounded};
+use crate::{
+    Bench, bare,
+    load::{self, Until},
+    median, rounded,
+};
 
 /// One image at a time on an idle system, in turns with the bare call.
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let photos = load::read(&bench.photos);
     let stack = Stack::with_models().await;
     let _worker = stack.worker("bench", &[]).await;
-    load::closed_loop(&stack.client, &photos, 1, 2.0).await; // warm-up
+    load::closed_loop(&stack.client, &photos, 1, Until::Seconds(2.0)).await; // warm-up
 
     let percentile = |took: &mut Vec<f64>, part: f64| {
         took.sort_by(f64::total_cmp);
@@ -19,7 +23,8 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         let figures = bare::run(bench, 1, 1);
         bare50.push(figures["p50_ms"].as_f64().unwrap());
         bare99.push(figures["p99_ms"].as_f64().unwrap());
-        let (mut took, _) = load::closed_loop(&stack.client, &photos, 1, bench.seconds).await;
+        let until = Until::Seconds(bench.seconds);
+        let (mut took, _) = load::closed_loop(&stack.client, &photos, 1, until).await;
         whole50.push(percentile(&mut took, 0.5));
         whole99.push(percentile(&mut took, 0.99));
         eprintln!(

@@ -1,6 +1,9 @@
 //! Closed-loop clients: each sends a photo, waits for its labels, sends the next.
 
+mod connection;
+
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,10 +15,12 @@ use bytes::Bytes;
 use serde_json::Value;
 use tests::Client;
 
-/// JPEGs in memory.
-pub(crate) type Photos = Arc<Vec<Vec<u8>>>;
+use self::connection::{Connection, Parts};
 
-pub(crate) fn read(folder: &std::path::Path) -> Photos {
+/// JPEGs in memory.
+pub(crate) type Photos = Arc<Vec<Bytes>>;
+
+pub(crate) fn read(folder: &Path) -> Photos {
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .flatten()
@@ -26,46 +31,53 @@ pub(crate) fn read(folder: &std::path::Path) -> Photos {
         })
         .collect();
     paths.sort();
-    Arc::new(
-        paths
-            .iter()
-            .map(|path| std::fs::read(path).unwrap())
-            .collect(),
-    )
+    let photos = paths.iter().map(|path| std::fs::read(path).unwrap().into());
+    Arc::new(photos.collect())
 }
 
 /// The photo with a comment of its own: the same picture, but bytes that no cache has seen.
-pub(crate) fn unique(photo: &[u8]) -> Bytes {
+pub(crate) fn unique(photo: &Bytes) -> Parts {
     let comment = uuid::Uuid::new_v4();
-    let parts = [
+    let start = [
         &[0xff, 0xd8, 0xff, 0xfe, 0, 18],
         comment.as_bytes().as_slice(),
-        &photo[2..],
     ];
-    parts.concat().into()
+    Parts::from([start.concat().into(), photo.slice(2..)])
 }
 
-/// Milliseconds of every request of `clients` that began within `seconds`.
+/// When a closed loop ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    Seconds(f64),
+    Jobs(usize),
+}
+
+/// Milliseconds of every request that `clients` began before the end, and the seconds that all took.
 pub(crate) async fn closed_loop(
     client: &Client,
     photos: &Photos,
     clients: usize,
-    seconds: f64,
+    until: Until,
 ) -> (Vec<f64>, f64) {
     let (next, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-    let ends = began + Duration::from_secs_f64(seconds);
+    let goes_on = move |turn: usize| match until {
+        Until::Seconds(seconds) => began.elapsed() < Duration::from_secs_f64(seconds),
+        Until::Jobs(jobs) => turn < jobs,
+    };
     let loops = (0..clients).map(|_| {
-        let (client, photos, next) = (client.clone(), photos.clone(), next.clone());
+        let (mut connection, photos, next) = (Connection::of(client), photos.clone(), next.clone());
         tokio::spawn(async move {
             let mut took = Vec::new();
-            while Instant::now() < ends {
+            loop {
                 let turn = next.fetch_add(1, Ordering::Relaxed);
+                if !goes_on(turn) {
+                    return took;
+                }
                 let photo = unique(&photos[turn % photos.len()]);
                 let started = Instant::now();
-                predict(&client, photo).await;
+                predict(&mut connection, photo).await;
                 took.push(started.elapsed().as_secs_f64() * 1e3);
             }
-            took
         })
     });
     let mut took = Vec::new();
@@ -76,16 +88,9 @@ pub(crate) async fn closed_loop(
 }
 
 /// Labels in hand, or the bench fails.
-async fn predict(client: &Client, photo: Bytes) {
-    let request = client
-        .request(
-            reqwest::Method::POST,
-            "/v1/jobs?model=efficientnet-lite0&top_k=5",
-        )
-        .header("Content-Type", "image/jpeg")
-        .header("Prefer", "wait=30");
-    let response = request.body(photo).send().await.unwrap();
-    let mut job: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+async fn predict(connection: &mut Connection, photo: Parts) {
+    let path = "/v1/jobs?model=efficientnet-lite0&top_k=5";
+    let mut job = connection.request("POST", path, photo).await;
     while job["status"] != "succeeded" {
         let status = job["status"].as_str().unwrap_or_default();
         assert!(
@@ -93,17 +98,8 @@ async fn predict(client: &Client, photo: Bytes) {
             "{job}"
         );
         let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
-        let response = client
-            .request(reqwest::Method::GET, &path)
-            .header("Prefer", "wait=30")
-            .send()
-            .await;
-        job = serde_json::from_slice(&response.unwrap().bytes().await.unwrap()).unwrap();
+        job = connection.request("GET", &path, Parts::default()).await;
     }
-    assert!(
-        job["result"]["labels"]
-            .as_array()
-            .is_some_and(|labels| labels.len() == 5),
-        "{job}"
-    );
+    let labels: Option<&Vec<Value>> = job["result"]["labels"].as_array();
+    assert!(labels.is_some_and(|labels| labels.len() == 5), "{job}");
 }

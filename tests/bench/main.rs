@@ -4,21 +4,25 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a program for people at a terminal
 
 mod bare;
+mod cold;
 mod cpu;
+mod decode;
 mod depth;
 mod e2e;
+mod infer;
 mod latency;
 mod load;
 mod photos;
 mod queue;
 mod record;
 mod waiters;
+mod soak;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// What every bench is told.
+/// What those that look at photos are told.
 #[derive(Debug)]
 struct Bench {
     photos: PathBuf,
@@ -27,17 +31,44 @@ struct Bench {
     rounds: usize,
 }
 
-const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency [--photos DIR] [--seconds N] [--rounds N] [--record]
+const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--photos DIR] [--seconds N] [--rounds N] [--record]
+       tests/bench/run infer [--device cpu|cuda:N] [--seconds N] [--rounds N] [--record]
+       tests/bench/run soak [--photos DIR] [--images N] [--record]
        tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
        tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
        tests/bench/run waiters [--waiters N] [--sse-share PART] [--photos DIR] [--seconds N] [--rounds N] [--record]
+       tests/bench/run all [--record]
 
   e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait)
   overhead  CPU ms a job spent outside decoding and inference, everything on this machine counted
   latency   one client, one image at a time: upload to result in hand, against the bare call
+  cold      start of a worker process to its first result, the model in its disk cache
+  decode    decoding and preprocessing by size, beside Pillow (tests/bench/peers/pillow/install) and the crate image
+  infer     forward passes alone, by batch size and precision
+  soak      memory after 1,000 images and after many
   queue     enqueue, drain and pick-up of jobs that do nothing, beside public queues (tests/bench/peers/install)
   depth     claims and completions over millions of finished and queued jobs, and under a held snapshot
-  waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds";
+  waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds
+  all       each of them, one JSON line each";
+
+/// All, the short ones first.
+const ALL: [&str; 10] = [
+    "e2e", "overhead", "latency", "cold", "decode", "infer", "waiters", "soak", "queue", "depth",
+];
+
+/// What each bench may be told.
+#[derive(Debug)]
+struct Options {
+    photos: Option<PathBuf>,
+    seconds: f64,
+    rounds: usize,
+    device: String,
+    images: usize,
+    record: bool,
+    queue: queue::Options,
+    depth: depth::Options,
+    waiters: waiters::Options,
+}
 
 #[tokio::main]
 async fn main() {
@@ -48,71 +79,97 @@ async fn main() {
         let count = args.next().map_or(0, |count| count.parse().unwrap());
         return queue::driver::drive(&op, count).await;
     }
-    let (mut photos, mut seconds, mut rounds, mut record) = (None, 8.0, 3, false);
-    let (mut jobs, mut systems, mut peers) = (20_000, Vec::new(), Vec::new());
-    let (mut finished_max, mut queued, mut passed) = (10_000_000, 1_000_000, 100_000);
-    let (mut waiters, mut sse_share) = (10_000, 0.5);
+    let options = options(args);
+    let names = match name.as_str() {
+        "all" => ALL.to_vec(),
+        name if ALL.contains(&name) => vec![name],
+        _ => leave("which bench?"),
+    };
+    for name in names {
+        let mut figures = measure(name, &options).await;
+        figures["bench"] = json!(name);
+        println!("{figures}");
+        if options.record {
+            record::row(name, &figures);
+        }
+    }
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Options {
+    let mut options = Options {
+        photos: None,
+        seconds: 8.0,
+        rounds: 3,
+        device: "cpu".into(),
+        images: 20_000,
+        record: false,
+        queue: queue::Options {
+            rounds: 3,
+            jobs: 20_000,
+            systems: Vec::new(),
+            peers: Vec::new(),
+        },
+        depth: depth::Options {
+            finished_max: 10_000_000,
+            queued: 1_000_000,
+            passed: 100_000,
+        },
+        waiters: waiters::Options {
+            waiters: 10_000,
+            sse_share: 0.5,
+        },
+    };
     while let Some(arg) = args.next() {
         let mut value = || {
             args.next()
                 .unwrap_or_else(|| leave(&format!("{arg} needs a value")))
         };
         match arg.as_str() {
-            "--photos" => photos = Some(PathBuf::from(value())),
-            "--seconds" => seconds = value().parse().unwrap_or_else(|_| leave("--seconds N")),
-            "--rounds" => rounds = number(&arg, &value()),
-            "--jobs" => jobs = number(&arg, &value()),
-            "--systems" => systems = value().split(',').map(str::to_owned).collect(),
-            "--peer" => peers.push(value()),
-            "--finished-max" => finished_max = number(&arg, &value()) as u64,
-            "--queued" => queued = number(&arg, &value()) as u64,
-            "--passed" => passed = number(&arg, &value()),
-            "--waiters" => waiters = number(&arg, &value()),
-            "--sse-share" => {
-                sse_share = value().parse().unwrap_or_else(|_| leave("--sse-share 0.5"));
+            "--photos" => options.photos = Some(PathBuf::from(value())),
+            "--seconds" => {
+                options.seconds = value().parse().unwrap_or_else(|_| leave("--seconds N"));
             }
-            "--record" => record = true,
+            "--rounds" => {
+                options.rounds = number(&arg, &value());
+                options.queue.rounds = options.rounds;
+            }
+            "--device" => options.device = value(),
+            "--images" => options.images = number(&arg, &value()),
+            "--jobs" => options.queue.jobs = number(&arg, &value()),
+            "--systems" => options.queue.systems = value().split(',').map(str::to_owned).collect(),
+            "--peer" => options.queue.peers.push(value()),
+            "--finished-max" => options.depth.finished_max = number(&arg, &value()) as u64,
+            "--queued" => options.depth.queued = number(&arg, &value()) as u64,
+            "--passed" => options.depth.passed = number(&arg, &value()),
+            "--waiters" => options.waiters.waiters = number(&arg, &value()).max(101),
+            "--sse-share" => {
+                let share = value().parse();
+                options.waiters.sse_share = share.unwrap_or_else(|_| leave("--sse-share 0.5"));
+            }
+            "--record" => options.record = true,
             _ => leave(&format!("no option {arg}")),
         }
     }
+    options
+}
+
+async fn measure(name: &str, options: &Options) -> Value {
     let bench = || Bench {
-        photos: photos.unwrap_or_else(photos::seeded),
-        seconds,
-        rounds,
+        photos: options.photos.clone().unwrap_or_else(photos::seeded),
+        seconds: options.seconds,
+        rounds: options.rounds,
     };
-    let mut figures = match name.as_str() {
+    match name {
         "e2e" | "overhead" => e2e::measure(&bench()).await,
         "latency" => latency::measure(&bench()).await,
-        "queue" => {
-            let options = queue::Options {
-                rounds,
-                jobs,
-                systems,
-                peers,
-            };
-            queue::measure(&options).await
-        }
-        "depth" => {
-            let options = depth::Options {
-                finished_max,
-                queued,
-                passed,
-            };
-            Box::pin(depth::measure(&options)).await
-        }
-        "waiters" => {
-            let options = waiters::Options {
-                waiters: waiters.max(101),
-                sse_share,
-            };
-            Box::pin(waiters::measure(&bench(), &options)).await
-        }
+        "cold" => cold::measure(&bench()).await,
+        "decode" => decode::measure(&bench()),
+        "infer" => infer::measure(&bench(), &options.device),
+        "waiters" => Box::pin(waiters::measure(&bench(), &options.waiters)).await,
+        "soak" => soak::measure(&bench(), options.images).await,
+        "queue" => queue::measure(&options.queue).await,
+        "depth" => Box::pin(depth::measure(&options.depth)).await,
         _ => leave("which bench?"),
-    };
-    figures["bench"] = json!(name);
-    println!("{figures}");
-    if record {
-        record::row(&name, &figures);
     }
 }
 

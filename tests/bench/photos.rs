@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use image::{ImageReader, codecs::jpeg::JpegEncoder, imageops::FilterType};
+use image::{ImageReader, imageops::FilterType};
 
 /// Width, height, how many: 40 in all.
 const SIZES: [(u32, u32, usize); 5] = [
@@ -12,15 +12,29 @@ const SIZES: [(u32, u32, usize); 5] = [
     (1600, 1200, 8),
     (2560, 1920, 4),
 ];
-const QUALITY: u8 = 85;
+const QUALITY: i32 = 85;
+const OF_ONE_SIZE: usize = 8;
 
 /// The folder of the seeded set; made once.
 pub(crate) fn seeded() -> PathBuf {
-    let folder = local::bin_dir().unwrap().join("bench-photos");
+    let sizes = SIZES
+        .iter()
+        .flat_map(|&(width, height, count)| [(width, height)].repeat(count));
+    made_once("bench-photos", &sizes.collect::<Vec<_>>())
+}
+
+/// A few photos of one size, as phones send them; made once.
+pub(crate) fn of_one_size(width: u32, height: u32) -> PathBuf {
+    let name = format!("bench-photos-{width}x{height}");
+    made_once(&name, &[(width, height); OF_ONE_SIZE])
+}
+
+fn made_once(name: &str, sizes: &[(u32, u32)]) -> PathBuf {
+    let folder = local::bin_dir().unwrap().join(name);
     if folder.join("done").exists() {
         return folder;
     }
-    eprintln!("making 40 photos in {}", folder.display());
+    eprintln!("making {} photos in {}", sizes.len(), folder.display());
     std::fs::create_dir_all(&folder).unwrap();
     let mut sources: Vec<_> = std::fs::read_dir(tests::fixtures::folder().join("photos"))
         .unwrap()
@@ -29,10 +43,7 @@ pub(crate) fn seeded() -> PathBuf {
         .filter(|path| path.extension().is_some_and(|kind| kind == "jpg"))
         .collect();
     sources.sort();
-    let sizes = SIZES
-        .iter()
-        .flat_map(|&(width, height, count)| [(width, height)].repeat(count));
-    for (index, (width, height)) in sizes.enumerate() {
+    for (index, &(width, height)) in sizes.iter().enumerate() {
         let source = ImageReader::open(&sources[index % sources.len()])
             .unwrap()
             .decode()
@@ -41,13 +52,24 @@ pub(crate) fn seeded() -> PathBuf {
             .resize_to_fill(width, height, FilterType::CatmullRom)
             .to_rgb8();
         grain(&mut photo, index as u32);
-        let file = std::fs::File::create(folder.join(format!("{index:02}-{width}x{height}.jpg")));
-        JpegEncoder::new_with_quality(file.unwrap(), QUALITY)
-            .encode_image(&photo)
-            .unwrap();
+        let path = folder.join(format!("{index:02}-{width}x{height}.jpg"));
+        std::fs::write(path, encoded(&photo)).unwrap();
     }
     std::fs::write(folder.join("done"), "").unwrap();
     folder
+}
+
+/// As cameras and phones do it: chroma at half the resolution.
+fn encoded(photo: &image::RgbImage) -> Vec<u8> {
+    let image = turbojpeg::Image {
+        pixels: photo.as_raw().as_slice(),
+        width: photo.width() as usize,
+        pitch: photo.width() as usize * 3,
+        height: photo.height() as usize,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    let jpeg = turbojpeg::compress(image, QUALITY, turbojpeg::Subsamp::Sub2x2).unwrap();
+    jpeg.to_vec()
 }
 
 /// A few levels of noise, as a sensor adds: an enlarged picture alone would be too easy to decode.

@@ -117,7 +117,7 @@ async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f6
     let ends = Instant::now() + Duration::from_secs_f64(seconds);
     let (mut took, mut turn) = (Vec::new(), 0);
     while Instant::now() < ends {
-        let photo = load::unique(&photos[turn % photos.len()]);
+        let photo = load::unique(&photos[turn % photos.len()]).into_one();
         turn += 1;
         let started = Instant::now();
         let answer = stack.client.post_job("", "image/jpeg", photo).await;

@@ -100,7 +100,7 @@ impl Files {
         let file_name = file_name.map(str::to_owned);
         self.hasher.update(file_name.as_deref().unwrap_or_default());
         self.hasher.update(b"\n");
-        let (mut own, mut spool) = (Sha256::new(), Ok(Spool::new(limits)));
+        let (mut own, mut spool) = (Sha256::new(), Ok(Spool::new(limits, 0)));
         while let Some(chunk) = clock.next(part).await? {
             self.bytes += chunk.len() as u64;
             if self.bytes > limits.batch_bytes_max {

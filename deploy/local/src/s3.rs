@@ -3,6 +3,7 @@
 mod checksums;
 mod download;
 mod faults;
+mod folder_sync;
 mod listing;
 mod object_file;
 mod protocol;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use fast_image_resize::Resizer;
 use image::ImageFormat;
 use jobs::models::ModelFolder;
@@ -19,7 +19,7 @@ use worker::{
         Device, Placement, Program,
         decode::{DecodeLimits, decode},
         one_libtorch_thread,
-        postprocess::predict,
+        postprocess::{Output, predict},
         preprocess::{preprocess, shrink},
     },
 };
@@ -39,12 +39,32 @@ struct Args {
     /// Images a forward pass
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// What of the loop to run
+    #[arg(long, value_enum, default_value_t = Part::Whole)]
+    part: Part,
+    /// As the worker's `--device`
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// As the worker's `--precision`
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::Default)]
+    precision: PrecisionChoice,
     /// Threads, each of which decodes and infers with one libtorch thread
     #[arg(long)]
     threads: usize,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Decode, preprocess, infer, postprocess
+    Whole,
+    /// Decode and preprocess
+    Develop,
+    /// Forward passes over one gray batch
+    Infer,
+}
+
 struct Loop<'a> {
+    part: Part,
     program: &'a Program,
     folder: &'a ModelFolder,
     labels: &'a [String],
@@ -56,6 +76,28 @@ impl Loop<'_> {
     /// Milliseconds of each batch.
     fn run(&self, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
         one_libtorch_thread();
+        let (mut tools, mut took, began) = (Default::default(), Vec::new(), Instant::now());
+        let gray = vec![vec![128; self.program.image_bytes()]; batch];
+        while began.elapsed() < Duration::from_secs_f64(seconds) {
+            let started = Instant::now();
+            match self.part {
+                Part::Whole => {
+                    let inputs = self.developed(&mut tools, batch)?;
+                    self.predict(inputs)?;
+                }
+                Part::Develop => drop(self.developed(&mut tools, batch)?),
+                Part::Infer => drop(self.forward(&gray)?),
+            }
+            took.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(took)
+    }
+
+    fn developed(
+        &self,
+        (resizer, memory): &mut (Resizer, Vec<u8>),
+        batch: usize,
+    ) -> anyhow::Result<Vec<(Vec<u8>, Placement)>> {
         let limits = DecodeLimits {
             pixels_max: 40_000_000,
             side_px_max: 12_000,
@@ -63,45 +105,46 @@ impl Loop<'_> {
             formats: vec![ImageFormat::Jpeg],
         };
         let input = &self.folder.manifest.input;
+        let shrink = |width, height| shrink(input, width, height);
+        let inputs = (0..batch).map(|_| {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            let photo = &self.photos[turn % self.photos.len()];
+            let image = decode(photo, &limits, &shrink, std::mem::take(memory))?;
+            let placement = Placement::of(input, image.width(), image.height());
+            let input = preprocess(resizer, &image, input, &placement)?;
+            *memory = image.into_raw();
+            Ok((input, placement))
+        });
+        inputs.collect()
+    }
+
+    fn forward(&self, inputs: &[Vec<u8>]) -> anyhow::Result<Vec<Output>> {
+        let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+        let outputs = self.program.forward(&slices);
+        outputs.map_err(|error| anyhow::anyhow!("{error:?}"))
+    }
+
+    fn predict(&self, inputs: Vec<(Vec<u8>, Placement)>) -> anyhow::Result<()> {
         let params = json!({"top_k": 5});
-        let (mut resizer, mut took, began) = (Resizer::new(), Vec::new(), Instant::now());
-        while began.elapsed() < Duration::from_secs_f64(seconds) {
-            let started = Instant::now();
-            let (mut inputs, mut placements) =
-                (Vec::with_capacity(batch), Vec::with_capacity(batch));
-            for _ in 0..batch {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                let shrink = |width, height| shrink(input, width, height);
-                let image = decode(&self.photos[turn % self.photos.len()], &limits, &shrink)?;
-                let placement = Placement::of(input, image.width(), image.height());
-                inputs.push(preprocess(&mut resizer, &image, input, &placement)?);
-                placements.push(placement);
-            }
-            let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
-            let outputs = self
-                .program
-                .forward(&slices)
-                .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-            for (output, placement) in outputs.iter().zip(&placements) {
-                predict(
-                    &self.folder.manifest,
-                    self.labels,
-                    output,
-                    placement,
-                    &params,
-                )?;
-            }
-            took.push(started.elapsed().as_secs_f64() * 1e3);
+        let (pixels, placements): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+        for (output, placement) in self.forward(&pixels)?.iter().zip(&placements) {
+            predict(
+                &self.folder.manifest,
+                self.labels,
+                output,
+                placement,
+                &params,
+            )?;
         }
-        Ok(took)
+        Ok(())
     }
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let folder = ModelFolder::read(&args.model)?;
-    let device = Device::open(DeviceChoice::Cpu)?;
-    let precision = device.precision(PrecisionChoice::Default, &folder.manifest.precision);
+    let device = Device::open(args.device)?;
+    let precision = device.precision(args.precision, &folder.manifest.precision);
     one_libtorch_thread();
     let program = Program::load(
         &args.model.join(&folder.manifest.artifact),
@@ -115,6 +158,7 @@ fn main() -> anyhow::Result<()> {
     let photos = read_photos(&args.photos)?;
     let next = AtomicUsize::new(0);
     let bare = Loop {
+        part: args.part,
         program: &program,
         folder: &folder,
         labels: &labels,

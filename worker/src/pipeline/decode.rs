@@ -30,7 +30,8 @@ pub type Shrink<'a> = &'a dyn Fn(u32, u32) -> f64;
 
 /// Decodes an image, upright, alpha blended on white, the first frame of several.
 ///
-/// A JPEG may come out smaller, but never smaller than `shrink` says.
+/// A JPEG may come out smaller, but never smaller than `shrink` says. Its pixels go into `memory`, that of an earlier image
+/// best of all, so that one after the other takes no new memory.
 ///
 /// # Errors
 /// [`ProblemCode::UnsupportedMediaType`], [`ProblemCode::ImageTooManyPixels`] or [`ProblemCode::ImageUndecodable`]: for
@@ -39,6 +40,7 @@ pub fn decode(
     bytes: &[u8],
     limits: &DecodeLimits,
     shrink: Shrink<'_>,
+    memory: Vec<u8>,
 ) -> Result<RgbImage, StageError> {
     let format = image::guess_format(bytes).ok();
     let Some(format) = format.filter(|format| limits.formats.contains(format)) else {
@@ -48,7 +50,7 @@ pub fn decode(
         ));
     };
     if format == ImageFormat::Jpeg {
-        return jpeg::decode(bytes, limits, shrink);
+        return jpeg::decode(bytes, limits, shrink, memory);
     }
     if format == ImageFormat::Png {
         png::check(bytes).map_err(undecodable)?;

@@ -22,13 +22,16 @@ use super::{
     preprocess::{preprocess, shrink},
 };
 
+/// Pixels of a photo at the scale that a model looks at; what is larger is given back.
+const MEMORY_KEPT_MAX: usize = 16 << 20;
+
 /// Develops images until there are no more.
 pub(super) fn develop_images(
     shared: &Shared,
     fetched: &Mutex<mpsc::Receiver<Fetched>>,
     batcher: &Batcher<Ready>,
 ) {
-    let mut resizer = Resizer::new();
+    let mut tools = Tools::default();
     loop {
         // Whoever waits for the next image holds the lock; the others wait for the lock.
         let next = fetched
@@ -44,7 +47,7 @@ pub(super) fn develop_images(
         let mut timings = work.timings;
         let developed = catch_unwind(AssertUnwindSafe(|| {
             develop(
-                &mut resizer,
+                &mut tools,
                 &mut timings,
                 shared,
                 &model.manifest.input,
@@ -53,7 +56,7 @@ pub(super) fn develop_images(
         }));
         work.timings = timings;
         let developed = developed.unwrap_or_else(|panic| {
-            resizer = Resizer::new(); // its buffers may be half-written
+            tools = Tools::default(); // its buffers may be half-written
             Err(StageError::new(
                 ProblemCode::ImageUndecodable,
                 "the image is damaged or of an unusual kind",
@@ -74,8 +77,16 @@ pub(super) fn develop_images(
     }
 }
 
+/// What one thread keeps from one image to the next, so that it need not be made anew.
+#[derive(Debug, Default)]
+struct Tools {
+    resizer: Resizer,
+    /// Of the pixels of the last image.
+    memory: Vec<u8>,
+}
+
 fn develop(
-    resizer: &mut Resizer,
+    tools: &mut Tools,
     timings: &mut Timings,
     shared: &Shared,
     input: &jobs::manifest::InputSpec,
@@ -87,13 +98,19 @@ fn develop(
         full.set(Some((width, height)));
         shrink(input, width, height)
     };
-    let image = timings.measure(Stage::Decode, || decode(bytes, &shared.limits, &shrink))?;
+    let memory = std::mem::take(&mut tools.memory);
+    let decoded = || decode(bytes, &shared.limits, &shrink, memory);
+    let image = timings.measure(Stage::Decode, decoded)?;
     let (width, height) = full.get().unwrap_or(image.dimensions());
     let placement = Placement::of(input, width, height);
-    let pixels = timings.measure(Stage::Preprocess, || {
-        preprocess(resizer, &image, input, &placement)
-    })?;
-    Ok((pixels, placement))
+    let preprocessed = || preprocess(&mut tools.resizer, &image, input, &placement);
+    let pixels = timings.measure(Stage::Preprocess, preprocessed);
+    tools.memory = image.into_raw();
+    // That of a huge image would be kept for as long as the thread lives.
+    if tools.memory.capacity() > MEMORY_KEPT_MAX {
+        tools.memory = Vec::new();
+    }
+    Ok((pixels?, placement))
 }
 
 /// What a panic said.

@@ -41,7 +41,8 @@ pub(crate) async fn create_image(
     caller.needs(Scope::Submit)?;
     forms::refuse_by_headers(&request, &ctx)?;
     let limits = &ctx.config.limits;
-    let upload = receive(&mut body, &BodyClock::start(limits), limits).await?;
+    let expected = forms::expected_bytes(&request);
+    let upload = receive(&mut body, &BodyClock::start(limits), expected, limits).await?;
     let sha256 = upload.image.sha256;
     if let Some(stored) = images::find(&ctx.db, &caller.owner, sha256).await? {
         return Ok(HttpResponse::Ok().json(ImageBody::from(stored.image)));

@@ -3,14 +3,16 @@
 //! Knows neither HTTP nor S3. Names of files are hashes of keys, so that no key, `..` or other,
 //! can name a place outside its bucket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
+use super::folder_sync::FolderSync;
 use super::object_file::{self, Description};
 
 /// A directory of buckets, and one for uploads under way on the same file system.
@@ -18,6 +20,8 @@ use super::object_file::{self, Description};
 pub(crate) struct Storage {
     buckets: PathBuf,
     uploads: PathBuf,
+    /// Of buckets that were written to, by their folder.
+    folder_syncs: Mutex<HashMap<PathBuf, Arc<FolderSync>>>,
 }
 
 /// An upload under way: dropped without [`Storage::commit`], it leaves nothing behind.
@@ -58,6 +62,7 @@ impl Storage {
         let storage = Self {
             buckets: root.join("buckets"),
             uploads: root.join("uploads"),
+            folder_syncs: Mutex::default(),
         };
         match fs::remove_dir_all(&storage.uploads) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -151,7 +156,7 @@ impl Storage {
                 .persist(&path)
                 .map_err(|refused| refused.error)?;
         }
-        sync_folder(&folder)?;
+        self.sync(folder)?;
         Ok(description)
     }
 
@@ -172,7 +177,7 @@ impl Storage {
     pub(crate) fn delete(&self, bucket: &str, key: &str) -> Result<(), StorageError> {
         let folder = self.existing(bucket)?;
         match fs::remove_file(folder.join(file_name(key))) {
-            Ok(()) => Ok(sync_folder(&folder)?),
+            Ok(()) => Ok(self.sync(folder)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -197,6 +202,17 @@ impl Storage {
         }
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)
+    }
+
+    /// Makes the names in a bucket's folder survive a power cut, together with others that want the same.
+    fn sync(&self, folder: PathBuf) -> io::Result<()> {
+        let mut all = self.folder_syncs.lock().expect("no panic while it is held");
+        let sync = all
+            .entry(folder)
+            .or_insert_with_key(|folder| Arc::new(FolderSync::new(folder.clone())))
+            .clone();
+        drop(all);
+        sync.flush()
     }
 
     fn folder(&self, bucket: &str) -> Result<PathBuf, StorageError> {

@@ -1,4 +1,4 @@
-//! The way of an upload's bytes from the wire to the storage, a few chunks in memory at a time.
+//! The way of an upload's bytes from the wire to the storage, a few pieces in memory at a time.
 
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use super::checksums::Checksums;
 use super::object_file::Description;
 use super::storage::{NewObject, Storage};
 
-/// Chunks between the wire and the disk: enough that neither waits for the other's hiccups.
-const CHUNKS_IN_FLIGHT: usize = 8;
+/// What goes to the disk's threads at once: a photo takes one trip there.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// Pieces between the wire and the disk: enough that neither waits for the other's hiccups.
+const PIECES_IN_FLIGHT: usize = 2;
 
 /// What the client said of the body beforehand.
 pub(crate) struct Announced {
@@ -22,10 +24,10 @@ pub(crate) struct Announced {
     pub(crate) trailers: Option<TrailingHeaders>,
 }
 
-/// One step of the body. A channel that closes without an `End` is a client that went away.
-enum Step {
-    Chunk(Bytes),
-    End,
+/// A part of the body, in the chunks that it came in. A channel that closes without a last one is a client that went away.
+struct Piece {
+    chunks: Vec<Bytes>,
+    is_last: bool,
 }
 
 /// Receives, verifies and stores one object.
@@ -36,40 +38,60 @@ pub(crate) async fn receive(
     mut body: BoxStream<'static, Result<Bytes, StdError>>,
     announced: Announced,
 ) -> S3Result<Description> {
-    let (to_disk, from_wire) = mpsc::channel(CHUNKS_IN_FLIGHT);
+    // A small object has arrived whole before it keeps a thread busy.
+    let mut piece = next_piece(&mut body).await?;
+    let (to_disk, from_wire) = mpsc::channel(PIECES_IN_FLIGHT);
     let writing =
         tokio::task::spawn_blocking(move || write(&storage, &bucket, object, from_wire, announced));
-    while let Some(chunk) = body.next().await {
+    loop {
+        let was_last = piece.is_last;
+        // Without a reader the writer failed, and says why below.
+        if to_disk.send(piece).await.is_err() || was_last {
+            break;
+        }
+        piece = next_piece(&mut body).await?;
+    }
+    writing.await.map_err(S3Error::internal_error)?
+}
+
+async fn next_piece(body: &mut BoxStream<'static, Result<Bytes, StdError>>) -> S3Result<Piece> {
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
+    while bytes < PIECE_BYTES {
+        let Some(chunk) = body.next().await else {
+            let is_last = true;
+            return Ok(Piece { chunks, is_last });
+        };
         // A body that fails here is cut short, or not the one its signature was made for.
         let chunk = chunk.map_err(|cause| {
             tracing::warn!(%cause, "upload refused");
             S3Error::with_source(s3s::S3ErrorCode::IncompleteBody, cause)
         })?;
-        if to_disk.send(Step::Chunk(chunk)).await.is_err() {
-            break; // the writer failed and says why below
-        }
+        bytes += chunk.len();
+        chunks.push(chunk);
     }
-    let _ = to_disk.send(Step::End).await;
-    writing.await.map_err(S3Error::internal_error)?
+    let is_last = false;
+    Ok(Piece { chunks, is_last })
 }
 
 fn write(
     storage: &Storage,
     bucket: &str,
     object: NewObject,
-    mut from_wire: mpsc::Receiver<Step>,
+    mut from_wire: mpsc::Receiver<Piece>,
     mut announced: Announced,
 ) -> S3Result<Description> {
     storage.check_bucket(bucket)?;
     let mut upload = storage.begin().map_err(S3Error::internal_error)?;
     loop {
-        match from_wire.blocking_recv() {
-            Some(Step::Chunk(chunk)) => {
-                announced.checksums.update(&chunk);
-                upload.write(&chunk).map_err(S3Error::internal_error)?;
-            }
-            Some(Step::End) => break,
-            None => return Err(s3_error!(IncompleteBody, "the client went away")),
+        let Some(piece) = from_wire.blocking_recv() else {
+            return Err(s3_error!(IncompleteBody, "the client went away"));
+        };
+        for chunk in &piece.chunks {
+            announced.checksums.update(chunk);
+            upload.write(chunk).map_err(S3Error::internal_error)?;
+        }
+        if piece.is_last {
+            break;
         }
     }
     if announced

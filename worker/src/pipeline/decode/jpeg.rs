@@ -18,6 +18,7 @@ pub(super) fn decode(
     bytes: &[u8],
     limits: &DecodeLimits,
     shrink: Shrink<'_>,
+    memory: Vec<u8>,
 ) -> Result<RgbImage, StageError> {
     // Anew for every image: a decompressor keeps the tables of the last one, and would lend them to an image that lacks
     // its own.
@@ -25,7 +26,11 @@ pub(super) fn decode(
     decompressor.set_scan_limit(SCANS_MAX).map_err(damaged)?;
     let header = decompressor.read_header(bytes).map_err(damaged)?;
     let (width, height) = (header.width as u32, header.height as u32);
-    limits.check(width, height, memory(&header, ScalingFactor::ONE_EIGHTH))?;
+    limits.check(
+        width,
+        height,
+        decode_bytes(&header, ScalingFactor::ONE_EIGHTH),
+    )?;
     let orientation = orientation(bytes);
     let upright = match orientation {
         Orientation::Rotate90
@@ -39,8 +44,8 @@ pub(super) fn decode(
     } else {
         smallest_scale(shrink(upright.0, upright.1))
     };
-    limits.check(width, height, memory(&header, scale))?;
-    let pixels = pixels(&mut decompressor, bytes, &header, scale)?;
+    limits.check(width, height, decode_bytes(&header, scale))?;
+    let pixels = pixels(&mut decompressor, bytes, &header, scale, memory)?;
     if orientation == Orientation::NoTransforms {
         return Ok(pixels);
     }
@@ -54,6 +59,7 @@ fn pixels(
     bytes: &[u8],
     header: &DecompressHeader,
     scale: ScalingFactor,
+    mut pixels: Vec<u8>,
 ) -> Result<RgbImage, StageError> {
     let inks = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
     let format = if inks {
@@ -64,7 +70,8 @@ fn pixels(
     decompressor.set_scaling_factor(scale).map_err(damaged)?;
     let scaled = header.scaled(scale);
     let pitch = scaled.width * format.size();
-    let mut pixels = vec![0; pitch * scaled.height];
+    // What an earlier image left there is written over, or the image is refused.
+    pixels.resize(pitch * scaled.height, 0);
     let output = Image {
         pixels: pixels.as_mut_slice(),
         width: scaled.width,
@@ -92,7 +99,7 @@ fn is_padding(warning: &str) -> bool {
 }
 
 /// Memory that decoding takes: pixels, and for a progressive JPEG all its coefficients at once.
-fn memory(header: &DecompressHeader, scale: ScalingFactor) -> u64 {
+fn decode_bytes(header: &DecompressHeader, scale: ScalingFactor) -> u64 {
     let area = |header: &DecompressHeader| header.width as u64 * header.height as u64;
     let coefficients = if header.is_progressive {
         area(header) * 2 * 3

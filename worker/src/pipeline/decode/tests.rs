@@ -43,7 +43,8 @@ fn input(full_decode: bool) -> InputSpec {
 /// The model's input, or the code of the refusal.
 fn develop(bytes: &[u8], input: &InputSpec) -> Result<Vec<u8>, &'static str> {
     let shrink = |width, height| shrink(input, width, height);
-    let image = decode(bytes, &limits(), &shrink).map_err(|error| error.code.as_str())?;
+    let image =
+        decode(bytes, &limits(), &shrink, Vec::new()).map_err(|error| error.code.as_str())?;
     let placement = Placement::of(input, image.width(), image.height());
     Ok(preprocess(&mut Resizer::new(), &image, input, &placement).expect("any image fits"))
 }
@@ -136,7 +137,7 @@ fn the_header_is_refused_before_memory_is_taken() {
         side_px_max: 100,
         ..limits()
     };
-    let error = decode(&bytes, &small, &|_, _| 1.0).expect_err("too wide");
+    let error = decode(&bytes, &small, &|_, _| 1.0, Vec::new()).expect_err("too wide");
     assert_eq!(error.code.as_str(), "image_too_many_pixels");
     let poor = DecodeLimits {
         bytes_max: 1000,
@@ -149,7 +150,17 @@ fn the_header_is_refused_before_memory_is_taken() {
         "lossless.webp",
         "animated.gif",
     ] {
-        let error = decode(&read(name), &poor, &|_, _| 1.0).expect_err(name);
+        let error = decode(&read(name), &poor, &|_, _| 1.0, Vec::new()).expect_err(name);
         assert_eq!(error.code.as_str(), "image_too_many_pixels", "{name}");
+    }
+}
+
+#[test]
+fn memory_of_an_earlier_image_leaves_no_trace() {
+    let photos = fixtures().join("photos");
+    let photo = fs::read(photos.join("cat.jpg")).expect("a photo");
+    for left in [vec![], vec![7; 100], vec![7; 5_000_000]] {
+        let image = |memory| decode(&photo, &limits(), &|_, _| 1.0, memory).expect("decodes");
+        assert_eq!(image(left), image(Vec::new()));
     }
 }
