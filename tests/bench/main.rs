@@ -15,8 +15,8 @@ mod load;
 mod photos;
 mod queue;
 mod record;
-mod waiters;
 mod soak;
+mod waiters;
 
 use std::path::PathBuf;
 

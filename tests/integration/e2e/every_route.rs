@@ -1,13 +1,14 @@
 //! Rules that hold on every route of the OpenAPI document: one table says what each of them needs, and a route that is not
 //! in it fails the test.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::keys::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures, given};
 
 /// Every route, the scope that it needs, and whose the thing is that its path names.
-const ROUTES: [(&str, Scope, Names); 22] = [
+const ROUTES: [(&str, Scope, Names); 42] = [
     ("POST /v1/jobs", Scope::Submit, Names::Nothing),
     ("GET /v1/jobs", Scope::Read, Names::Nothing),
     ("GET /v1/jobs/{id}", Scope::Read, Names::AJob),
@@ -16,6 +17,46 @@ const ROUTES: [(&str, Scope, Names); 22] = [
     ("POST /v1/jobs/{id}/cancel", Scope::Submit, Names::AJob),
     ("POST /v1/jobs/{id}/retry", Scope::Submit, Names::AJob),
     ("GET /v1/jobs/{id}/explain", Scope::Read, Names::AJob),
+    ("GET /v1/jobs/{id}/events", Scope::Read, Names::AJob),
+    ("GET /v1/events", Scope::Read, Names::Nothing),
+    ("POST /v1/batches", Scope::Submit, Names::Nothing),
+    ("GET /v1/batches", Scope::Read, Names::Nothing),
+    ("GET /v1/batches/{id}", Scope::Read, Names::ABatch),
+    ("GET /v1/batches/{id}/results", Scope::Read, Names::ABatch),
+    ("POST /v1/batches/{id}/cancel", Scope::Submit, Names::ABatch),
+    (
+        "POST /v1/batches/{id}/retry_failed",
+        Scope::Submit,
+        Names::ABatch,
+    ),
+    ("POST /v1/uploads", Scope::Submit, Names::Nothing),
+    ("POST /v1/images", Scope::Submit, Names::Nothing),
+    ("GET /v1/images/{sha256}", Scope::Read, Names::AnImage),
+    (
+        "GET /v1/images/{sha256}/content",
+        Scope::Read,
+        Names::AnImage,
+    ),
+    ("DELETE /v1/images/{sha256}", Scope::Submit, Names::AnImage),
+    ("POST /v1/webhook_endpoints", Scope::Submit, Names::Nothing),
+    ("GET /v1/webhook_endpoints", Scope::Read, Names::Nothing),
+    (
+        "DELETE /v1/webhook_endpoints/{id}",
+        Scope::Submit,
+        Names::AnEndpoint,
+    ),
+    ("GET /v1/webhook_secret", Scope::Submit, Names::Nothing),
+    (
+        "POST /v1/webhook_secret/rotate",
+        Scope::Submit,
+        Names::Nothing,
+    ),
+    ("GET /v1/webhook_deliveries", Scope::Read, Names::Nothing),
+    (
+        "POST /v1/webhook_deliveries/{id}/redeliver",
+        Scope::Submit,
+        Names::ADelivery,
+    ),
     ("GET /v1/models", Scope::Read, Names::Nothing),
     ("GET /v1/models/{name}", Scope::Read, Names::Everyones),
     (
@@ -65,6 +106,52 @@ enum Names {
     Everyones,
     /// One owner's job.
     AJob,
+    ABatch,
+    AnImage,
+    AnEndpoint,
+    ADelivery,
+}
+
+impl Names {
+    /// One that the client owns: what stands between the braces.
+    async fn one_of(self, client: &Client) -> Option<String> {
+        let photo = fixtures::photo("cat.jpg");
+        let made = match self {
+            Self::Nothing | Self::Everyones => return None,
+            Self::AJob => client.submit("", photo).await,
+            Self::ABatch => {
+                let line = json!({"image": {"data": STANDARD.encode(photo)}}).to_string();
+                let request = client.request(Method::POST, "/v1/batches");
+                let request = request.header("content-type", "application/x-ndjson");
+                send(request.body(line)).await.json()
+            }
+            Self::AnImage => {
+                let request = client.request(Method::POST, "/v1/images").body(photo);
+                let image = send(request).await.json();
+                return image["image"].as_str().map(str::to_owned);
+            }
+            Self::AnEndpoint => {
+                let asked = json!({"url": "https://hooks.example/", "events": ["job.failed"]});
+                client
+                    .post_json("/v1/webhook_endpoints", &asked)
+                    .await
+                    .json()
+            }
+            Self::ADelivery => {
+                let job = client
+                    .submit("?webhook=https://hooks.example/", photo)
+                    .await;
+                client.cancel(job["id"].as_str().unwrap()).await;
+                client.get("/v1/webhook_deliveries").await.json()["data"][0].clone()
+            }
+        };
+        Some(
+            made["id"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{made}"))
+                .to_owned(),
+        )
+    }
 }
 
 const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
@@ -177,21 +264,22 @@ async fn what_belongs_to_another_owner_answers_404_on_every_route() {
     let bob = stack.client_of("bob", &ALL).await;
     let mut asked = 0;
     for (method, path, operation) in documented(&stack).await {
-        let alices = match rule(&method, &path).1 {
-            Names::Nothing | Names::Everyones => continue,
-            Names::AJob => stack.client.submit("", fixtures::photo("cat.jpg")).await,
+        let names = rule(&method, &path).1;
+        let Some(id) = names.one_of(&stack.client).await else {
+            continue;
         };
-        let id = alices["id"].as_str().unwrap();
-        let path = path.replace("{id}", id);
+        let path = path.replace("{id}", &id).replace("{sha256}", &id);
         let refused = ask(&bob, &method, &path, &operation).await;
         let problem = refused.problem(404, "not_found");
-        assert!(!problem["detail"].as_str().unwrap().contains(id));
-        assert_eq!(stack.client.job(id).await["status"], "queued", "{path}");
+        assert!(!problem["detail"].as_str().unwrap().contains(&id));
+        if names == Names::AJob {
+            assert_eq!(stack.client.job(&id).await["status"], "queued", "{path}");
+        }
         let own = ask(&stack.client, &method, &path, &operation).await;
         assert_ne!(own.status, 404, "{method} {path}: {}", own.text());
         asked += 1;
     }
-    assert!(asked >= 6, "{asked}");
+    assert!(asked >= 16, "{asked}");
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ super::mutants! {
 }
 
 super::functions! {
+    the_end_of_a_group_needs_to_be_told: "queue::groups::the_end_of_a_group_is_one_event" {
+        "finish_group": "perform publish_event(whose, 'batch.completed', which);" => "";
+    }
     a_group_needs_to_wait_for_its_jobs: "queue::groups::the_end_is_looked_for_anew_under_the_lock" {
         "finish_group": "exists (select from live_jobs j where j.group_id = which)" => "false";
     }

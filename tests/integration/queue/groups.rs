@@ -96,6 +96,22 @@ async fn a_group_ends_with_the_last_of_its_jobs_and_only_once() {
     assert!(ended.finished_at.is_some());
 }
 
+/// Whoever finds the end: it is told once, in the statement that makes it so.
+#[tokio::test]
+async fn the_end_of_a_group_is_one_event() {
+    let db = given::database().await;
+    let (id, _) = sealed(&db, 1).await;
+    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    one_succeeds(&db).await;
+    groups::finish_due(&db).await.unwrap();
+    groups::finish_due(&db).await.unwrap();
+    let told = sqlx::query_scalar::<_, uuid::Uuid>(
+        "select group_id from events where type = 'batch.completed' and owner = $1",
+    );
+    let told = told.bind(given::OWNER).fetch_all(&*db).await.unwrap();
+    assert_eq!(told, [id.uuid()]);
+}
+
 #[tokio::test]
 async fn who_asks_sees_the_end_before_housekeeping_does() {
     let db = given::database().await;
