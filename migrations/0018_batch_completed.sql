@@ -24,3 +24,29 @@ begin
     perform publish_event(whose, 'batch.completed', which);
     return true;
 end $$;
+
+create function grant_view_privileges() returns void
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    reader text;
+begin
+    revoke execute on function with_waits(jsonb, timestamptz, timestamptz, timestamptz, timestamptz), grant_view_privileges() from public;
+    foreach reader in array array['darkroom_reader', 'darkroom_operator', 'darkroom_api'] loop
+        if to_regrole(reader) is not null then
+            execute format('grant execute on function with_waits(jsonb, timestamptz, timestamptz, timestamptz, timestamptz) to %I', reader);
+        end if;
+    end loop;
+end $$;
+comment on function grant_view_privileges is 'The part of grant_privileges that is about functions which views of ops call.';
+
+-- 0013 had its part called at the end of a function that 0011 and 0015 have moved since.
+create or replace function grant_privileges_on_jobs() returns void
+language sql set search_path = pg_catalog, public, pg_temp as $$
+    select grant_base_privileges();
+    select grant_group_privileges();
+    select grant_event_privileges();
+    select grant_view_privileges();
+$$;
+comment on function grant_privileges_on_jobs is 'The part of grant_privileges that is older than API keys in REST, and what came to it since.';
+
+select grant_privileges();

@@ -57,9 +57,6 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
             ("tcp_keepalives_count", "3"),
             ("tcp_user_timeout", "25000"),
             ("client_connection_check_interval", "5000"),
-            // Planned over a queue that was drained and vacuumed, a join of a few jobs by their ids would walk the whole
-            // primary key once the queue is full again.
-            ("enable_mergejoin", "off"),
             // The rollback below warns whenever there is nothing to roll back: nearly always.
             ("client_min_messages", "error"),
         ]);

@@ -153,7 +153,7 @@ async fn a_paused_model_is_left_alone_until_it_is_resumed() {
         .fetch_all(&*stack.db)
         .await
         .unwrap();
-    assert_eq!(verbs, ["pause", "resume"]);
+    assert_eq!(verbs, ["create_key", "pause", "resume"]);
 }
 
 #[tokio::test]
