@@ -16,7 +16,7 @@ pub enum Purged {
 /// Deletes an image of `owner` that no live job needs. Finished jobs over it keep their results and cannot be retried.
 ///
 /// The row says so first; a submit that runs into this is refused and uploads the image anew. An object that cannot be
-/// deleted now is an orphan, which [`super::sweep`] finds.
+/// deleted now is an orphan, which [`crate::orphans::sweep`] finds.
 ///
 /// # Errors
 /// Postgres or the store is away.
