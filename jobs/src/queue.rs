@@ -50,7 +50,7 @@ pub use expire::expire;
 pub use explain::{Explanation, explain};
 pub use fail::fail;
 pub(crate) use find::JobRow;
-pub use find::{attempts, find};
+pub use find::{attempts, attempts_of, find};
 pub use find_all::find_all;
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{Housekept, housekeep};

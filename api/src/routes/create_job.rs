@@ -215,14 +215,16 @@ async fn answer(
 ) -> Result<HttpResponse, ApiError> {
     let mut attempts = match job.attempts_started {
         0 => Vec::new(),
-        _ => queue::attempts(&ctx.db, job.id).await.unwrap_or_default(),
+        _ => queue::attempts_of(&ctx.db, &job).await.unwrap_or_default(),
     };
     if let Some((preferred, watch)) = &wait
         && let Ok(newer) = preferred
             .until(ctx, watch, job.clone(), |job| job.state.is_terminal())
             .await
     {
-        attempts = queue::attempts(&ctx.db, newer.id).await.unwrap_or_default();
+        attempts = queue::attempts_of(&ctx.db, &newer)
+            .await
+            .unwrap_or_default();
         job = newer;
     }
     let mut response = if job.state.is_terminal() {

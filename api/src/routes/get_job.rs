@@ -71,7 +71,7 @@ pub(crate) async fn get_job(
         let seconds = ctx.pace.retry_after_seconds(&job);
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
-    let attempts = queue::attempts(&ctx.db, job.id).await?;
+    let attempts = queue::attempts_of(&ctx.db, &job).await?;
     Ok(response.json(JobBody::new(job, Some(attempts))))
 }
 

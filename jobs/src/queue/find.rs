@@ -69,6 +69,29 @@ pub async fn find(db: &PgPool, job: JobId, owner: &str) -> Result<Option<Job>, Q
         .transpose()?)
 }
 
+/// The same of a job in hand. One that succeeded at once tells of its only attempt itself: by far the most do, and the
+/// look-up was the dearest statement of a submit that waits (0.7 ms of the server, beside 0.3 for the job).
+///
+/// # Errors
+/// Postgres is away.
+pub async fn attempts_of(db: &PgPool, job: &Job) -> Result<Vec<Attempt>, QueueError> {
+    match job.started_at {
+        Some(started_at) if job.state == JobState::Succeeded && job.attempts_started == 1 => {
+            Ok(vec![Attempt {
+                number: 1,
+                worker: job.worker.clone(),
+                device: job.device.clone(),
+                started_at,
+                ended_at: job.finished_at,
+                outcome: Some(job.state.to_string()),
+                charged: true,
+                error: None,
+            }])
+        }
+        _ => attempts(db, job.id).await,
+    }
+}
+
 /// Every attempt of a job, first one first.
 ///
 /// # Errors

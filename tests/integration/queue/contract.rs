@@ -267,3 +267,17 @@ async fn a_list_pages_by_key_and_filters() {
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn a_job_that_succeeded_at_once_tells_of_its_attempt_as_the_view_does() {
+    let db = given::database().await;
+    let id = given::queued(&db, ["cat"]).await[0];
+    let held = given::claimed_by(&db, "w").await;
+    queue::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+    let told = queue::attempts_of(&db, &job).await.unwrap();
+    let seen = queue::attempts(&db, id).await.unwrap();
+    assert_eq!(serde_json::json!(told), serde_json::json!(seen));
+}
