@@ -7,8 +7,8 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A connection that one task keeps from statement to statement: the pool asks each one that it hands out whether it lives,
-/// and rolls back each one that it gets back, which is two more round trips a statement.
+/// A connection that one task keeps from statement to statement: the pool rolls back each one that it gets back, which is
+/// one more round trip a statement.
 ///
 /// Take it, run one statement, give it back if that went well; after an error let it go, and the next one is another.
 #[derive(Debug)]
