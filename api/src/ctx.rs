@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use jobs::{
+    db::Kept,
     events::FeedListener,
     object_store::ObjectStore,
-    queue::{ChangedListener, Enqueuer, Notifier},
+    queue::{ChangedListener, Enqueuer, Finder, Notifier},
 };
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -16,7 +17,10 @@ pub(crate) struct Ctx {
     pub config: Arc<Config>,
     pub db: PgPool,
     pub store: ObjectStore,
+    /// For the statements that every submit needs.
+    pub kept: Kept,
     pub enqueuer: Enqueuer,
+    pub finder: Finder,
     pub notifier: Notifier,
     pub changes: ChangedListener,
     pub feed: FeedListener,

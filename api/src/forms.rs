@@ -4,7 +4,7 @@ use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
 use jobs::{
     ProblemCode, images,
-    models::{Resolved, resolve},
+    models::{Resolved, resolve_on},
 };
 use serde_json::{Map, Value};
 
@@ -136,7 +136,9 @@ pub(crate) async fn model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, Ap
     if model.is_some_and(|model| model.contains('\0')) {
         return Err(unknown_model(model));
     }
-    let resolved = resolve(&ctx.db, model).await?;
+    let mut connection = ctx.kept.take().await?;
+    let resolved = resolve_on(&mut *connection, model).await?;
+    connection.give_back();
     resolved.ok_or_else(|| unknown_model(model))
 }
 

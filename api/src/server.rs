@@ -46,7 +46,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.store.s3_bucket
         );
     }
-    tokio::spawn(queue::housekeep(pool.clone()));
+    let kept = db::Kept::with_one_plan(pool.clone());
+    tokio::spawn(queue::housekeep(kept.clone()));
     tokio::spawn(groups::housekeep(pool.clone(), config.groups.clone()));
     tokio::spawn(retention::keep(
         pool.clone(),
@@ -67,10 +68,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     let pace = Arc::new(Pace::new(pool.clone()));
     let ctx = Ctx {
-        enqueuer: queue::Enqueuer::start(pool.clone(), &config.queue),
-        notifier: queue::Notifier::start(pool.clone()),
+        enqueuer: queue::Enqueuer::start(kept.clone(), &config.queue),
+        finder: queue::Finder::start(pool.clone()),
+        notifier: queue::Notifier::start(kept.clone()),
         feed: FeedListener::start(pool.clone(), changes.any()),
         changes,
+        kept,
         outside: outside.clone(),
         leaving: leaving.clone(),
         keyring: Arc::new(Keyring::new(config.keys.clone())),

@@ -21,7 +21,7 @@ pub(crate) async fn find(
     owner: &str,
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, ApiError> {
-    if let Some(stored) = images::find(&ctx.db, owner, sha256).await? {
+    if let Some(stored) = known(ctx, owner, sha256).await? {
         return Ok(Some(stored));
     }
     // Past half of the grace the sweep may be on its way to delete it as an orphan.
@@ -62,5 +62,17 @@ pub(crate) async fn find(
     };
     // Whoever else looked at it just now has written the same.
     images::register(&ctx.db, owner, &image).await?;
-    Ok(images::find(&ctx.db, owner, sha256).await?)
+    known(ctx, owner, sha256).await
+}
+
+/// The same of those that are written down: what each submit asks.
+pub(crate) async fn known(
+    ctx: &Ctx,
+    owner: &str,
+    sha256: Sha256Digest,
+) -> Result<Option<Stored>, ApiError> {
+    let mut connection = ctx.kept.take().await?;
+    let stored = images::find_on(&mut *connection, owner, sha256).await?;
+    connection.give_back();
+    Ok(stored)
 }

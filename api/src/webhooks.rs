@@ -49,7 +49,7 @@ pub struct WebhookConfig {
 /// How often to look for what is due to be sent again.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two looks.
-const COALESCE: Duration = Duration::from_millis(20);
+const COALESCE: Duration = Duration::from_millis(100);
 /// How much longer than an attempt can take the lease of its delivery is.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 

@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use self::kept::Kept;
+pub use self::kept::{Kept, Lent};
 use crate::Secret;
 
 /// Where Postgres is and how much of it one process may take.
@@ -74,14 +74,14 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
             })
         })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
-        // is dropped when its client leaves.
+        // is dropped when its client leaves. [`Kept`] may have changed its settings.
         .after_release(move |connection, _| {
             Box::pin(async move {
-                let rollback = sqlx::raw_sql("rollback").execute(connection);
+                let reset = sqlx::raw_sql("rollback; reset all").execute(connection);
                 // Behind the statement that nobody waits for any more, if there is one. Without an end a connection that
                 // leads nowhere would keep its place in the pool for good.
-                match tokio::time::timeout(statement_max + MARGIN, rollback).await {
-                    Ok(rolled_back) => rolled_back.map(|_| true),
+                match tokio::time::timeout(statement_max + MARGIN, reset).await {
+                    Ok(done) => done.map(|_| true),
                     Err(_) => Err(no_answer()),
                 }
             })

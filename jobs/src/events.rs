@@ -24,6 +24,8 @@ use crate::{GroupId, JobId};
 /// What can happen that others are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum EventType {
+    #[serde(rename = "job.started")]
+    JobStarted,
     #[serde(rename = "job.succeeded")]
     JobSucceeded,
     #[serde(rename = "job.failed")]
@@ -37,7 +39,8 @@ pub enum EventType {
 }
 
 impl EventType {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::JobStarted,
         Self::JobSucceeded,
         Self::JobFailed,
         Self::JobCanceled,
@@ -47,6 +50,7 @@ impl EventType {
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::JobStarted => "job.started",
             Self::JobSucceeded => "job.succeeded",
             Self::JobFailed => "job.failed",
             Self::JobCanceled => "job.canceled",
@@ -58,7 +62,7 @@ impl EventType {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no such event: want job.succeeded, job.failed, job.canceled, job.expired or batch.completed"
+    "no such event: want job.started, job.succeeded, job.failed, job.canceled, job.expired or batch.completed"
 )]
 pub struct NotAnEvent;
 

@@ -7,7 +7,7 @@ mod stored_bytes;
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 pub use self::{
@@ -101,6 +101,18 @@ fn parse_object_key(key: &str) -> Option<Name> {
 /// Postgres is away.
 pub async fn find(
     db: &PgPool,
+    owner: &str,
+    sha256: Sha256Digest,
+) -> Result<Option<Stored>, sqlx::Error> {
+    find_on(db, owner, sha256).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_on(
+    db: impl PgExecutor<'_>,
     owner: &str,
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, sqlx::Error> {

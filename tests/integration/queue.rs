@@ -9,6 +9,7 @@ mod contract_questions;
 mod delivering;
 mod fairness;
 mod fencing;
+mod finding;
 mod groups;
 mod invariants;
 mod keeping_time;

@@ -50,20 +50,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if !drain.is_working() {
         return Ok(());
     }
+    let kept = db::Kept::with_one_plan(db.clone());
     let news = News {
-        notifier: queue::Notifier::start(db.clone()),
+        notifier: queue::Notifier::start(kept.clone()),
         listener: queue::WorkerListener::start(db.clone()),
     };
     pipeline::start(
         &config,
         device,
-        db.clone(),
+        kept.clone(),
         store,
         news.clone(),
         holdings.clone(),
         drain.clone(),
     )?;
-    tokio::spawn(queue::housekeep(db.clone()));
+    tokio::spawn(queue::housekeep(kept));
     tokio::spawn(lease::give_back(
         db.clone(),
         holdings.clone(),

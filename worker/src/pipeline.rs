@@ -25,7 +25,7 @@ use std::{
 };
 
 use image::ImageFormat;
-use jobs::{object_store::ObjectStore, queue};
+use jobs::{db::Kept, object_store::ObjectStore, queue};
 use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -48,6 +48,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Shared {
     pub db: PgPool,
+    /// For the statements of every job.
+    pub kept: Kept,
     pub notifier: queue::Notifier,
     pub store: ObjectStore,
     pub models: Models,
@@ -57,6 +59,9 @@ pub struct Shared {
     pub limits: decode::DecodeLimits,
     pub image_bytes_max: u64,
 }
+
+/// How long claims and results may gather, to share a statement, while there is [enough](Widths::enough) to do.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How wide the stages are, settled for this machine and device.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +73,8 @@ pub struct Widths {
     pub fetch_concurrency: usize,
     /// Most jobs in hand.
     pub room: usize,
+    /// So many jobs in hand keep all stages busy for a moment.
+    pub enough: usize,
     pub complete_wait: Duration,
     pub poll: Duration,
 }
@@ -81,13 +88,15 @@ impl Widths {
         let batch_max = or(tuning.batch_max, if on_gpu { 64 } else { 8 });
         let infer_threads = or(tuning.infer_threads, if on_gpu { 2 } else { cores });
         let batch_wait_ms = tuning.batch_wait_ms.unwrap_or(if on_gpu { 2 } else { 0 });
+        let room = or(tuning.claim_ahead, 4 * batch_max * infer_threads);
         Self {
             batch_max,
             batch_wait: Duration::from_millis(batch_wait_ms),
             decode_threads: or(tuning.decode_threads, cores),
             infer_threads,
             fetch_concurrency: tuning.fetch_concurrency.into(),
-            room: or(tuning.claim_ahead, 4 * batch_max * infer_threads),
+            room,
+            enough: room / 8,
             complete_wait: Duration::from_millis(tuning.complete_wait_ms),
             poll: Duration::from_millis(tuning.poll_ms),
         }
@@ -105,13 +114,14 @@ pub struct News {
 pub fn start(
     config: &Config,
     device: Device,
-    db: PgPool,
+    kept: Kept,
     store: ObjectStore,
     news: News,
     holdings: Arc<Holdings>,
     drain: Drain,
 ) -> anyhow::Result<()> {
     let widths = Widths::of(config, device);
+    let db = kept.pool().clone();
     tracing::info!(?widths, "pipeline");
     let models = Models::new(
         db.clone(),
@@ -127,6 +137,7 @@ pub fn start(
     let shared = Arc::new(Shared {
         notifier: news.notifier,
         db,
+        kept,
         store,
         models,
         holdings,
@@ -147,11 +158,7 @@ pub fn start(
     });
 
     let (to_complete, outcomes) = mpsc::channel(widths.room);
-    tokio::spawn(complete::complete_all(
-        shared.clone(),
-        outcomes,
-        widths.complete_wait,
-    ));
+    tokio::spawn(complete::complete_all(shared.clone(), outcomes, widths));
 
     let (to_store, unstored) = mpsc::channel(widths.room);
     let storer = store::Storer::new(config.result_inline_bytes_max, to_store);
@@ -193,6 +200,7 @@ pub fn start(
         models: config.models.clone(),
         room: Arc::new(Semaphore::new(widths.room)),
         room_size: widths.room,
+        enough: widths.enough,
         poll: widths.poll,
         end: config.end.clone(),
         listener: news.listener,

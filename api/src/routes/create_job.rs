@@ -5,7 +5,7 @@ use actix_web::{
 };
 use jobs::{
     Job, JobId, Problem, ProblemCode,
-    images::{self, Image},
+    images::Image,
     keys::Scope,
     queue::{self, Earlier, IdempotencyKey, NewJob, Predicted, QueueError, Watch},
 };
@@ -20,6 +20,7 @@ use crate::{
     job_request::JobRequest,
     quota::Reserved,
     request::trace_parent,
+    stored,
     wait::Preferred,
 };
 
@@ -145,7 +146,7 @@ async fn cached(
     let id = predicted.job();
     let watch = preferred.map(|_| ctx.changes.watch_end(id));
     // It may have been purged since, or be gone.
-    let found = queue::find(&ctx.db, id, &job.owner).await?;
+    let found = ctx.finder.find(id, &job.owner).await?;
     let Some(found) = found.filter(|found| found.purged_at.is_none()) else {
         return Ok(None);
     };
@@ -253,9 +254,7 @@ async fn store(
 ) -> Result<(Image, Vec<JobId>, Option<Reserved>), ApiError> {
     let stored = match &given {
         Given::Stored(stored) => Some(stored.clone()),
-        Given::Uploaded(upload) => {
-            images::find(&ctx.db, &caller.owner, upload.image.sha256).await?
-        }
+        Given::Uploaded(upload) => stored::known(ctx, &caller.owner, upload.image.sha256).await?,
     };
     if let Some(stored) = stored {
         return Ok((stored.image, stored.recent_jobs, None));

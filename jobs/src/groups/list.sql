@@ -6,7 +6,7 @@ select g.group_id as "group_id!", g.metadata as "metadata!", g.created_at as "cr
        coalesce(g.succeeded, ended.succeeded) as "succeeded!", coalesce(g.failed, ended.failed) as "failed!",
        coalesce(g.canceled, ended.canceled) as "canceled!", coalesce(g.expired, ended.expired) as "expired!"
 from (
-    select * from groups where owner = $1 and ($2::uuid is null or group_id < $2) order by group_id desc limit $3
+    select * from groups where owner = $1 and group_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') order by group_id desc limit $3
 ) g,
 lateral (
     select count(*) filter (where j.state = 'queued') as queued, count(*) filter (where j.state = 'running') as running,

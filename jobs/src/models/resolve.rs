@@ -1,6 +1,6 @@
 //! From what a client writes to one immutable version.
 
-use sqlx::{PgPool, types::Json};
+use sqlx::{PgExecutor, PgPool, types::Json};
 
 use super::DEFAULT_ALIAS;
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
@@ -46,6 +46,17 @@ fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
 /// Postgres is away.
 pub async fn resolve(
     db: &PgPool,
+    reference: Option<&str>,
+) -> Result<Option<Resolved>, sqlx::Error> {
+    resolve_on(db, reference).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn resolve_on(
+    db: impl PgExecutor<'_>,
     reference: Option<&str>,
 ) -> Result<Option<Resolved>, sqlx::Error> {
     let (name, pick) = match reference.map(parse) {

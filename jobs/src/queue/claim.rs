@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -58,9 +58,23 @@ pub async fn claim_above(
     limit: u16,
     low_water: &LowWater,
 ) -> Result<Vec<Claim>, QueueError> {
+    claim_on(&mut *db.acquire().await?, worker, models, limit, low_water).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// As [`claim`].
+pub async fn claim_on(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    models: &[String],
+    limit: u16,
+    low_water: &LowWater,
+) -> Result<Vec<Claim>, QueueError> {
     loop {
         let look = low_water.look(Instant::now());
-        let (claims, positions) = take(db, worker, models, limit, &look).await?;
+        let (claims, positions) = take(&mut *db, worker, models, limit, &look).await?;
         let is_full = claims.len() == usize::from(limit);
         low_water.note(&look, &positions, is_full, Instant::now());
         if !claims.is_empty() || look.is_sweep() {
@@ -71,7 +85,7 @@ pub async fn claim_above(
 }
 
 async fn take(
-    db: &PgPool,
+    db: &mut PgConnection,
     worker: WorkerId,
     models: &[String],
     limit: u16,

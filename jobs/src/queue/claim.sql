@@ -17,14 +17,22 @@ with picked as materialized (
     ) candidate
     where m.paused_at is null and (cardinality($2::text[]) = 0 or m.name = any($2))
     order by candidate.priority desc, candidate.seq limit $3
+),
+claimed as (
+    -- By ctid: the rows are locked, so it holds; and a plan made over an empty table cannot go wrong by it.
+    update live_jobs j
+    set state = 'running', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = $1, claimed_at = now(),
+        attempt_deadline_at = least(now() + make_interval(secs => j.attempt_timeout_seconds), j.deadline_at), attempts_started = j.attempts_started + 1
+    from picked where j.ctid = picked.tid
+        -- A worker whose lease has run out gets nothing.
+        and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null)
+    returning j.*
+),
+told as materialized (
+    select publish_starts(array_agg(job_id), array_agg(owner)) from claimed
 )
--- By ctid: the rows are locked, so it holds; and a plan made over an empty table cannot go wrong by it.
-update live_jobs j
-set state = 'running', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = $1, claimed_at = now(),
-    attempt_deadline_at = least(now() + make_interval(secs => j.attempt_timeout_seconds), j.deadline_at), attempts_started = j.attempts_started + 1
-from picked where j.ctid = picked.tid
-    -- A worker whose lease has run out gets nothing.
-    and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null)
-returning j.job_id, j.lease_no, j.owner, j.model_id, j.model_version_id, j.image_sha256, j.image_upload, j.params, j.priority, j.seq, j.interruptions,
-          j.attempts_started, j.attempt_timeout_seconds, j.trace_parent,
-          date_part('epoch', now() - j.run_at) * 1000 as "queue_ms!"
+select job_id as "job_id!", lease_no as "lease_no!", owner as "owner!", model_id as "model_id!", model_version_id as "model_version_id!",
+       image_sha256 as "image_sha256!", image_upload as "image_upload!", params as "params!", priority as "priority!", seq as "seq!",
+       interruptions as "interruptions!", attempts_started as "attempts_started!", attempt_timeout_seconds as "attempt_timeout_seconds!", trace_parent,
+       date_part('epoch', now() - run_at) * 1000 as "queue_ms!"
+from claimed cross join told

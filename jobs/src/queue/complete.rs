@@ -1,5 +1,5 @@
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{Lease, QueueError, columns};
 use crate::JobId;
@@ -22,6 +22,17 @@ pub struct Completion {
 /// # Errors
 /// Postgres is away.
 pub async fn complete(db: &PgPool, done: &[Completion]) -> Result<Vec<JobId>, QueueError> {
+    complete_on(db, done).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn complete_on(
+    db: impl PgExecutor<'_>,
+    done: &[Completion],
+) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(done.iter().map(|done| &done.lease));
     let results: Vec<_> = done.iter().map(|done| done.result.clone()).collect();
     let timings: Vec<_> = done.iter().map(|done| done.timings.clone()).collect();

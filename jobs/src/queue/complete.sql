@@ -1,10 +1,13 @@
--- Fenced by the primary key and lease_no alone: a job that was taken away has another number.
-with outcome as (
-    select * from unnest($1::uuid[], $2::int[], $3::jsonb[], $4::jsonb[], $5::smallint[], $6::smallint[])
-        as o(job_id, lease_no, result, timings, batch_size, batch_position)
+-- Fenced by the primary key and lease_no alone: a job that was taken away has another number. Each row is looked up by itself
+-- (hence `offset 0`), locked, and then named by its place: a plan made over an empty table cannot go wrong by that.
+with outcome as materialized (
+    select o.*, j.tid
+    from (select * from unnest($1::uuid[], $2::int[], $3::jsonb[], $4::jsonb[], $5::smallint[], $6::smallint[])
+              as o(job_id, lease_no, result, timings, batch_size, batch_position) order by job_id) o
+    cross join lateral (select l.ctid as tid from live_jobs l where l.job_id = o.job_id and l.lease_no = o.lease_no offset 0 for update) j
 ),
 gone as (
-    delete from live_jobs j using outcome o where j.job_id = o.job_id and j.lease_no = o.lease_no
+    delete from live_jobs j using outcome o where j.ctid = o.tid
     returning j.*, o.result, o.timings, o.batch_size, o.batch_position
 ),
 archived as (

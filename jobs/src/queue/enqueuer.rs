@@ -6,8 +6,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use clap::Args;
-use sqlx::PgPool;
-
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Enqueued, NewJob, Notifier, QueueError, enqueue::enqueue_on};
@@ -40,15 +38,16 @@ impl std::fmt::Debug for Submit {
 }
 
 impl Enqueuer {
-    pub fn start(db: PgPool, config: &EnqueuerConfig) -> Self {
+    pub fn start(db: impl Into<Kept>, config: &EnqueuerConfig) -> Self {
+        let db = db.into();
         let (submits, mut waiting) = mpsc::channel::<Submit>(config.enqueue_waiting_max);
         let batch_max = config.enqueue_batch_max;
         let notifier = Notifier::start(db.clone());
         tokio::spawn(async move {
-            let (mut batch, mut db) = (Vec::new(), Kept::of(db));
+            let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, batch_max).await > 0 {
                 metrics::gauge!("darkroom_enqueue_waiting").set(waiting.len() as f64);
-                commit(&mut db, &notifier, std::mem::take(&mut batch)).await;
+                commit(&db, &notifier, std::mem::take(&mut batch)).await;
             }
         });
         Self(submits)
@@ -75,7 +74,7 @@ impl Enqueuer {
     }
 }
 
-async fn commit(db: &mut Kept, notifier: &Notifier, batch: Vec<Submit>) {
+async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
     let started = std::time::Instant::now();
     metrics::histogram!("darkroom_enqueue_batch_size").record(batch.len() as f64);
     let (jobs, answers): (Vec<_>, Vec<_>) = batch
@@ -117,9 +116,9 @@ async fn commit(db: &mut Kept, notifier: &Notifier, batch: Vec<Submit>) {
     metrics::histogram!("darkroom_enqueue_seconds").record(elapsed.as_secs_f64());
 }
 
-async fn flush(db: &mut Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+async fn flush(db: &Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
     let mut connection = db.take().await?;
     let rows = crate::db::answered(db.pool(), enqueue_on(&mut *connection, jobs)).await?;
-    db.give_back(connection);
+    connection.give_back();
     Ok(rows)
 }

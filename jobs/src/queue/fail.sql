@@ -1,9 +1,10 @@
--- The image's trouble, or the model's for good: no second try.
-with outcome as (
-    select * from unnest($1::uuid[], $2::int[], $3::jsonb[]) as o(job_id, lease_no, fault)
+-- The image's trouble, or the model's for good: no second try. Rows are found as in complete.sql.
+with outcome as materialized (
+    select o.*, j.tid from (select * from unnest($1::uuid[], $2::int[], $3::jsonb[]) as o(job_id, lease_no, fault) order by job_id) o
+    cross join lateral (select l.ctid as tid from live_jobs l where l.job_id = o.job_id and l.lease_no = o.lease_no offset 0 for update) j
 ),
 gone as (
-    delete from live_jobs j using outcome o where j.job_id = o.job_id and j.lease_no = o.lease_no returning j.*, o.fault
+    delete from live_jobs j using outcome o where j.ctid = o.tid returning j.*, o.fault
 ),
 archived as (
     insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,

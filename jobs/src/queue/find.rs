@@ -1,6 +1,6 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::QueueError;
@@ -61,15 +61,30 @@ pub(crate) struct JobRow {
 /// # Errors
 /// Postgres is away.
 pub async fn find(db: &PgPool, job: JobId, owner: &str) -> Result<Option<Job>, QueueError> {
-    let row = sqlx::query_file_as!(JobRow, "src/queue/find.sql", job.uuid(), owner);
-    Ok(row
-        .fetch_optional(db)
-        .await?
-        .map(Job::try_from)
-        .transpose()?)
+    Ok(find_on(db, &[job.uuid()], &[owner.to_owned()]).await?.pop())
 }
 
-/// The same of a job in hand. One that succeeded at once tells of its only attempt itself: by far the most do, and the
+/// Those of these jobs that are `owner`'s, in no order.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_all(db: &PgPool, jobs: &[JobId], owner: &str) -> Result<Vec<Job>, QueueError> {
+    let ids: Vec<_> = jobs.iter().map(|job| job.uuid()).collect();
+    find_on(db, &ids, &vec![owner.to_owned(); ids.len()]).await
+}
+
+/// Jobs of any owners, one owner a job, in no order.
+pub(super) async fn find_on(
+    db: impl PgExecutor<'_>,
+    jobs: &[Uuid],
+    owners: &[String],
+) -> Result<Vec<Job>, QueueError> {
+    let rows = sqlx::query_file_as!(JobRow, "src/queue/find.sql", jobs, owners);
+    let jobs = rows.fetch_all(db).await?.into_iter().map(Job::try_from);
+    Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+/// Every attempt of a job in hand, first one first. One that succeeded at once tells of its only attempt itself: by far the most do, and the
 /// look-up was the dearest statement of a submit that waits (0.7 ms of the server, beside 0.3 for the job).
 ///
 /// # Errors

@@ -3,6 +3,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
+use crate::db::Kept;
 
 /// What one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,10 +38,11 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError
 }
 
 /// Rescues, times out, expires and promotes once a second, for as long as the process lives.
-pub async fn housekeep(db: PgPool) {
-    let notifier = Notifier::start(db.clone());
+pub async fn housekeep(db: impl Into<Kept>) {
+    let kept = db.into();
+    let (notifier, db) = (Notifier::start(kept.clone()), kept.pool());
     for rounds in (0..HOUR_ROUNDS).cycle() {
-        match crate::db::answered(&db, round(&db, &notifier)).await {
+        match crate::db::answered(db, round(db, &notifier)).await {
             Ok(kept) => {
                 metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
                 metrics::counter!("darkroom_timed_out_total").increment(kept.timed_out);
@@ -56,12 +58,12 @@ pub async fn housekeep(db: PgPool) {
             Err(error) => tracing::warn!(error.cause = %error, "housekeeping failed; trying again"),
         }
         if rounds == 0
-            && let Err(error) = crate::db::make_partitions(&db, PARTITION_DAYS_AHEAD).await
+            && let Err(error) = crate::db::make_partitions(db, PARTITION_DAYS_AHEAD).await
         {
             tracing::warn!(error.cause = %error, "no partitions made; the default ones serve");
         }
         if rounds == 0
-            && let Err(error) = forget_keys(&db).await
+            && let Err(error) = forget_keys(db).await
         {
             tracing::warn!(error.cause = %error, "old idempotency keys stay for another hour");
         }

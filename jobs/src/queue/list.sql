@@ -10,13 +10,14 @@ select job_id as "job_id!", version as "version!", status as "status!", owner as
        trace_parent, group_id, group_position, custom_id, webhook_url, purged_at
 from ops.jobs
 where owner = $1 and purged_at is null
-  and ($2::uuid is null or job_id < $2)
+  -- Bounds that a plan for any values can use.
+  and job_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
   and ($3::text is null or status = $3)
   and ($4::text is null or model_name = $4)
   and ($5::text is null or task = $5)
   and metadata @> $6
-  and ($7::timestamptz is null or (created_at >= $7 and job_id >= uuid_from_time($7)))
-  and ($8::timestamptz is null or created_at < $8)
+  and created_at >= coalesce($7::timestamptz, '-infinity') and job_id >= uuid_from_time(greatest($7, 'epoch'))
+  and created_at < coalesce($8::timestamptz, 'infinity')
   and ($10::uuid is null or group_id = $10)
   and job_id >= coalesce((select uuid_from_time(g.created_at - interval '1 hour') from groups g where g.group_id = $10),
                          '00000000-0000-0000-0000-000000000000')

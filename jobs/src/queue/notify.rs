@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
 use tokio::sync::Notify;
 
-use crate::{GroupId, JobId};
+use crate::{GroupId, JobId, db::Kept};
 
 /// Payload: the row id of the model that has queued jobs.
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
@@ -29,6 +28,8 @@ pub const ANY_MODEL: i64 = 0;
 
 /// Least time between two rounds of notifications of one process.
 const COALESCE: Duration = Duration::from_millis(2);
+/// How long starts wait for other news: few listen to them, and each round wakes every process.
+const STARTS_WAIT: Duration = Duration::from_millis(20);
 /// A payload holds less than 8000 bytes.
 const IDS_PER_PAYLOAD: usize = 240;
 
@@ -43,29 +44,40 @@ struct News {
 #[derive(Debug, Clone)]
 pub struct Notifier {
     wake: Arc<Notify>,
+    /// Of news that may wait for others.
+    wake_soon: Arc<Notify>,
     news: Arc<Mutex<News>>,
     /// Held while news are on their way.
     sending: Arc<tokio::sync::Mutex<()>>,
-    db: PgPool,
+    db: Kept,
 }
 
 impl Notifier {
-    pub fn start(db: PgPool) -> Self {
+    pub fn start(db: impl Into<Kept>) -> Self {
         let this = Self {
             wake: Arc::default(),
+            wake_soon: Arc::default(),
             news: Arc::default(),
             sending: Arc::default(),
-            db,
+            db: db.into(),
         };
         let sender = this.clone();
         tokio::spawn(async move {
             loop {
-                sender.wake.notified().await;
+                sender.worth_saying().await;
                 sender.flush().await;
                 tokio::time::sleep(COALESCE).await;
             }
         });
         this
+    }
+
+    async fn worth_saying(&self) {
+        let soon = async {
+            self.wake_soon.notified().await;
+            tokio::time::sleep(STARTS_WAIT).await;
+        };
+        tokio::select! { () = self.wake.notified() => {} () = soon => {} }
     }
 
     /// Sends what there is to say, and returns when it has been said: for a process that is about to end.
@@ -86,12 +98,12 @@ impl Notifier {
         self.wake.notify_one();
     }
 
-    /// A worker began these jobs.
+    /// A worker began these jobs. Told with the next news, or a little later.
     pub fn started(&self, jobs: impl IntoIterator<Item = JobId>) {
         let mut news = self.news();
         news.started.extend(jobs);
         if !news.started.is_empty() {
-            self.wake.notify_one();
+            self.wake_soon.notify_one();
         }
     }
 
@@ -115,7 +127,7 @@ impl Notifier {
 }
 
 /// A NOTIFY is a transaction that writes; it need not wait for the disk.
-async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
+async fn send(db: &Kept, news: &News) -> Result<(), sqlx::Error> {
     let queued = news
         .queued
         .iter()
@@ -123,14 +135,16 @@ async fn send(db: &PgPool, news: &News) -> Result<(), sqlx::Error> {
     let started = payloads_of(STARTED_CHANNEL, &news.started);
     let changed = payloads_of(CHANGED_CHANNEL, &news.changed);
     let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(started).chain(changed).unzip();
+    let mut connection = db.take().await?;
     sqlx::query!(
         "with quick as materialized (select set_config('synchronous_commit', 'off', true))
          select pg_notify(channel, payload) from quick, unnest($1::text[], $2::text[]) as news(channel, payload)",
         &channels,
         &payloads
     )
-    .execute(db)
+    .execute(&mut *connection)
     .await?;
+    connection.give_back();
     Ok(())
 }
 

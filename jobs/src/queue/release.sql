@@ -1,19 +1,20 @@
 -- The machine leaves: back at once in the old place, nothing charged. A job whose cancel was asked for ends here.
-with lease as (
-    select * from unnest($1::uuid[], $2::int[]) as l(job_id, lease_no)
-),
-held as materialized (
-    select j.job_id, j.worker_id, j.claimed_at, j.lease_no, j.attempts_started, j.cancel_requested
-    from live_jobs j join lease l on j.job_id = l.job_id and j.lease_no = l.lease_no
-    order by j.job_id for no key update of j
+-- Rows are found as in complete.sql.
+with held as materialized (
+    select j.*
+    from (select * from unnest($1::uuid[], $2::int[]) as o(job_id, lease_no) order by job_id) o
+    cross join lateral (
+        select l.ctid as tid, l.job_id, l.worker_id, l.claimed_at, l.lease_no, l.attempts_started, l.cancel_requested
+        from live_jobs l where l.job_id = o.job_id and l.lease_no = o.lease_no offset 0 for update
+    ) j
 ),
 back as (
     update live_jobs j set state = 'queued', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null,
         attempt_deadline_at = null, run_at = now()
-    from held h where j.job_id = h.job_id and not h.cancel_requested
+    from held h where j.ctid = h.tid and not h.cancel_requested
 ),
 gone as (
-    delete from live_jobs j using held h where j.job_id = h.job_id and h.cancel_requested returning j.*
+    delete from live_jobs j using held h where j.ctid = h.tid and h.cancel_requested returning j.*
 ),
 archived as (
     insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,

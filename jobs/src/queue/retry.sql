@@ -1,21 +1,22 @@
 -- Our trouble: the attempt is charged and the job backs off, 1 s doubling to 10 min with jitter, until its attempts are spent.
-with outcome as (
-    select * from unnest($1::uuid[], $2::int[], $3::jsonb[]) as o(job_id, lease_no, fault)
-),
-held as materialized (
-    select j.job_id, j.worker_id, j.claimed_at, j.lease_no, j.attempts_started, j.cancel_requested, o.fault,
-           j.attempts_charged + 1 < j.attempts_max and not j.cancel_requested as again
-    from live_jobs j join outcome o on j.job_id = o.job_id and j.lease_no = o.lease_no
-    order by j.job_id for no key update of j
+-- Rows are found as in complete.sql.
+with held as materialized (
+    select j.*, o.fault, j.attempts_charged + 1 < j.attempts_max and not j.cancel_requested as again
+    from (select * from unnest($1::uuid[], $2::int[], $3::jsonb[]) as o(job_id, lease_no, fault) order by job_id) o
+    cross join lateral (
+        select l.ctid as tid, l.job_id, l.worker_id, l.claimed_at, l.lease_no, l.attempts_started, l.attempts_charged, l.attempts_max,
+               l.cancel_requested
+        from live_jobs l where l.job_id = o.job_id and l.lease_no = o.lease_no offset 0 for update
+    ) j
 ),
 back as (
     update live_jobs j set state = 'scheduled', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null,
         attempt_deadline_at = null, attempts_charged = j.attempts_charged + 1, problem = h.fault,
         run_at = now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
-    from held h where j.job_id = h.job_id and h.again
+    from held h where j.ctid = h.tid and h.again
 ),
 gone as (
-    delete from live_jobs j using held h where j.job_id = h.job_id and not h.again returning j.*, h.fault
+    delete from live_jobs j using held h where j.ctid = h.tid and not h.again returning j.*, h.fault
 ),
 archived as (
     insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,

@@ -23,7 +23,7 @@ super::mutants! {
         "release.sql": "and not h.cancel_requested" => "", "and h.cancel_requested" => "and false";
     }
     readers_need_their_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
-        "find.sql": "and owner = $2" => "and $2::text is not null";
+        "find.sql": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
         "list.sql": "where owner = $1" => "where $1::text is not null";
         "idempotency.rs" at "select job_id, group_id, fingerprint": "owner = $1" => "$1::text is not null";
         "../images.rs" at "with renewed as": "from images where owner = $1" => "from images where $1::text is not null";

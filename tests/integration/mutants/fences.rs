@@ -2,16 +2,16 @@
 
 super::mutants! {
     complete_needs_its_fence: "queue::fencing::a_stale_lease_cannot_complete_a_job" {
-        "complete.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+        "complete.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
     }
     fail_needs_its_fence: "queue::fencing::a_stale_lease_cannot_fail_a_job" {
-        "fail.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+        "fail.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
     }
     retry_needs_its_fence: "queue::fencing::a_stale_lease_cannot_retry_a_job" {
-        "retry.sql": "and j.lease_no = o.lease_no" => "and o.lease_no is not null";
+        "retry.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
     }
     release_needs_its_fence: "queue::fencing::a_stale_lease_cannot_release_a_job" {
-        "release.sql": "and j.lease_no = l.lease_no" => "and l.lease_no is not null";
+        "release.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
     }
     heartbeat_needs_a_lease_that_runs: "queue::fencing::an_expired_worker_cannot_renew_its_lease" {
         "heartbeat.sql": "and lease_until > now()" => "";

@@ -1,8 +1,12 @@
+//! What comes back to the pool, and what is kept from statement to statement.
+//!
 //! Trap 1 (sqlx #4393): a `begin` that was dropped half-way may leave its connection inside a transaction.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jobs::db::{Kept, Lent};
+use sqlx::PgConnection;
 use tests::given;
 
 /// The trap as it happens, which is seldom: without the pool's `after_release` this passes more often than not. The test
@@ -69,4 +73,75 @@ async fn a_transaction_left_open_is_rolled_back_when_its_connection_returns() {
         },
     )
     .await;
+}
+
+async fn pid(connection: &mut PgConnection) -> i32 {
+    let pid = sqlx::query_scalar("select pg_backend_pid()");
+    pid.fetch_one(connection).await.unwrap()
+}
+
+async fn plans(connection: &mut PgConnection) -> String {
+    let plans = sqlx::query_scalar("show plan_cache_mode");
+    plans.fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_kept_connection_serves_the_next_statement_with_one_plan() {
+    let db = given::database().await;
+    let kept = Kept::with_one_plan(db.another_pool());
+    let mut first = kept.take().await.unwrap();
+    let served = pid(&mut first).await;
+    first.give_back();
+    let mut second = kept.take().await.unwrap();
+    assert_eq!(pid(&mut second).await, served);
+    assert_eq!(plans(&mut second).await, "force_generic_plan");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_given_back_returns_to_the_pool_without_its_settings() {
+    let db = given::database().await;
+    let kept = Kept::by_keys(db.another_pool());
+    let mut lent = kept.take().await.unwrap();
+    let served = pid(&mut lent).await;
+    drop(lent);
+    let connections = || async {
+        let mut connection = kept.pool().acquire().await.unwrap();
+        let same = pid(&mut connection).await == served;
+        same.then_some(connection)
+    };
+    let mut connection =
+        tests::eventually(Duration::from_secs(10), "it is in the pool", connections).await;
+    assert_eq!(plans(&mut connection).await, "auto");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_died_fails_one_statement_and_is_replaced() {
+    let db = given::database().await;
+    let kept = Kept::with_one_plan(db.another_pool());
+    let mut lent = kept.take().await.unwrap();
+    let dead = pid(&mut lent).await;
+    lent.give_back();
+    sqlx::query("select pg_terminate_backend($1, 10000)")
+        .bind(dead)
+        .execute(&*db)
+        .await
+        .unwrap();
+    let mut lent = kept.take().await.unwrap();
+    let answer = sqlx::query("select 1").execute(&mut *lent).await;
+    assert!(answer.is_err());
+    drop(lent);
+    assert_ne!(pid(&mut kept.take().await.unwrap()).await, dead);
+}
+
+#[tokio::test]
+async fn half_of_the_pool_is_for_everybody() {
+    let db = given::database().await;
+    let kept = Kept::with_one_plan(db.another_pool());
+    let most = kept.pool().options().get_max_connections() as usize;
+    let lent = join_all((0..most).map(|_| kept.take())).await;
+    lent.into_iter()
+        .map(Result::unwrap)
+        .for_each(Lent::give_back);
+    let everybody = join_all((0..most / 2).map(|_| kept.pool().acquire())).await;
+    assert!(everybody.iter().all(Result::is_ok));
 }

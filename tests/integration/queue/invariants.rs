@@ -1,11 +1,10 @@
 //! Invariants that no single verb holds: lease numbers, owners, what the tables refuse, clocks, the disk.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use futures_util::future::join_all;
 use jobs::{
-    JobId, JobState, Problem, ProblemCode, Sha256Digest, images,
+    JobId, JobState, Problem, ProblemCode, Sha256Digest,
+    db::Kept,
+    images,
     object_store::{Body, StoreError},
     queue::{
         self, CHANGED_CHANNEL, Canceled, Filter, IdempotencyKey, Notifier, Purged, Resubmitted,
@@ -273,24 +272,24 @@ async fn commits_wait_for_the_disk_though_wake_ups_do_not() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener.listen(CHANGED_CHANNEL).await.unwrap();
-    let pool = db.another_pool();
-    Notifier::start(pool.clone()).changed([JobId::now()]);
-    listener.recv().await.unwrap();
-    tests::eventually(Duration::from_secs(10), "the wake-up is done", || async {
-        (pool.num_idle() == pool.size() as usize).then_some(())
-    })
-    .await;
-    let used = join_all((0..pool.size()).map(|_| pool.acquire())).await;
-    assert!(!used.is_empty());
-    for connection in used {
-        let mut connection = connection.unwrap();
-        for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
-            let shown: String = sqlx::query_scalar("select current_setting($1)")
-                .bind(setting)
-                .fetch_one(&mut *connection)
-                .await
-                .unwrap();
-            assert_eq!(shown, "on", "{setting}");
-        }
+    let kept = Kept::with_one_plan(db.another_pool());
+    let notifier = Notifier::start(kept.clone());
+    notifier.changed([JobId::now()]);
+    let heard = listener.recv().await.unwrap();
+    // Waits for the round that is being sent.
+    notifier.flush().await;
+    let mut connection = kept.take().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    assert_eq!(pid as u32, heard.process_id(), "the same connection");
+    for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
+        let shown: String = sqlx::query_scalar("select current_setting($1)")
+            .bind(setting)
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(shown, "on", "{setting}");
     }
 }

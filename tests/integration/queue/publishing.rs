@@ -10,8 +10,17 @@ use jobs::{
 use sqlx::PgPool;
 use tests::{clock, database::ended_or_waits_for_a_lock, eventually, given};
 
+/// Of all but starts.
+const ENDS: [EventType; 5] = [
+    EventType::JobSucceeded,
+    EventType::JobFailed,
+    EventType::JobCanceled,
+    EventType::JobExpired,
+    EventType::BatchCompleted,
+];
+
 async fn events(db: &PgPool, owner: &str, after: Cursor) -> (Vec<Event>, Cursor) {
-    let page = feed(db, owner, after, &[], 100).await.unwrap();
+    let page = feed(db, owner, after, &ENDS, 100).await.unwrap();
     (page.events, page.next)
 }
 
@@ -94,6 +103,22 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
 }
 
 #[tokio::test]
+async fn each_attempt_that_a_worker_begins_is_an_event() {
+    let db = given::database().await;
+    let id = given::queued(&db, ["is given back"]).await[0];
+    let held = given::claimed_by(&db, "leaves").await;
+    queue::release(&db, &[held.lease()]).await.unwrap();
+    given::claimed_by(&db, "stays").await;
+    let started = || async {
+        let starts = [EventType::JobStarted];
+        let page = feed(&db, given::OWNER, Cursor::BEGINNING, &starts, 100).await;
+        let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
+        (jobs == [id, id]).then_some(())
+    };
+    eventually(Duration::from_secs(30), "both are served", started).await;
+}
+
+#[tokio::test]
 async fn the_jobs_of_one_statement_are_read_one_by_one() {
     let db = given::database().await;
     let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
@@ -107,7 +132,7 @@ async fn the_jobs_of_one_statement_are_read_one_by_one() {
     all(&db, ids.len()).await;
     let (mut after, mut read) = (Cursor::BEGINNING, vec![]);
     loop {
-        let page = feed(&db, given::OWNER, after, &[], 2).await.unwrap();
+        let page = feed(&db, given::OWNER, after, &ENDS, 2).await.unwrap();
         if page.events.is_empty() {
             break;
         }

@@ -18,7 +18,7 @@ use prefer::{Ask, Preference};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
-    Outcome, Shared,
+    GATHER, Outcome, Shared,
     work::{Place, Settled, Work},
 };
 use crate::{config::EndConfig, drain::Phase, lease::jitter};
@@ -48,6 +48,8 @@ pub(super) struct Claimer {
     pub models: Vec<String>,
     pub room: Arc<Semaphore>,
     pub room_size: usize,
+    /// More in hand than this leave time to let others gather.
+    pub enough: usize,
     pub poll: Duration,
     pub end: EndConfig,
     pub listener: WorkerListener,
@@ -105,7 +107,10 @@ impl Claimer {
                 // What is in hand has its models now, and may lose one to the job that comes.
                 until_held(&self.shared, 0).await;
             }
-            let room = self.make_room(least, most_now).await;
+            let room = match most_now {
+                CLAIM_MAX if !backlog => self.make_room_at_leisure().await,
+                _ => self.make_room(least, most_now).await,
+            };
             let asked = room.num_permits();
             let empty_handed = self.shared.holdings.is_empty();
             match self.claim(worker, room, &ask).await {
@@ -168,6 +173,17 @@ impl Claimer {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
+    /// Room for whatever there is, at once when little is in hand. While there is enough to do, what comes may gather a
+    /// little: one claim for each new job was 1.5 statements a job.
+    async fn make_room_at_leisure(&self) -> OwnedSemaphorePermit {
+        let wide = (self.room_size - self.enough).min(CLAIM_MAX);
+        let wide = self.make_room(wide, CLAIM_MAX);
+        match tokio::time::timeout(GATHER, wide).await {
+            Ok(room) => room,
+            Err(_) => self.make_room(1, CLAIM_MAX).await,
+        }
+    }
+
     /// Waits for `least` free places, then takes all that are free, up to `most`.
     async fn make_room(&self, least: usize, most: usize) -> OwnedSemaphorePermit {
         let room = self.room.clone().acquire_many_owned(least as u32).await;
@@ -202,8 +218,11 @@ impl Claimer {
                 return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
-            let claim = queue::claim_above(&shared.db, worker, &ask.models, limit, &ask.low_water);
+            let mut connection = shared.kept.take().await?;
+            let (models, low_water) = (&ask.models, &ask.low_water);
+            let claim = queue::claim_on(&mut connection, worker, models, limit, low_water);
             let claims = jobs::db::answered(&shared.db, claim).await?;
+            connection.give_back();
             let ids = claims.iter().map(|claim| claim.lease.job_id);
             shared.notifier.started(ids);
             let (jobs, mut suspects) = (claims.len(), Vec::new());

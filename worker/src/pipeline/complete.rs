@@ -16,7 +16,7 @@ use jobs::{
 use tokio::sync::mpsc;
 
 use super::{
-    Outcome, Shared, Stage,
+    GATHER, Outcome, Shared, Stage, Widths,
     work::{Place, Settled},
 };
 use crate::{holdings::Standing, lease::jitter};
@@ -28,16 +28,19 @@ const WRITE_MAX: usize = 256;
 pub(super) async fn complete_all(
     shared: Arc<Shared>,
     mut outcomes: mpsc::Receiver<Settled>,
-    wait: Duration,
+    widths: Widths,
 ) {
     let mut settled = Vec::new();
     while outcomes.recv_many(&mut settled, WRITE_MAX).await > 0 {
         // Others on their way may share the statement; the last one never waits.
-        let last = tokio::time::Instant::now() + wait;
-        while settled.len() < WRITE_MAX
-            && shared.holdings.len() > settled.len()
-            && !shared.drain.is_draining()
-        {
+        let first = tokio::time::Instant::now();
+        while settled.len() < WRITE_MAX && !shared.drain.is_draining() {
+            let under_way = shared.holdings.len().saturating_sub(settled.len());
+            let last = match under_way {
+                0 => break,
+                few if few <= widths.enough => first + widths.complete_wait,
+                _ => first + widths.complete_wait.max(GATHER),
+            };
             let more = outcomes.recv_many(&mut settled, WRITE_MAX);
             match tokio::time::timeout_at(last, more).await {
                 Ok(more) if more > 0 => {}
@@ -130,7 +133,12 @@ enum Verb {
 impl Verb {
     async fn run(&self, shared: &Shared) -> Result<Vec<JobId>, QueueError> {
         match self {
-            Self::Complete(done) => queue::complete(&shared.db, done).await,
+            Self::Complete(done) => {
+                let mut connection = shared.kept.take().await?;
+                let completed = queue::complete_on(&mut *connection, done).await?;
+                connection.give_back();
+                Ok(completed)
+            }
             Self::Fail(faults) => queue::fail(&shared.db, faults).await,
             Self::Retry(faults) => queue::retry(&shared.db, faults).await,
             Self::Release(leases) => queue::release(&shared.db, leases).await,
@@ -184,7 +192,7 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
     let mut pause = Duration::from_millis(50);
     let (mut sure, began) = (true, Instant::now());
     loop {
-        match jobs::db::answered(&shared.db, verb.run(shared)).await {
+        match jobs::db::answered(&shared.db, Box::pin(verb.run(shared))).await {
             Ok(written) => {
                 shared.notifier.changed(written.iter().copied());
                 if matches!(verb, Verb::Release(_)) {

@@ -84,7 +84,7 @@ pub(crate) async fn create_batch(
         writer: None,
         lines: 0,
     };
-    let (group, replayed) = match uploading.run().await {
+    let (group, replayed) = match Box::pin(uploading.run()).await {
         Ok(group) => group,
         Err(error) => return Err(uploading.give_up(error).await),
     };

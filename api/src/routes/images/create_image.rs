@@ -13,6 +13,7 @@ use crate::{
     forms::{self, Given},
     quota::Reserved,
     spool::{BodyClock, receive},
+    stored,
 };
 
 /// Stores an image for jobs to come. One that no job ever names is deleted after a while.
@@ -44,7 +45,7 @@ pub(crate) async fn create_image(
     let expected = forms::expected_bytes(&request);
     let upload = receive(&mut body, &BodyClock::start(limits), expected, limits).await?;
     let sha256 = upload.image.sha256;
-    if let Some(stored) = images::find(&ctx.db, &caller.owner, sha256).await? {
+    if let Some(stored) = stored::known(&ctx, &caller.owner, sha256).await? {
         return Ok(HttpResponse::Ok().json(ImageBody::from(stored.image)));
     }
     let (image, room) = forms::put(&ctx, &caller, Given::Uploaded(upload)).await?;

@@ -1,9 +1,0 @@
-select job_id as "job_id!", version as "version!", status as "status!", owner as "owner!", task as "task!", model as "model!",
-       model_name as "model_name!", model_version as "model_version!", model_digest as "model_digest!",
-       image as "image!", content_type, bytes, width, height, params as "params!", metadata as "metadata!", priority as "priority!",
-       created_at as "created_at!", run_at as "run_at!", started_at, finished_at, deadline, retain_until,
-       cancel_requested as "cancel_requested!", lease_no as "lease_no!", attempts_started as "attempts_started!",
-       attempts_charged as "attempts_charged!", attempts_max as "attempts_max!", interruptions as "interruptions!",
-       interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
-       trace_parent, group_id, group_position, custom_id, webhook_url, purged_at
-from ops.jobs where job_id = any($1) and owner = $2
