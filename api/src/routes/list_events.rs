@@ -1,13 +1,16 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
-    Problem, ProblemCode,
+    ProblemCode,
     events::{Cursor, EventType, feed, latest},
     keys::Scope,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, event_body::EventBody, wait::Preferred};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, event_body::EventBody, openapi::InvalidParams,
+    wait::Preferred,
+};
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 200;
@@ -39,10 +42,7 @@ pub(crate) struct EventList {
     ),
     responses(
         (status = 200, description = "Some events; perhaps none yet", body = EventList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_events(

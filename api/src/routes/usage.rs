@@ -1,7 +1,6 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use chrono::{Datelike, NaiveDate};
 use jobs::{
-    Problem,
     keys::{Scope, is_owner},
     queue::{self, Usage, UsageQuery},
 };
@@ -9,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query_fault;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::InvalidParams};
 
 const GROUPS_MAX: i64 = 10_000;
 
@@ -37,10 +36,7 @@ pub(crate) struct UsageList {
     ),
     responses(
         (status = 200, description = "One entry a group", body = UsageList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn get_usage(

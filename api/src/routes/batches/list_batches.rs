@@ -1,9 +1,12 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{GroupId, Problem, groups, keys::Scope};
+use jobs::{GroupId, groups, keys::Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, job_request::invalid};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, job_request::invalid,
+    openapi::InvalidParams,
+};
 
 const LIMIT_DEFAULT: u16 = 20;
 const LIMIT_MAX: u16 = 100;
@@ -27,10 +30,7 @@ pub(crate) struct BatchList {
     ),
     responses(
         (status = 200, description = "A page", body = BatchList, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_batches(
