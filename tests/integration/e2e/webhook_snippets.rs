@@ -32,7 +32,8 @@ async fn run(stack: &Stack, program: &Path, args: &[&str], env: &[(&str, &str)])
         String::from_utf8_lossy(&run.stdout),
         String::from_utf8_lossy(&run.stderr),
     );
-    assert!(run.status.success(), "{program:?}: {out}{log}");
+    let program = program.display();
+    assert!(run.status.success(), "{program}: {out}{log}");
     out.into_owned()
 }
 
