@@ -35,6 +35,7 @@ pub(crate) struct JobRequest {
     #[schema(value_type = Object)]
     pub params: Map<String, Value>,
     /// From -100 to 100; higher goes first.
+    #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// Yours: up to 50 keys; `GET /v1/jobs?metadata.KEY=…` finds them again.
     #[schema(value_type = Object)]
@@ -44,6 +45,7 @@ pub(crate) struct JobRequest {
     /// Of no use after this time.
     pub deadline: Option<DateTime<Utc>>,
     /// From 1 to 20.
+    #[schema(minimum = 1, maximum = 20)]
     pub max_attempts: Option<i16>,
     /// How long to keep the finished job: `P7D`, `PT12H`.
     #[serde(deserialize_with = "duration::read")]

@@ -12,7 +12,7 @@ use crate::error::ApiError;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageSource {
     /// An image that was uploaded before, by its digest.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(sha256:)?[0-9a-fA-F]{64}$")]
     pub sha256: Option<Sha256Digest>,
     /// Fetched at submit; off unless the service allows it.
     pub url: Option<String>,

@@ -28,8 +28,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadRequest {
     /// Of the whole file; 64 hex digits, with or without `sha256:` before them.
-    #[schema(value_type = String, example = "sha256:4f…")]
+    #[schema(value_type = String, pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")]
     sha256: Sha256Digest,
+    #[schema(minimum = 1)]
     bytes: i64,
     /// `image/jpeg`
     content_type: String,

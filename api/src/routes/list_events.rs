@@ -37,7 +37,7 @@ pub(crate) struct EventList {
     params(
         ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only what comes from now on; from the beginning if left out"),
         ("types" = Option<String>, Query, description = "Only events of these types, by commas: `job.failed,batch.completed`"),
-        ("limit" = Option<u16>, Query, description = "1 to 200 events; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 if left out"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold an empty answer up to N (60) seconds for an event"),
     ),
     responses(

@@ -32,10 +32,10 @@ pub(crate) struct JobList {
         ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
         ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
-        ("created_after" = Option<String>, Query, description = "From this time on"),
-        ("created_before" = Option<String>, Query, description = "Before this time"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "From this time on"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "Before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),
-        ("limit" = Option<u16>, Query, description = "1 to 500 jobs a page; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 if left out"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

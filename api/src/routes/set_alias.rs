@@ -44,7 +44,7 @@ pub(crate) struct AliasBody {
 #[utoipa::path(
     put, path = "/v1/models/{name}/aliases/{alias}", operation_id = "set_alias", tag = "models",
     params(("name" = String, Path, description = "Name of the model"),
-           ("alias" = String, Path, description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
+           ("alias" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,49}$", description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
     request_body = AliasRequest,
     responses(
         (status = 200, description = "Set", body = AliasBody),

@@ -29,10 +29,10 @@ pub(crate) struct UsageList {
 #[utoipa::path(
     get, path = "/v1/usage", operation_id = "get_usage", tag = "operating",
     params(
-        ("group_by" = Option<String>, Query, description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
-        ("owner" = Option<String>, Query, description = "Only this owner's; another one than yours needs scope `admin`"),
-        ("from" = Option<String>, Query, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
-        ("to" = Option<String>, Query, description = "Last day"),
+        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
+        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only this owner's; another one than yours needs scope `admin`"),
+        ("from" = Option<String>, Query, format = Date, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
+        ("to" = Option<String>, Query, format = Date, description = "Last day"),
     ),
     responses(
         (status = 200, description = "One entry a group", body = UsageList),

@@ -88,7 +88,7 @@ impl From<Listed> for DeliveryBody {
         ("status" = Option<Status>, Query, description = "Only deliveries in this state"),
         ("job_id" = Option<String>, Query, description = "Only about this job"),
         ("endpoint_id" = Option<String>, Query, description = "Only to this endpoint"),
-        ("limit" = Option<u16>, Query, description = "1 to 500 deliveries a page; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 if left out"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

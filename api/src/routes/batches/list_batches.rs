@@ -25,7 +25,7 @@ pub(crate) struct BatchList {
 #[utoipa::path(
     get, path = "/v1/batches", operation_id = "list_batches", tag = "batches",
     params(
-        ("limit" = Option<u16>, Query, description = "Up to 100; 20 if you do not say"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 100, description = "Up to 100; 20 if you do not say"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

@@ -154,6 +154,30 @@ async fn what_can_be_no_batch_is_refused_whole() {
     .await;
 }
 
+#[tokio::test]
+async fn a_line_with_nul_in_it_does_not_sink_the_rest() {
+    let stack = Stack::without_workers().await;
+    let sha256 = stored(&stack, "cat.jpg").await;
+    let image = json!({"sha256": sha256});
+    let lines = [
+        json!({"custom_id": "name", "image": image, "params": {"\0": 1}}),
+        json!({"custom_id": "value", "image": image, "params": {"top_k": "\0"}}),
+        json!({"custom_id": "field", "image": image, "\0": 1}),
+        json!({"custom_id": "model", "image": image, "model": "\0"}),
+        json!({"custom_id": "url", "image": {"url": "https://\0"}}),
+        json!({"custom_id": "fine", "image": image}),
+    ];
+    let id = accepted(&stack, &lines).await;
+    let counts = &get(&stack, &id).await["counts"];
+    assert_eq!(
+        (&counts["queued"], &counts["refused"]),
+        (&json!(1), &json!(5))
+    );
+    let first = &results(&stack, &id, "").await[0];
+    let told = &first["error"]["errors"][0]["pointer"];
+    assert_eq!(told, "/params/\u{fffd}", "{first:#}");
+}
+
 /// Bounded memory, and fast enough that nobody waits for the queue.
 #[tokio::test]
 async fn thousands_of_lines_are_queued_in_bulk() {
