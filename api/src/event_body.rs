@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use jobs::{
-    Job, JobId,
+    GroupId, Job, JobId,
     events::{Event, EventType, Subject},
+    groups::{self, Group},
     queue,
 };
 use serde::Serialize;
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     ctx::Ctx,
     error::ApiError,
+    groups::BatchBody,
     job_body::{JobBody, micros},
 };
 
@@ -49,36 +51,52 @@ pub(crate) struct News {
 /// What it happened to.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum Data {
+pub(crate) enum Data {
     /// The job as it stands now.
     Job(Box<JobBody>),
-    /// A batch; or a job that is no longer there to be read.
-    Reference {
-        id: String,
-        #[schema(example = "batch")]
-        object: &'static str,
-    },
+    /// The batch as it stands now.
+    Batch(Box<BatchBody>),
+    Gone(Gone),
+}
+
+/// A job or a batch that is no longer there to be read.
+// That it has no more fields tells it from the others.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gone {
+    id: String,
+    #[schema(example = "job")]
+    object: &'static str,
+}
+
+impl Data {
+    /// `job`: if it is there.
+    pub fn of_job(id: JobId, job: Option<Job>) -> Self {
+        let gone = || Gone {
+            id: id.to_string(),
+            object: "job",
+        };
+        job.map_or_else(
+            || Self::Gone(gone()),
+            |job| Self::Job(Box::new(JobBody::new(job, None))),
+        )
+    }
+
+    /// `group`: if it is there.
+    pub fn of_batch(id: GroupId, group: Option<Group>) -> Self {
+        let gone = || Gone {
+            id: id.to_string(),
+            object: "batch",
+        };
+        group.map_or_else(
+            || Self::Gone(gone()),
+            |group| Self::Batch(Box::new(group.into())),
+        )
+    }
 }
 
 impl News {
-    /// `job`: the one that the event is about, as far as it is there.
-    pub fn new(
-        event_type: EventType,
-        timestamp: DateTime<Utc>,
-        subject: Subject,
-        job: Option<Job>,
-    ) -> Self {
-        let data = match (subject, job) {
-            (_, Some(job)) => Data::Job(Box::new(JobBody::new(job, None))),
-            (Subject::Job(id), None) => Data::Reference {
-                id: id.to_string(),
-                object: "job",
-            },
-            (Subject::Group(id), None) => Data::Reference {
-                id: id.to_string(),
-                object: "batch",
-            },
-        };
+    pub fn new(event_type: EventType, timestamp: DateTime<Utc>, data: Data) -> Self {
         Self {
             event_type,
             timestamp,
@@ -88,33 +106,34 @@ impl News {
 }
 
 impl EventBody {
-    fn new(event: &Event, job: Option<Job>) -> Self {
-        Self {
+    /// Events with the jobs and batches that they are about: one query for all jobs, one for all batches.
+    pub async fn of(ctx: &Ctx, owner: &str, events: &[Event]) -> Result<Vec<Self>, ApiError> {
+        let (mut jobs, mut batches) = (Vec::new(), Vec::new());
+        for event in events {
+            match event.subject {
+                Subject::Job(id) => jobs.push(id),
+                Subject::Group(id) => batches.push(id),
+            }
+        }
+        let jobs = queue::find_all(&ctx.db, &jobs, owner).await?;
+        let jobs: HashMap<_, _> = jobs.into_iter().map(|job| (job.id, job)).collect();
+        let batches = groups::find_all(&ctx.db, &batches, owner).await?;
+        let batches: HashMap<_, _> = batches.into_iter().map(|group| (group.id, group)).collect();
+        let body = |event: &Event| Self {
             place: Place {
                 id: event.cursor.to_string(),
                 object: "event",
             },
-            news: News::new(event.event_type, event.at, event.subject, job),
-        }
-    }
-
-    /// Events with the jobs that they are about: one query for all of them.
-    pub async fn of(ctx: &Ctx, owner: &str, events: &[Event]) -> Result<Vec<Self>, ApiError> {
-        let ids: Vec<_> = events.iter().filter_map(job_of).collect();
-        let jobs = queue::find_all(&ctx.db, &ids, owner).await?;
-        let jobs: HashMap<_, _> = jobs.into_iter().map(|job| (job.id, job)).collect();
-        let body = |event| {
-            // Cloned, not taken: a job that was retried by hand may be there twice.
-            let job = job_of(event).and_then(|id| jobs.get(&id).cloned());
-            Self::new(event, job)
+            // Cloned, not taken: what was retried by hand may be there twice.
+            news: News::new(
+                event.event_type,
+                event.at,
+                match event.subject {
+                    Subject::Job(id) => Data::of_job(id, jobs.get(&id).cloned()),
+                    Subject::Group(id) => Data::of_batch(id, batches.get(&id).cloned()),
+                },
+            ),
         };
         Ok(events.iter().map(body).collect())
-    }
-}
-
-fn job_of(event: &Event) -> Option<JobId> {
-    match event.subject {
-        Subject::Job(id) => Some(id),
-        Subject::Group(_) => None,
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct JobBody {
     #[schema(value_type = String, example = "miss")]
     cache: Cache,
     trace_id: Option<String>,
-    urls: Urls,
+    urls: JobUrls,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,7 +97,7 @@ struct Batch {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Urls {
+struct JobUrls {
     #[serde(rename = "self")]
     this: String,
     result: String,
@@ -187,7 +187,7 @@ impl JobBody {
                 .as_deref()
                 .and_then(trace_id)
                 .map(str::to_owned),
-            urls: Urls {
+            urls: JobUrls {
                 result: format!("{this}/result"),
                 events: format!("{this}/events"),
                 cancel: format!("{this}/cancel"),

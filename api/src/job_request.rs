@@ -1,13 +1,21 @@
 //! What a client may ask of a job: the JSON form, and the same in the query of a raw upload.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
+mod duration;
+mod image_source;
+mod json;
+mod query;
+
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use jobs::{JobId, ProblemCode, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+pub(crate) use self::{
+    image_source::{ImageSource, Source},
+    json::{from_fields, from_json},
+    query::from_query,
+};
 use crate::{config::Limits, error::ApiError, outside::Outside};
 
 /// Levels beside each other; higher goes first.
@@ -27,6 +35,7 @@ pub(crate) struct JobRequest {
     #[schema(value_type = Object)]
     pub params: Map<String, Value>,
     /// From -100 to 100; higher goes first.
+    #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// Yours: up to 50 keys; `GET /v1/jobs?metadata.KEY=…` finds them again.
     #[schema(value_type = Object)]
@@ -36,9 +45,10 @@ pub(crate) struct JobRequest {
     /// Of no use after this time.
     pub deadline: Option<DateTime<Utc>>,
     /// From 1 to 20.
+    #[schema(minimum = 1, maximum = 20)]
     pub max_attempts: Option<i16>,
     /// How long to keep the finished job: `P7D`, `PT12H`.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::read")]
     #[schema(value_type = Option<String>, example = "P7D")]
     pub retain_for: Option<TimeDelta>,
     /// Where the news of this job's end go, besides your endpoints.
@@ -53,51 +63,6 @@ pub(crate) struct WebhookRequest {
     pub url: String,
 }
 
-/// Where the image is; exactly one of them.
-#[derive(Debug, Default, Deserialize, Serialize, ToSchema)] // `Serialize`: for the defaults in the OpenAPI document
-#[serde(deny_unknown_fields)]
-pub(crate) struct ImageSource {
-    /// An image that was uploaded before, by its digest.
-    #[schema(value_type = Option<String>)]
-    pub sha256: Option<Sha256Digest>,
-    /// Fetched at submit; off unless the service allows it.
-    pub url: Option<String>,
-    /// The bytes in base64.
-    pub data: Option<String>,
-}
-
-/// The one way in which an image was given.
-#[derive(Debug)]
-pub(crate) enum Source {
-    Stored(Sha256Digest),
-    Url(String),
-    Inline(Bytes),
-}
-
-impl ImageSource {
-    pub fn pick(self) -> Result<Source, ApiError> {
-        match (self.sha256, self.url, self.data) {
-            (Some(sha256), None, None) => Ok(Source::Stored(sha256)),
-            (None, Some(url), None) => Ok(Source::Url(url)),
-            (None, None, Some(data)) => STANDARD
-                .decode(data)
-                .map(|bytes| Source::Inline(bytes.into()))
-                .map_err(|_| {
-                    invalid(
-                        "/image/data",
-                        "invalid",
-                        "must be base64 with the standard alphabet",
-                    )
-                }),
-            _ => Err(invalid(
-                "/image",
-                "invalid",
-                "give exactly one of sha256, url and data",
-            )),
-        }
-    }
-}
-
 pub(crate) fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
     ApiError::new(
         ProblemCode::InvalidParams,
@@ -106,143 +71,9 @@ pub(crate) fn invalid(pointer: &str, code: &str, detail: &str) -> ApiError {
     .with_error(pointer, code, detail)
 }
 
-/// Reads JSON; a fault says where it is.
-pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let request = serde_path_to_error::deserialize(&mut json);
-    let request = request.map_err(|error| json_fault(&error))?;
-    json.end().map_err(|error| not_json(&error))?;
-    Ok(request)
-}
-
-/// What is wrong with a JSON body, and where.
-pub(crate) fn json_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
-    match error.inner().classify() {
-        serde_json::error::Category::Data => invalid(
-            &pointer(error.path()),
-            "invalid",
-            &error.inner().to_string(),
-        ),
-        _ => not_json(error.inner()),
-    }
-}
-
-pub(crate) fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::new(
-        ProblemCode::InvalidRequest,
-        format!("the body is not JSON: {error}"),
-    )
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment.to_string() {
-            name if name == "?" => {}
-            name => {
-                pointer.push('/');
-                pointer.push_str(name.trim_start_matches('[').trim_end_matches(']'));
-            }
-        }
-    }
-    pointer
-}
-
-/// Reads the query of a raw upload: the fields of a job by their names, `metadata.KEY`, and anything else as a parameter
-/// of the model.
-pub(crate) fn from_query(query: &str) -> Result<JobRequest, ApiError> {
-    let mut fields = Map::new();
-    let (mut params, mut metadata) = (Map::new(), Map::new());
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let (name, value) = (name.into_owned(), value.into_owned());
-        let taken = match name.as_str() {
-            "model" | "run_at" | "deadline" | "retain_for" => fields.insert(name, value.into()),
-            "webhook" => fields.insert(name, json!({ "url": value })),
-            "priority" | "max_attempts" => fields.insert(name, scalar(value)),
-            _ => match name.strip_prefix("metadata.") {
-                Some(key) => metadata.insert(key.to_owned(), value.into()),
-                None => params.insert(name, scalar(value)),
-            },
-        };
-        if taken.is_some() {
-            return Err(invalid(
-                "",
-                "repeated",
-                "each query parameter may be given once",
-            ));
-        }
-    }
-    fields.insert("params".into(), params.into());
-    fields.insert("metadata".into(), metadata.into());
-    from_fields(fields)
-}
-
-/// Reads the fields of a JSON object; a fault says where it is.
-pub(crate) fn from_fields(fields: Map<String, Value>) -> Result<JobRequest, ApiError> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
-        invalid(
-            &pointer(error.path()),
-            "invalid",
-            &error.inner().to_string(),
-        )
-    })
-}
-
 /// Times that computers can write, but the database cannot reckon with.
 pub(crate) fn is_out_of_reach(time: DateTime<Utc>) -> bool {
     !(1970..=9999).contains(&time.year())
-}
-
-/// `5` is a number and `true` a boolean; everything else is text.
-fn scalar(text: String) -> Value {
-    match serde_json::from_str(&text) {
-        Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
-        _ => Value::String(text),
-    }
-}
-
-/// The days-and-time part of ISO 8601: `P7D`, `PT12H`, `P1DT30M`, `P2W`.
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TimeDelta>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(from)? else {
-        return Ok(None);
-    };
-    parse_duration(&text).map(Some).ok_or_else(|| {
-        serde::de::Error::custom(
-            "must be an ISO 8601 duration of weeks, days, hours, minutes, seconds: P7D",
-        )
-    })
-}
-
-fn parse_duration(text: &str) -> Option<TimeDelta> {
-    let (mut seconds, mut in_time, mut digits, mut parts) = (0_i64, false, String::new(), 0);
-    for letter in text.strip_prefix('P')?.chars() {
-        let unit = match (letter, in_time) {
-            ('0'..='9', _) => {
-                digits.push(letter);
-                continue;
-            }
-            ('T', false) if digits.is_empty() => {
-                in_time = true;
-                continue;
-            }
-            ('W', false) => 604_800,
-            ('D', false) => 86_400,
-            ('H', true) => 3600,
-            ('M', true) => 60,
-            ('S', true) => 1,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(
-            std::mem::take(&mut digits)
-                .parse::<i64>()
-                .ok()?
-                .checked_mul(unit)?,
-        )?;
-        parts += 1;
-    }
-    (digits.is_empty() && parts > 0)
-        .then(|| TimeDelta::try_seconds(seconds))
-        .flatten()
 }
 
 impl JobRequest {
@@ -357,58 +188,5 @@ fn has_nul(value: &Value) -> bool {
             .iter()
             .any(|(key, value)| key.contains('\0') || has_nul(value)),
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{JobRequest, from_json, from_query, parse_duration};
-
-    #[test]
-    fn durations_read_as_iso_8601() {
-        let seconds = |text| parse_duration(text).map(|delta| delta.num_seconds());
-        assert_eq!(seconds("P7D"), Some(604_800));
-        assert_eq!(seconds("P1DT30M"), Some(88_200));
-        assert_eq!(seconds("P2W"), Some(1_209_600));
-        for bad in [
-            "",
-            "P",
-            "PT",
-            "7D",
-            "P7",
-            "P1H",
-            "PT1D",
-            "P-1D",
-            "P99999999999999999999D",
-        ] {
-            assert_eq!(seconds(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_query_is_the_same_job_as_its_json() {
-        let job = from_query("model=lite&top_k=5&priority=2&metadata.listing=8841&note=a%20b")
-            .expect("fits");
-        assert_eq!((job.model.as_deref(), job.priority), (Some("lite"), 2));
-        assert_eq!(job.params["top_k"], 5);
-        assert_eq!(job.params["note"], "a b");
-        assert_eq!(job.metadata["listing"], "8841");
-        assert!(from_query("priority=high").is_err());
-        assert!(from_query("top_k=1&top_k=2").is_err());
-    }
-
-    #[test]
-    fn a_fault_in_the_json_says_where_it_is() {
-        let code = |body: &str| {
-            from_json::<JobRequest>(body.as_bytes())
-                .expect_err("refused")
-                .to_string()
-        };
-        assert!(code("{").starts_with("invalid_request"));
-        assert!(code("{} {}").starts_with("invalid_request"));
-        assert!(code(r#"{"modle": "lite"}"#).starts_with("invalid_params"));
-        assert!(code(r#"{"priority": "high"}"#).starts_with("invalid_params"));
-        let deep = format!(r#"{{"metadata": {{"a": {}}}}}"#, "[".repeat(1000));
-        assert!(code(&deep).starts_with("invalid_request"));
     }
 }

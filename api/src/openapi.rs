@@ -1,4 +1,5 @@
 mod readable;
+mod refusals;
 
 use utoipa::{
     Modify, OpenApi,
@@ -8,6 +9,7 @@ use utoipa::{
     },
 };
 
+pub(crate) use self::refusals::{InvalidParams, InvalidRequest, NotFound, SlowBody};
 use crate::routes;
 
 /// The document behind `/openapi.json` and `/docs`, made from the handlers themselves.
@@ -40,6 +42,7 @@ use crate::routes;
         routes::get_stats, routes::get_usage, routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
         routes::create_key, routes::list_keys, routes::revoke_key,
     ),
+    components(schemas(jobs::Problem)),
     modifiers(&Bearer, &Everywhere),
 )]
 pub(crate) struct ApiDoc;
@@ -71,12 +74,15 @@ impl Modify for Bearer {
     }
 }
 
-/// What any path may answer, besides what it says itself.
+/// What any path may answer, unless it says more about it itself.
 struct Everywhere;
 
-const EVERYWHERE: [(&str, &str); 2] = [
+const EVERYWHERE: [(&str, &str); 5] = [
+    ("401", "unauthorized"),
+    ("403", "forbidden"),
     ("429", "rate_limited: see `RateLimit` and `Retry-After`"),
     ("500", "internal"),
+    ("503", "service_unavailable"),
 ];
 
 impl Modify for Everywhere {

@@ -45,20 +45,14 @@ fn ended(batch: &Value) -> Ended {
     }
 }
 
-/// The batch with its counts, and how it can be looked at again.
-fn show(text: &str, as_json: bool) -> Result<Value, Failure> {
-    plain::answer(text, as_json, plain::any::facts)?;
-    plain::read_json(text)
-}
-
-/// An id as it stands in a path: no more than letters, digits and `_`.
-fn id(text: &str) -> Result<String, &'static str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !text.is_empty() && text.chars().all(fits) {
-        Ok(text.to_owned())
-    } else {
-        Err("want the id of a batch")
+fn show(text: &str, as_json: bool) -> Result<(), Failure> {
+    plain::answer(text, as_json, plain::batch::page)?;
+    let batch = plain::read_json(text)?;
+    if !as_json && batch["counts"]["refused"].as_i64() > Some(0) {
+        let id = plain::bare(&batch["id"]);
+        eprintln!("note: some lines were refused; `darkroom batch results {id}` says why");
     }
+    Ok(())
 }
 
 fn cannot_read(name: &str, error: &std::io::Error) -> CallError {

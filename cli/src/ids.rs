@@ -40,6 +40,16 @@ impl Ids {
     }
 }
 
+/// The id or the name of something else, as it stands in a path of the service.
+pub(crate) fn in_path(text: &str) -> Result<String, &'static str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("want an id or a name: letters, digits, `_`, `-` and `.`")
+    }
+}
+
 fn id(word: &str) -> Result<JobId, Failure> {
     let wrong = |error| Failure::Usage(format!("`{word}` is not the id of a job: {error}"));
     word.parse().map_err(wrong)

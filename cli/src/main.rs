@@ -154,8 +154,17 @@ async fn main() -> ExitCode {
 mod tests {
     use clap::CommandFactory;
 
+    /// clap looks for it only where debug assertions are, and there is no such build (docs/adr/0001-one-build.md).
     #[test]
-    fn the_flags_fit_together() {
-        super::Cli::command().debug_assert();
+    fn no_argument_has_the_name_of_another() {
+        fn look(command: &clap::Command) {
+            let mut names: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+            names.sort();
+            let count = names.len();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}: {names:?}", command.get_name());
+            command.get_subcommands().for_each(look);
+        }
+        look(&super::Cli::command());
     }
 }

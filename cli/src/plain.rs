@@ -1,12 +1,15 @@
 //! How things look to people: plain text, no colors, aligned columns.
 
 pub(crate) mod any;
+pub(crate) mod batch;
 pub(crate) mod job;
 pub(crate) mod models;
 pub(crate) mod picture;
 pub(crate) mod refusal;
 pub(crate) mod stats;
 mod table;
+pub(crate) mod usage;
+pub(crate) mod webhooks;
 
 use std::{fmt::Display, io::Write};
 

@@ -20,7 +20,7 @@ pub use append::{Appended, Chunk, Refusal, append};
 pub use begin::{Begun, begin};
 pub use cancel::{cancel, cancel_some};
 pub use finish::finish_due;
-pub use group::{Counts, Group, GroupStatus, Upload, find};
+pub use group::{Counts, Group, GroupStatus, Upload, find, find_all};
 pub use housekeeping::{GroupsConfig, housekeep};
 pub use list::list;
 pub use prune::prune;

@@ -256,8 +256,16 @@ impl Problem {
         self
     }
 
+    /// As it is stored. It may quote the client, and Postgres takes no NUL in JSON: each becomes a replacement character.
     pub fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a problem has only JSON-able fields")
+        let mut problem = self.clone();
+        let errors = problem.errors.iter_mut();
+        let errors = errors.flat_map(|error| [&mut error.pointer, &mut error.detail]);
+        let texts = errors.chain([&mut problem.detail]);
+        for text in texts.filter(|text| text.contains('\0')) {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+        serde_json::to_value(problem).expect("a problem has only JSON-able fields")
     }
 }
 
@@ -270,6 +278,18 @@ mod tests {
         for code in ProblemCode::ALL {
             assert_eq!(serde_json::to_value(code).expect("JSON"), code.as_str());
         }
+    }
+
+    #[test]
+    fn a_problem_that_quotes_nul_can_be_stored() {
+        let problem = Problem::new(ProblemCode::InvalidParams, "what is \0?").with_error(
+            "/params/\0",
+            "unknown",
+            "there is no \0",
+        );
+        let stored = problem.to_json().to_string();
+        assert!(!stored.contains("u0000"), "{stored}");
+        assert_eq!(stored.matches('\u{fffd}').count(), 3);
     }
 
     #[test]

@@ -28,5 +28,6 @@ mod submitting;
 mod submitting_folders;
 mod tasks;
 mod usage;
+mod webhook_snippets;
 mod webhooks;
 mod webhooks_failing;

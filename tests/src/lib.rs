@@ -13,6 +13,7 @@
 pub mod client;
 pub mod clock;
 pub mod database;
+pub mod documented;
 pub mod drawn;
 pub mod dump;
 mod eventually;

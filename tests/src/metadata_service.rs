@@ -1,24 +1,23 @@
 //! A metadata service as a cloud has it, on a port of the test's own: it says what the test wants it to, in time, late, or
 //! not at all.
 
+mod clouds;
+mod http;
+
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
-    time::timeout,
 };
 
-/// Of this machine, in Azure's events.
-const MACHINE: &str = "vm-7";
+use self::http::{Answer, drip, flood, http_time, read_question};
 
 /// Whose service it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,53 +197,6 @@ struct Server {
     news: watch::Sender<u32>,
 }
 
-#[derive(Debug)]
-struct Question {
-    method: String,
-    path: String,
-    query: String,
-    /// Names in lower case.
-    headers: HashMap<String, String>,
-}
-
-impl Question {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    fn param(&self, name: &str) -> Option<&str> {
-        let pairs = self
-            .query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='));
-        pairs
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value)
-            .next()
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: &'static str,
-    headers: Vec<(&'static str, String)>,
-    body: String,
-}
-
-impl Answer {
-    fn new(status: &'static str, body: impl Into<String>) -> Self {
-        Self {
-            status,
-            headers: vec![],
-            body: body.into(),
-        }
-    }
-
-    fn not_found() -> Self {
-        Self::new("404 Not Found", "no such thing")
-    }
-}
-
 impl Server {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
@@ -291,163 +243,5 @@ impl Server {
         text += &body;
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await
-    }
-
-    async fn answer(&self, question: &Question) -> Answer {
-        match self.cloud {
-            Cloud::Aws => self.answer_as_aws(question),
-            Cloud::Gcp => self.answer_as_gcp(question).await,
-            Cloud::Azure => self.answer_as_azure(question),
-        }
-    }
-
-    fn answer_as_aws(&self, question: &Question) -> Answer {
-        let mut state = self.state();
-        if question.path == "/latest/api/token" {
-            let seconds = question.header("x-aws-ec2-metadata-token-ttl-seconds");
-            let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-            let granted = seconds.is_some_and(|seconds: u32| (1..=21_600).contains(&seconds));
-            if question.method != "PUT" || !granted {
-                return Answer::new("400 Bad Request", "");
-            }
-            state.tokens += 1;
-            return Answer::new("200 OK", format!("token-{}==", state.tokens));
-        }
-        let token = question.header("x-aws-ec2-metadata-token");
-        let good = (state.tokens_refused + 1..=state.tokens)
-            .any(|number| token == Some(format!("token-{number}==").as_str()));
-        if !good {
-            return Answer::new("401 Unauthorized", "");
-        }
-        let now = Utc::now() + state.ahead;
-        match (question.path.as_str(), state.ends_at) {
-            ("/latest/meta-data/spot/instance-action", Some(end)) => {
-                state.notices_told += 1;
-                let time = end.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                let action = json!({ "action": "terminate", "time": time });
-                Answer::new("200 OK", action.to_string())
-            }
-            ("/latest/meta-data/events/recommendations/rebalance", _) if state.advises => {
-                let time = now.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                Answer::new("200 OK", json!({ "noticeTime": time }).to_string())
-            }
-            _ => Answer::not_found(),
-        }
-    }
-
-    async fn answer_as_gcp(&self, question: &Question) -> Answer {
-        if question.header("metadata-flavor") != Some("Google") {
-            return Answer::new("403 Forbidden", "");
-        }
-        if question.path != "/computeMetadata/v1/instance/preempted" {
-            return Answer::not_found();
-        }
-        let preempted = || self.state().ends_at.is_some();
-        let tag = |preempted: bool| if preempted { "5ca1ab1e" } else { "0ddba11" };
-        if question.param("wait_for_change") == Some("true") {
-            let seconds = question
-                .param("timeout_sec")
-                .and_then(|seconds| seconds.parse().ok());
-            // No longer than a second, which it may: a question that is held knows nothing of a later fault.
-            let seconds = seconds.unwrap_or(1).min(1);
-            let known = question.param("last_etag").unwrap_or_default();
-            let mut news = self.news.subscribe();
-            let changed = news.wait_for(|_| tag(preempted()) != known);
-            drop(timeout(Duration::from_secs(seconds), changed).await);
-        }
-        let preempted = preempted();
-        if preempted {
-            self.state().notices_told += 1;
-        }
-        let mut answer = Answer::new("200 OK", if preempted { "TRUE" } else { "FALSE" });
-        answer.headers = vec![
-            ("Metadata-Flavor", "Google".into()),
-            ("ETag", tag(preempted).into()),
-        ];
-        answer
-    }
-
-    fn answer_as_azure(&self, question: &Question) -> Answer {
-        if question.header("metadata") != Some("true") || question.param("api-version").is_none() {
-            return Answer::new("400 Bad Request", "");
-        }
-        let mut state = self.state();
-        match question.path.as_str() {
-            "/metadata/instance/compute/name" => Answer::new("200 OK", MACHINE),
-            "/metadata/scheduledevents" => {
-                let event = |id: &str, machine: &str, before: String| {
-                    json!({
-                        "EventId": id, "EventType": "Preempt", "ResourceType": "VirtualMachine", "Resources": [machine],
-                        "EventStatus": "Scheduled", "NotBefore": before, "EventSource": "Platform",
-                    })
-                };
-                // A neighbor that goes is nobody's business here.
-                let neighbor = event("n", "vm-8", http_time(Utc::now() + state.ahead));
-                let mut events = vec![neighbor];
-                if let Some(end) = state.ends_at {
-                    state.notices_told += 1;
-                    events.push(event("o", MACHINE, http_time(end)));
-                }
-                let document = json!({ "DocumentIncarnation": 1, "Events": events });
-                Answer::new("200 OK", document.to_string())
-            }
-            _ => Answer::not_found(),
-        }
-    }
-}
-
-fn http_time(time: DateTime<Utc>) -> String {
-    time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
-/// The head of one request; what follows it is nothing that these services read.
-async fn read_question(stream: &mut TcpStream) -> std::io::Result<Option<Question>> {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let mut some = [0; 1024];
-        let count = stream.read(&mut some).await?;
-        if count == 0 || head.len() > 16 << 10 {
-            return Ok(None);
-        }
-        head.extend_from_slice(&some[..count]);
-    }
-    let head = String::from_utf8_lossy(&head);
-    let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (method, target) = (words.next(), words.next());
-    let (path, query) = target
-        .map(|target| target.split_once('?').unwrap_or((target, "")))
-        .unwrap_or_default();
-    let headers = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
-        .collect();
-    Ok(Some(Question {
-        method: method.unwrap_or_default().to_owned(),
-        path: path.to_owned(),
-        query: query.to_owned(),
-        headers,
-    }))
-}
-
-async fn drip(stream: &mut TcpStream) -> std::io::Result<()> {
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-        .await?;
-    loop {
-        stream.write_all(b"x").await?;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn flood(stream: &mut TcpStream) -> std::io::Result<()> {
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await?;
-    let mut chunk = b"10000\r\n".to_vec();
-    chunk.resize(chunk.len() + 0x10000, b'x');
-    chunk.extend(b"\r\n");
-    loop {
-        stream.write_all(&chunk).await?;
     }
 }

@@ -33,11 +33,11 @@ pub(crate) struct BatchBody {
     /// When the last of its jobs ended; empty until then.
     #[serde(serialize_with = "some_micros")]
     finished_at: Option<DateTime<Utc>>,
-    urls: Urls,
+    urls: BatchUrls,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct Urls {
+struct BatchUrls {
     #[serde(rename = "self")]
     this: String,
     results: String,
@@ -63,7 +63,7 @@ impl From<Group> for BatchBody {
             metadata: group.metadata,
             created_at: group.created_at,
             finished_at: group.finished_at,
-            urls: Urls {
+            urls: BatchUrls {
                 results: format!("{this}/results"),
                 jobs: format!("/v1/jobs?batch_id={}", group.id),
                 cancel: format!("{this}/cancel"),

@@ -11,6 +11,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_body::{JobBody, etag},
+    openapi::NotFound,
 };
 
 /// Cancels a job: at once if it waits, as soon as its worker lets go if it runs.
@@ -22,12 +23,9 @@ use crate::{
     responses(
         (status = 200, description = "Canceled", body = JobBody),
         (status = 202, description = "Asked of its worker", body = JobBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn cancel_job(

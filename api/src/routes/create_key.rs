@@ -3,10 +3,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use chrono::{DateTime, Utc};
-use jobs::{
-    Problem,
-    keys::{self, KeyLimits, KeyView, NewKey, Scope, is_owner},
-};
+use jobs::keys::{self, KeyLimits, KeyView, NewKey, Scope, is_owner};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -17,6 +14,7 @@ use crate::{
     error::ApiError,
     job_request::{invalid, is_out_of_reach},
     key_body::KeyBody,
+    openapi::{InvalidParams, InvalidRequest, SlowBody},
     small_body,
 };
 
@@ -72,12 +70,9 @@ impl KeyRequest {
     request_body = KeyRequest,
     responses(
         (status = 201, description = "Made; keep `key`, it is not shown again", body = KeyBody),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidRequest,
+        SlowBody,
+        InvalidParams,
     ),
 )]
 pub(crate) async fn create_key(

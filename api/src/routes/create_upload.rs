@@ -18,6 +18,7 @@ use crate::{
     error::ApiError,
     job_body::micros,
     job_request::{self, invalid},
+    openapi::{InvalidParams, InvalidRequest, SlowBody},
     spool::{BodyClock, too_large},
     stored,
 };
@@ -27,8 +28,9 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadRequest {
     /// Of the whole file; 64 hex digits, with or without `sha256:` before them.
-    #[schema(value_type = String, example = "sha256:4f…")]
+    #[schema(value_type = String, pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")]
     sha256: Sha256Digest,
+    #[schema(minimum = 1)]
     bytes: i64,
     /// `image/jpeg`
     content_type: String,
@@ -71,14 +73,11 @@ struct Put {
     responses(
         (status = 200, description = "It is there already: `stored` is true", body = UploadBody),
         (status = 201, description = "Send it as `method`, `url` and `headers` say", body = UploadBody),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        InvalidRequest,
+        SlowBody,
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn create_upload(

@@ -6,7 +6,7 @@ use jobs::{
 };
 
 use super::job_id;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Deletes what a finished job was about: result, parameters, metadata; its image too once no other job needs it.
 ///
@@ -16,11 +16,8 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "job_not_finished: cancel it first", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn delete_job(

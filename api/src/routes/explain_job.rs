@@ -1,12 +1,11 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
-    Problem,
     keys::Scope,
     queue::{self, Explanation},
 };
 
 use super::job_id;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Why a job is where it is: what goes first, who could take it, when it may begin, what is in its way.
 #[utoipa::path(
@@ -14,10 +13,7 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
         (status = 200, description = "As things stand", body = Explanation),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn explain_job(

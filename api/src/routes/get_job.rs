@@ -7,6 +7,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_body::{JobBody, etag},
+    openapi::NotFound,
     wait::Preferred,
 };
 
@@ -19,11 +20,8 @@ use crate::{
     responses(
         (status = 200, description = "The job", body = JobBody, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
         (status = 304, description = "You have this version"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn get_job(

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use jobs::{JobState, Problem, ProblemCode, keys::Scope, results};
 
 use super::{has_version, job_id, own_job};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::etag};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::etag, openapi::NotFound};
 
 /// The result alone: the JSON, or where to read the object that it is.
 #[utoipa::path(
@@ -14,12 +14,9 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::etag};
         (status = 200, description = "What the model said; its shape depends on the task", body = Object, headers(("ETag" = String))),
         (status = 303, description = "It is an object of its own (the picture of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
         (status = 304, description = "You have this version"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn get_result(

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{job_id, own_job};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody, openapi::NotFound};
 
 /// How often a stream says that it is still there, and looks for what it was not told.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -48,11 +48,8 @@ struct StepBody {
     responses(
         (status = 200, description = "The steps", content((StepList = "application/json"), (String = "text/event-stream"))),
         (status = 204, description = "A stream after the last step: do not connect again"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn job_events(

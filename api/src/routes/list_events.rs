@@ -1,13 +1,16 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
-    Problem, ProblemCode,
+    ProblemCode,
     events::{Cursor, EventType, feed, latest},
     keys::Scope,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, event_body::EventBody, wait::Preferred};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, event_body::EventBody, openapi::InvalidParams,
+    wait::Preferred,
+};
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 200;
@@ -34,15 +37,12 @@ pub(crate) struct EventList {
     params(
         ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only what comes from now on; from the beginning if left out"),
         ("types" = Option<String>, Query, description = "Only events of these types, by commas: `job.failed,batch.completed`"),
-        ("limit" = Option<u16>, Query, description = "1 to 200 events; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 if left out"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold an empty answer up to N (60) seconds for an event"),
     ),
     responses(
         (status = 200, description = "Some events; perhaps none yet", body = EventList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_events(

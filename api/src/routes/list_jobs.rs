@@ -1,6 +1,6 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use chrono::{DateTime, Utc};
-use jobs::{JobState, Problem, keys::Scope, queue};
+use jobs::{JobState, keys::Scope, queue};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{next_link, query_fault};
 use crate::{
     auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody, job_request::is_out_of_reach,
+    openapi::InvalidParams,
 };
 
 const LIMIT_DEFAULT: u16 = 50;
@@ -31,18 +32,15 @@ pub(crate) struct JobList {
         ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
         ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
-        ("created_after" = Option<String>, Query, description = "From this time on"),
-        ("created_before" = Option<String>, Query, description = "Before this time"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "From this time on"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "Before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),
-        ("limit" = Option<u16>, Query, description = "1 to 500 jobs a page; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 if left out"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "A page", body = JobList, headers(("Link" = String, description = "`rel=\"next\"`"))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_jobs(

@@ -1,13 +1,10 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{
-    Problem,
-    keys::{self, Scope},
-};
+use jobs::keys::{self, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{next_link, query_fault};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, key_body::KeyBody};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, key_body::KeyBody, openapi::InvalidParams};
 
 const LIMIT_DEFAULT: u16 = 100;
 const LIMIT_MAX: u16 = 500;
@@ -32,10 +29,7 @@ pub(crate) struct KeyList {
     ),
     responses(
         (status = 200, description = "A page", body = KeyList, headers(("Link" = String, description = "`rel=\"next\"`"))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_keys(

@@ -1,6 +1,5 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
-    Problem,
     keys::Scope,
     models::{self, DEFAULT_ALIAS, ModelVersion},
 };
@@ -8,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// A model and the version that its name means.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,9 +77,6 @@ fn body(versions: &[ModelVersion]) -> Option<ModelBody> {
     get, path = "/v1/models", operation_id = "list_models", tag = "models",
     responses(
         (status = 200, description = "Every model", body = ModelList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
@@ -100,10 +96,7 @@ pub(crate) async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpRe
     params(("name" = String, Path, description = "Its name, without alias or version")),
     responses(
         (status = 200, description = "The model", body = ModelBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn get_model(
@@ -121,10 +114,7 @@ pub(crate) async fn get_model(
     params(("name" = String, Path, description = "Its name, without alias or version")),
     responses(
         (status = 200, description = "Its versions", body = VersionList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn list_versions(

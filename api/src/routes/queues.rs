@@ -1,8 +1,13 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{Problem, ProblemCode, keys::Scope, queue};
+use jobs::{ProblemCode, keys::Scope, queue};
 
 use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{
+    auth::Caller,
+    ctx::Ctx,
+    error::ApiError,
+    openapi::{InvalidParams, NotFound},
+};
 
 /// The reason in the query, for those who wonder later.
 fn why(query: &str) -> Result<Option<String>, ApiError> {
@@ -24,11 +29,8 @@ fn why(query: &str) -> Result<Option<String>, ApiError> {
            ("why" = Option<String>, Query, description = "Shown to operators and by `explain`")),
     responses(
         (status = 204, description = "Paused"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
+        InvalidParams,
     ),
 )]
 pub(crate) async fn pause_queue(
@@ -51,10 +53,7 @@ pub(crate) async fn pause_queue(
     params(("model" = String, Path, description = "Name of the model")),
     responses(
         (status = 204, description = "Resumed"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn resume_queue(

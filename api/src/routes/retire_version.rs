@@ -6,7 +6,7 @@ use jobs::{
 };
 
 use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_request::invalid};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_request::invalid, openapi::NotFound};
 
 /// Lets no new job name this version. Jobs that have it already run. Repeating is fine.
 #[utoipa::path(
@@ -15,11 +15,8 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_request::invalid};
            ("version" = i32, Path, description = "Its number")),
     responses(
         (status = 204, description = "Retired"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 422, description = "invalid_params: an alias means it, and has to be moved first", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn retire_version(

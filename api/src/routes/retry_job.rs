@@ -11,6 +11,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_body::{JobBody, etag},
+    openapi::NotFound,
 };
 
 /// Queues a job again that `failed`, `expired` or was `canceled`: same id, its history kept, with a new budget of attempts.
@@ -20,12 +21,9 @@ use crate::{
     responses(
         (status = 202, description = "Queued again", body = JobBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged: its image or its data was deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn retry_job(

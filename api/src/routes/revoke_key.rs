@@ -1,11 +1,8 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{
-    Problem,
-    keys::{self, Scope},
-};
+use jobs::keys::{self, Scope};
 
 use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Ends an API key for good. Repeating is fine.
 ///
@@ -15,10 +12,7 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
     params(("id" = String, Path, description = "`id` of the key, not the key itself")),
     responses(
         (status = 204, description = "Revoked"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn revoke_key(

@@ -11,7 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_request::invalid, small_body};
+use crate::{
+    auth::Caller,
+    ctx::Ctx,
+    error::ApiError,
+    job_request::invalid,
+    openapi::{InvalidRequest, SlowBody},
+    small_body,
+};
 
 /// Which version an alias is to mean.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,17 +44,14 @@ pub(crate) struct AliasBody {
 #[utoipa::path(
     put, path = "/v1/models/{name}/aliases/{alias}", operation_id = "set_alias", tag = "models",
     params(("name" = String, Path, description = "Name of the model"),
-           ("alias" = String, Path, description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
+           ("alias" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,49}$", description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
     request_body = AliasRequest,
     responses(
         (status = 200, description = "Set", body = AliasBody),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
+        InvalidRequest,
         (status = 404, description = "not_found: no such model", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        SlowBody,
         (status = 422, description = "invalid_params: no such version, or it is retired", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn set_alias(

@@ -1,6 +1,5 @@
 use actix_web::{HttpResponse, web::Data};
 use jobs::{
-    Problem,
     keys::Scope,
     queue::{self, ModelStats},
 };
@@ -29,9 +28,6 @@ pub(crate) struct StatsBody {
     get, path = "/v1/stats", operation_id = "get_stats", tag = "operating",
     responses(
         (status = 200, description = "As things stand", body = StatsBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {

@@ -1,7 +1,6 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use chrono::{Datelike, NaiveDate};
 use jobs::{
-    Problem,
     keys::{Scope, is_owner},
     queue::{self, Usage, UsageQuery},
 };
@@ -9,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query_fault;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::InvalidParams};
 
 const GROUPS_MAX: i64 = 10_000;
 
@@ -30,17 +29,14 @@ pub(crate) struct UsageList {
 #[utoipa::path(
     get, path = "/v1/usage", operation_id = "get_usage", tag = "operating",
     params(
-        ("group_by" = Option<String>, Query, description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
-        ("owner" = Option<String>, Query, description = "Only this owner's; another one than yours needs scope `admin`"),
-        ("from" = Option<String>, Query, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
-        ("to" = Option<String>, Query, description = "Last day"),
+        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
+        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only this owner's; another one than yours needs scope `admin`"),
+        ("from" = Option<String>, Query, format = Date, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
+        ("to" = Option<String>, Query, format = Date, description = "Last day"),
     ),
     responses(
         (status = 200, description = "One entry a group", body = UsageList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn get_usage(

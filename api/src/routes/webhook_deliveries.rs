@@ -1,7 +1,7 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use chrono::{DateTime, Utc};
 use jobs::{
-    Problem, ProblemCode,
+    ProblemCode,
     events::Subject,
     keys::Scope,
     webhooks::{Entry, Filter, Listed, Status, list, redeliver},
@@ -14,6 +14,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     job_body::{micros, some_micros},
+    openapi::{InvalidParams, NotFound},
 };
 
 const LIMIT_DEFAULT: u16 = 50;
@@ -87,15 +88,12 @@ impl From<Listed> for DeliveryBody {
         ("status" = Option<Status>, Query, description = "Only deliveries in this state"),
         ("job_id" = Option<String>, Query, description = "Only about this job"),
         ("endpoint_id" = Option<String>, Query, description = "Only to this endpoint"),
-        ("limit" = Option<u16>, Query, description = "1 to 500 deliveries a page; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 if left out"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "A page", body = DeliveryList, headers(("Link" = String, description = "`rel=\"next\"`"))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_webhook_deliveries(
@@ -168,10 +166,7 @@ fn parse(query: &str) -> Result<(Filter, u16), ApiError> {
     params(("id" = String, Path, description = "`delivery_` and 32 hex digits")),
     responses(
         (status = 202, description = "It will be sent"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn redeliver_webhook(

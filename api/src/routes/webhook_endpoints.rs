@@ -19,6 +19,7 @@ use crate::{
     error::ApiError,
     job_body::{micros, some_micros},
     job_request::invalid,
+    openapi::{InvalidRequest, NotFound, SlowBody},
     small_body,
 };
 
@@ -84,12 +85,9 @@ impl EndpointBody {
     request_body = EndpointRequest,
     responses(
         (status = 201, description = "Made; with its secret, which is shown this once", body = EndpointBody),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        InvalidRequest,
+        SlowBody,
         (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_webhook_endpoint(
@@ -130,9 +128,6 @@ pub(crate) async fn create_webhook_endpoint(
     get, path = "/v1/webhook_endpoints", operation_id = "list_webhook_endpoints", tag = "events",
     responses(
         (status = 200, description = "Every endpoint, without its secret", body = EndpointList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn list_webhook_endpoints(
@@ -153,10 +148,7 @@ pub(crate) async fn list_webhook_endpoints(
     params(("id" = String, Path, description = "`endpoint_` and 32 hex digits")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn delete_webhook_endpoint(

@@ -1,7 +1,6 @@
 use actix_web::{HttpResponse, http::header, web::Data};
 use chrono::{DateTime, Utc};
 use jobs::{
-    Problem,
     keys::Scope,
     webhooks::{OwnerSecret, owner_secret, rotate_secret},
 };
@@ -34,9 +33,6 @@ fn answer(secret: &OwnerSecret) -> HttpResponse {
     get, path = "/v1/webhook_secret", operation_id = "get_webhook_secret", tag = "events",
     responses(
         (status = 200, description = "The secret; made now if there was none", body = SecretBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn get_webhook_secret(
@@ -52,9 +48,6 @@ pub(crate) async fn get_webhook_secret(
     post, path = "/v1/webhook_secret/rotate", operation_id = "rotate_webhook_secret", tag = "events",
     responses(
         (status = 200, description = "The new secret", body = SecretBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn rotate_webhook_secret(

@@ -1,6 +1,6 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
-    Problem, WorkerId,
+    WorkerId,
     keys::Scope,
     queue::{self, Drained, WorkerView},
 };
@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WorkerList {
@@ -22,9 +22,6 @@ pub(crate) struct WorkerList {
     get, path = "/v1/workers", operation_id = "list_workers", tag = "operating",
     responses(
         (status = 200, description = "The workers", body = WorkerList),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
@@ -42,10 +39,7 @@ pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpR
     responses(
         (status = 202, description = "Asked"),
         (status = 204, description = "It has left already"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn drain_worker(

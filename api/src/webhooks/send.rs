@@ -2,8 +2,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use jobs::{
-    Job, Secret,
+    Secret,
     events::Subject,
+    groups,
     queue::{self, QueueError},
     webhooks::{Delivery, Outcome, Settled, owner_secret, sign},
 };
@@ -12,7 +13,7 @@ use sqlx::PgPool;
 
 use super::schedule::pause;
 use crate::{
-    event_body::News,
+    event_body::{Data, News},
     outside::{Outside, was_refused},
 };
 
@@ -33,6 +34,13 @@ pub(super) struct Sent {
     pub settled: Settled,
     /// The receiver wants no more.
     pub is_gone: bool,
+}
+
+/// What a message says beside its type and time.
+struct Told {
+    data: Data,
+    /// Of the request that made the job.
+    trace_parent: Option<String>,
 }
 
 /// An answer that will do, or why it will not.
@@ -68,16 +76,13 @@ impl Sender {
     /// # Errors
     /// Postgres is away: nothing was sent.
     pub async fn send(&self, delivery: &Delivery) -> Result<Sent, QueueError> {
-        let job = match delivery.subject {
-            Subject::Job(id) => queue::find(&self.db, id, &delivery.owner).await?,
-            Subject::Group(_) => None,
-        };
+        let told = self.told(delivery).await?;
         let secrets = self.secrets(delivery).await?;
         let (began, began_at) = (Instant::now(), Utc::now());
         let (status, answer) = if secrets.is_empty() {
             (None, Answer::Gone)
         } else {
-            self.post(delivery, job, &secrets, began_at).await
+            self.post(delivery, told, &secrets, began_at).await
         };
         let is_gone = matches!(answer, Answer::Gone);
         let (outcome, error) = match answer {
@@ -105,6 +110,22 @@ impl Sender {
         Ok(Sent { settled, is_gone })
     }
 
+    /// What the delivery is about, as it stands now.
+    async fn told(&self, delivery: &Delivery) -> Result<Told, QueueError> {
+        let mut trace_parent = None;
+        let data = match delivery.subject {
+            Subject::Job(id) => {
+                let job = queue::find(&self.db, id, &delivery.owner).await?;
+                trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
+                Data::of_job(id, job)
+            }
+            Subject::Group(id) => {
+                Data::of_batch(id, groups::find(&self.db, id, &delivery.owner).await?)
+            }
+        };
+        Ok(Told { data, trace_parent })
+    }
+
     /// None if the endpoint is not there any more.
     async fn secrets(&self, delivery: &Delivery) -> Result<Vec<Secret>, sqlx::Error> {
         if delivery.endpoint.is_some() || !delivery.secrets.is_empty() {
@@ -117,7 +138,7 @@ impl Sender {
     async fn post(
         &self,
         delivery: &Delivery,
-        job: Option<Job>,
+        told: Told,
         secrets: &[Secret],
         at: DateTime<Utc>,
     ) -> (Option<StatusCode>, Answer) {
@@ -125,8 +146,8 @@ impl Sender {
             Ok(url) => url,
             Err(refused) => return (None, Answer::failed(format!("the URL {refused}"))),
         };
-        let trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
-        let news = News::new(delivery.event_type, delivery.at, delivery.subject, job);
+        let Told { data, trace_parent } = told;
+        let news = News::new(delivery.event_type, delivery.at, data);
         let body = serde_json::to_string(&news).expect("news have only JSON-able fields");
         let (id, timestamp) = (delivery.id.to_string(), at.timestamp());
         let mut request = self

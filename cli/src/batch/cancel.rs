@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
     /// The batch's id
-    #[arg(value_parser = super::id)]
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     /// The batch as the service wrote it
     #[arg(long)]

@@ -71,6 +71,7 @@ impl Create {
         };
         let client = Client::new(self.service)?;
         let text = client.submit_batch(lines.into(), &key).await?;
-        get::shown(&client, &text, self.wait, self.json).await
+        let ended = get::shown(&client, &text, self.wait, self.json).await?;
+        Ok(if self.wait { ended } else { Ended::Well })
     }
 }

@@ -19,7 +19,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// The batch's id
-    #[arg(value_parser = super::id)]
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     /// Wait until all its jobs have ended
     #[arg(long)]

@@ -16,7 +16,7 @@ Example:
   darkroom batch results --wait batch_0198f3c2a1b47d1e8c55a0f3d2e1b4c7 > results.ndjson")]
 pub(crate) struct Results {
     /// The batch's id
-    #[arg(value_parser = super::id)]
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     /// Until all lines have ended
     #[arg(long)]

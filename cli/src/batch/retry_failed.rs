@@ -7,11 +7,11 @@ use crate::{
     service::{Client, Service},
 };
 
-/// Runs the jobs of a batch again that did not succeed
+/// Runs the jobs of a batch again that failed
 #[derive(Debug, Args)]
 pub(crate) struct RetryFailed {
     /// The batch's id
-    #[arg(value_parser = super::id)]
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     /// The batch as the service wrote it
     #[arg(long)]

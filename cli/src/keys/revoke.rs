@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
     /// `ID` of `darkroom keys list`
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     #[command(flatten)]
     service: Service,

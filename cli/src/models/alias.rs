@@ -19,6 +19,7 @@ Examples:
   darkroom models alias resnet default 7      back again")]
 pub(crate) struct Alias {
     /// Name of the model
+    #[arg(value_parser = crate::ids::in_path)]
     model: String,
     /// `default`, or a name of yours
     #[arg(value_name = "ALIAS", value_parser = alias)]

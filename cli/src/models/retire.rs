@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Retire {
     /// Name of the model
+    #[arg(value_parser = crate::ids::in_path)]
     model: String,
     /// Number of the version
     version: i32,

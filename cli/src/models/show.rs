@@ -20,6 +20,7 @@ const COLUMNS: [Column; 5] = [
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// Its name, without alias or version
+    #[arg(value_parser = crate::ids::in_path)]
     model: String,
     /// One JSON document: `{"model", "versions"}`, each as the service wrote it
     #[arg(long)]

@@ -26,28 +26,6 @@ pub(crate) fn rows(items: &Value, columns: &[Column], none: &str) -> String {
     table::aligned(&rows)
 }
 
-/// The items of a list (`data`) with a column for each simple field that any of them has.
-pub(crate) fn table(list: &Value) -> String {
-    let items = list["data"].as_array().map_or(&[][..], Vec::as_slice);
-    let mut names = Vec::new();
-    for (name, value) in items.iter().filter_map(Value::as_object).flatten() {
-        let shown = !value.is_object() && name != "object" && !names.contains(name);
-        if shown {
-            names.push(name.clone());
-        }
-    }
-    let heads = names.iter().map(|name| name.to_uppercase()).collect();
-    let row = |item: &Value| names.iter().map(|name| cell(&item[name])).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(heads)
-        .chain(items.iter().map(row))
-        .collect();
-    if items.is_empty() {
-        "nothing yet".to_owned()
-    } else {
-        table::aligned(&rows)
-    }
-}
-
 /// Every value of an object with its path; lists of objects are numbered.
 pub(crate) fn facts(object: &Value) -> String {
     let mut facts = Vec::new();

@@ -126,7 +126,7 @@ fn status(job: &Value) -> String {
 }
 
 /// `top_k=5 normalize=true`
-fn pairs(object: &Value) -> String {
+pub(super) fn pairs(object: &Value) -> String {
     let pairs = object.as_object().into_iter().flatten();
     pairs
         .map(|(name, value)| format!("{name}={}", bare(value)))

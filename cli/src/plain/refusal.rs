@@ -71,6 +71,13 @@ impl Refusal {
         )
     }
 
+    /// Whether a parameter of the model is at fault.
+    fn concerns_params(&self) -> bool {
+        let errors = self.problem["errors"].as_array().into_iter().flatten();
+        let mut pointers = errors.filter_map(|error| error["pointer"].as_str());
+        pointers.any(|pointer| pointer.starts_with("/params/"))
+    }
+
     /// What to do about it; for the rest the page of the code says.
     fn next_step(&self) -> Option<&'static str> {
         use ProblemCode as C;
@@ -84,12 +91,17 @@ impl Refusal {
             C::NotFound if self.is_unknown_path() => {
                 "this service does not have it yet: update the service, or look at its /docs"
             }
-            C::NotFound => "check the id: a key sees the jobs of its own owner only",
+            C::NotFound => {
+                "check the name or the id: a key sees jobs, batches and images of its own owner only"
+            }
             C::UnknownModel => "`darkroom models list` shows what there is",
-            C::InvalidRequest => "check that the file is an image, and not empty",
-            C::InvalidParams => {
+            C::InvalidRequest => {
+                "check that what was sent is what this command takes, and not empty"
+            }
+            C::InvalidParams if self.concerns_params() => {
                 "correct the parameters named above; the model's manifest defines them"
             }
+            C::InvalidParams => "correct what is named above",
             C::UnsupportedMediaType => "convert the image to JPEG, PNG, WebP or GIF",
             C::ImageTooLarge | C::ImageTooManyPixels => "scale the image down and send it again",
             C::ImageUrlBlocked => "download the image and submit the file",

@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
     /// Name of the model
+    #[arg(value_parser = crate::ids::in_path)]
     model: String,
     /// Shown to those who wonder: by `explain` and in `ops.models`
     #[arg(long, value_name = "REASON")]

@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
     /// Name of the model
+    #[arg(value_parser = crate::ids::in_path)]
     model: String,
     #[command(flatten)]
     service: Service,

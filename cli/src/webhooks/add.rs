@@ -15,8 +15,10 @@ use crate::{
 Example:
   darkroom webhooks add https://example.org/hooks --events job.succeeded,job.failed")]
 pub(crate) struct Add {
+    // Not `url`: that is the service's.
     /// Where to send to
-    url: String,
+    #[arg(value_name = "RECEIVER")]
+    receiver: String,
     /// Only these, separated by commas: `job.succeeded`, `job.failed`, `batch.completed`, …; all if left out
     #[arg(long, value_delimiter = ',', value_name = "EVENTS")]
     events: Vec<String>,
@@ -30,7 +32,7 @@ pub(crate) struct Add {
 impl Add {
     pub(crate) async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let mut body = json!({"url": self.url});
+        let mut body = json!({"url": self.receiver});
         if !self.events.is_empty() {
             body["events"] = self.events.into();
         }

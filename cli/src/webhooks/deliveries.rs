@@ -7,9 +7,15 @@ use crate::{
     service::{Client, Service},
 };
 
-/// Lists what was sent, to whom, and what they answered
+/// Lists what was sent, and what the receivers answered, newest first
 #[derive(Debug, Args)]
 pub(crate) struct Deliveries {
+    /// Only those in this state
+    #[arg(long, value_parser = ["pending", "delivered", "failed"])]
+    status: Option<String>,
+    /// How many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
     /// The list as the service wrote it
     #[arg(long)]
     json: bool,
@@ -20,8 +26,11 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     pub(crate) async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let text = client.get("/v1/webhook_deliveries").await?;
-        plain::answer(&text, self.json, plain::any::table)?;
+        let mut query = vec![("limit".to_owned(), self.limit.to_string())];
+        query.extend(self.status.map(|status| ("status".to_owned(), status)));
+        let path = plain::path("/v1/webhook_deliveries", &query);
+        let text = client.get(&path).await?;
+        plain::answer(&text, self.json, plain::webhooks::deliveries)?;
         Ok(Ended::Well)
     }
 }

@@ -22,7 +22,7 @@ impl List {
         let text = Client::new(self.service)?
             .get("/v1/webhook_endpoints")
             .await?;
-        plain::answer(&text, self.json, plain::any::table)?;
+        plain::answer(&text, self.json, plain::webhooks::receivers)?;
         Ok(Ended::Well)
     }
 }

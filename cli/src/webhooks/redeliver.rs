@@ -11,6 +11,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Redeliver {
     /// `ID` of `darkroom webhooks deliveries`
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     #[command(flatten)]
     service: Service,

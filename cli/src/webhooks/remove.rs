@@ -8,11 +8,10 @@ use crate::{
 };
 
 /// Removes a receiver
-///
-/// Repeating is fine.
 #[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// `ID` of `darkroom webhooks list`
+    #[arg(value_parser = crate::ids::in_path)]
     id: String,
     #[command(flatten)]
     service: Service,

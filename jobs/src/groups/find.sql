@@ -17,4 +17,4 @@ lateral (
     from finished_jobs f
     where f.group_id = g.group_id and g.finished_at is null and f.job_id >= uuid_from_time(g.created_at - interval '1 hour')
 ) ended
-where g.group_id = $1 and g.owner = $2
+where g.group_id = any($1) and g.owner = $2

@@ -149,8 +149,25 @@ pub async fn find(db: &PgPool, group: GroupId, owner: &str) -> Result<Option<Gro
 }
 
 async fn look(db: &PgPool, group: GroupId, owner: &str) -> Result<Option<Group>, QueueError> {
-    let row = sqlx::query_file_as!(GroupRow, "src/groups/find.sql", group.uuid(), owner);
-    Ok(row.fetch_optional(db).await?.map(Group::from))
+    Ok(find_all(db, &[group], owner).await?.pop())
+}
+
+/// Those of `groups` that are `owner`'s, in no order, as they stand.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_all(
+    db: &PgPool,
+    groups: &[GroupId],
+    owner: &str,
+) -> Result<Vec<Group>, QueueError> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = groups.iter().map(|group| group.uuid()).collect();
+    let rows = sqlx::query_file_as!(GroupRow, "src/groups/find.sql", &ids, owner);
+    let rows = rows.fetch_all(db).await?;
+    Ok(rows.into_iter().map(Group::from).collect())
 }
 
 #[cfg(test)]

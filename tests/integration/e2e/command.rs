@@ -1,10 +1,47 @@
 //! The command `darkroom`, as a client would type it.
 
+mod batches;
+mod operating;
+mod webhooks;
+
+use std::process::Output;
+
+use serde_json::Value;
 use tests::{Stack, fixtures};
 
 fn path(photo: &str) -> String {
     let path = fixtures::folder().join("photos").join(photo);
     path.to_str().unwrap().to_owned()
+}
+
+fn out(run: &Output) -> String {
+    String::from_utf8(run.stdout.clone()).unwrap()
+}
+
+fn log(run: &Output) -> String {
+    String::from_utf8(run.stderr.clone()).unwrap()
+}
+
+/// What a command says that ends with this exit code.
+async fn says(stack: &Stack, code: i32, args: &[&str]) -> String {
+    let run = stack.command(args).await;
+    let (out, log) = (out(&run), log(&run));
+    assert_eq!(run.status.code(), Some(code), "{args:?}: {out}{log}");
+    out
+}
+
+/// The same with `--json`: the one document that it writes.
+async fn document(stack: &Stack, code: i32, args: &[&str]) -> Value {
+    let args = [args, &["--json"]].concat();
+    serde_json::from_str(&says(stack, code, &args).await).unwrap()
+}
+
+/// The first column of a table, without its head.
+fn ids(table: &str) -> Vec<String> {
+    let lines = table.lines().skip(1);
+    lines
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,10 +146,6 @@ async fn models_list_names_what_there_is() {
         out.contains(fixtures::CLASSIFIER) && out.contains(fixtures::EMBEDDER),
         "{out}"
     );
-}
-
-fn out(run: &std::process::Output) -> String {
-    String::from_utf8(run.stdout.clone()).unwrap()
 }
 
 #[tokio::test]

@@ -1,16 +1,16 @@
 //! Batches: a line is taken once, a group ends once and only at its end; and no job answers for one it is not.
 
 super::mutants! {
-    an_uploader_needs_its_number: "queue::groups::an_upload_goes_on_behind_one_that_fell_silent_and_fences_it" {
+    an_uploader_needs_its_number: "queue::groups::uploading::an_upload_goes_on_behind_one_that_fell_silent_and_fences_it" {
         "../groups/append.sql": "g.upload_no = $2" => "$2::int is not null";
     }
-    a_sealed_group_needs_to_stay_closed: "queue::groups::an_abandoned_upload_is_sealed_and_what_came_of_it_runs" {
+    a_sealed_group_needs_to_stay_closed: "queue::groups::uploading::an_abandoned_upload_is_sealed_and_what_came_of_it_runs" {
         "../groups/append.sql": "and g.sealed_at is null" => "",  "g.upload_no = $2" => "$2::int is not null";
     }
-    an_upload_needs_to_be_silent_before_another_takes_over: "queue::groups::an_upload_goes_on_behind_one_that_fell_silent_and_fences_it" {
+    an_upload_needs_to_be_silent_before_another_takes_over: "queue::groups::uploading::an_upload_goes_on_behind_one_that_fell_silent_and_fences_it" {
         "../groups/resume.sql": "g.heard_at < now() - make_interval(secs => $3)" => "$3::float8 is not null";
     }
-    a_key_needs_to_make_one_group: "queue::groups::one_key_stands_for_one_group" {
+    a_key_needs_to_make_one_group: "queue::groups::uploading::one_key_stands_for_one_group" {
         "../groups/begin.sql": "where $4::text is null or exists (select from key)" => "";
     }
     a_group_needs_an_owner: "queue::groups::results_are_lines_in_order_by_ranges_of_their_numbers" {
@@ -32,13 +32,13 @@ super::mutants! {
 }
 
 super::functions! {
-    the_end_of_a_group_needs_to_be_told: "queue::groups::the_end_of_a_group_is_one_event" {
+    the_end_of_a_group_needs_to_be_told: "queue::groups::ending::the_end_of_a_group_is_one_event" {
         "finish_group": "perform publish_event(whose, 'batch.completed', which);" => "";
     }
-    a_group_needs_to_wait_for_its_jobs: "queue::groups::the_end_is_looked_for_anew_under_the_lock" {
+    a_group_needs_to_wait_for_its_jobs: "queue::groups::ending::the_end_is_looked_for_anew_under_the_lock" {
         "finish_group": "exists (select from live_jobs j where j.group_id = which)" => "false";
     }
-    a_retry_needs_to_open_its_group: "queue::groups::a_retried_job_opens_its_group_again" {
+    a_retry_needs_to_open_its_group: "queue::groups::ending::a_retried_job_opens_its_group_again" {
         "retry_job": "if ended.group_id is not null then" => "if false then";
     }
 }

@@ -6,7 +6,7 @@ use jobs::{
 };
 
 use super::{answer::answer, group_id, own_group};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, openapi::NotFound};
 
 /// Cancels every job of a batch that has not ended: at once if it waits, as soon as its worker lets go if it runs.
 ///
@@ -17,11 +17,8 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody};
     responses(
         (status = 200, description = "Canceled", body = BatchBody),
         (status = 202, description = "Asked for; some of its jobs still run", body = BatchBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn cancel_batch(

@@ -22,6 +22,7 @@ use crate::{
     error::ApiError,
     groups::{BatchBody, Intake, Source, Taken},
     job_request::{JobRequest, invalid, metadata_fault},
+    openapi::SlowBody,
     routes::create_job::{idempotency_key, key_reused},
     wait::Preferred,
 };
@@ -55,14 +56,11 @@ const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
         (status = 202, description = "Accepted and durable", body = BatchBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request: no line came, or the body broke off", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        SlowBody,
         (status = 409, description = "idempotency_in_flight", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "invalid_request: too many lines or bytes; what was queued of them is canceled", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid_params, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 #[tracing::instrument(skip_all, fields(batch.id, job.owner = caller.owner))]

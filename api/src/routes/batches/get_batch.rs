@@ -1,13 +1,13 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{Problem, groups::Group, keys::Scope};
+use jobs::{groups::Group, keys::Scope};
 
 use super::{
     answer::{answer, wait},
     group_id, own_group,
 };
 use crate::{
-    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, groups::etag, routes::has_version,
-    wait::Preferred,
+    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, groups::etag, openapi::NotFound,
+    routes::has_version, wait::Preferred,
 };
 
 /// A batch as it stands: how many of its jobs wait, run and have ended.
@@ -19,10 +19,7 @@ use crate::{
     responses(
         (status = 200, description = "The batch", body = BatchBody, headers(("ETag" = String), ("Retry-After" = u32))),
         (status = 304, description = "You have this version"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn get_batch(

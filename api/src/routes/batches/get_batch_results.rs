@@ -13,7 +13,12 @@ use utoipa::ToSchema;
 
 use super::{group_id, own_group};
 use crate::{
-    auth::Caller, ctx::Ctx, error::ApiError, job_body::JobBody, job_request::invalid,
+    auth::Caller,
+    ctx::Ctx,
+    error::ApiError,
+    job_body::JobBody,
+    job_request::invalid,
+    openapi::{InvalidParams, NotFound},
     wait::Preferred,
 };
 
@@ -45,11 +50,8 @@ pub(crate) struct BatchResult {
            ("Prefer" = Option<String>, Header, description = "`wait=N`: keep the stream open up to N (60) seconds while the batch runs")),
     responses(
         (status = 200, description = "One object a line", body = BatchResult, content_type = "application/x-ndjson"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
+        InvalidParams,
     ),
 )]
 pub(crate) async fn get_batch_results(

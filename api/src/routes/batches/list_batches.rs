@@ -1,9 +1,12 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{GroupId, Problem, groups, keys::Scope};
+use jobs::{GroupId, groups, keys::Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, job_request::invalid};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, job_request::invalid,
+    openapi::InvalidParams,
+};
 
 const LIMIT_DEFAULT: u16 = 20;
 const LIMIT_MAX: u16 = 100;
@@ -22,15 +25,12 @@ pub(crate) struct BatchList {
 #[utoipa::path(
     get, path = "/v1/batches", operation_id = "list_batches", tag = "batches",
     params(
-        ("limit" = Option<u16>, Query, description = "Up to 100; 20 if you do not say"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 100, description = "Up to 100; 20 if you do not say"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
         (status = 200, description = "A page", body = BatchList, headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        InvalidParams,
     ),
 )]
 pub(crate) async fn list_batches(

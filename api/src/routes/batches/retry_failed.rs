@@ -1,8 +1,8 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{Problem, groups, keys::Scope};
+use jobs::{groups, keys::Scope};
 
 use super::{answer::answer, group_id, own_group};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, openapi::NotFound};
 
 /// Queues every failed job of a batch again, each as `POST /v1/jobs/{id}/retry` does it; the batch runs anew.
 ///
@@ -13,10 +13,7 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody};
     responses(
         (status = 200, description = "There was nothing to retry", body = BatchBody),
         (status = 202, description = "Queued again", body = BatchBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn retry_failed(

@@ -11,6 +11,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     forms::{self, Given},
+    openapi::{InvalidRequest, SlowBody},
     quota::Reserved,
     spool::{BodyClock, receive},
     stored,
@@ -23,14 +24,11 @@ use crate::{
     responses(
         (status = 200, description = "It was there already", body = super::ImageBody),
         (status = 201, description = "Stored", body = super::ImageBody, headers(("Location" = String))),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
+        InvalidRequest,
+        SlowBody,
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "image_undecodable, image_too_many_pixels", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_image(

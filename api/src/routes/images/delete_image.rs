@@ -6,7 +6,7 @@ use jobs::{
 };
 
 use super::digest;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Deletes an image that no job waits or runs for. Finished jobs keep their results; they cannot be retried any more.
 #[utoipa::path(
@@ -14,11 +14,8 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
+        NotFound,
         (status = 409, description = "job_not_finished: a job needs it", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn delete_image(

@@ -1,8 +1,8 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{Problem, keys::Scope};
+use jobs::keys::Scope;
 
 use super::{ImageBody, digest, own_image};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// What is known of an image: type, bytes, pixels.
 #[utoipa::path(
@@ -10,10 +10,7 @@ use crate::{auth::Caller, ctx::Ctx, error::ApiError};
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
         (status = 200, description = "It is there", body = super::ImageBody),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn get_image(

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{Problem, images, keys::Scope};
+use jobs::{images, keys::Scope};
 
 use super::{digest, own_image};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// How long the URL is good for: to begin the download, not to end it.
 const LIVES: Duration = Duration::from_mins(1);
@@ -15,10 +15,7 @@ const LIVES: Duration = Duration::from_mins(1);
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
         (status = 303, description = "There", headers(("Location" = String))),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "service_unavailable", body = Problem, content_type = "application/problem+json"),
+        NotFound,
     ),
 )]
 pub(crate) async fn get_image_content(

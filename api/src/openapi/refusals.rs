@@ -1,0 +1,37 @@
+//! Refusals that many routes share, as the document describes them. Nobody makes these types: `ApiError` answers.
+#![expect(dead_code, reason = "they only describe")]
+
+use jobs::Problem;
+use utoipa::IntoResponses;
+
+#[derive(IntoResponses)]
+#[response(
+    status = 400,
+    description = "invalid_request",
+    content_type = "application/problem+json"
+)]
+pub(crate) struct InvalidRequest(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 404,
+    description = "not_found",
+    content_type = "application/problem+json"
+)]
+pub(crate) struct NotFound(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 408,
+    description = "invalid_request: the body came too slowly",
+    content_type = "application/problem+json"
+)]
+pub(crate) struct SlowBody(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 422,
+    description = "invalid_params",
+    content_type = "application/problem+json"
+)]
+pub(crate) struct InvalidParams(Problem);

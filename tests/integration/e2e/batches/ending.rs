@@ -1,0 +1,126 @@
+//! How batches end: their results, cancels, retries, and the news of it.
+
+use jobs::queue;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Receiver, Stack, client::send, given};
+
+use super::{accepted, ended, newest, numbers, one_fails, one_succeeds, results, stored};
+
+#[tokio::test]
+async fn results_come_in_order_as_far_as_lines_have_ended() {
+    let stack = Stack::without_workers().await;
+    let sha256 = stored(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest(&stack).await, None)
+        .await
+        .unwrap();
+    let line = json!({"image": {"sha256": sha256}});
+    let id = accepted(&stack, &vec![line; 3]).await;
+    let first = given::claimed_by(&stack.db, "slow").await;
+    one_succeeds(&stack).await;
+    assert!(
+        results(&stack, &id, "").await.is_empty(),
+        "line 1 has not ended"
+    );
+    queue::complete(&stack.db, &[first.completion("cat")])
+        .await
+        .unwrap();
+    assert_eq!(numbers(&results(&stack, &id, "").await), [1, 2]);
+    assert_eq!(numbers(&results(&stack, &id, "?after=1").await), [2]);
+
+    let path = format!("/v1/batches/{id}/results?after=1");
+    let open = stack
+        .client
+        .request(Method::GET, &path)
+        .header("Prefer", "wait=20");
+    let open = tokio::spawn(send(open));
+    one_succeeds(&stack).await;
+    let answer = open.await.unwrap();
+    assert_eq!(answer.header("preference-applied"), Some("wait=20"));
+    let text = answer.text();
+    let rest: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(numbers(&rest), [2, 3]);
+}
+
+#[tokio::test]
+async fn a_batch_is_canceled_and_its_failed_jobs_retried_as_one() {
+    let stack = Stack::without_workers().await;
+    let sha256 = stored(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest(&stack).await, None)
+        .await
+        .unwrap();
+    let line = json!({"image": {"sha256": sha256}});
+    let id = accepted(&stack, &vec![line; 3]).await;
+    one_fails(&stack).await;
+    one_succeeds(&stack).await;
+    let cancel = format!("/v1/batches/{id}/cancel");
+    let canceled = stack.client.post_json(&cancel, &json!({})).await;
+    assert_eq!(canceled.status, 200, "{}", canceled.text());
+    assert_eq!(canceled.json()["status"], "canceled");
+    assert_eq!(
+        stack.client.post_json(&cancel, &json!({})).await.status,
+        200
+    );
+
+    let retry = format!("/v1/batches/{id}/retry_failed");
+    let retried = stack.client.post_json(&retry, &json!({})).await;
+    assert_eq!(retried.status, 202, "{}", retried.text());
+    assert_eq!(retried.json()["status"], "running");
+    assert_eq!(
+        stack.client.post_json(&retry, &json!({})).await.status,
+        200,
+        "nothing is left"
+    );
+    one_succeeds(&stack).await;
+    let done = ended(&stack, &id).await;
+    assert_eq!(done["status"], "partly_failed");
+    let counts = &done["counts"];
+    assert_eq!(
+        (&counts["succeeded"], &counts["canceled"]),
+        (&json!(2), &json!(1))
+    );
+    stack
+        .client
+        .post_json(&cancel, &json!({}))
+        .await
+        .problem(409, "job_terminal");
+}
+
+#[tokio::test]
+async fn the_end_of_a_batch_is_told_with_the_batch_as_it_stands() {
+    let private = ("DARKROOM_ALLOW_PRIVATE_ADDRESSES", "true");
+    let stack = Stack::without_workers_but(&[private]).await;
+    let receiver = Receiver::start().await;
+    let wants = json!({"url": receiver.url("/"), "events": ["batch.completed"]});
+    let made = stack.client.post_json("/v1/webhook_endpoints", &wants);
+    assert_eq!(made.await.status, 201);
+    let sha256 = stored(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest(&stack).await, None)
+        .await
+        .unwrap();
+    let line = json!({"image": {"sha256": sha256}});
+    let id = accepted(&stack, &vec![line; 2]).await;
+    one_fails(&stack).await;
+    one_succeeds(&stack).await;
+    let batch = ended(&stack, &id).await;
+    assert_eq!(batch["counts"]["failed"], 1);
+
+    let told = receiver.heard(1).await.pop().unwrap().json();
+    assert_eq!(told["type"], "batch.completed");
+    assert_eq!(told["data"], batch, "by webhook");
+    let path = "/v1/events?types=batch.completed";
+    let feed = stack.client.request(Method::GET, path);
+    let feed = send(feed.header("Prefer", "wait=20")).await.json();
+    assert_eq!(feed["data"][0]["data"], batch, "in the feed");
+
+    sqlx::query("delete from groups")
+        .execute(&*stack.db)
+        .await
+        .unwrap();
+    let feed = stack.client.get(path).await.json();
+    let gone = json!({"id": id, "object": "batch"});
+    assert_eq!(feed["data"][0]["data"], gone, "nothing else is left of it");
+}
