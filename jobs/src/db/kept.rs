@@ -13,8 +13,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// So many of the pool's connections may be kept, rounded down: the rest is for everybody.
 const PART: usize = 2;
 
-const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan";
-
 /// Connections that go from statement to statement without a visit to the pool: it rolls back and pings each one that it
 /// gets back, which were two more round trips a statement (10 a job, together 2 ms of CPU of the 13 beside inference).
 ///

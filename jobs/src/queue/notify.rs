@@ -28,6 +28,8 @@ pub const ANY_MODEL: i64 = 0;
 
 /// Least time between two rounds of notifications of one process.
 const COALESCE: Duration = Duration::from_millis(2);
+/// The same while there is something to say after each.
+const COALESCE_MAX: Duration = Duration::from_millis(20);
 /// How long starts wait for other news: few listen to them, and each round wakes every process.
 const STARTS_WAIT: Duration = Duration::from_millis(20);
 /// A payload holds less than 8000 bytes.
@@ -38,6 +40,12 @@ struct News {
     queued: BTreeSet<i64>,
     started: Vec<JobId>,
     changed: Vec<JobId>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.started.is_empty() && self.changed.is_empty()
+    }
 }
 
 /// Tells workers what was queued, and waiting clients what changed. Cheap to clone.
@@ -63,10 +71,18 @@ impl Notifier {
         };
         let sender = this.clone();
         tokio::spawn(async move {
+            let mut pause = COALESCE;
             loop {
                 sender.worth_saying().await;
                 sender.flush().await;
-                tokio::time::sleep(COALESCE).await;
+                tokio::time::sleep(pause).await;
+                // In a stream of news each round wakes every listener of the database: a hundred idle ones halved the
+                // rate of submits.
+                pause = if sender.news().is_empty() {
+                    COALESCE
+                } else {
+                    (pause * 2).min(COALESCE_MAX)
+                };
             }
         });
         this
@@ -84,7 +100,7 @@ impl Notifier {
     pub async fn flush(&self) {
         let _one = self.sending.lock().await;
         let news = std::mem::take(&mut *self.news());
-        if news.queued.is_empty() && news.started.is_empty() && news.changed.is_empty() {
+        if news.is_empty() {
             return;
         }
         if let Err(error) = send(&self.db, &news).await {
