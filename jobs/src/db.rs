@@ -59,6 +59,8 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
             ("client_connection_check_interval", "5000"),
             // The rollback below warns whenever there is nothing to roll back: nearly always.
             ("client_min_messages", "error"),
+            // A scan that was forbidden and is the only way counts as very dear, and would be compiled first.
+            ("jit", "off"),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(config.db_connections_max)

@@ -37,6 +37,12 @@ pub struct Lent {
 }
 
 impl Kept {
+    /// A table that was empty when the plan was made is cheapest read as a whole: it may not be.
+    pub const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
+    /// Nor may any be read to be hashed or sorted.
+    pub const BY_KEYS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+        set enable_hashjoin = off; set enable_mergejoin = off";
+
     /// For statements that have one sensible plan, whatever the statistics say: it is made once. `plans.rs` of the tests
     /// looks at each.
     ///
@@ -46,15 +52,14 @@ impl Kept {
         Self {
             pool,
             idle: Arc::default(),
-            settings: "set plan_cache_mode = force_generic_plan",
+            settings: Self::ONE_PLAN,
         }
     }
 
-    /// The same for statements that look rows up by their keys and nothing else: no table is read to be hashed or sorted,
-    /// however small it was when the plan was made.
+    /// The same for statements that look rows up by their keys and do nothing else.
     pub fn by_keys(pool: PgPool) -> Self {
         Self {
-            settings: "set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off",
+            settings: Self::BY_KEYS,
             ..Self::with_one_plan(pool)
         }
     }

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{Lease, QueueError, columns};
 use crate::{JobId, Problem};
@@ -8,6 +8,17 @@ use crate::{JobId, Problem};
 /// # Errors
 /// Postgres is away.
 pub async fn fail(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId>, QueueError> {
+    fail_on(db, faults).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn fail_on(
+    db: impl PgExecutor<'_>,
+    faults: &[(Lease, Problem)],
+) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(faults.iter().map(|(lease, _)| lease));
     let problems: Vec<_> = faults
         .iter()

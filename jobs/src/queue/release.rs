@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{Lease, QueueError, columns};
 use crate::JobId;
@@ -9,6 +9,17 @@ use crate::JobId;
 /// # Errors
 /// Postgres is away: the jobs come back when the worker's lease runs out.
 pub async fn release(db: &PgPool, leases: &[Lease]) -> Result<Vec<JobId>, QueueError> {
+    release_on(db, leases).await
+}
+
+/// The same on a connection of the caller's.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn release_on(
+    db: impl PgExecutor<'_>,
+    leases: &[Lease],
+) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(leases);
     let ids = sqlx::query_file_scalar!("src/queue/release.sql", &ids, &lease_nos);
     Ok(ids

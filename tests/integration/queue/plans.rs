@@ -1,6 +1,6 @@
 //! The hot statements keep their index whatever the statistics say: a plan cached over an idle queue serves a full one.
 
-use jobs::queue;
+use jobs::{db::Kept, queue};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tests::given;
 
@@ -28,7 +28,8 @@ async fn scans_of_live_jobs(
     arguments: &str,
 ) -> Vec<(String, String)> {
     sqlx::raw_sql(AssertSqlSafe(format!(
-        "set plan_cache_mode = force_generic_plan; deallocate all; prepare verb ({types}) as {statement}"
+        "{}; deallocate all; prepare verb ({types}) as {statement}",
+        Kept::ONE_PLAN
     )))
     .execute(&mut *db)
     .await
@@ -139,8 +140,8 @@ async fn a_look_up_reads_each_table_by_its_keys() {
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         sqlx::raw_sql(AssertSqlSafe(format!(
-            "set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off;
-             prepare look_up (uuid[], text[]) as {FIND}"
+            "{}; prepare look_up (uuid[], text[]) as {FIND}",
+            Kept::BY_KEYS
         )))
         .execute(&mut db)
         .await

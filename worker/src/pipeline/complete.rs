@@ -132,17 +132,16 @@ enum Verb {
 
 impl Verb {
     async fn run(&self, shared: &Shared) -> Result<Vec<JobId>, QueueError> {
-        match self {
-            Self::Complete(done) => {
-                let mut connection = shared.kept.take().await?;
-                let completed = queue::complete_on(&mut *connection, done).await?;
-                connection.give_back();
-                Ok(completed)
-            }
-            Self::Fail(faults) => queue::fail(&shared.db, faults).await,
-            Self::Retry(faults) => queue::retry(&shared.db, faults).await,
-            Self::Release(leases) => queue::release(&shared.db, leases).await,
-        }
+        let mut connection = shared.kept.take().await?;
+        let db = &mut *connection;
+        let written = match self {
+            Self::Complete(done) => queue::complete_on(db, done).await,
+            Self::Fail(faults) => queue::fail_on(db, faults).await,
+            Self::Retry(faults) => queue::retry_on(db, faults).await,
+            Self::Release(leases) => queue::release_on(db, leases).await,
+        }?;
+        connection.give_back();
+        Ok(written)
     }
 
     fn only(&self, index: usize) -> Self {
