@@ -10,8 +10,9 @@ use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 const TRUSTED: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// So many of the pool's connections may be kept, rounded down: the rest is for everybody.
-const PART: usize = 2;
+/// Such a part of the pool's connections may be kept, rounded down: a process may keep two parts (the API has a reader by
+/// keys too), and the rest is for everybody.
+const PART: usize = 3;
 
 /// Connections that go from statement to statement without a visit to the pool: it rolls back and pings each one that it
 /// gets back, which were two more round trips a statement (10 a job, together 2 ms of CPU of the 13 beside inference).

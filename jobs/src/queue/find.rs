@@ -84,8 +84,8 @@ pub(super) async fn find_on(
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
-/// Every attempt of a job in hand, first one first. One that succeeded at once tells of its only attempt itself: by far the most do, and the
-/// look-up was the dearest statement of a submit that waits (0.7 ms of the server, beside 0.3 for the job).
+/// Every attempt of a job in hand, first one first. One that succeeded at once tells of its only attempt itself: by far the
+/// most do, and the look-up was the dearest statement of a submit that waits (0.7 ms of the server, beside 0.3 for the job).
 ///
 /// # Errors
 /// Postgres is away.

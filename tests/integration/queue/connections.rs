@@ -133,15 +133,25 @@ async fn a_kept_connection_that_died_fails_one_statement_and_is_replaced() {
     assert_ne!(pid(&mut kept.take().await.unwrap()).await, dead);
 }
 
+/// The API keeps two kinds; together they must leave some.
 #[tokio::test]
-async fn half_of_the_pool_is_for_everybody() {
+async fn a_third_of_the_pool_is_for_everybody() {
     let db = given::database().await;
-    let kept = Kept::with_one_plan(db.another_pool());
-    let most = kept.pool().options().get_max_connections() as usize;
-    let lent = join_all((0..most).map(|_| kept.take())).await;
-    lent.into_iter()
-        .map(Result::unwrap)
-        .for_each(Lent::give_back);
-    let everybody = join_all((0..most / 2).map(|_| kept.pool().acquire())).await;
+    let pool = db.another_pool();
+    let most = pool.options().get_max_connections() as usize;
+    let kinds = [
+        Kept::with_one_plan(pool.clone()),
+        Kept::by_keys(pool.clone()),
+    ];
+    let half = |kept: &Kept| {
+        join_all(
+            (0..most / 2)
+                .map(|_| kept.clone())
+                .map(async |kept| kept.take().await.unwrap()),
+        )
+    };
+    let lent = join_all(kinds.iter().map(half)).await;
+    lent.into_iter().flatten().for_each(Lent::give_back);
+    let everybody = join_all((0..most / 3).map(|_| pool.acquire())).await;
     assert!(everybody.iter().all(Result::is_ok));
 }

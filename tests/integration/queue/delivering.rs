@@ -80,6 +80,27 @@ async fn an_end_is_told_to_the_jobs_own_webhook_and_to_its_owners_endpoints_that
 }
 
 #[tokio::test]
+async fn a_start_is_told_to_endpoints_that_want_it_and_not_to_the_jobs_own_webhook() {
+    let db = given::database().await;
+    let starts = [EventType::JobStarted];
+    let wants_it = endpoint(&db, given::OWNER, "https://a.example/", &starts).await;
+    endpoint(
+        &db,
+        given::OWNER,
+        "https://b.example/",
+        &[EventType::JobFailed],
+    )
+    .await;
+    endpoint(&db, "mallory", "https://c.example/", &starts).await;
+    given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
+    let held = given::claimed_by(&db, "w").await;
+    let told = claim(&db).await;
+    let told: Vec<_> = told.iter().map(|one| (one.subject, one.endpoint)).collect();
+    let expected = (Subject::Job(held.job_id()), Some(wants_it.id));
+    assert_eq!(told, [expected]);
+}
+
+#[tokio::test]
 async fn nothing_is_told_before_the_end_is_committed() {
     let db = given::database().await;
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
