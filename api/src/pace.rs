@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::Utc;
-use jobs::{Job, queue};
+use jobs::{Job, db::answered, queue};
 use sqlx::PgPool;
 
 /// The database is asked no more often, and only while somebody wants to know.
@@ -61,7 +61,7 @@ impl Pace {
         seen.at = Some(Instant::now());
         let this = self.clone();
         tokio::spawn(async move {
-            match queue::latency(&this.db).await {
+            match answered(&this.db, queue::latency(&this.db)).await {
                 Ok(models) => {
                     let mut seen = this.seen.lock().expect("no panic holds it");
                     let lately = models.into_iter().map(|one| (one.model, one.p50_seconds));

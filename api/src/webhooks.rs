@@ -7,7 +7,10 @@ mod send;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use jobs::webhooks::{Busy, Delivery, Outcome, claim, disable_endpoint, settle};
+use jobs::{
+    db::answered,
+    webhooks::{Busy, Delivery, Outcome, claim, disable_endpoint, settle},
+};
 use sqlx::PgPool;
 use tokio::{
     sync::watch,
@@ -147,7 +150,7 @@ impl Dispatch {
             &busy,
             lease_seconds,
         );
-        for delivery in due.await? {
+        for delivery in answered(&self.db, due).await? {
             let host = delivery.host.clone();
             let attempt = attempt(self.db.clone(), self.sender.clone(), delivery);
             self.hosts.insert(self.sends.spawn(attempt).id(), host);
@@ -178,7 +181,7 @@ async fn attempt(db: PgPool, sender: Arc<Sender>, delivery: Delivery) {
         webhook.id = %delivery.id, webhook.outcome = outcome, http.status = settled.status,
         elapsed_ms = settled.took.as_secs_f64() * 1e3, "webhook"
     );
-    let written = settle(&db, &delivery, &settled).await;
+    let written = answered(&db, settle(&db, &delivery, &settled)).await;
     match written {
         Ok(true) => {}
         Ok(false) => tracing::info!(webhook.id = %delivery.id, "somebody else had a say meanwhile"),
@@ -188,7 +191,7 @@ async fn attempt(db: PgPool, sender: Arc<Sender>, delivery: Delivery) {
     }
     if is_gone
         && let Some(endpoint) = delivery.endpoint
-        && let Err(error) = disable_endpoint(&db, endpoint).await
+        && let Err(error) = answered(&db, disable_endpoint(&db, endpoint)).await
     {
         tracing::warn!(error.cause = %error, "an endpoint that is gone could not be disabled");
     }

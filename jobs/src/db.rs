@@ -2,11 +2,12 @@
 
 mod kept;
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use clap::Args;
 use sqlx::{
-    Connection, PgPool,
+    Connection, PgConnection, PgPool,
+    migrate::{Migrate, MigrateError},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -127,14 +128,43 @@ fn statement_timeout(options: &str) -> Duration {
 }
 
 /// Brings the schema up to date, unless told not to. Several processes may do so at once: an advisory lock orders them.
+/// Where nothing is missing nobody takes it: its last holder may have vanished, and its connection live on for long.
 ///
 /// # Errors
 /// Postgres is away, or a migration failed.
-pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), sqlx::migrate::MigrateError> {
+pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError> {
     if config.no_migrate {
         return Ok(());
     }
-    crate::MIGRATOR.run(db).await
+    let mut connection = db.acquire().await?;
+    if is_up_to_date(&mut connection).await? {
+        return Ok(());
+    }
+    let migrated = crate::MIGRATOR.run(&mut *connection).await;
+    if migrated.is_err() {
+        // The lock goes with its connection, not back to the pool.
+        drop(connection.detach());
+    }
+    migrated
+}
+
+/// A migration whose text has changed since counts as missing: the migrator refuses it.
+async fn is_up_to_date(db: &mut PgConnection) -> Result<bool, MigrateError> {
+    let table = "_sqlx_migrations";
+    let is_there = sqlx::query_scalar("select to_regclass($1) is not null").bind(table);
+    if !is_there.fetch_one(&mut *db).await? || db.dirty_version(table).await?.is_some() {
+        return Ok(false);
+    }
+    let applied = db.list_applied_migrations(table).await?;
+    let applied: HashMap<_, _> = applied
+        .iter()
+        .map(|one| (one.version, &one.checksum))
+        .collect();
+    let ours: HashMap<_, _> = crate::MIGRATOR
+        .iter()
+        .map(|one| (one.version, &one.checksum))
+        .collect();
+    Ok(applied == ours)
 }
 
 /// Makes the partitions of the next days.

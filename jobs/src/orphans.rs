@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use sqlx::PgPool;
 
 use crate::{
+    db::answered,
     images::{self, CollectError},
     object_store::ObjectStore,
     results,
@@ -35,7 +36,7 @@ pub async fn sweep(
          returning after_key, now() as \"now!\"",
         pause_seconds
     );
-    let Some(turn) = turn.fetch_optional(db).await? else {
+    let Some(turn) = answered(db, turn.fetch_optional(db)).await? else {
         return Ok(None);
     };
     let first = PLACES
@@ -49,7 +50,7 @@ pub async fn sweep(
             .iter()
             .filter(|object| (turn.now - object.modified_at).as_seconds_f64() > grace_seconds);
         let old: Vec<&str> = old.map(|object| object.key.as_str()).collect();
-        let needed = needed(db, place, &old).await?;
+        let needed = answered(db, needed(db, place, &old)).await?;
         for key in old {
             if !needed.contains(key) {
                 store.delete(key).await?;
@@ -63,12 +64,11 @@ pub async fn sweep(
             break;
         }
     }
-    sqlx::query!(
+    let passed = sqlx::query!(
         "update orphan_sweep set after_key = $1, passes = passes + case when $1 = '' then 1 else 0 end",
         after
-    )
-    .execute(db)
-    .await?;
+    );
+    answered(db, passed.execute(db)).await?;
     Ok(Some(swept))
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
+    db::answered,
     events, groups,
     images::{self, CollectError},
     object_store::ObjectStore,
@@ -68,14 +69,17 @@ pub async fn round(
 ) -> Result<Removed, RetentionError> {
     let mut removed = Removed::default();
     let tombstone_seconds = config.tombstone_days * 86_400.0;
-    until_none(&mut removed.purged_jobs, || queue::purge_due(db)).await?;
+    until_none(&mut removed.purged_jobs, || {
+        answered(db, queue::purge_due(db))
+    })
+    .await?;
     removed.pruned_days = u64::from(
-        queue::prune_days(db, tombstone_seconds)
+        answered(db, queue::prune_days(db, tombstone_seconds))
             .await?
             .unsigned_abs(),
     );
     until_none(&mut removed.pruned_jobs, || {
-        queue::prune(db, tombstone_seconds)
+        answered(db, queue::prune(db, tombstone_seconds))
     })
     .await?;
     until_none(&mut removed.collected_results, || {
@@ -83,13 +87,13 @@ pub async fn round(
     })
     .await?;
     until_none(&mut removed.pruned_groups, || {
-        groups::prune(db, tombstone_seconds)
+        answered(db, groups::prune(db, tombstone_seconds))
     })
     .await?;
     let event_seconds = config.event_days * 86_400.0;
-    let event_days = events::prune_events(db, event_seconds).await?;
+    let event_days = answered(db, events::prune_events(db, event_seconds)).await?;
     until_none(&mut removed.pruned_deliveries, || {
-        webhooks::prune_deliveries(db, event_seconds)
+        answered(db, webhooks::prune_deliveries(db, event_seconds))
     })
     .await?;
     removed.pruned_event_days = u64::from(event_days.unsigned_abs());

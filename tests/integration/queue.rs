@@ -11,6 +11,7 @@ mod fairness;
 mod fencing;
 mod finding;
 mod groups;
+mod half_open;
 mod invariants;
 mod keeping_time;
 mod losing_workers;

@@ -152,7 +152,7 @@ pub async fn give_back(db: PgPool, holdings: Arc<Holdings>, notifier: Notifier, 
             if leases.is_empty() {
                 break;
             }
-            match queue::release(&db, &leases).await {
+            match jobs::db::answered(&db, queue::release(&db, &leases)).await {
                 Ok(released) => {
                     tracing::info!(jobs.released = released.len(), "gave jobs back");
                     metrics::counter!("darkroom_jobs_total", "outcome" => "released")

@@ -226,7 +226,8 @@ impl Models {
 
     async fn load(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
         let began = Instant::now();
-        let version = jobs::models::version(&self.db, version_id).await;
+        let version = jobs::models::version(&self.db, version_id);
+        let version = jobs::db::answered(&self.db, version).await;
         let version = version.map_err(|error| LoadFault::Unavailable(error.to_string()))?;
         let version =
             version.ok_or_else(|| LoadFault::Broken(format!("no model version {version_id}")))?;

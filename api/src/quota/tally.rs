@@ -9,6 +9,7 @@ use std::{
 };
 
 use jobs::{
+    db::answered,
     images,
     queue::{self, QueueError},
 };
@@ -160,8 +161,8 @@ impl Tally {
         }
         let (landed, began) = (self.landed.load(Ordering::Relaxed), Instant::now());
         let value = match self.what {
-            What::Jobs => queue::unended(&self.db, &self.owner).await?,
-            What::Bytes => images::stored_bytes(&self.db, &self.owner).await?,
+            What::Jobs => answered(&self.db, queue::unended(&self.db, &self.owner)).await?,
+            What::Bytes => answered(&self.db, images::stored_bytes(&self.db, &self.owner)).await?,
         };
         *self.counted.lock().expect("no panic holds it") = Some(Counted {
             at: Instant::now(),

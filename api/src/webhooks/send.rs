@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use jobs::{
     Secret,
+    db::answered,
     events::Subject,
     groups,
     queue::{self, QueueError},
@@ -76,8 +77,8 @@ impl Sender {
     /// # Errors
     /// Postgres is away: nothing was sent.
     pub async fn send(&self, delivery: &Delivery) -> Result<Sent, QueueError> {
-        let told = self.told(delivery).await?;
-        let secrets = self.secrets(delivery).await?;
+        let told = answered(&self.db, self.told(delivery)).await?;
+        let secrets = answered(&self.db, self.secrets(delivery)).await?;
         let (began, began_at) = (Instant::now(), Utc::now());
         let (status, answer) = if secrets.is_empty() {
             (None, Answer::Gone)

@@ -6,6 +6,8 @@ use std::{
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
+use super::no_answer;
+
 /// After so long without a statement a kept connection is asked whether it still lives.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
@@ -82,11 +84,23 @@ impl Kept {
                 _ => drop(connection.detach()),
             }
         }
-        let mut connection = self.pool.acquire().await?;
-        sqlx::raw_sql(self.settings)
-            .execute(&mut *connection)
-            .await?;
-        Ok(self.lend(connection))
+        self.from_the_pool().await
+    }
+
+    /// The pool hands out what was used a moment ago as it is: it may lead nowhere, and the first to ask finds out.
+    async fn from_the_pool(&self) -> Result<Lent, sqlx::Error> {
+        let until = Instant::now() + self.pool.options().get_acquire_timeout();
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let set = sqlx::raw_sql(self.settings).execute(&mut *connection);
+            match tokio::time::timeout(PATIENCE, set).await {
+                Ok(set) => return set.map(|_| self.lend(connection)),
+                Err(_) => drop(connection.detach()),
+            }
+            if Instant::now() > until {
+                return Err(no_answer());
+            }
+        }
     }
 
     /// The warmest one, so that what is not needed grows cold.

@@ -12,6 +12,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::db::answered;
+
 /// Behind lost notifications: how often to look for those who wait.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
 /// Least time between two looks.
@@ -56,7 +58,7 @@ impl FeedListener {
                     continue;
                 }
                 let mut longest = LOOKS_EVERY;
-                match look(&db, &owners, seen.unwrap_or(i64::MAX)).await {
+                match answered(&db, look(&db, &owners, seen.unwrap_or(i64::MAX))).await {
                     Ok(look) => {
                         // Without a look before, anyone may have missed something.
                         wake(

@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use super::object_key;
 use crate::{
     Sha256Digest,
+    db::answered,
     object_store::{ObjectStore, StoreError},
 };
 
@@ -40,9 +41,8 @@ pub async fn collect(
          from unneeded u where i.owner = u.owner and i.sha256 = u.sha256
          returning i.owner, i.sha256, i.upload",
         grace_seconds
-    )
-    .fetch_all(db)
-    .await?;
+    );
+    let unneeded = answered(db, unneeded.fetch_all(db)).await?;
     let count = unneeded.len() as u64;
     for image in unneeded {
         let sha256 = Sha256Digest::try_from(image.sha256.as_slice());

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{GroupId, JobId, db::Kept};
+use crate::{
+    GroupId, JobId,
+    db::{Kept, answered},
+};
 
 /// Payload: the row id of the model that has queued jobs.
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
@@ -103,7 +106,8 @@ impl Notifier {
         if news.is_empty() {
             return;
         }
-        if let Err(error) = send(&self.db, &news).await {
+        let sent = answered(self.db.pool(), send(&self.db, &news)).await;
+        if let Err(error) = sent {
             tracing::debug!(error.cause = %error, "wake-ups not sent; who waits polls");
         }
     }

@@ -23,7 +23,7 @@ use super::{
     notify::{CHANGED_CHANNEL, STARTED_CHANNEL},
     wake::listen,
 };
-use crate::{GroupId, JobId};
+use crate::{GroupId, JobId, db::answered};
 
 /// How often the process looks for what no notification told of.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ impl ChangedListener {
         tokio::spawn(async move {
             loop {
                 drop(timeout(LOOKS_EVERY, look_now.notified()).await);
-                if let Err(error) = looked_after.look(&db).await {
+                if let Err(error) = answered(&db, looked_after.look(&db)).await {
                     tracing::debug!(error.cause = %error, "nobody looked after those who wait");
                 }
             }

@@ -1,6 +1,6 @@
 use sqlx::PgPool;
 
-use crate::{images::CollectError, object_store::ObjectStore};
+use crate::{db::answered, images::CollectError, object_store::ObjectStore};
 
 /// Deletes the objects of some results whose jobs were purged; call again until none is left. Answers how many.
 ///
@@ -13,16 +13,15 @@ pub async fn collect(db: &PgPool, store: &ObjectStore) -> Result<u64, CollectErr
     let purged = sqlx::query!(
         r#"select job_id, purged_object as "key!" from finished_jobs where purged_object is not null limit 200"#
     );
-    let purged = purged.fetch_all(db).await?;
+    let purged = answered(db, purged.fetch_all(db)).await?;
     for result in &purged {
         store.delete(&result.key).await?;
     }
     let ids: Vec<_> = purged.iter().map(|result| result.job_id).collect();
-    sqlx::query!(
+    let collected = sqlx::query!(
         "update finished_jobs set purged_object = null where job_id = any($1)",
         &ids
-    )
-    .execute(db)
-    .await?;
+    );
+    answered(db, collected.execute(db)).await?;
     Ok(purged.len() as u64)
 }

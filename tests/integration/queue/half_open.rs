@@ -1,0 +1,99 @@
+//! Connections that lead nowhere, and nobody was told: each costs a while, and nobody waits for it for good.
+
+use std::time::Duration;
+
+use jobs::{
+    Secret,
+    db::{self, DbConfig, Kept},
+    queue::Notifier,
+};
+use sqlx::{PgPool, migrate::Migrate, postgres::PgListener};
+use tests::{
+    given,
+    proxy::{Proxy, Speaks},
+};
+use tokio::time::timeout;
+
+/// For what is bounded by a second or a few.
+const AT_MOST: Duration = Duration::from_secs(20);
+
+fn impatient(url: &str) -> DbConfig {
+    DbConfig {
+        database_url: Secret::new(url),
+        db_connections_max: 4,
+        db_acquire_timeout_ms: 3_000,
+        db_statement_timeout_ms: 1_000,
+        no_migrate: false,
+    }
+}
+
+async fn behind_a_proxy() -> (given::Database, Proxy, PgPool) {
+    let db = given::database().await;
+    let mut url = reqwest::Url::parse(db.url()).unwrap();
+    let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+    url.set_port(Some(proxy.port())).unwrap();
+    let pool = db::connect(&impatient(url.as_str()), "tests").unwrap();
+    (db, proxy, pool)
+}
+
+#[tokio::test]
+async fn a_connection_to_keep_is_found_in_a_pool_whose_last_ones_lead_nowhere() {
+    let (_db, proxy, pool) = behind_a_proxy().await;
+    let used = futures_util::future::join_all((0..2).map(|_| pool.acquire())).await;
+    drop(used);
+    tests::eventually(AT_MOST, "both are in the pool", || async {
+        (pool.num_idle() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(proxy.strand(), 2);
+    let kept = Kept::with_one_plan(pool);
+    let lent = timeout(AT_MOST, kept.take()).await;
+    let mut lent = lent.expect("nobody waits for good").unwrap();
+    let one = sqlx::query("select 1").execute(&mut *lent);
+    assert!(timeout(AT_MOST, one).await.expect("it leads there").is_ok());
+}
+
+#[tokio::test]
+async fn news_are_told_again_after_a_connection_that_led_nowhere() {
+    let (db, proxy, pool) = behind_a_proxy().await;
+    let mut listener = PgListener::connect(db.url()).await.unwrap();
+    listener.listen("darkroom_queued").await.unwrap();
+    let notifier = Notifier::start(pool);
+    notifier.queued(1);
+    let heard = timeout(AT_MOST, listener.recv()).await.unwrap().unwrap();
+    assert_eq!(heard.payload(), "1");
+    assert_eq!(proxy.strand(), 1);
+    notifier.queued(2); // is lost: who waits polls
+    let told_again = async {
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                _ = every.tick() => notifier.queued(3),
+                heard = listener.recv() => return heard.unwrap(),
+            }
+        }
+    };
+    assert!(timeout(AT_MOST, told_again).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_process_starts_although_another_hangs_in_its_migrations() {
+    let db = given::database().await;
+    let mut other = db.connection().await;
+    other.lock().await.unwrap();
+    let migrated = timeout(AT_MOST, db::migrate(&db, &impatient(db.url()))).await;
+    migrated.expect("nothing is missing").unwrap();
+}
+
+#[tokio::test]
+async fn a_migration_that_failed_leaves_no_lock_behind() {
+    let db = given::database().await;
+    sqlx::query("update _sqlx_migrations set success = false where version = 1")
+        .execute(&*db)
+        .await
+        .unwrap();
+    assert!(db::migrate(&db, &impatient(db.url())).await.is_err());
+    let mut other = db.connection().await;
+    let locked = timeout(AT_MOST, other.lock()).await;
+    locked.expect("the lock is free").unwrap();
+}
