@@ -1,16 +1,35 @@
 //! TCP ports on 127.0.0.1.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    sync::Mutex,
+};
 
 use anyhow::Context as _;
 
 /// A port that nobody listens on, other than those that services of the machine are expected on.
 ///
-/// Another process may take it before its new owner does; who starts a server on it must look.
+/// No two calls of a process answer the same: the first one's server may not listen yet. Another process may take it
+/// before its new owner does; who starts a server on it must look.
 pub fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
-    Ok(listener.local_addr()?.port())
+    static ANSWERED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut answered = ANSWERED.lock().expect("no panic holds it");
+    if answered.len() >= REMEMBERED_MAX {
+        answered.clear();
+    }
+    loop {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
+        let port = listener.local_addr()?.port();
+        if answered.insert(port) {
+            return Ok(port);
+        }
+    }
 }
+
+/// Far from all 28,000 that Linux gives.
+const REMEMBERED_MAX: usize = 4_000;
 
 /// Whether a server could listen on `port` now.
 pub fn is_free(port: u16) -> bool {
@@ -27,5 +46,19 @@ pub(crate) fn again_or_free(remembered: Option<u16>) -> anyhow::Result<u16> {
     match remembered {
         Some(port) if is_free(port) => Ok(port),
         _ => free_port(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::free_port;
+
+    #[test]
+    fn a_port_is_answered_once() {
+        // Without a memory the kernel repeats itself after some hundreds.
+        let ports: BTreeSet<_> = (0..2_000).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 2_000);
     }
 }
