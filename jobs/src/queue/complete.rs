@@ -34,16 +34,16 @@ pub async fn complete_on(
     done: &[Completion],
 ) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(done.iter().map(|done| &done.lease));
-    let results: Vec<_> = done.iter().map(|done| done.result.clone()).collect();
-    let timings: Vec<_> = done.iter().map(|done| done.timings.clone()).collect();
+    let results: Vec<_> = done.iter().map(|done| &done.result).collect();
+    let timings: Vec<_> = done.iter().map(|done| &done.timings).collect();
     let sizes: Vec<_> = done.iter().map(|done| done.batch_size).collect();
     let positions: Vec<_> = done.iter().map(|done| done.batch_position).collect();
     let ids = sqlx::query_file_scalar!(
         "src/queue/complete.sql",
         &ids,
         &lease_nos,
-        &results,
-        &timings,
+        &results as &[&Value],
+        &timings as &[&Value],
         &sizes,
         &positions
     );

@@ -2,7 +2,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::{PgExecutor, PgPool, postgres::PgDatabaseError};
+use sqlx::{PgExecutor, PgPool, postgres::PgDatabaseError, types::Json};
 use uuid::Uuid;
 
 use super::{IdempotencyKey, QueueError};
@@ -138,39 +138,39 @@ pub(super) async fn enqueue_on(
         &lane_nos,
         &nths,
         &image_nos,
-        &column(jobs, |job| job.image.sha256.as_bytes().to_vec()),
+        &column(jobs, |job| job.image.sha256.as_bytes().as_slice()) as &[&[u8]],
         &column(jobs, |job| job.model.model_version_id),
-        &column(jobs, |job| job.model.model_ref.clone()),
-        &column(jobs, |job| Value::Object(job.params.clone())),
-        &column(jobs, |job| Value::Object(job.metadata.clone())),
+        &column(jobs, |job| job.model.model_ref.as_str()) as &[&str],
+        &column(jobs, |job| Json(&job.params)) as &[Json<&Map<_, _>>],
+        &column(jobs, |job| Json(&job.metadata)) as &[Json<&Map<_, _>>],
         &column(jobs, |job| job.run_at) as &[Option<DateTime<Utc>>],
         &column(jobs, |job| job.deadline) as &[Option<DateTime<Utc>>],
         &column(jobs, |job| job.retain_seconds),
         &column(jobs, |job| job.attempt_timeout_seconds),
         &column(jobs, |job| job.attempts_max),
         &column(jobs, |job| job.interruptions_max),
-        &column(jobs, |job| job.trace_parent.clone()) as &[Option<String>],
+        &column(jobs, |job| job.trace_parent.as_deref()) as &[Option<&str>],
         &column(jobs, |job| job.member.as_ref().map(|one| one.group.uuid())) as &[Option<Uuid>],
         &column(jobs, |job| job.member.as_ref().map(|one| one.position)) as &[Option<i32>],
         &column(jobs, |job| job
             .member
             .as_ref()
-            .and_then(|one| one.custom_id.clone())) as &[Option<String>],
-        &column(jobs, |job| job.webhook_url.clone()) as &[Option<String>],
+            .and_then(|one| one.custom_id.as_deref())) as &[Option<&str>],
+        &column(jobs, |job| job.webhook_url.as_deref()) as &[Option<&str>],
         &column(&lanes.firsts, |job| job.model.model_id),
         &column(&lanes.firsts, |job| job.priority),
-        &column(&lanes.firsts, |job| job.owner.clone()),
+        &column(&lanes.firsts, |job| job.owner.as_str()) as &[&str],
         &lanes.counts,
-        &column(&images, |(owner, _)| (*owner).clone()),
-        &column(&images, |(_, image)| image.sha256.as_bytes().to_vec()),
+        &column(&images, |(owner, _)| owner.as_str()) as &[&str],
+        &column(&images, |(_, image)| image.sha256.as_bytes().as_slice()) as &[&[u8]],
         &column(&images, |(_, image)| image.upload),
-        &column(&images, |(_, image)| image.content_type.clone()),
+        &column(&images, |(_, image)| image.content_type.as_str()) as &[&str],
         &column(&images, |(_, image)| image.bytes),
         &column(&images, |(_, image)| image.width),
         &column(&images, |(_, image)| image.height),
-        &column(&keyed, |(job, _)| job.owner.clone()),
-        &column(&keyed, |(_, one)| one.key.clone()),
-        &column(&keyed, |(_, one)| one.fingerprint.as_bytes().to_vec()),
+        &column(&keyed, |(job, _)| job.owner.as_str()) as &[&str],
+        &column(&keyed, |(_, one)| one.key.as_str()) as &[&str],
+        &column(&keyed, |(_, one)| one.fingerprint.as_bytes().as_slice()) as &[&[u8]],
         &column(&keyed, |(job, _)| job.id.uuid()),
     )
     .fetch_all(db)
@@ -185,7 +185,7 @@ pub(super) async fn enqueue_on(
     Ok(rows.collect())
 }
 
-fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+fn column<'a, R, T: 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 

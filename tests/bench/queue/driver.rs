@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::join_all;
 use jobs::{
     JobId, Secret, WorkerId,
-    db::DbConfig,
+    db::{DbConfig, Kept},
     queue::{self, Enqueuer, EnqueuerConfig, LowWater, NewJob, Notifier, WorkerListener},
 };
 use serde_json::json;
@@ -135,7 +135,8 @@ fn lines() -> mpsc::Receiver<String> {
 async fn drain(pool: &PgPool) {
     let (batch, claimers) = (setting("QB_BATCH", 1000), setting("QB_CONC", 2));
     let worker = given::worker(pool, "bench").await;
-    let notifier = Notifier::start(pool.clone());
+    let kept = Kept::with_one_plan(pool.clone());
+    let notifier = Notifier::start(kept.clone());
     let warm = (0..=claimers * 2).map(|_| sqlx::query("select pg_sleep(0.02)").execute(pool));
     join_all(warm).await;
     let done = Arc::new(AtomicU64::new(0));
@@ -144,9 +145,9 @@ async fn drain(pool: &PgPool) {
     lines.recv().await;
     for _ in 0..claimers {
         let (to_complete, outcomes) = mpsc::channel(2);
-        tokio::spawn(complete(pool.clone(), notifier.clone(), outcomes));
+        tokio::spawn(complete(kept.clone(), notifier.clone(), outcomes));
         tokio::spawn(claim(
-            pool.clone(),
+            kept.clone(),
             worker,
             batch,
             done.clone(),
@@ -171,7 +172,7 @@ async fn drain(pool: &PgPool) {
 }
 
 async fn claim(
-    pool: PgPool,
+    kept: Kept,
     worker: WorkerId,
     batch: usize,
     done: Arc<AtomicU64>,
@@ -179,7 +180,9 @@ async fn claim(
 ) {
     let low_water = LowWater::default();
     loop {
-        let claims = queue::claim_above(&pool, worker, &[], batch as u16, &low_water).await;
+        let mut connection = kept.take().await.unwrap();
+        let claims = queue::claim_on(&mut connection, worker, &[], batch as u16, &low_water).await;
+        connection.give_back();
         let leases: Vec<_> = claims
             .unwrap()
             .into_iter()
@@ -196,17 +199,16 @@ async fn claim(
     }
 }
 
-async fn complete(
-    pool: PgPool,
-    notifier: Notifier,
-    mut outcomes: mpsc::Receiver<Vec<queue::Lease>>,
-) {
+async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<Vec<queue::Lease>>) {
     while let Some(leases) = outcomes.recv().await {
         let done: Vec<_> = leases
             .into_iter()
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
-        notifier.changed(queue::complete(&pool, &done).await.unwrap());
+        let mut connection = kept.take().await.unwrap();
+        let completed = queue::complete_on(&mut *connection, &done).await.unwrap();
+        connection.give_back();
+        notifier.changed(completed);
     }
 }
 
@@ -222,12 +224,15 @@ async fn latency(pool: &PgPool, count: usize) {
             LowWater::default(),
         );
         let (to_complete, outcomes) = mpsc::channel(8);
-        let notifier = Notifier::start(workers_pool.clone());
-        tokio::spawn(complete(workers_pool.clone(), notifier, outcomes));
+        let kept = Kept::with_one_plan(workers_pool.clone());
+        let notifier = Notifier::start(kept.clone());
+        tokio::spawn(complete(kept.clone(), notifier, outcomes));
         loop {
-            let claims = queue::claim_above(&workers_pool, worker, &[], 8, &low_water)
+            let mut connection = kept.take().await.unwrap();
+            let claims = queue::claim_on(&mut connection, worker, &[], 8, &low_water)
                 .await
                 .unwrap();
+            connection.give_back();
             let now = Instant::now();
             if claims.is_empty() {
                 news.queued(Duration::from_secs(1)).await;
@@ -244,7 +249,7 @@ async fn latency(pool: &PgPool, count: usize) {
         enqueue_batch_max: 500,
         enqueue_waiting_max: 2_000,
     };
-    let enqueuer = Enqueuer::start(pool.clone(), &config);
+    let enqueuer = Enqueuer::start(Kept::with_one_plan(pool.clone()), &config);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut took_ms = Vec::new();
     for turn in 0..count + WARM_UP {

@@ -47,8 +47,8 @@ fn known() -> Vec<System> {
             name: DARKROOM.into(),
             command: vec![this.to_string_lossy().into(), "queue-driver".into()],
             left: "select exists (select from live_jobs)",
-            best: &[("QB_BATCH", "1000"), ("QB_CONC", "2")],
-            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "2")],
+            best: &[("QB_BATCH", "5000"), ("QB_CONC", "1")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "3")],
             single_submits: 20_000,
         },
         System {
