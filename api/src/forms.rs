@@ -3,7 +3,9 @@
 use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
 use jobs::{
-    ProblemCode, images,
+    ProblemCode,
+    db::answered,
+    images,
     models::{Resolved, resolve_on},
 };
 use serde_json::{Map, Value};
@@ -137,7 +139,7 @@ pub(crate) async fn model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, Ap
         return Err(unknown_model(model));
     }
     let mut connection = ctx.kept.take().await?;
-    let resolved = resolve_on(&mut *connection, model).await?;
+    let resolved = answered(&ctx.db, resolve_on(&mut *connection, model)).await?;
     connection.give_back();
     resolved.ok_or_else(|| unknown_model(model))
 }

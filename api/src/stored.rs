@@ -5,6 +5,7 @@ use std::io::Cursor;
 use chrono::{TimeDelta, Utc};
 use jobs::{
     Sha256Digest,
+    db::answered,
     images::{self, Image, Stored},
     object_store::StoreError,
 };
@@ -72,7 +73,7 @@ pub(crate) async fn known(
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, ApiError> {
     let mut connection = ctx.kept.take().await?;
-    let stored = images::find_on(&mut *connection, owner, sha256).await?;
+    let stored = answered(&ctx.db, images::find_on(&mut *connection, owner, sha256)).await?;
     connection.give_back();
     Ok(stored)
 }

@@ -70,10 +70,14 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         .test_before_acquire(false)
         .before_acquire(|connection, about| {
             Box::pin(async move {
-                if about.idle_for >= ASKED_AFTER {
-                    connection.ping().await?;
+                if about.idle_for < ASKED_AFTER {
+                    return Ok(true);
                 }
-                Ok(true)
+                // One that leads nowhere must not use up all the time there is to find another.
+                match tokio::time::timeout(PATIENCE, connection.ping()).await {
+                    Ok(answer) => answer.map(|()| true),
+                    Err(_) => Err(no_answer()),
+                }
             })
         })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
@@ -94,6 +98,8 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
 
 /// A connection that was idle for so long is asked whether it lives before it is used.
 const ASKED_AFTER: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// For the way there and back.
 const MARGIN: Duration = Duration::from_secs(1);

@@ -1,17 +1,13 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::no_answer;
+use super::{ASKED_AFTER, PATIENCE, no_answer};
 
-/// After so long without a statement a kept connection is asked whether it still lives.
-const TRUSTED: Duration = Duration::from_secs(1);
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Such a part of the pool's connections may be kept, rounded down: a process may keep two parts (the API has a reader by
 /// keys too), and the rest is for everybody.
 const PART: usize = 3;
@@ -75,7 +71,7 @@ impl Kept {
     /// Postgres is away, or the pool has none to spare.
     pub async fn take(&self) -> Result<Lent, sqlx::Error> {
         while let Some((mut connection, since)) = self.last_used() {
-            if since.elapsed() < TRUSTED {
+            if since.elapsed() < ASKED_AFTER {
                 return Ok(self.lend(connection));
             }
             match tokio::time::timeout(PATIENCE, connection.ping()).await {

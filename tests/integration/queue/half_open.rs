@@ -7,7 +7,7 @@ use jobs::{
     db::{self, DbConfig, Kept},
     queue::Notifier,
 };
-use sqlx::{PgPool, migrate::Migrate, postgres::PgListener};
+use sqlx::{PgConnection, PgPool, migrate::Migrate, postgres::PgListener};
 use tests::{
     given,
     proxy::{Proxy, Speaks},
@@ -21,7 +21,7 @@ fn impatient(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
         db_connections_max: 4,
-        db_acquire_timeout_ms: 3_000,
+        db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 1_000,
         no_migrate: false,
     }
@@ -32,25 +32,46 @@ async fn behind_a_proxy() -> (given::Database, Proxy, PgPool) {
     let mut url = reqwest::Url::parse(db.url()).unwrap();
     let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
-    let pool = db::connect(&impatient(url.as_str()), "tests").unwrap();
+    let pool = db::connect(&impatient(url.as_str()), "stranded").unwrap();
     (db, proxy, pool)
+}
+
+/// A pool of two connections that lead nowhere, used a moment ago or longer.
+async fn strands(idle_seconds: f64) -> (given::Database, Proxy, PgPool) {
+    let (db, proxy, pool) = behind_a_proxy().await;
+    let used = futures_util::future::join_all((0..2).map(|_| pool.acquire())).await;
+    drop(used);
+    let idle = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                and state = 'idle' and application_name = 'stranded' and state_change < now() - make_interval(secs => $1)";
+    tests::eventually(AT_MOST, "both are in the pool", || async {
+        let idle = sqlx::query_scalar(idle).bind(idle_seconds);
+        let idle: i64 = idle.fetch_one(&*db).await.unwrap();
+        (idle == 2 && pool.num_idle() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(proxy.strand(), 2);
+    (db, proxy, pool)
+}
+
+async fn leads_there(connection: &mut PgConnection) -> bool {
+    let one = sqlx::query("select 1").execute(connection);
+    timeout(AT_MOST, one).await.expect("it leads there").is_ok()
 }
 
 #[tokio::test]
 async fn a_connection_to_keep_is_found_in_a_pool_whose_last_ones_lead_nowhere() {
-    let (_db, proxy, pool) = behind_a_proxy().await;
-    let used = futures_util::future::join_all((0..2).map(|_| pool.acquire())).await;
-    drop(used);
-    tests::eventually(AT_MOST, "both are in the pool", || async {
-        (pool.num_idle() == 2).then_some(())
-    })
-    .await;
-    assert_eq!(proxy.strand(), 2);
+    let (_db, _proxy, pool) = strands(0.0).await;
     let kept = Kept::with_one_plan(pool);
     let lent = timeout(AT_MOST, kept.take()).await;
     let mut lent = lent.expect("nobody waits for good").unwrap();
-    let one = sqlx::query("select 1").execute(&mut *lent);
-    assert!(timeout(AT_MOST, one).await.expect("it leads there").is_ok());
+    assert!(leads_there(&mut lent).await);
+}
+
+#[tokio::test]
+async fn connections_that_were_idle_and_lead_nowhere_do_not_use_up_the_time_to_find_another() {
+    let (_db, _proxy, pool) = strands(1.5).await;
+    let mut connection = pool.acquire().await.expect("there is time for both");
+    assert!(leads_there(&mut connection).await);
 }
 
 #[tokio::test]
