@@ -22,6 +22,9 @@ use crate::Sha256Digest;
 
 /// Most memory that is taken for an object because the store says that it is so long.
 const RESERVED_BYTES_MAX: usize = 64 << 20;
+/// A connection that nobody used for so long is not used again: after a cut of which nobody was told each of them would cost
+/// a time-out, one after the other. Stores close idle ones after some such time themselves.
+const KEPT_ALIVE: Duration = Duration::from_secs(5);
 
 /// Which bucket, and how long to wait for it. Endpoint, region and credentials come from the usual `AWS_*` variables,
 /// profiles or the machine's role.
@@ -88,6 +91,7 @@ impl ObjectStore {
             .tls_provider(tls::Provider::Rustls(
                 tls::rustls_provider::CryptoMode::Ring,
             ))
+            .pool_idle_timeout(KEPT_ALIVE)
             .build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))

@@ -7,6 +7,7 @@ mod cutting_off;
 mod documents;
 mod every_route;
 mod following;
+mod half_open_store;
 mod image_urls;
 mod images;
 mod keys;
