@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_port_is_answered_once() {
         // Without a memory the kernel repeats itself after some hundreds.
-        let ports: BTreeSet<_> = (0..2_000).map(|_| free_port().unwrap()).collect();
+        let ports: BTreeSet<_> = (0..2_000).map(|_| free_port().expect("a port")).collect();
         assert_eq!(ports.len(), 2_000);
     }
 }

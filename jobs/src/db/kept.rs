@@ -80,11 +80,12 @@ impl Kept {
                 _ => drop(connection.detach()),
             }
         }
-        self.from_the_pool().await
+        // Boxed: it is seldom that way.
+        Box::pin(self.out_of_the_pool()).await
     }
 
     /// The pool hands out what was used a moment ago as it is: it may lead nowhere, and the first to ask finds out.
-    async fn from_the_pool(&self) -> Result<Lent, sqlx::Error> {
+    async fn out_of_the_pool(&self) -> Result<Lent, sqlx::Error> {
         let until = Instant::now() + self.pool.options().get_acquire_timeout();
         loop {
             let mut connection = self.pool.acquire().await?;
