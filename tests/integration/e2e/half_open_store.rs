@@ -1,9 +1,11 @@
 //! Connections to the store that lead nowhere, and nobody was told.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use tests::{
     Stack, fixtures,
-    proxy::{Proxy, Speaks},
+    proxy::{Proxy, Speaks, Weather},
 };
 
 const MANY: u8 = 12;
@@ -27,9 +29,15 @@ async fn connections_to_the_store_that_lead_nowhere_do_not_cost_a_time_out_each(
         ("DARKROOM_S3_TIMEOUT_MS", "3000"),
     ])
     .await;
+    // Slow, so that each upload has a connection of its own.
+    proxy.set(Weather {
+        delay: Duration::from_millis(100),
+        ..Weather::FAIR
+    });
     let all = join_all((0..MANY).map(|nth| accepted(&stack, nth))).await;
     assert!(all.iter().all(|accepted| *accepted));
     let stranded = proxy.strand();
+    proxy.set(Weather::FAIR);
     assert!(stranded > 4, "only {stranded} connections: no test");
     let mut refused = 0;
     while !accepted(&stack, MANY + refused).await {
