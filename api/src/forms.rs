@@ -3,9 +3,7 @@
 use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
 use jobs::{
-    ProblemCode,
-    db::answered,
-    images,
+    ProblemCode, images,
     models::{Resolved, resolve_on},
 };
 use serde_json::{Map, Value};
@@ -138,9 +136,7 @@ pub(crate) async fn model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, Ap
     if model.is_some_and(|model| model.contains('\0')) {
         return Err(unknown_model(model));
     }
-    let mut connection = ctx.kept.take().await?;
-    let resolved = answered(&ctx.db, resolve_on(&mut *connection, model)).await?;
-    connection.give_back();
+    let resolved = ctx.kept.run(async |db| resolve_on(db, model).await).await?;
     resolved.ok_or_else(|| unknown_model(model))
 }
 

@@ -5,10 +5,10 @@ use std::io::Cursor;
 use chrono::{TimeDelta, Utc};
 use jobs::{
     Sha256Digest,
-    db::answered,
     images::{self, Image, Stored},
     object_store::StoreError,
 };
+use sqlx::PgConnection;
 
 use crate::{ctx::Ctx, error::ApiError, sniff::sniff, spool::too_large};
 
@@ -72,8 +72,6 @@ pub(crate) async fn known(
     owner: &str,
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, ApiError> {
-    let mut connection = ctx.kept.take().await?;
-    let stored = answered(&ctx.db, images::find_on(&mut *connection, owner, sha256)).await?;
-    connection.give_back();
-    Ok(stored)
+    let find = async |db: &mut PgConnection| images::find_on(db, owner, sha256).await;
+    Ok(ctx.kept.run(find).await?)
 }

@@ -140,7 +140,7 @@ async fn cached(
     recent_jobs: &[JobId],
     preferred: Option<Preferred>,
 ) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(predicted) = queue::predicted(&ctx.db, job, recent_jobs).await? else {
+    let Some(predicted) = queue::predicted(&ctx.kept, job, recent_jobs).await? else {
         return Ok(None);
     };
     let id = predicted.job();

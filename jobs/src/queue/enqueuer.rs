@@ -131,8 +131,5 @@ async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
 }
 
 async fn flush(db: &Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-    let mut connection = db.take().await?;
-    let rows = crate::db::answered(db.pool(), enqueue_on(&mut *connection, jobs)).await?;
-    connection.give_back();
-    Ok(rows)
+    db.run(async |db| enqueue_on(db, jobs).await).await
 }

@@ -9,10 +9,7 @@ use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{QueueError, find::find_on};
-use crate::{
-    Job, JobId,
-    db::{Kept, answered},
-};
+use crate::{Job, JobId, db::Kept};
 
 /// Most jobs of one read.
 const READ_MAX: usize = 100;
@@ -89,8 +86,5 @@ async fn read(db: &Kept, mut asks: Vec<Ask>) {
 }
 
 async fn find(db: &Kept, ids: &[uuid::Uuid], owners: &[String]) -> Result<Vec<Job>, QueueError> {
-    let mut connection = db.take().await?;
-    let jobs = answered(db.pool(), find_on(&mut *connection, ids, owners)).await?;
-    connection.give_back();
-    Ok(jobs)
+    db.run(async |db| find_on(db, ids, owners).await).await
 }

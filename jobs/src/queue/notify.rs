@@ -11,10 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    GroupId, JobId,
-    db::{Kept, answered},
-};
+use crate::{GroupId, JobId, db::Kept};
 
 /// Payload: the row id of the model that has queued jobs.
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
@@ -106,8 +103,7 @@ impl Notifier {
         if news.is_empty() {
             return;
         }
-        let sent = answered(self.db.pool(), send(&self.db, &news)).await;
-        if let Err(error) = sent {
+        if let Err(error) = send(&self.db, &news).await {
             tracing::debug!(error.cause = %error, "wake-ups not sent; who waits polls");
         }
     }
@@ -155,17 +151,13 @@ async fn send(db: &Kept, news: &News) -> Result<(), sqlx::Error> {
     let started = payloads_of(STARTED_CHANNEL, &news.started);
     let changed = payloads_of(CHANGED_CHANNEL, &news.changed);
     let (channels, payloads): (Vec<_>, Vec<_>) = queued.chain(started).chain(changed).unzip();
-    let mut connection = db.take().await?;
-    sqlx::query!(
+    let sent = sqlx::query!(
         "with quick as materialized (select set_config('synchronous_commit', 'off', true))
          select pg_notify(channel, payload) from quick, unnest($1::text[], $2::text[]) as news(channel, payload)",
         &channels,
         &payloads
-    )
-    .execute(&mut *connection)
-    .await?;
-    connection.give_back();
-    Ok(())
+    );
+    db.run(async |db| sent.execute(db).await).await.map(|_| ())
 }
 
 fn payloads_of(channel: &str, jobs: &[JobId]) -> impl Iterator<Item = (String, String)> {

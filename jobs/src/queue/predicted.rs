@@ -1,7 +1,5 @@
-use sqlx::PgPool;
-
 use super::{NewJob, QueueError};
-use crate::JobId;
+use crate::{JobId, db::Kept};
 
 /// A job that a submit would only repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +27,7 @@ impl Predicted {
 /// # Errors
 /// Postgres is away.
 pub async fn predicted(
-    db: &PgPool,
+    db: &Kept,
     job: &NewJob,
     recent: &[JobId],
 ) -> Result<Option<Predicted>, QueueError> {
@@ -52,7 +50,7 @@ pub async fn predicted(
         job.priority,
         job.attempts_max,
     );
-    let found = found.fetch_optional(db).await?;
+    let found = db.run(async |db| found.fetch_optional(db).await).await?;
     Ok(found.map(|row| {
         let job = row.job_id.into();
         if row.has_succeeded {

@@ -181,11 +181,10 @@ async fn claim(
 ) {
     let low_water = LowWater::default();
     loop {
-        let mut connection = kept.take().await.unwrap();
-        let claims = queue::claim_on(&mut connection, worker, &[], batch as u16, &low_water)
+        let claims = kept
+            .run(async |db| queue::claim_on(db, worker, &[], batch as u16, &low_water).await)
             .await
             .unwrap();
-        connection.give_back();
         let leases: Vec<_> = claims.into_iter().map(|claim| claim.lease).collect();
         if leases.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -204,9 +203,10 @@ async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<V
             .into_iter()
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
-        let mut connection = kept.take().await.unwrap();
-        let completed = queue::complete_on(&mut *connection, &done).await.unwrap();
-        connection.give_back();
+        let completed = kept
+            .run(async |db| queue::complete_on(db, &done).await)
+            .await
+            .unwrap();
         notifier.changed(completed);
     }
 }
@@ -227,11 +227,10 @@ async fn latency(pool: &PgPool, count: usize) {
         let notifier = Notifier::start(kept.clone());
         tokio::spawn(complete(kept.clone(), notifier, outcomes));
         loop {
-            let mut connection = kept.take().await.unwrap();
-            let claims = queue::claim_on(&mut connection, worker, &[], 8, &low_water)
+            let claims = kept
+                .run(async |db| queue::claim_on(db, worker, &[], 8, &low_water).await)
                 .await
                 .unwrap();
-            connection.give_back();
             let now = Instant::now();
             if claims.is_empty() {
                 news.queued(Duration::from_secs(1)).await;

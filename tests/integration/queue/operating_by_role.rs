@@ -335,7 +335,9 @@ async fn darkroom_api_can_do_all_that_it_does_with_images() {
     queue::enqueue(&pool, std::slice::from_ref(&job))
         .await
         .unwrap();
-    let predicted = queue::predicted(&pool, &job, &[id]).await.unwrap();
+    let predicted = queue::predicted(&pool.clone().into(), &job, &[id])
+        .await
+        .unwrap();
     assert_eq!(predicted, Some(queue::Predicted::Joined(id)));
     let key = IdempotencyKey {
         key: "k".into(),

@@ -8,6 +8,7 @@ const CLAIM: &str = include_str!("../../../jobs/src/queue/claim.sql");
 const COMPLETE: &str = include_str!("../../../jobs/src/queue/complete.sql");
 const ENQUEUE: &str = include_str!("../../../jobs/src/queue/enqueue.sql");
 const FIND: &str = include_str!("../../../jobs/src/queue/find.sql");
+const PREDICTED: &str = include_str!("../../../jobs/src/queue/predicted.sql");
 const FAIL: &str = include_str!("../../../jobs/src/queue/fail.sql");
 const RETRY: &str = include_str!("../../../jobs/src/queue/retry.sql");
 const RELEASE: &str = include_str!("../../../jobs/src/queue/release.sql");
@@ -20,8 +21,18 @@ async fn run(db: &mut PgConnection, statement: impl Into<String>) -> Vec<String>
         .unwrap()
 }
 
-/// How a statement reads `live_jobs` under a generic plan: each scan, and by what it is bounded.
 async fn scans_of_live_jobs(
+    db: &mut PgConnection,
+    statement: &str,
+    types: &str,
+    arguments: &str,
+) -> Vec<(String, String)> {
+    scans_of("live_jobs", db, statement, types, arguments).await
+}
+
+/// How a statement reads a table, or its partitions, under a generic plan: each scan, and by what it is bounded.
+async fn scans_of(
+    table: &str,
     db: &mut PgConnection,
     statement: &str,
     types: &str,
@@ -41,7 +52,7 @@ async fn scans_of_live_jobs(
         .peekable();
     let mut scans = Vec::new();
     while let Some(line) = lines.next() {
-        if line.contains("Scan") && line.contains(" live_jobs") {
+        if line.contains("Scan") && line.contains(&format!(" {table}")) {
             let scan = line.split("  (cost").next().unwrap_or(line).to_owned();
             let by = lines.next_if(|line| line.contains(" Cond: "));
             scans.push((scan, by.unwrap_or_default().to_owned()));
@@ -185,5 +196,22 @@ async fn a_submit_reads_the_queue_only_for_its_first_place() {
             by.contains("model_id = ") && by.contains("priority = "),
             "{by}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_prediction_is_looked_up_by_the_ids_that_its_image_names() {
+    let types = "uuid[], text, bigint, jsonb, jsonb, float8, smallint, smallint";
+    for db in [given::database().await, drained_queue().await] {
+        let mut db = db.connection().await;
+        for table in ["live_jobs", "finished_jobs"] {
+            let arguments = "'{}', 'alice', 1, '{}', '{}', 1, 0, 1";
+            let scans = scans_of(table, &mut db, PREDICTED, types, arguments).await;
+            assert!(!scans.is_empty(), "{table}");
+            for (scan, by) in scans {
+                let by_key = scan.starts_with("Index Scan using") && by.contains("(job_id = ");
+                assert!(by_key, "{scan} {by}");
+            }
+        }
     }
 }

@@ -14,7 +14,9 @@ async fn answer(db: &PgPool, job: &NewJob) -> Option<Predicted> {
         .await
         .unwrap();
     let recent = stored.map(|stored| stored.recent_jobs).unwrap_or_default();
-    queue::predicted(db, job, &recent).await.unwrap()
+    queue::predicted(&db.clone().into(), job, &recent)
+        .await
+        .unwrap()
 }
 
 async fn enqueued(db: &PgPool, job: &NewJob) -> JobId {

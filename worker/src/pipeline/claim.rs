@@ -15,6 +15,7 @@ use jobs::{
     queue::{self, WorkerListener},
 };
 use prefer::{Ask, Preference};
+use sqlx::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
@@ -218,11 +219,10 @@ impl Claimer {
                 return Ok(Claimed::default());
             }
             let limit = room.num_permits() as u16;
-            let mut connection = shared.kept.take().await?;
-            let (models, low_water) = (&ask.models, &ask.low_water);
-            let claim = queue::claim_on(&mut connection, worker, models, limit, low_water);
-            let claims = jobs::db::answered(&shared.db, claim).await?;
-            connection.give_back();
+            let claim = async |db: &mut PgConnection| {
+                queue::claim_on(db, worker, &ask.models, limit, &ask.low_water).await
+            };
+            let claims = shared.kept.run(claim).await?;
             let ids = claims.iter().map(|claim| claim.lease.job_id);
             shared.notifier.started(ids);
             let (jobs, mut suspects) = (claims.len(), Vec::new());

@@ -13,6 +13,7 @@ use jobs::{
     job::StageError,
     queue::{self, Completion, Lease, QueueError},
 };
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
 use super::{
@@ -132,16 +133,13 @@ enum Verb {
 
 impl Verb {
     async fn run(&self, shared: &Shared) -> Result<Vec<JobId>, QueueError> {
-        let mut connection = shared.kept.take().await?;
-        let db = &mut *connection;
-        let written = match self {
+        let write = async |db: &mut PgConnection| match self {
             Self::Complete(done) => queue::complete_on(db, done).await,
             Self::Fail(faults) => queue::fail_on(db, faults).await,
             Self::Retry(faults) => queue::retry_on(db, faults).await,
             Self::Release(leases) => queue::release_on(db, leases).await,
-        }?;
-        connection.give_back();
-        Ok(written)
+        };
+        shared.kept.run(write).await
     }
 
     fn only(&self, index: usize) -> Self {
@@ -191,7 +189,7 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
     let mut pause = Duration::from_millis(50);
     let (mut sure, began) = (true, Instant::now());
     loop {
-        match jobs::db::answered(&shared.db, Box::pin(verb.run(shared))).await {
+        match Box::pin(verb.run(shared)).await {
             Ok(written) => {
                 shared.notifier.changed(written.iter().copied());
                 if matches!(verb, Verb::Release(_)) {
