@@ -19,6 +19,7 @@ mod housekeeping;
 mod idempotency;
 mod latency;
 mod list;
+mod loaded;
 mod low_water;
 mod notify;
 mod predicted;
@@ -57,6 +58,7 @@ pub use housekeeping::{Housekept, housekeep};
 pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys, remember_key};
 pub use latency::{Latency, latency};
 pub use list::{Filter, list};
+pub use loaded::{LoadedModel, show_loaded};
 pub use low_water::LowWater;
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,

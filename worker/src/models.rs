@@ -17,6 +17,7 @@ use jobs::{
     manifest::{Manifest, Precision},
     models::ModelVersion,
     object_store::{ObjectStore, StoreError},
+    queue::LoadedModel,
 };
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
@@ -37,6 +38,8 @@ const BROKEN_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Model {
     pub version_id: i64,
+    /// `name:version`.
+    pub reference: String,
     pub manifest: Manifest,
     /// In the order of the output; empty if the manifest names none.
     pub labels: Vec<String>,
@@ -56,6 +59,14 @@ impl Model {
     /// Images that this device takes best at once.
     pub fn batch_best(&self) -> usize {
         self.batch_best.load(Ordering::Relaxed)
+    }
+
+    fn shown(&self) -> LoadedModel {
+        LoadedModel {
+            model: self.reference.clone(),
+            precision: self.precision.to_string(),
+            batch_best: self.batch_best() as u32,
+        }
     }
 
     /// So many did not fit: half from now on.
@@ -181,6 +192,17 @@ impl Models {
         Some(names)
     }
 
+    /// What is loaded, by name.
+    pub fn loaded(&self) -> Vec<LoadedModel> {
+        let slots = self.slots.lock().expect("no panic while it is held");
+        let loaded = slots
+            .values()
+            .filter_map(|slot| slot.loading.get()?.as_ref().ok());
+        let mut loaded: Vec<_> = loaded.map(|model| model.shown()).collect();
+        loaded.sort_unstable_by(|a, b| a.model.cmp(&b.model));
+        loaded
+    }
+
     fn forget(&self, version_id: i64, loading: &Loading) {
         let mut slots = self.slots.lock().expect("no panic while it is held");
         if slots
@@ -264,6 +286,7 @@ impl Models {
         };
         let load = load::Load {
             version_id: version.id,
+            reference: format!("{}:{}", version.name, version.version),
             device: self.config.device,
             precision: self
                 .config

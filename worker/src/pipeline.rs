@@ -15,6 +15,7 @@ mod infer;
 mod placement;
 pub mod postprocess;
 pub mod preprocess;
+mod shown;
 mod stage;
 mod store;
 mod work;
@@ -158,6 +159,7 @@ pub fn start(
     });
 
     let (to_complete, outcomes) = mpsc::channel(widths.room);
+    tokio::spawn(shown::show_loaded(shared.clone()));
     tokio::spawn(complete::complete_all(shared.clone(), outcomes, widths));
 
     let (to_store, unstored) = mpsc::channel(widths.room);

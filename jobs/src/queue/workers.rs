@@ -1,8 +1,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 
-use super::QueueError;
+use super::{LoadedModel, QueueError};
 
 /// One worker process, as `ops.workers` shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -19,6 +19,9 @@ pub struct WorkerView {
     pub status: String,
     /// Jobs that it holds.
     pub running: i64,
+    /// What it has loaded.
+    #[schema(value_type = Vec<LoadedModel>)]
+    pub loaded: Json<Vec<LoadedModel>>,
 }
 
 /// The workers that are there or were within the last hour, newest first; no more than a thousand.
@@ -29,7 +32,8 @@ pub async fn workers(db: &PgPool) -> Result<Vec<WorkerView>, QueueError> {
     let workers = sqlx::query_as!(
         WorkerView,
         r#"select worker_id as "worker_id!", name as "name!", device as "device!", build as "build!", models as "models!",
-                  registered_at as "registered_at!", lease_until as "lease_until!", status as "status!", running as "running!"
+                  registered_at as "registered_at!", lease_until as "lease_until!", status as "status!", running as "running!",
+                  loaded as "loaded!: Json<Vec<LoadedModel>>"
            from ops.workers where lease_until > now() - interval '1 hour' order by worker_id desc limit 1000"#
     );
     Ok(workers.fetch_all(db).await?)

@@ -1,8 +1,10 @@
 //! More models than fit: they take turns, and every job is done.
 
+use std::time::Duration;
+
 use image::{Rgb, RgbImage};
 use serde_json::Value;
-use tests::{Stack, drawn::png};
+use tests::{Stack, drawn::png, eventually};
 
 /// Their files have 1578, 2053 and 2410 bytes.
 const MODELS: [&str; 3] = ["brightness", "tiles", "bright-box"];
@@ -73,4 +75,33 @@ async fn in_a_crowd_jobs_of_loaded_models_come_first_and_all_get_done() {
     }
     let loaded = worker.log().matches("model loaded").count();
     assert!(loaded <= 18, "{loaded} loadings for 90 jobs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
+    let stack = stack().await;
+    let few = [TWO_FIT[0], ("DARKROOM_BATCH_MAX", "2")];
+    let worker = stack.worker("w", &few).await;
+    for model in MODELS {
+        let query = format!("?model={model}");
+        stack.client.predicted(&query, white()).await;
+    }
+    let shown = || async {
+        let list = stack.client.get("/v1/workers").await.json();
+        let loaded = list["data"][0]["loaded"].as_array().unwrap().clone();
+        let models: Vec<_> = loaded.iter().map(|one| one["model"].clone()).collect();
+        (models == ["bright-box:1", "tiles:1"]).then_some(loaded)
+    };
+    let limit = Duration::from_secs(10);
+    for model in eventually(limit, "the two that fit", shown).await {
+        assert_eq!(model["precision"], "fp32");
+        assert!(
+            [1, 2].contains(&model["batch_best"].as_i64().unwrap()),
+            "{model}"
+        );
+    }
+    let run = stack.command(&["workers"]).await;
+    let page = String::from_utf8(run.stdout).unwrap();
+    assert!(page.contains("bright-box:1 fp32 ×"), "{page}");
+    drop(worker);
 }

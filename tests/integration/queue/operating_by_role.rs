@@ -92,6 +92,7 @@ async fn darkroom_worker_can_do_all_that_workers_do() {
     };
     let worker = queue::register(&pool, &registration, 60.0).await.unwrap();
     queue::heartbeat(&pool, worker, 60.0).await.unwrap();
+    queue::show_loaded(&pool, worker, &[]).await.unwrap();
     let claims = queue::claim(&pool, worker, &[], 4).await.unwrap();
     assert!(
         models::version(&pool, claims[0].model_version_id)

@@ -18,6 +18,7 @@ const GAIN_LEAST: f64 = 1.05;
 #[derive(Debug)]
 pub(super) struct Load {
     pub version_id: i64,
+    pub reference: String,
     pub manifest: Manifest,
     pub labels: Vec<String>,
     pub artifact: PathBuf,
@@ -50,6 +51,7 @@ impl Load {
         );
         Ok(Model {
             version_id: self.version_id,
+            reference: self.reference,
             manifest: self.manifest,
             labels: self.labels,
             program,
