@@ -1,0 +1,197 @@
+//! A job is tried again by hand.
+
+use super::*;
+
+#[tokio::test]
+async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    for name in ["one", "two", "three"] {
+        let held = given::claimed_by(&db, name).await;
+        queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+        if name != "three" {
+            clock::came_due(&db, cat).await;
+            queue::promote(&db).await.unwrap();
+        }
+    }
+    let before = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(before.state, JobState::Failed);
+    assert_eq!(
+        queue::resubmit(&db, cat, OWNER).await.unwrap(),
+        Resubmitted::Queued
+    );
+    let after = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(after.created_at, before.created_at);
+    assert_eq!(after.version, before.version + 1);
+    assert_snapshot!(dump(&db).await, @r"
+    cat queued lease=6 charged=0/3 interruptions=0/3
+      1 one retried charged model_error
+      2 two retried charged model_error
+      3 three failed charged model_error
+    ");
+    let held = given::claimed_by(&db, "four").await;
+    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    clock::came_due(&db, cat).await;
+    queue::promote(&db).await.unwrap();
+    let held = given::claimed_by(&db, "five").await;
+    assert_eq!(
+        queue::complete(&db, &[held.completion("done")])
+            .await
+            .unwrap(),
+        [cat]
+    );
+    let attempts = queue::attempts(&db, cat).await.unwrap();
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt.number, attempt.outcome.as_deref().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, "retried"),
+            (2, "retried"),
+            (3, "failed"),
+            (4, "retried"),
+            (5, "succeeded")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    for name in ["one", "two", "three"] {
+        let held = given::claimed_by(&db, name).await;
+        clock::lease_ran_out(&db, held.worker).await;
+        assert_eq!(queue::rescue(&db).await.unwrap(), [cat]);
+    }
+    assert_eq!(
+        queue::resubmit(&db, cat, OWNER).await.unwrap(),
+        Resubmitted::Queued
+    );
+    let held = given::claimed_by(&db, "four").await;
+    assert_eq!(
+        held.claim.interruptions, 2,
+        "it is still a suspect, to be tried alone"
+    );
+    clock::lease_ran_out(&db, held.worker).await;
+    queue::rescue(&db).await.unwrap();
+    assert_snapshot!(dump(&db).await, @r"
+    cat failed lease=9 charged=0/3 interruptions=3/3 worker=four problem=too_many_interruptions
+      1 one lost free worker_lost
+      2 two lost free worker_lost
+      3 three lost free worker_lost
+      4 four lost free worker_lost
+    ");
+}
+
+#[tokio::test]
+async fn a_lease_from_before_a_retry_by_hand_changes_nothing() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    let stale = given::claimed_by(&db, "stale").await;
+    queue::fail(&db, &[(stale.lease(), fault())]).await.unwrap();
+    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    let fresh = given::claimed_by(&db, "fresh").await;
+    assert!(
+        queue::complete(&db, &[stale.completion("stale")])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        queue::complete(&db, &[fresh.completion("fresh")])
+            .await
+            .unwrap(),
+        [cat]
+    );
+}
+
+#[tokio::test]
+async fn a_retried_job_goes_behind_what_its_owner_has_queued() {
+    let db = given::database().await;
+    let cat = failed(&db, "cat").await;
+    let [dog, owl] = given::queued(&db, ["dog", "owl"]).await;
+    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    let [fox] = given::queued(&db, ["fox"]).await;
+    let worker = given::worker(&db, "w").await;
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        order.extend(
+            queue::claim(&db, worker, &[], 1)
+                .await
+                .unwrap()
+                .iter()
+                .map(|claim| claim.lease.job_id),
+        );
+    }
+    assert_eq!(order[..2], [dog, owl]);
+    assert!(
+        order[2..].contains(&cat) && order[2..].contains(&fox),
+        "{order:?}"
+    );
+}
+
+#[tokio::test]
+async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped() {
+    let db = given::database().await;
+    let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
+    queue::cancel(&db, cat, OWNER).await.unwrap();
+    clock::deadline_passed(&db, dog).await;
+    assert_eq!(queue::expire(&db).await.unwrap(), [dog]);
+    for job in [cat, dog] {
+        assert_eq!(
+            queue::resubmit(&db, job, OWNER).await.unwrap(),
+            Resubmitted::Queued
+        );
+        let job = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
+        assert_eq!((job.state, job.deadline), (JobState::Queued, None));
+    }
+    assert!(queue::expire(&db).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
+    let db = given::database().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    assert_eq!(
+        queue::resubmit(&db, cat, OWNER).await.unwrap(),
+        Resubmitted::NotTerminal
+    );
+    let held = given::claimed_by(&db, "w").await;
+    assert_eq!(
+        queue::resubmit(&db, cat, OWNER).await.unwrap(),
+        Resubmitted::NotTerminal
+    );
+    queue::complete(&db, &[held.completion("done")])
+        .await
+        .unwrap();
+    assert_eq!(
+        queue::resubmit(&db, cat, OWNER).await.unwrap(),
+        Resubmitted::Succeeded
+    );
+    let dog = failed(&db, "dog").await;
+    assert_eq!(
+        queue::resubmit(&db, dog, Some("bob")).await.unwrap(),
+        Resubmitted::NotFound
+    );
+    assert_eq!(
+        queue::resubmit(&db, JobId::now(), None).await.unwrap(),
+        Resubmitted::NotFound
+    );
+    assert_eq!(queue::purge(&db, dog, OWNER).await.unwrap(), Purged::Done);
+    assert_eq!(
+        queue::resubmit(&db, dog, OWNER).await.unwrap(),
+        Resubmitted::InputPurged
+    );
+    let owl = failed(&db, "owl").await;
+    sqlx::query("update images set purged_at = now()")
+        .execute(&*db)
+        .await
+        .unwrap();
+    assert_eq!(
+        queue::resubmit(&db, owl, OWNER).await.unwrap(),
+        Resubmitted::InputPurged
+    );
+}

@@ -1,0 +1,245 @@
+//! What the API does under its role.
+
+use super::*;
+
+#[tokio::test]
+async fn darkroom_api_can_do_all_that_the_api_does() {
+    let db = given::database().await;
+    let [lost, ..] = work_for_housekeeping(&db).await;
+    let pool = acting_as(&db, "darkroom_api");
+    housekeeping(&pool).await;
+    let model = models::resolve(&pool, Some(given::MODEL))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(models::list(&pool).await.unwrap().len(), 1);
+    let mut job = given::job(&model, "cat");
+    let fingerprint = Sha256Digest::of(b"request");
+    job.idempotency = Some(IdempotencyKey {
+        key: "key".into(),
+        fingerprint,
+    });
+    queue::enqueue(&pool, std::slice::from_ref(&job))
+        .await
+        .unwrap();
+    assert!(
+        queue::earlier(&pool, given::OWNER, "key")
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        images::find(&pool, given::OWNER, job.image.sha256)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        queue::find(&pool, job.id, given::OWNER)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        !queue::list(&pool, given::OWNER, &queue::Filter::default(), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(queue::attempts(&pool, lost).await.unwrap().len(), 1);
+    queue::set_priority(&pool, job.id, 3).await.unwrap();
+    assert!(queue::explain(&pool, job.id, None).await.unwrap().is_some());
+    assert_eq!(
+        queue::cancel(&pool, job.id, None).await.unwrap(),
+        queue::Canceled::AtOnce
+    );
+    assert_eq!(
+        queue::resubmit(&pool, job.id, None).await.unwrap(),
+        queue::Resubmitted::Queued
+    );
+    queue::cancel(&pool, job.id, None).await.unwrap();
+    assert_eq!(
+        queue::purge(&pool, job.id, None).await.unwrap(),
+        queue::Purged::Done
+    );
+    let worker = given::worker(&db, "w").await;
+    assert_eq!(
+        queue::drain(&pool, worker, "api key 1f").await.unwrap(),
+        queue::Drained::Draining
+    );
+    assert!(
+        queue::pause(&pool, given::MODEL, None, "api key 1f")
+            .await
+            .unwrap()
+    );
+    assert!(
+        queue::resume(&pool, given::MODEL, "api key 1f")
+            .await
+            .unwrap()
+    );
+    assert!(
+        keys::verify(&pool, "dk_unknown_secret")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    administering(&pool).await;
+    assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
+    assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
+    queue::latency(&pool).await.unwrap();
+    assert_eq!(queue::stats(&pool).await.unwrap().len(), 1);
+    let all = queue::UsageQuery::default();
+    queue::usage(&pool, &all, 10).await.unwrap();
+    for view in [
+        "queue", "workers", "scaling", "usage", "models", "stuck", "health",
+    ] {
+        let read = AssertSqlSafe(format!("select * from ops.{view}"));
+        sqlx::raw_sql(read).execute(&pool).await.unwrap();
+    }
+}
+
+/// What admins do through the API.
+async fn administering(pool: &PgPool) {
+    let new = keys::NewKey {
+        name: "n".into(),
+        owner: "bob".into(),
+        scopes: vec![keys::Scope::Read],
+        expires_at: None,
+        limits: keys::KeyLimits::default(),
+    };
+    let made = keys::create(pool, &new, Some("api key 1f")).await.unwrap();
+    assert_eq!(keys::list(pool, None, None, 10).await.unwrap().len(), 1);
+    assert!(
+        keys::revoke(pool, &made.key_id, "api key 1f")
+            .await
+            .unwrap()
+    );
+    let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
+    assert_eq!(set.unwrap(), models::Aliased::Set);
+    let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
+    assert_eq!(aliased.unwrap(), models::Retired::Aliased);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_do_all_that_it_does_with_groups() {
+    let db = given::database().await;
+    let pool = acting_as(&db, "darkroom_api");
+    let begun = groups::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
+    let groups::Begun::Yes(writer) = begun.unwrap() else {
+        panic!("a new key");
+    };
+    let chunk = groups::Chunk {
+        lines: 1,
+        sha256: Sha256Digest::of(b"lines"),
+        refused: vec![groups::Refusal {
+            position: 1,
+            custom_id: None,
+            problem: fault(),
+        }],
+    };
+    groups::append(&pool, writer, &chunk).await.unwrap();
+    groups::resume(&pool, writer.group, given::OWNER, -1.0)
+        .await
+        .unwrap();
+    groups::seal_abandoned(&pool, -1.0).await.unwrap();
+    groups::cancel(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    groups::cancel_some(&pool, None).await.unwrap();
+    groups::retry_failed(&pool, writer.group, given::OWNER)
+        .await
+        .unwrap();
+    assert_eq!(groups::finish_due(&pool).await.unwrap().len(), 1);
+    assert_eq!(
+        groups::results(&pool, writer.group, given::OWNER, 0, 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(groups::prune(&pool, 0.0).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_do_all_that_it_does_with_images() {
+    let db = given::database().await;
+    let (_, store) = given::bucket().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let pool = acting_as(&db, "darkroom_api");
+    let job = given::job(&model, "cat");
+    let sha256 = job.image.sha256;
+    assert!(
+        images::register(&pool, given::OWNER, &job.image)
+            .await
+            .unwrap()
+    );
+    let found = images::find_many(&pool, given::OWNER, &[sha256]).await;
+    assert_eq!(found.unwrap().len(), 1);
+    let id = job.id;
+    queue::enqueue(&pool, std::slice::from_ref(&job))
+        .await
+        .unwrap();
+    let predicted = queue::predicted(&pool.clone().into(), &job, &[id])
+        .await
+        .unwrap();
+    assert_eq!(predicted, Some(queue::Predicted::Joined(id)));
+    let key = IdempotencyKey {
+        key: "k".into(),
+        fingerprint: sha256,
+    };
+    let remembered = queue::remember_key(&pool, given::OWNER, &key, id).await;
+    assert!(remembered.unwrap());
+    queue::cancel(&pool, id, None).await.unwrap();
+    let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
+    assert_eq!(purged.unwrap(), images::Purged::Done);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_keep_to_the_retention() {
+    let db = given::database().await;
+    let (_, store) = given::bucket().await;
+    let [cat] = given::queued(&db, ["cat"]).await;
+    queue::cancel(&db, cat, None).await.unwrap();
+    sqlx::query("update finished_jobs set retain_until = now() - interval '1 day'")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let config = RetentionConfig {
+        tombstone_days: 0.0,
+        image_grace_seconds: 0.0,
+        event_days: 1.0,
+        retention_pause_seconds: 0.0,
+    };
+    let removed = retention::round(&acting_as(&db, "darkroom_api"), &store, &config)
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            removed.purged_jobs,
+            removed.pruned_jobs,
+            removed.collected_images
+        ),
+        (1, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn darkroom_api_can_do_nothing_else() {
+    let db = given::database().await;
+    let mut api = psql(&db, "darkroom_api").await;
+    for forbidden in [
+        "select * from audit",
+        "delete from api_keys",
+        "delete from workers",
+        "update workers set lease_until = now()",
+        "update models set name = 'other'",
+        "update model_versions set manifest = '{}'",
+        "delete from images",
+        "truncate finished_jobs",
+        "select ops.cancel(gen_random_uuid())",
+        "select grant_privileges()",
+        "create table mine (n int)",
+    ] {
+        assert_eq!(refusal(&mut api, forbidden).await, "42501", "{forbidden}");
+    }
+}
