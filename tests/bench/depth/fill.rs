@@ -6,6 +6,11 @@ use sqlx::{AssertSqlSafe, PgPool};
 /// Days over which the history is spread.
 const DAYS: u64 = 10;
 
+/// A UUIDv7 of the time `at` and the number `n`: jobs are claimed about in the order of their ids, so that neighbours in the
+/// indexes go together.
+const ID: &str = "(left(uuid_from_time(at)::text, 14) || '7' || substr(md5(n::text), 1, 3) || '-8' || substr(md5(n::text), 4, 3) || '-'
+        || substr(md5(n::text), 7, 12))::uuid";
+
 /// Fills the archive up to so many rows, evenly over the past days, each in its partition.
 pub(super) async fn finished(db: &PgPool, rows: u64) {
     let there: i64 = sqlx::query_scalar("select count(*) from finished_jobs")
@@ -36,8 +41,7 @@ pub(super) async fn finished(db: &PgPool, rows: u64) {
                      priority, created_at, run_at, retain_for, retain_until, lease_no, claimed_at, finished_at, attempt_timeout_seconds,
                      attempts_started, attempts_charged, attempts_max, interruptions, interruptions_max, worker, device, result, timings,
                      batch_size, batch_position)
-                 select (left(uuid_from_time(at)::text, 14) || '7' || substr(md5(n::text), 1, 3) || '-8' || substr(md5(n::text), 4, 3) || '-'
-                            || substr(md5(n::text), 7, 12))::uuid,
+                 select {ID},
                      'succeeded', 3, 'owner-' || n % 20, 1, 1, 'lite@default', sha256(n::text::bytea), '{{\"top_k\": 5}}', '{{}}', 0, at, at,
                      interval '30 days', at + interval '30 days', 1, at, at, 120, 1, 1, 3, 0, 3, 'bench', 'cpu', '{{\"answer\": \"no-op\"}}',
                      '{{\"infer\": 1.5, \"queue\": 0.8, \"total\": 4.2}}', 1, 0
@@ -61,9 +65,9 @@ pub(super) async fn queued(db: &PgPool, like: &NewJob, rows: u64) {
             "set synchronous_commit = off;
              insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, priority, seq,
                  retain_for, attempt_timeout_seconds, attempts_max, interruptions_max)
-             select gen_random_uuid(), 'queued', 'owner-' || n % 20, {model}, {version}, 'lite@default', sha256(n::text::bytea),
+             select {ID}, 'queued', 'owner-' || n % 20, {model}, {version}, 'lite@default', sha256(n::text::bytea),
                  '{{\"top_k\": 5}}', 0, n, interval '1 day', 120, 3, 3
-             from generate_series(1, {rows}) n;
+             from generate_series(1, {rows}) n, lateral (select now() - interval '1 hour' * (1 - n::float8 / {rows}) as at) moment;
              insert into lanes (model_id, priority, owner, next_seq)
              select {model}, 0, 'owner-' || n, {rows} from generate_series(0, 19) n;
              set synchronous_commit = on"
