@@ -17,9 +17,20 @@ fn why(query: &str) -> Result<Option<String>, ApiError> {
             let error = ApiError::new(ProblemCode::InvalidParams, "the only parameter is `why`");
             return Err(error.with_error(&format!("/{name}"), "unknown", "no such parameter"));
         }
+        if value.contains('\0') {
+            let error = ApiError::new(ProblemCode::InvalidParams, "`why` must not contain NUL");
+            return Err(error.with_error("/why", "invalid", "must not contain NUL"));
+        }
         why = Some(value.into_owned());
     }
     Ok(why)
+}
+
+/// No name has a NUL, and Postgres would not take it.
+fn named_model(request: &HttpRequest) -> Result<&str, ApiError> {
+    let model = request.match_info().query("model");
+    let is_text = !model.contains('\0');
+    is_text.then_some(model).ok_or_else(ApiError::not_found)
 }
 
 /// Lets workers leave a model alone. Submits go on, and what runs ends. Repeating is fine.
@@ -39,7 +50,7 @@ pub(crate) async fn pause_queue(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
-    let model = request.match_info().query("model");
+    let model = named_model(&request)?;
     let why = why(request.query_string())?;
     if queue::pause(&ctx.db, model, why.as_deref(), &actor(&caller)).await? {
         return Ok(HttpResponse::NoContent().finish());
@@ -62,7 +73,7 @@ pub(crate) async fn resume_queue(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
-    let model = request.match_info().query("model");
+    let model = named_model(&request)?;
     if queue::resume(&ctx.db, model, &actor(&caller)).await? {
         return Ok(HttpResponse::NoContent().finish());
     }

@@ -157,6 +157,34 @@ async fn a_paused_model_is_left_alone_until_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn a_queue_of_no_name_and_a_reason_that_is_no_text_are_refused() {
+    let stack = Stack::without_workers().await;
+    let pause = format!("/v1/queues/{}/pause", fixtures::CLASSIFIER);
+    let refused = ask(&stack, Method::POST, &format!("{pause}?why=a%00b")).await;
+    refused.problem_at(422, "invalid_params", "/why");
+    for verb in ["pause", "resume"] {
+        let nobody = ask(&stack, Method::POST, &format!("/v1/queues/%00/{verb}")).await;
+        nobody.problem(404, "not_found");
+    }
+    for query in [
+        "usage?owner=%00",
+        "usage?group_by=%00",
+        "events?cursor=%00",
+        "webhook_deliveries?status=%00",
+        "webhook_deliveries?cursor=%00",
+        "batches?cursor=%00",
+        "batches?status=%00",
+        "images/%00",
+        "models/%00",
+        "workers?x=%00",
+        "stats?x=%00",
+    ] {
+        let answer = stack.client.get(&format!("/v1/{query}")).await;
+        assert!(answer.status < 500, "{query}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_worker_is_asked_to_leave_by_its_number() {
     let stack = Stack::without_workers().await;
     let worker = given::worker(&stack.db, "spot-a").await;
