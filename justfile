@@ -24,7 +24,7 @@ psql *options:
 test *words:
     ./tests/run {{ words }}
 
-# Real programs, everything failing, by a seed: --seed N --minutes M [--keep] (docs/chaos.md)
+# Real programs, everything failing, by a seed: --seed N --minutes M [--yesterday REVISION] [--keep] (docs/chaos.md)
 chaos *options:
     ./tests/chaos/run {{ options }}
 

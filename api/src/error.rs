@@ -90,11 +90,9 @@ impl From<Box<Problem>> for ApiError {
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            // 57: shutting down, statement timeout; 53: out of connections or disk; 40: try again; 08: connection.
-            sqlx::Error::Database(db) => match db.code().as_deref().map(|code| &code[..2]) {
-                Some("57" | "53" | "40" | "08") => Self::unavailable(&error),
-                _ => Self::internal(&error),
-            },
+            sqlx::Error::Database(db) if !jobs::db::is_passing(db.as_ref()) => {
+                Self::internal(&error)
+            }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Self::internal(&error),
             _ => Self::unavailable(&error),
         }

@@ -1,5 +1,5 @@
 use clap::Args;
-use jobs::db::{DbConfig, connect};
+use jobs::db::{DbConfig, connect, migrate_now};
 
 use crate::{Ended, failure::Failure, plain, stores};
 
@@ -21,10 +21,7 @@ impl Migrate {
         };
         let db = connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
         // Asked for by name: DARKROOM_NO_MIGRATE, which is meant for services, does not stop it.
-        jobs::MIGRATOR
-            .run(&db)
-            .await
-            .map_err(|error| failed(&error))?;
+        migrate_now(&db).await.map_err(|error| failed(&error))?;
         let newest = jobs::MIGRATOR.iter().last();
         let newest = newest.map(|one| format!("{:04} {}", one.version, one.description));
         plain::line(format!("schema is at {}", newest.unwrap_or_default()))?;

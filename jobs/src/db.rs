@@ -7,7 +7,7 @@ use std::{collections::HashMap, str::FromStr, time::Duration};
 use clap::Args;
 use sqlx::{
     Connection, PgConnection, PgPool,
-    migrate::{Migrate, MigrateError},
+    migrate::{Migrate, MigrateError, Migration},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -124,6 +124,17 @@ pub async fn answered<T, E: From<sqlx::Error>>(
     answer.unwrap_or_else(|_| Err(no_answer().into()))
 }
 
+/// Faults of the server that pass: it is starting, stopping, out of connections or disk, took too long, or chose this
+/// transaction as the victim. By the class of their code: 08 connection, 40 roll-back, 53 resources, 55P03 a lock that did
+/// not come, 57 operator, 58 system.
+pub fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| {
+        ["08", "40", "53", "55P03", "57", "58"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
+}
+
 /// As [`connect`] has put it there.
 fn statement_timeout(options: &str) -> Duration {
     let words = options.split_whitespace();
@@ -133,7 +144,8 @@ fn statement_timeout(options: &str) -> Duration {
     Duration::from_millis(ms.unwrap_or(30_000))
 }
 
-/// Brings the schema up to date, unless told not to. Several processes may do so at once: an advisory lock orders them.
+/// Brings the schema up to date, unless told not to. One that has more than this program knows of is fine: it was brought
+/// further by a later version, and schemas only grow. Several processes may do so at once: an advisory lock orders them.
 /// Where nothing is missing nobody takes it: its last holder may have vanished, and its connection live on for long.
 ///
 /// # Errors
@@ -142,6 +154,14 @@ pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError>
     if config.no_migrate {
         return Ok(());
     }
+    migrate_now(db).await
+}
+
+/// The same, whatever the configuration says.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_now(db: &PgPool) -> Result<(), MigrateError> {
     let mut connection = db.acquire().await?;
     if is_up_to_date(&mut connection).await? {
         return Ok(());
@@ -166,11 +186,8 @@ async fn is_up_to_date(db: &mut PgConnection) -> Result<bool, MigrateError> {
         .iter()
         .map(|one| (one.version, &one.checksum))
         .collect();
-    let ours: HashMap<_, _> = crate::MIGRATOR
-        .iter()
-        .map(|one| (one.version, &one.checksum))
-        .collect();
-    Ok(applied == ours)
+    let is_there = |one: &Migration| applied.get(&one.version).copied() == Some(&one.checksum);
+    Ok(crate::MIGRATOR.iter().all(is_there))
 }
 
 /// Makes the partitions of the next days.

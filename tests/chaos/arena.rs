@@ -15,20 +15,33 @@ use jobs::{
     object_store::{ObjectStore, StoreConfig},
 };
 use local::{Credentials, Postgres, PostgresOptions, S3, S3Options};
-use serde_json::Value;
-use sqlx::PgPool;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tests::fixtures;
 use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
 
 use crate::{
+    clocks::WRONG_BY_SECONDS,
+    disks::Disk,
     history::History,
-    member::{Member, Place},
+    member::{Member, Place, Version},
 };
 
 pub const OWNER: &str = "alice";
 pub const BUCKET: &str = "darkroom";
 /// Of the workers: short, so that a run sees many end.
 pub const LEASE: Duration = Duration::from_secs(2);
+
+/// What was settled before there were threads.
+#[derive(Debug)]
+pub struct Given {
+    pub credentials: Credentials,
+    pub s3_port: u16,
+    /// Disks of our own, which can be full.
+    pub may_mount: bool,
+    /// Programs of an earlier version.
+    pub yesterday: Option<PathBuf>,
+}
 
 #[derive(Debug)]
 pub struct Arena {
@@ -38,6 +51,8 @@ pub struct Arena {
     pub db: PgPool,
     pub store: ObjectStore,
     pub key: String,
+    /// Where nobody may mount, none.
+    pub disks: Option<Disks>,
     supervisors: Vec<JoinHandle<()>>,
     s3: Mutex<S3>,
     credentials: Credentials,
@@ -45,16 +60,36 @@ pub struct Arena {
     folder: PathBuf,
 }
 
+#[derive(Debug)]
+pub struct Disks {
+    /// Those of Postgres. Its log, where it writes first and waits for the disk, is on a real one.
+    pub tables: Disk,
+    pub objects: Disk,
+}
+
 impl Arena {
-    pub async fn open(history: &History, credentials: Credentials, s3_port: u16) -> Self {
+    pub async fn open(history: &History, given: Given) -> Self {
+        let Given {
+            credentials,
+            s3_port,
+            may_mount,
+            yesterday,
+        } = given;
         let folder = history.folder().to_owned();
         // Postgres runs as another user when we are root: it goes through here to its own folder.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let objects = may_mount.then(|| Disk::mounted(folder.join("objects"), &folder));
         let (postgres, s3) = tokio::join!(
             start_postgres(&folder),
             start_s3(&folder, &credentials, s3_port)
         );
         let url = postgres.url();
+        let mut disks = None;
+        if let Some(objects) = objects {
+            let tables = Disk::mounted(folder.join("tables"), postgres.data());
+            move_tables(&url, &tables).await;
+            disks = Some(Disks { tables, objects });
+        }
         let db = jobs::db::connect(&db_config(&url), "chaos").unwrap();
         jobs::MIGRATOR.run(&db).await.unwrap();
         let store = ObjectStore::connect(&StoreConfig {
@@ -91,6 +126,7 @@ impl Arena {
             folder: &folder,
             postgres_url: &url,
             s3_port,
+            yesterday: yesterday.as_deref(),
         };
         let (apis, workers) = members(&place).await;
         let supervisors = apis.iter().chain(&workers);
@@ -102,6 +138,7 @@ impl Arena {
             db,
             store,
             key,
+            disks,
             s3: Mutex::new(s3),
             credentials,
             postgres: Mutex::new(Some(postgres)),
@@ -113,6 +150,10 @@ impl Arena {
 
     pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.apis.iter().chain(&self.workers)
+    }
+
+    pub fn clocks_can_be_wrong(&self) -> bool {
+        self.members().all(|member| member.has_own_clock())
     }
 
     /// Where clients find the APIs.
@@ -173,7 +214,21 @@ impl Arena {
         }
     }
 
+    /// How often yesterday's programs were started, and today's.
+    pub fn starts(&self) -> Value {
+        let of = |version| {
+            self.members()
+                .map(|member| member.starts(version))
+                .sum::<u32>()
+        };
+        json!({ "today": of(Version::Today), "yesterday": of(Version::Yesterday) })
+    }
+
     pub fn heal(&self) {
+        if let Some(Disks { tables, objects }) = &self.disks {
+            tables.free();
+            objects.free();
+        }
         self.s3_faults(None);
         self.members().for_each(|member| member.heal());
     }
@@ -227,12 +282,18 @@ async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
     let (mut apis, mut workers) = (vec![], vec![]);
     for number in 1..=2 {
         let env = [&shared[..], &api].concat();
-        apis.push(Member::new(place, "darkroom-api", &format!("api-{number}"), &env).await);
+        let wrong_by = [WRONG_BY_SECONDS, -WRONG_BY_SECONDS][number - 1];
+        let name = format!("api-{number}");
+        apis.push(Member::new(place, "darkroom-api", &name, wrong_by, &env).await);
     }
-    for (number, batch_max) in [(1, "8"), (2, "4"), (3, "2")] {
+    for (number, batch_max, wrong_by) in [
+        (1, "8", -WRONG_BY_SECONDS),
+        (2, "4", WRONG_BY_SECONDS),
+        (3, "2", 0),
+    ] {
         let env = [&shared[..], &worker, &[("DARKROOM_BATCH_MAX", batch_max)]].concat();
-        workers
-            .push(Member::new(place, "darkroom-worker", &format!("worker-{number}"), &env).await);
+        let name = format!("worker-{number}");
+        workers.push(Member::new(place, "darkroom-worker", &name, wrong_by, &env).await);
     }
     (apis, workers)
 }
@@ -244,6 +305,21 @@ async fn start_postgres(folder: &std::path::Path) -> Postgres {
         bin: None,
     });
     postgres.await.unwrap()
+}
+
+/// The database's: nobody may be connected to it meanwhile.
+async fn move_tables(url: &str, disk: &Disk) {
+    let mut url = reqwest::Url::parse(url).unwrap();
+    let database = url.path().trim_start_matches('/').to_owned();
+    url.set_path("postgres");
+    let mut db = PgConnection::connect(url.as_str()).await.unwrap();
+    for statement in [
+        format!("create tablespace small location '{}'", disk.at().display()),
+        format!("alter database {database} set tablespace small"),
+    ] {
+        let statement = sqlx::query(AssertSqlSafe(statement));
+        statement.execute(&mut db).await.unwrap();
+    }
 }
 
 async fn start_s3(folder: &std::path::Path, credentials: &Credentials, port: u16) -> S3 {

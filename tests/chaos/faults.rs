@@ -13,6 +13,8 @@ use tokio::{
 
 use crate::{
     arena::{Arena, BUCKET, LEASE},
+    clocks::WRONG_BY_SECONDS,
+    disks::Disk,
     member::Member,
 };
 
@@ -45,6 +47,7 @@ pub enum Fault {
     WorkerFrozenBeforeCompletion,
     WorkerDrained,
     WorkersGone,
+    ClockJumps,
     ApiKilled,
     ApiKilledBetweenPutAndInsert,
     ApiKilledBeforeInsert,
@@ -56,6 +59,7 @@ pub enum Fault {
     PostgresHalfOpen,
     PostgresDeaf,
     PostgresMute,
+    PostgresDiskFull,
     ResetInCommitOfEnqueue,
     ResetInCommitOfClaim,
     ResetInCommitOfCompletion,
@@ -70,13 +74,14 @@ pub enum Fault {
     S3WrongBytes,
     S3Killed,
     S3HalfOpen,
+    S3DiskFull,
     AnswersLost,
     ClientsCut,
 }
 
 impl Fault {
     /// Of processes: one at a time.
-    pub const PROCESSES: [Self; 14] = [
+    pub const PROCESSES: [Self; 15] = [
         Self::WorkerKilled,
         Self::WorkerKilledAsItClaims,
         Self::WorkerKilledInferring,
@@ -86,6 +91,7 @@ impl Fault {
         Self::WorkerFrozenBeforeCompletion,
         Self::WorkerDrained,
         Self::WorkersGone,
+        Self::ClockJumps,
         Self::ApiKilled,
         Self::ApiKilledBetweenPutAndInsert,
         Self::ApiKilledBeforeInsert,
@@ -93,13 +99,14 @@ impl Fault {
         Self::ApiDrained,
     ];
     /// Of stores and networks: one at a time, beside the processes'.
-    pub const SURROUNDINGS: [Self; 22] = [
+    pub const SURROUNDINGS: [Self; 24] = [
         Self::PostgresRestarted,
         Self::PostgresKilled,
         Self::PostgresSlow,
         Self::PostgresHalfOpen,
         Self::PostgresDeaf,
         Self::PostgresMute,
+        Self::PostgresDiskFull,
         Self::ResetInCommitOfEnqueue,
         Self::ResetInCommitOfClaim,
         Self::ResetInCommitOfCompletion,
@@ -114,6 +121,7 @@ impl Fault {
         Self::S3WrongBytes,
         Self::S3Killed,
         Self::S3HalfOpen,
+        Self::S3DiskFull,
         Self::AnswersLost,
         Self::ClientsCut,
     ];
@@ -166,6 +174,10 @@ impl Fault {
             }
             Self::WorkerDrained => worker.signal(Signal::SIGTERM),
             Self::WorkersGone => workers_gone(arena, dice).await,
+            Self::ClockJumps => {
+                let wrong_by = dice.random_range(-WRONG_BY_SECONDS..=WRONG_BY_SECONDS);
+                return member.clock_jumps(wrong_by);
+            }
             Self::ApiKilled => api.kill(),
             Self::ApiKilledBetweenPutAndInsert => {
                 let met = api.s3.arm(On::Answered(words::PUT), kill(&api));
@@ -213,6 +225,9 @@ impl Fault {
                 member.postgres.cut();
                 member.postgres.set(Weather::FAIR);
             }
+            Self::PostgresDiskFull => {
+                return full(arena.disks.as_ref().map(|disks| &disks.tables)).await;
+            }
             Self::ResetInCommitOfEnqueue => return reset(&api, words::ENQUEUE).await,
             Self::ResetInCommitOfClaim => return reset(&worker, words::CLAIM).await,
             Self::ResetInCommitOfCompletion => return reset(&worker, words::COMPLETE).await,
@@ -234,6 +249,9 @@ impl Fault {
             Self::S3WrongBytes => s3(arena, dice, "wrong_bytes", 0.7).await,
             Self::S3Killed => arena.restart_s3(Duration::from_secs(1)).await,
             Self::S3HalfOpen => return stranded(&member.s3).await,
+            Self::S3DiskFull => {
+                return full(arena.disks.as_ref().map(|disks| &disks.objects)).await;
+            }
             Self::AnswersLost => return answers_lost(arena).await,
             Self::ClientsCut => {
                 let fronts = arena.apis.iter().filter_map(|api| api.front.as_ref());
@@ -308,6 +326,17 @@ async fn frozen(victim: Arc<Member>) {
     victim.signal(Signal::SIGSTOP);
     sleep(2 * LEASE + Duration::from_millis(500)).await;
     victim.signal(Signal::SIGCONT);
+}
+
+async fn full(disk: Option<&Disk>) -> bool {
+    let Some(disk) = disk else { return false };
+    // It may have grown since it was measured.
+    while disk.fill().is_err() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_secs(4)).await;
+    disk.free();
+    true
 }
 
 async fn workers_gone(arena: &Arena, dice: &mut StdRng) {

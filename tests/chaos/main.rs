@@ -11,6 +11,8 @@
 
 mod arena;
 mod clients;
+mod clocks;
+mod disks;
 mod faults;
 mod history;
 mod member;
@@ -22,6 +24,7 @@ mod survivors;
 mod witness;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,18 +32,25 @@ use std::{
 
 use serde_json::json;
 
-use self::{arena::Arena, history::History, photos::Photos};
+use self::{
+    arena::{Arena, Given},
+    history::History,
+    photos::Photos,
+};
 
-const USAGE: &str = "usage: chaos [--seed N] [--minutes M] [--keep]
+const USAGE: &str = "usage: chaos [--seed N] [--minutes M] [--yesterday FOLDER] [--keep]
 
   --seed N      decides the order of the faults and what clients do; by the clock if left out, and printed
   --minutes M   how long the faults go on, e.g. 2 or 0.5 [default: 2]
+  --yesterday FOLDER
+                a darkroom-api and a darkroom-worker of an earlier version: in turns with today's, on today's schema
   --keep        leave logs and history where they are, even of a good run";
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Options {
     seed: u64,
     minutes: f64,
+    yesterday: Option<PathBuf>,
     keep: bool,
 }
 
@@ -57,6 +67,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let may_mount = disks::mounts_of_our_own();
     let credentials = local::Credentials::generate();
     let s3_port = local::free_port().unwrap();
     for (name, value) in [
@@ -79,19 +90,32 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(run(options, credentials, s3_port))
+    let given = Given {
+        credentials,
+        s3_port,
+        may_mount,
+        yesterday: options.yesterday.clone(),
+    };
+    runtime.block_on(run(options, given))
 }
 
-async fn run(options: Options, credentials: local::Credentials, s3_port: u16) -> ExitCode {
+async fn run(options: Options, given: Given) -> ExitCode {
     let Options {
         seed,
         minutes,
         keep,
+        ..
     } = options;
     let history = Arc::new(History::begin());
     println!("chaos: seed {seed}, {minutes} min");
-    let arena = Arc::new(Arena::open(&history, credentials, s3_port).await);
+    let arena = Arc::new(Arena::open(&history, given).await);
     history.phase("everything runs");
+    if arena.disks.is_none() {
+        history.phase("no disk will be full: only root may mount them");
+    }
+    if !arena.clocks_can_be_wrong() {
+        history.phase("all clocks are right: no libfaketime on this machine");
+    }
     let photos = Arc::new(Photos::judged_in_peace(&arena).await);
     history.phase(&format!("{} references", photos.references()));
 
@@ -130,7 +154,7 @@ async fn run(options: Options, credentials: local::Credentials, s3_port: u16) ->
         "{}",
         json!({
             "seed": seed, "minutes": minutes, "jobs": jobs.len(), "drain_s": took.as_secs_f64(),
-            "counters": counted.to_json(), "submits": history.submits(), "faults": faults,
+            "counters": counted.to_json(), "starts": arena.starts(), "submits": history.submits(), "faults": faults,
             "violations": violations, "verdict": if good { "nothing lost, duplicated or changed" } else { "violated" },
         })
     );
@@ -155,6 +179,7 @@ fn read_options() -> Result<Options, String> {
     let mut options = Options {
         seed: now.unwrap_or_default().as_secs(),
         minutes: 2.0,
+        yesterday: None,
         keep: false,
     };
     let mut args = std::env::args().skip(1);
@@ -165,6 +190,7 @@ fn read_options() -> Result<Options, String> {
             "--minutes" => {
                 options.minutes = value()?.parse().map_err(|_| "--minutes is a number")?;
             }
+            "--yesterday" => options.yesterday = Some(value()?.into()),
             "--keep" => options.keep = true,
             _ => return Err(format!("no option {arg}")),
         }

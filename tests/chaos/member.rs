@@ -13,6 +13,8 @@ use local::{Process, Program, Signal};
 use tests::proxy::{Proxy, Speaks, Weather};
 use tokio::time::sleep;
 
+use crate::clocks::Clock;
+
 #[derive(Debug)]
 pub struct Member {
     pub name: String,
@@ -20,11 +22,21 @@ pub struct Member {
     pub s3: Proxy,
     /// Between it and its clients: the APIs have one.
     pub front: Option<Proxy>,
-    program: &'static str,
+    /// Wrong, where the library for that is installed.
+    clock: Option<Clock>,
+    /// Yesterday's and today's in turns, where there are both.
+    programs: Vec<(Version, PathBuf)>,
+    starts: Mutex<Vec<Version>>,
     env: Vec<(String, String)>,
     pub log: PathBuf,
     process: Mutex<Option<Process>>,
     wanted: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Today,
+    Yesterday,
 }
 
 /// What all members share.
@@ -33,6 +45,8 @@ pub struct Place<'a> {
     pub folder: &'a std::path::Path,
     pub postgres_url: &'a str,
     pub s3_port: u16,
+    /// The folder of an earlier version.
+    pub yesterday: Option<&'a std::path::Path>,
 }
 
 impl Member {
@@ -41,6 +55,7 @@ impl Member {
         place: &Place<'_>,
         program: &'static str,
         name: &str,
+        wrong_by_seconds: i64,
         env: &[(&str, &str)],
     ) -> Arc<Self> {
         let mut url = reqwest::Url::parse(place.postgres_url).unwrap();
@@ -57,6 +72,13 @@ impl Member {
             ("AWS_ENDPOINT_URL_S3", &endpoint),
         ];
         let env = own.iter().chain(env);
+        let yesterday = place
+            .yesterday
+            .map(|folder| (Version::Yesterday, folder.to_owned()));
+        let folders = yesterday
+            .into_iter()
+            .chain([(Version::Today, local::bin_dir().unwrap())]);
+        let programs = folders.map(|(version, folder)| (version, folder.join(program)));
         Arc::new(Self {
             name: name.to_owned(),
             env: env
@@ -65,7 +87,9 @@ impl Member {
             postgres,
             s3,
             front,
-            program,
+            clock: Clock::wrong_by(place.folder.join(format!("{name}.clock")), wrong_by_seconds),
+            programs: programs.collect(),
+            starts: Mutex::default(),
             log: place.folder.join(format!("{name}.log")),
             process: Mutex::new(None),
             wanted: AtomicBool::new(true),
@@ -86,7 +110,13 @@ impl Member {
         let port = local::free_port().unwrap();
         let other = local::free_port().unwrap();
         let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{other}"));
-        let mut program = Program::new(local::bin_dir().unwrap().join(self.program));
+        let program = {
+            let mut starts = self.starts.lock().unwrap();
+            let (version, program) = &self.programs[starts.len() % self.programs.len()];
+            starts.push(*version);
+            program
+        };
+        let mut program = Program::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DARKROOM_") {
                 program = program.env_remove(name);
@@ -106,6 +136,8 @@ impl Member {
             ],
         };
         let program = program.envs(listeners);
+        let clock = self.clock.iter().flat_map(Clock::env);
+        let program = program.envs(clock);
         let libraries = local::ld_library_path();
         let program = program.envs(libraries.map(|path| ("LD_LIBRARY_PATH", path)));
         let process = program.envs(self.env.iter().cloned()).spawn(&self.log);
@@ -134,6 +166,23 @@ impl Member {
 
     pub fn networks(&self) -> impl Iterator<Item = &Proxy> {
         [&self.postgres, &self.s3].into_iter().chain(&self.front)
+    }
+
+    /// From now on its clock is wrong by so much; false if it has no other than the machine's.
+    pub fn clock_jumps(&self, seconds: i64) -> bool {
+        self.clock.as_ref().is_some_and(|clock| {
+            clock.set(seconds);
+            true
+        })
+    }
+
+    pub fn has_own_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    pub fn starts(&self, of: Version) -> u32 {
+        let starts = self.starts.lock().unwrap();
+        starts.iter().map(|version| u32::from(*version == of)).sum()
     }
 
     /// Fair weather, and awake.

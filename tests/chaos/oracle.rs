@@ -30,6 +30,13 @@ const LINES: [(&str, &str); 5] = [
     ("stores found away", "what jobs need is away"),
 ];
 
+/// Lines of the servers' logs.
+const STORES: [(&str, &str, &str); 2] = [
+    ("statements without room", "postgres.log", NO_ROOM),
+    ("uploads without room", "s3.log", NO_ROOM),
+];
+const NO_ROOM: &str = "No space left on device";
+
 /// Without these a run has shown little.
 const RARE: [&str; 4] = [
     "stale results refused",
@@ -121,6 +128,13 @@ pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Jo
             );
         }
         panics(history, &member.name, &log);
+    }
+    for (name, file, words) in STORES {
+        let log = std::fs::read_to_string(history.folder().join(file)).unwrap_or_default();
+        counted.add(
+            name,
+            log.lines().filter(|line| line.contains(words)).count() as u64,
+        );
     }
     for member in &arena.apis {
         let log = std::fs::read_to_string(&member.log).unwrap_or_default();

@@ -16,6 +16,7 @@ mod invariants;
 mod keeping_time;
 mod losing_workers;
 mod marks;
+mod migrating;
 mod operating;
 mod operating_by_role;
 mod operating_explain;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jobs::{
-    JobId, Problem, ProblemCode,
+    JobId, Problem, ProblemCode, db,
     job::StageError,
     queue::{self, Completion, Lease, QueueError},
 };
@@ -198,7 +198,9 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
                 count(verb, places, &written, sure);
                 return true;
             }
-            Err(QueueError::Db(sqlx::Error::Database(error))) if !is_passing(error.as_ref()) => {
+            Err(QueueError::Db(sqlx::Error::Database(error)))
+                if !db::is_passing(error.as_ref()) =>
+            {
                 tracing::error!(error.cause = %error, outcome = verb.outcome(), jobs.count = places.len(), "Postgres refuses");
                 return false;
             }
@@ -219,15 +221,6 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
             return true;
         }
     }
-}
-
-/// Faults of the server that pass: it is starting, stopping, full, or chose this transaction as the victim.
-fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        ["08", "40", "53", "55", "57", "58"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
 }
 
 fn count(verb: &Verb, places: &[Place], written: &[JobId], sure: bool) {

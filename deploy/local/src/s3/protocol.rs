@@ -62,8 +62,11 @@ impl From<StorageError> for S3Error {
             StorageError::NoSuchBucket(bucket) => s3_error!(NoSuchBucket, "no bucket {bucket}"),
             StorageError::Exists => s3_error!(PreconditionFailed, "an object of this key exists"),
             StorageError::WrongChecksum => s3_error!(BadDigest, "the SHA-256 does not match"),
-            StorageError::Io(_) => {
+            StorageError::Io(cause) => {
                 tracing::error!(%error, "storage");
+                if cause.kind() == std::io::ErrorKind::StorageFull {
+                    return s3_error!(InternalError, "the disk of the object store is full");
+                }
                 S3Error::internal_error(error)
             }
         }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::checksums::Checksums;
 use super::object_file::Description;
-use super::storage::{NewObject, Storage};
+use super::storage::{NewObject, Storage, StorageError};
 
 /// What goes to the disk's threads at once: a photo takes one trip there.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -81,14 +81,14 @@ fn write(
     mut announced: Announced,
 ) -> S3Result<Description> {
     storage.check_bucket(bucket)?;
-    let mut upload = storage.begin().map_err(S3Error::internal_error)?;
+    let mut upload = storage.begin().map_err(StorageError::from)?;
     loop {
         let Some(piece) = from_wire.blocking_recv() else {
             return Err(s3_error!(IncompleteBody, "the client went away"));
         };
         for chunk in &piece.chunks {
             announced.checksums.update(chunk);
-            upload.write(chunk).map_err(S3Error::internal_error)?;
+            upload.write(chunk).map_err(StorageError::from)?;
         }
         if piece.is_last {
             break;

@@ -1,0 +1,45 @@
+//! The schema and the programs need not be of one version.
+
+use jobs::{
+    Secret,
+    db::{self, DbConfig},
+};
+use tests::given;
+
+fn config(url: &str) -> DbConfig {
+    DbConfig {
+        database_url: Secret::new(url),
+        db_connections_max: 4,
+        db_acquire_timeout_ms: 5_000,
+        db_statement_timeout_ms: 5_000,
+        no_migrate: false,
+    }
+}
+
+async fn tomorrow_migrated(db: &given::Database) {
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (999999, 'of tomorrow', true, '\\x00', 0)",
+    )
+    .execute(&**db)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn yesterdays_program_starts_on_a_schema_that_has_more() {
+    let db = given::database().await;
+    tomorrow_migrated(&db).await;
+    db::migrate(&db, &config(db.url())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_whose_migrations_read_otherwise_does_not_start() {
+    let db = given::database().await;
+    tomorrow_migrated(&db).await;
+    sqlx::query("update _sqlx_migrations set checksum = '\\x00' where version = 2")
+        .execute(&*db)
+        .await
+        .unwrap();
+    db::migrate(&db, &config(db.url())).await.unwrap_err();
+}
