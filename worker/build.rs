@@ -1,10 +1,22 @@
-//! Lets a plain start find the libtorch that the build used, without `LD_LIBRARY_PATH`.
+//! Compiles the one function that `tch` lacks, and lets a plain start find the libtorch that the build used, without
+//! `LD_LIBRARY_PATH`.
+
+const OPTIMIZE: &str = "src/pipeline/infer/optimize.cc";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
-    }
+    println!("cargo:rerun-if-changed={OPTIMIZE}");
+    let libtorch = std::env::var("LIBTORCH")
+        .expect("LIBTORCH names libtorch's folder: .cargo/config.toml does");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(format!("{libtorch}/include"))
+        .include(format!("{libtorch}/include/torch/csrc/api/include"))
+        .warnings(false) // libtorch's headers, not ours
+        .file(OPTIMIZE)
+        .compile("darkroom_optimize");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     // An installed worker finds it beside itself: bin/darkroom-worker and lib/libtorch_cpu.so.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
 }

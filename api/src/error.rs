@@ -58,7 +58,7 @@ impl ApiError {
     }
 
     /// Our trouble: the client hears that it may come back, the log hears why.
-    fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(error.cause = telemetry::chain(cause), "cannot answer now");
         Self::new(
             ProblemCode::ServiceUnavailable,

@@ -139,7 +139,8 @@ impl<'a> Spool<'a> {
                 Store::Memory(buffer)
             }
             Store::Memory(buffer) => {
-                let mut file = NamedTempFile::new().map_err(|error| ApiError::internal(&error))?;
+                let mut file =
+                    NamedTempFile::new().map_err(|error| ApiError::unavailable(&error))?;
                 write(file.as_file_mut(), &buffer)?;
                 write(file.as_file_mut(), chunk)?;
                 Store::File(file)
@@ -187,8 +188,9 @@ impl<'a> Spool<'a> {
 }
 
 fn write(file: &mut File, bytes: &[u8]) -> Result<(), ApiError> {
+    // Its disk may be full, which passes.
     file.write_all(bytes)
-        .map_err(|error| ApiError::internal(&error))
+        .map_err(|error| ApiError::unavailable(&error))
 }
 
 /// Reads a raw body into a spool.

@@ -78,15 +78,18 @@ impl Arena {
         let folder = history.folder().to_owned();
         // Postgres runs as another user when we are root: it goes through here to its own folder.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let objects = may_mount.then(|| Disk::mounted(folder.join("objects"), &folder));
+        let objects = may_mount
+            .then(|| Disk::mounted(folder.join("objects"), &folder))
+            .flatten();
         let (postgres, s3) = tokio::join!(
             start_postgres(&folder),
             start_s3(&folder, &credentials, s3_port)
         );
         let url = postgres.url();
         let mut disks = None;
-        if let Some(objects) = objects {
-            let tables = Disk::mounted(folder.join("tables"), postgres.data());
+        if let Some(objects) = objects
+            && let Some(tables) = Disk::mounted(folder.join("tables"), postgres.data())
+        {
             move_tables(&url, &tables).await;
             disks = Some(Disks { tables, objects });
         }
@@ -260,6 +263,8 @@ impl Drop for Arena {
 async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
     let lease = LEASE.as_secs().to_string();
     let cache = place.folder.join("models");
+    let spool = place.folder.join("objects/spool");
+    std::fs::create_dir_all(&spool).unwrap();
     let shared = [
         ("DARKROOM_S3_BUCKET", BUCKET),
         ("DARKROOM_S3_TIMEOUT_MS", "6000"),
@@ -270,6 +275,9 @@ async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
         ("DARKROOM_HTTP_THREADS", "1"),
         ("DARKROOM_ATTEMPT_TIMEOUT_SECONDS", "15"),
         ("DARKROOM_SHUTDOWN_SECONDS", "3"),
+        // Large photos go over the disk of the objects, which may be full.
+        ("DARKROOM_SPOOL_MEMORY_BYTES_MAX", "50000"),
+        ("TMPDIR", spool.to_str().unwrap()),
     ];
     let worker = [
         ("DARKROOM_DEVICE", "cpu"),

@@ -29,21 +29,15 @@ pub fn mounts_of_our_own() -> bool {
 }
 
 impl Disk {
-    /// Mounted at a new folder, which belongs to whom `like` belongs to.
-    pub fn mounted(at: PathBuf, like: &Path) -> Self {
+    /// Mounted at a new folder, which belongs to whom `like` belongs to; none where that is not allowed after all.
+    pub fn mounted(at: PathBuf, like: &Path) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let owner = std::fs::metadata(like).unwrap();
         let disk = Self { at };
-        disk.mount(
-            MsFlags::empty(),
-            &format!(
-                "size={ROOMY_BYTES},mode=0700,uid={},gid={}",
-                owner.uid(),
-                owner.gid()
-            ),
-        )
-        .unwrap();
-        disk
+        let (uid, gid) = (owner.uid(), owner.gid());
+        let options = format!("size={ROOMY_BYTES},mode=0700,uid={uid},gid={gid}");
+        disk.mount(MsFlags::empty(), &options).ok()?;
+        Some(disk)
     }
 
     /// Whatever would take one more block finds no space left on the device.

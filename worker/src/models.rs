@@ -112,6 +112,8 @@ pub struct ModelsConfig {
     pub device: Device,
     pub precision: PrecisionChoice,
     pub batch_max: usize,
+    /// That run models at the same time.
+    pub infer_threads: usize,
     pub loaded_bytes_max: u64,
 }
 
@@ -293,6 +295,7 @@ impl Models {
                 .device
                 .precision(self.config.precision, &manifest.precision),
             batch_max: self.config.batch_max.min(manifest.batch_max.into()).max(1),
+            infer_threads: self.config.infer_threads,
             manifest,
             labels,
             artifact,

@@ -132,6 +132,7 @@ pub fn start(
             device,
             precision: config.precision,
             batch_max: widths.batch_max,
+            infer_threads: widths.infer_threads,
             loaded_bytes_max: config.loaded_bytes_max,
         },
     );

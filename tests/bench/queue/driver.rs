@@ -249,12 +249,13 @@ async fn latency(pool: &PgPool, count: usize) {
     };
     let enqueuer = Enqueuer::start(Kept::with_one_plan(pool.clone()), &config);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut took_ms = Vec::new();
+    let (mut took_ms, mut commits_ms) = (Vec::new(), Vec::new());
     for turn in 0..count + WARM_UP {
         tokio::time::sleep(PAUSE).await;
         let job = another(&template);
         let (id, began) = (job.id, Instant::now());
         enqueuer.submit(job).await.unwrap();
+        let committed = began.elapsed();
         let at = loop {
             let (started, at): (JobId, Instant) = starts.recv().await.unwrap();
             if started == id {
@@ -263,13 +264,16 @@ async fn latency(pool: &PgPool, count: usize) {
         };
         if turn >= WARM_UP {
             took_ms.push((at - began).as_secs_f64() * 1e3);
+            commits_ms.push(committed.as_secs_f64() * 1e3);
         }
     }
     took_ms.sort_by(f64::total_cmp);
+    commits_ms.sort_by(f64::total_cmp);
     let part = |part: f64| took_ms[((took_ms.len() - 1) as f64 * part) as usize];
     println!(
         "{}",
         json!({ "op": "latency", "n": took_ms.len(), "p50": part(0.5), "p90": part(0.9), "p99": part(0.99),
-                "min": part(0.0), "max": part(1.0) })
+                "min": part(0.0), "max": part(1.0),
+                "committed_p50": commits_ms[commits_ms.len() / 2] })
     );
 }

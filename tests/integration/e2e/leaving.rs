@@ -84,6 +84,25 @@ async fn a_worker_that_loads_a_model_leaves_at_once() {
     assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
 }
 
+/// Its passes go on while the process ends; ending by `exit` was a segmentation fault every second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_measures_a_model_leaves_without_a_crash() {
+    let stack = Stack::with_models().await;
+    submitted(&stack, 3).await;
+    for name in ["first", "second", "third", "fourth"] {
+        let worker = stack.worker(name, &[]).await;
+        eventually(A_WHILE, "it measures its model", || async {
+            worker
+                .log()
+                .contains("optimized for this CPU")
+                .then_some(())
+        })
+        .await;
+        worker.signal(Signal::SIGTERM);
+        ends_well(&worker, AT_ONCE).await;
+    }
+}
+
 /// The first signal waits for what is on the device and cannot be written; the second does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_a_worker_that_still_finishes() {

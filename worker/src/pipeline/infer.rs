@@ -1,6 +1,7 @@
 //! Inference: batch after batch through the device, one thread beside the other.
 
 pub mod device;
+mod optimize;
 pub mod program;
 
 use std::time::{Duration, Instant};

@@ -39,10 +39,10 @@ impl From<TchError> for ForwardError {
 /// A loaded TorchScript module with what happens right before and after it.
 #[derive(Debug)]
 pub struct Program {
-    module: CModule,
-    method: String,
-    device: Device,
-    kind: Kind,
+    pub(super) module: CModule,
+    pub(super) method: String,
+    pub(super) device: Device,
+    pub(super) kind: Kind,
     height: i64,
     width: i64,
     mean: Guarded,
@@ -74,14 +74,12 @@ impl Program {
             tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
             tch::jit::f_set_profiling_mode(false)?;
             let kind = kind(precision);
-            let mut module = CModule::load_on_device(path, device.raw())?;
-            module.f_set_eval()?;
-            module.to(device.raw(), kind, false);
+            let module = module(path, device, kind)?;
             let channels = |values: &[f32; 3]| -> Result<Guarded, TchError> {
                 let tensor = Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?;
                 Ok(Guarded(tensor.f_to_device(device.raw())?))
             };
-            Ok(Self {
+            let program = Self {
                 module,
                 method: manifest.method.clone(),
                 device,
@@ -91,7 +89,12 @@ impl Program {
                 mean: channels(&manifest.input.mean)?,
                 std: channels(&manifest.input.std)?,
                 activation: manifest.output.activation,
-            })
+            };
+            // For others it is not meant.
+            if device.is_gpu() || precision != Precision::Fp32 {
+                return Ok(program);
+            }
+            Ok(program.optimized(path))
         })
     }
 
@@ -162,6 +165,14 @@ impl Program {
         });
         Ok(outputs.collect())
     }
+}
+
+/// Loaded, and ready to be run.
+pub(super) fn module(path: &Path, device: Device, kind: Kind) -> Result<CModule, ForwardError> {
+    let mut module = CModule::load_on_device(path, device.raw())?;
+    module.f_set_eval()?;
+    module.to(device.raw(), kind, false);
+    Ok(module)
 }
 
 /// `tch` panics where it has no fallible form; that must not end an inference thread.
