@@ -61,7 +61,9 @@ pub async fn history(db: &PgPool, job: &Job) -> Result<Vec<Step>, sqlx::Error> {
         steps.push(Step::new(row.lease_no, 1, "job.started", row.started_at).of(begun));
         steps.push(Step::new(row.lease_no, 2, "job.attempt_ended", row.ended_at).of(ended));
     }
-    steps.extend(own(job));
+    // The attempt may have ended since the job was read: then it stands among the others.
+    let last = steps.last().map_or(0, |step| step.id);
+    steps.extend(own(job).filter(|step| step.id > last));
     Ok(steps)
 }
 

@@ -248,3 +248,16 @@ async fn days_whose_events_were_kept_long_enough_are_dropped() {
     let left: Vec<_> = all(&db, 1).await.iter().map(job).collect();
     assert_eq!(left, [id]);
 }
+
+/// The stream of a job reads its row first, then its attempts.
+#[tokio::test]
+async fn an_attempt_that_ends_between_two_reads_is_told_once() {
+    let db = given::database().await;
+    let [id] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w1").await;
+    let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+    queue::release(&db, &[held.lease()]).await.unwrap();
+    let steps = jobs::events::history(&db, &job).await.unwrap();
+    let types: Vec<_> = steps.iter().map(|step| step.step_type.as_str()).collect();
+    assert_eq!(types, ["job.created", "job.started", "job.attempt_ended"]);
+}
