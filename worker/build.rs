@@ -1,11 +1,11 @@
-//! Compiles the one function that `tch` lacks, and lets a plain start find the libtorch that the build used, without
+//! Compiles what `tch` lacks, and lets a plain start find the libtorch that the build used, without
 //! `LD_LIBRARY_PATH`.
 
-const OPTIMIZE: &str = "src/pipeline/infer/optimize.cc";
+const LIBTORCH_CC: &str = "src/pipeline/infer/libtorch.cc";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed={OPTIMIZE}");
+    println!("cargo:rerun-if-changed={LIBTORCH_CC}");
     let libtorch = std::env::var("LIBTORCH")
         .expect("LIBTORCH names libtorch's folder: .cargo/config.toml does");
     cc::Build::new()
@@ -14,8 +14,8 @@ fn main() {
         .include(format!("{libtorch}/include"))
         .include(format!("{libtorch}/include/torch/csrc/api/include"))
         .warnings(false) // libtorch's headers, not ours
-        .file(OPTIMIZE)
-        .compile("darkroom_optimize");
+        .file(LIBTORCH_CC)
+        .compile("darkroom_libtorch");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
     // An installed worker finds it beside itself: bin/darkroom-worker and lib/libtorch_cpu.so.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");

@@ -9,18 +9,22 @@ use crate::Bench;
 /// Runs the whole loop once, on so many threads.
 pub(crate) fn run(bench: &Bench, batch: usize, threads: usize) -> Value {
     let (batch, threads) = (batch.to_string(), threads.to_string());
-    let options = ["--batch", &batch, "--threads", &threads];
-    run_with(&bench.photos, bench.seconds, &options)
+    let options = [
+        ["--batch", &batch],
+        ["--threads", &threads],
+        ["--device", &bench.device],
+        ["--precision", &bench.precision],
+        ["--model", bench.model.to_str().unwrap()],
+    ];
+    run_with(&bench.photos, bench.seconds, options.as_flattened())
 }
 
 /// Runs the loop once with these options of its own.
 pub(crate) fn run_with(photos: &Path, seconds: f64, options: &[&str]) -> Value {
-    let root = local::checkout().unwrap();
     let output = Command::new(local::bin_dir().unwrap().join("bare-loop"))
-        .arg("--model")
-        .arg(root.join("models/efficientnet-lite0"))
+        .current_dir(local::checkout().unwrap()) // its own model is there
         .arg("--photos")
-        .arg(photos)
+        .arg(photos.canonicalize().unwrap())
         .args(["--seconds", &seconds.to_string()])
         .args(options)
         .output()

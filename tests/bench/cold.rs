@@ -10,7 +10,7 @@ use crate::{Bench, median, rounded};
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let stack = Stack::with_models().await;
     let photo = fixtures::photo("ladybird.jpg");
-    let worker = stack.worker("fills-the-cache", &[]).await;
+    let worker = bench.worker(&stack, "fills-the-cache").await;
     stack.client.predicted("", photo.clone()).await;
     drop(worker);
 
@@ -19,7 +19,10 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         let job = stack.client.submit("", photo.clone()).await;
         let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
         let began = Instant::now();
-        let worker = stack.worker_begun(&format!("cold-{round}"), &[]);
+        let worker = stack.worker_begun(
+            &format!("cold-{round}"),
+            &[("DARKROOM_DEVICE", &bench.device)],
+        );
         let wait = stack.client.request(reqwest::Method::GET, &path);
         let ended = tests::client::send(wait.header("Prefer", "wait=60")).await;
         let took = began.elapsed().as_secs_f64() * 1e3;
@@ -34,6 +37,6 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
     }
     json!({
         "cold_ms": rounded(median(first_results)), "until_claimed_ms": rounded(median(registrations)),
-        "rounds": bench.rounds,
+        "device": bench.device, "rounds": bench.rounds,
     })
 }

@@ -8,31 +8,44 @@ use crate::{
     median, rounded,
 };
 
-const CLIENTS: usize = 32;
-/// On a CPU, fp32 gains little from batches: the bare loop takes the better of these.
-const BARE_BATCHES: [usize; 2] = [1, 8];
+/// The bare loop takes the best of these. On a CPU, fp32 gains little from batches.
+fn bare_batches(device: &str) -> &'static [usize] {
+    match device {
+        "cpu" => &[1, 8],
+        // A pass over 64 images takes little longer there than one over 1.
+        _ => &[64],
+    }
+}
 
 /// Bare, whole, bare, whole …: medians of the rounds.
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let photos = load::read(&bench.photos);
     let stack = Stack::with_models().await;
-    let _worker = stack.worker("bench", &[]).await;
-    load::closed_loop(&stack.client, &photos, CLIENTS, Until::Seconds(2.0)).await; // warm-up
+    let model = bench.pushed_model(&stack).await;
+    let _worker = bench.worker(&stack, "bench").await;
+    let load = async |seconds| {
+        let until = Until::Seconds(seconds);
+        load::closed_loop_of(&model, &stack.client, &photos, bench.clients, until).await
+    };
+    load(2.0).await; // warm-up
 
     let rate = |figures: &Value| figures["images_per_s"].as_f64().unwrap();
-    let best = BARE_BATCHES.into_iter().max_by(|a, b| {
-        let [a, b] = [a, b].map(|batch| rate(&bare::run(bench, *batch, bare::cores())));
-        a.total_cmp(&b)
-    });
+    let tried = bare_batches(&bench.device).iter();
+    let tried = tried.map(|&batch| (batch, rate(&bare::run(bench, batch, bare::cores()))));
+    let best = tried.max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let best = best.map(|(batch, _)| batch);
     let (mut bares, mut bare_cpus, mut wholes, mut ledgers) = (vec![], vec![], vec![], vec![]);
+    let mut stages = Value::Null;
     for round in 1..=bench.rounds {
         let figures = bare::run(bench, best.unwrap(), bare::cores());
         bares.push(rate(&figures));
         bare_cpus.push(figures["cpu_ms_per_image"].as_f64().unwrap());
 
-        let (before, until) = (Ledger::now(), Until::Seconds(bench.seconds));
-        let (took, seconds) = load::closed_loop(&stack.client, &photos, CLIENTS, until).await;
+        let before = Ledger::now();
+        let (took, seconds, spent) = load(bench.seconds).await;
         let images = took.len() as f64;
+        stages = spent.mean(took.len());
+        stages["client"] = rounded(took.iter().sum::<f64>() / images);
         wholes.push(images / seconds);
         ledgers.push(Ledger::now().since(&before, images));
         eprintln!(
@@ -47,8 +60,10 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
     let mut figures = json!({
         "bare_images_per_s": rounded(bare), "e2e_images_per_s": rounded(whole), "ratio": rounded(whole / bare),
         "cpu_ms_per_job": rounded(cpu - bare_cpu), "all_cpu_ms_per_job": rounded(cpu), "bare_cpu_ms_per_image": rounded(bare_cpu),
-        "bare_batch": best, "clients": CLIENTS, "rounds": bench.rounds, "seconds": bench.seconds, "photos": photos.len(),
+        "bare_batch": best, "clients": bench.clients, "device": bench.device, "precision": bench.precision, "model": model,
+         "rounds": bench.rounds, "seconds": bench.seconds, "photos": photos.len(),
     });
+    figures["stages_ms_of_the_last_round"] = stages;
     for program in ["api", "worker", "postgres", "s3", cpu::CLIENTS] {
         let cpu = cpu_ms(&|ledger| ledger.of(program).cpu_seconds);
         figures[format!("{program}_cpu_ms_per_job")] = rounded(cpu);

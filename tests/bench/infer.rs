@@ -12,7 +12,8 @@ fn precisions(device: &str) -> &'static [&'static str] {
 }
 
 /// Forward passes alone, one thread, by batch size and precision: milliseconds an image.
-pub(crate) fn measure(bench: &Bench, device: &str) -> Value {
+pub(crate) fn measure(bench: &Bench) -> Value {
+    let device = bench.device.as_str();
     let precisions = precisions(device);
     let mut readings = vec![vec![Vec::new(); BATCHES.len()]; precisions.len()];
     for round in 1..=bench.rounds {
@@ -25,6 +26,7 @@ pub(crate) fn measure(bench: &Bench, device: &str) -> Value {
                     ["--batch", &batch],
                     ["--precision", precision],
                     ["--device", device],
+                    ["--model", bench.model.to_str().unwrap()],
                 ];
                 let figures = bare::run_with(&bench.photos, bench.seconds, options.as_flattened());
                 readings.push(1e3 / figures["images_per_s"].as_f64().unwrap());

@@ -11,7 +11,7 @@ use crate::{
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let photos = load::read(&bench.photos);
     let stack = Stack::with_models().await;
-    let _worker = stack.worker("bench", &[]).await;
+    let _worker = bench.worker(&stack, "bench").await;
     load::closed_loop(&stack.client, &photos, 1, Until::Seconds(2.0)).await; // warm-up
 
     let percentile = |took: &mut Vec<f64>, part: f64| {
@@ -38,6 +38,6 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         "bare_p50_ms": rounded(bare50), "bare_p99_ms": rounded(bare99),
         "e2e_p50_ms": rounded(whole50), "e2e_p99_ms": rounded(whole99),
         "added_p50_ms": rounded(whole50 - bare50), "added_p99_ms": rounded(whole99 - bare99),
-        "rounds": bench.rounds, "seconds": bench.seconds, "photos": photos.len(),
+        "device": bench.device, "rounds": bench.rounds, "seconds": bench.seconds, "photos": photos.len(),
     })
 }

@@ -12,10 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tests::Client;
 
 use self::connection::{Connection, Parts};
+use crate::rounded;
 
 /// JPEGs in memory.
 pub(crate) type Photos = Arc<Vec<Bytes>>;
@@ -45,6 +46,9 @@ pub(crate) fn unique(photo: &Bytes) -> Parts {
     Parts::from([start.concat().into(), photo.slice(2..)])
 }
 
+/// The model of the benches that take no other.
+pub(crate) const MODEL: &str = "efficientnet-lite0";
+
 /// When a closed loop ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Until {
@@ -59,6 +63,19 @@ pub(crate) async fn closed_loop(
     clients: usize,
     until: Until,
 ) -> (Vec<f64>, f64) {
+    let (took, seconds, _) = closed_loop_of(MODEL, client, photos, clients, until).await;
+    (took, seconds)
+}
+
+/// The same for another model; and the milliseconds that jobs spent in each stage, on average.
+pub(crate) async fn closed_loop_of(
+    model: &str,
+    client: &Client,
+    photos: &Photos,
+    clients: usize,
+    until: Until,
+) -> (Vec<f64>, f64, Stages) {
+    let path = format!("/v1/jobs?model={model}&top_k=5");
     let (next, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
     let goes_on = move |turn: usize| match until {
         Until::Seconds(seconds) => began.elapsed() < Duration::from_secs_f64(seconds),
@@ -66,30 +83,55 @@ pub(crate) async fn closed_loop(
     };
     let loops = (0..clients).map(|_| {
         let (mut connection, photos, next) = (Connection::of(client), photos.clone(), next.clone());
+        let path = path.clone();
         tokio::spawn(async move {
-            let mut took = Vec::new();
+            let (mut took, mut stages) = (Vec::new(), Stages::default());
             loop {
                 let turn = next.fetch_add(1, Ordering::Relaxed);
                 if !goes_on(turn) {
-                    return took;
+                    return (took, stages);
                 }
                 let photo = unique(&photos[turn % photos.len()]);
                 let started = Instant::now();
-                predict(&mut connection, photo).await;
+                let job = predict(&mut connection, &path, photo).await;
+                stages.add(&job["timings_ms"]);
                 took.push(started.elapsed().as_secs_f64() * 1e3);
             }
         })
     });
-    let mut took = Vec::new();
+    let (mut took, mut stages) = (Vec::new(), Stages::default());
     for client in loops.collect::<Vec<_>>() {
-        took.extend(client.await.unwrap());
+        let (its, its_stages) = client.await.unwrap();
+        took.extend(its);
+        stages.add(&its_stages.0.into());
     }
-    (took, began.elapsed().as_secs_f64())
+    let seconds = began.elapsed().as_secs_f64();
+    (took, seconds, stages)
 }
 
-/// Labels in hand, or the bench fails.
-async fn predict(connection: &mut Connection, photo: Parts) {
-    let path = "/v1/jobs?model=efficientnet-lite0&top_k=5";
+/// Milliseconds by stage, added up.
+#[derive(Debug, Default)]
+pub(crate) struct Stages(Map<String, Value>);
+
+impl Stages {
+    fn add(&mut self, timings: &Value) {
+        for (stage, ms) in timings.as_object().into_iter().flatten() {
+            let sum = self.0.get(stage).and_then(Value::as_f64).unwrap_or(0.0);
+            let ms = ms.as_f64().unwrap_or(0.0);
+            self.0.insert(stage.clone(), (sum + ms).into());
+        }
+    }
+
+    /// Of one job.
+    pub(crate) fn mean(&self, jobs: usize) -> Value {
+        let each = |ms: &Value| rounded(ms.as_f64().unwrap_or(0.0) / jobs as f64);
+        let means = self.0.iter().map(|(stage, ms)| (stage.clone(), each(ms)));
+        means.collect::<Map<_, _>>().into()
+    }
+}
+
+/// The job with its labels, or the bench fails.
+async fn predict(connection: &mut Connection, path: &str, photo: Parts) -> Value {
     let mut job = connection.request("POST", path, photo).await;
     while job["status"] != "succeeded" {
         let status = job["status"].as_str().unwrap_or_default();
@@ -102,4 +144,5 @@ async fn predict(connection: &mut Connection, photo: Parts) {
     }
     let labels: Option<&Vec<Value>> = job["result"]["labels"].as_array();
     assert!(labels.is_some_and(|labels| labels.len() == 5), "{job}");
+    job
 }

@@ -29,17 +29,43 @@ struct Bench {
     /// Of each measurement.
     seconds: f64,
     rounds: usize,
+    /// Of the worker and of the bare loop.
+    device: String,
+    precision: String,
+    /// Folder of the model.
+    model: PathBuf,
+    clients: usize,
+}
+
+impl Bench {
+    /// A worker like the bare loop.
+    async fn worker(&self, stack: &tests::Stack, name: &str) -> tests::stack::Running {
+        let env = [
+            ("DARKROOM_DEVICE", self.device.as_str()),
+            ("DARKROOM_PRECISION", &self.precision),
+        ];
+        stack.worker(name, &env).await
+    }
+
+    /// The model's name, once it is in the bucket.
+    async fn pushed_model(&self, stack: &tests::Stack) -> String {
+        let folder = jobs::models::ModelFolder::read(&self.model).unwrap();
+        let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None).await;
+        pushed.unwrap();
+        folder.manifest.name
+    }
 }
 
 const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--photos DIR] [--seconds N] [--rounds N] [--record]
-       tests/bench/run infer [--device cpu|cuda:N] [--seconds N] [--rounds N] [--record]
+       tests/bench/run e2e|overhead [--device cpu|cuda:N] [--precision default|auto|fp32|bf16|fp16] [--model DIR] [--clients N] …
+       tests/bench/run infer|latency|cold [--device cpu|cuda:N] …
        tests/bench/run soak [--photos DIR] [--images N] [--record]
        tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
        tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
        tests/bench/run waiters [--waiters N] [--sse-share PART] [--photos DIR] [--seconds N] [--rounds N] [--record]
        tests/bench/run all [--record]
 
-  e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait)
+  e2e       images/s through HTTP, S3, Postgres and worker, against the bare loop (32 clients that wait, or --clients)
   overhead  CPU ms a job spent outside decoding and inference, everything on this machine counted
   latency   one client, one image at a time: upload to result in hand, against the bare call
   cold      start of a worker process to its first result, the model in its disk cache
@@ -63,6 +89,9 @@ struct Options {
     seconds: f64,
     rounds: usize,
     device: String,
+    precision: String,
+    model: Option<PathBuf>,
+    clients: usize,
     images: usize,
     record: bool,
     queue: queue::Options,
@@ -101,6 +130,9 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
         seconds: 8.0,
         rounds: 3,
         device: "cpu".into(),
+        precision: "default".into(),
+        model: None,
+        clients: 32,
         images: 20_000,
         record: false,
         queue: queue::Options {
@@ -134,6 +166,9 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
                 options.queue.rounds = options.rounds;
             }
             "--device" => options.device = value(),
+            "--precision" => options.precision = value(),
+            "--model" => options.model = Some(PathBuf::from(value())),
+            "--clients" => options.clients = number(&arg, &value()),
             "--images" => options.images = number(&arg, &value()),
             "--jobs" => options.queue.jobs = number(&arg, &value()),
             "--systems" => options.queue.systems = value().split(',').map(str::to_owned).collect(),
@@ -158,13 +193,20 @@ async fn measure(name: &str, options: &Options) -> Value {
         photos: options.photos.clone().unwrap_or_else(photos::seeded),
         seconds: options.seconds,
         rounds: options.rounds,
+        device: options.device.clone(),
+        precision: options.precision.clone(),
+        model: options.model.as_ref().map_or_else(
+            || tests::fixtures::model(load::MODEL),
+            |folder| folder.canonicalize().unwrap(),
+        ),
+        clients: options.clients,
     };
     match name {
         "e2e" | "overhead" => e2e::measure(&bench()).await,
         "latency" => latency::measure(&bench()).await,
         "cold" => cold::measure(&bench()).await,
         "decode" => decode::measure(&bench()),
-        "infer" => infer::measure(&bench(), &options.device),
+        "infer" => infer::measure(&bench()),
         "waiters" => Box::pin(waiters::measure(&bench(), &options.waiters)).await,
         "soak" => soak::measure(&bench(), options.images).await,
         "queue" => queue::measure(&options.queue).await,

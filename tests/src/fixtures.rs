@@ -1,19 +1,22 @@
 //! Photos, what the model says of them, and images that are wrong in one way each.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+    checkout().join("tests/fixtures")
 }
 
 /// A model folder as `darkroom models push` takes it.
 pub fn model(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../models")
-        .join(name)
+    checkout().join("models").join(name)
+}
+
+/// Not where this was built: a bench may run elsewhere.
+fn checkout() -> PathBuf {
+    local::checkout().unwrap()
 }
 
 /// The classifier.

@@ -31,7 +31,7 @@ use sqlx::PgPool;
 use tokio::sync::{Semaphore, mpsc};
 
 pub use infer::{
-    device::{Device, one_libtorch_thread},
+    device::{Device, ready_thread},
     program::{ForwardError, Program},
 };
 pub use placement::{Placement, Region};
@@ -177,7 +177,10 @@ pub fn start(
         let (shared, batcher, storer) = (shared.clone(), batcher.clone(), storer.clone());
         std::thread::Builder::new()
             .name(format!("infer-{index}"))
-            .spawn(move || infer::infer_batches(&shared, &batcher, &storer))?;
+            .spawn(move || {
+                ready_thread(index);
+                infer::infer_batches(&shared, &batcher, &storer);
+            })?;
     }
 
     // As few bytes of images as keep the threads busy: what waits, waits as a claim.

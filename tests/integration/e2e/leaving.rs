@@ -94,7 +94,7 @@ async fn a_worker_that_measures_a_model_leaves_without_a_crash() {
         eventually(A_WHILE, "it measures its model", || async {
             worker
                 .log()
-                .contains("optimized for this CPU")
+                .contains("optimized for this device")
                 .then_some(())
         })
         .await;

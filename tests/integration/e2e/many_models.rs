@@ -81,7 +81,7 @@ async fn in_a_crowd_jobs_of_loaded_models_come_first_and_all_get_done() {
 async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
     let stack = stack().await;
     let few = [TWO_FIT[0], ("DARKROOM_BATCH_MAX", "2")];
-    let worker = stack.worker("w", &few).await;
+    let _worker = stack.worker("w", &few).await;
     for model in MODELS {
         let query = format!("?model={model}");
         stack.client.predicted(&query, white()).await;
@@ -103,5 +103,4 @@ async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
     let run = stack.command(&["workers"]).await;
     let page = String::from_utf8(run.stdout).unwrap();
     assert!(page.contains("bright-box:1 fp32 ×"), "{page}");
-    drop(worker);
 }

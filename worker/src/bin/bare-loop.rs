@@ -18,9 +18,9 @@ use worker::{
     pipeline::{
         Device, Placement, Program,
         decode::{DecodeLimits, decode},
-        one_libtorch_thread,
         postprocess::{Output, predict},
         preprocess::{preprocess, shrink},
+        ready_thread,
     },
 };
 
@@ -74,8 +74,8 @@ struct Loop<'a> {
 
 impl Loop<'_> {
     /// Milliseconds of each batch.
-    fn run(&self, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
-        one_libtorch_thread();
+    fn run(&self, thread: usize, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
+        ready_thread(thread);
         let (mut tools, mut took, began) = (Default::default(), Vec::new(), Instant::now());
         let gray = vec![vec![128; self.program.image_bytes()]; batch];
         while began.elapsed() < Duration::from_secs_f64(seconds) {
@@ -145,12 +145,13 @@ fn main() -> anyhow::Result<()> {
     let folder = ModelFolder::read(&args.model)?;
     let device = Device::open(args.device)?;
     let precision = device.precision(args.precision, &folder.manifest.precision);
-    one_libtorch_thread();
+    ready_thread(0);
     let program = Program::load(
         &args.model.join(&folder.manifest.artifact),
         &folder.manifest,
         device,
         precision,
+        args.batch,
     )
     .map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let labels = std::fs::read_to_string(args.model.join("labels.txt")).unwrap_or_default();
@@ -166,11 +167,14 @@ fn main() -> anyhow::Result<()> {
         next: &next,
     };
 
-    bare.run(args.batch, 0.5)?; // warm-up
+    bare.run(0, args.batch, 0.5)?; // warm-up
     let (cpu_before, began) = (cpu_seconds()?, Instant::now());
     let took = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..args.threads)
-            .map(|_| scope.spawn(|| bare.run(args.batch, args.seconds)))
+            .map(|thread| {
+                let (bare, args) = (&bare, &args);
+                scope.spawn(move || bare.run(thread, args.batch, args.seconds))
+            })
             .collect();
         let mut took = Vec::new();
         for thread in threads {

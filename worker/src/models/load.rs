@@ -9,9 +9,9 @@ use std::{
 use jobs::manifest::{Manifest, Precision};
 
 use super::{LoadFault, Model};
-use crate::pipeline::{Device, ForwardError, Program, postprocess::check};
+use crate::pipeline::{Device, ForwardError, Program, postprocess::check, ready_thread};
 
-/// A batch twice as large must gain at least so much an image; all else is longer waiting for nothing.
+/// A larger batch must gain at least so much an image; all else is longer waiting for nothing.
 const GAIN_LEAST: f64 = 1.05;
 /// Of a thread for each size of a batch. The fastest counts, of the slowest thread: whoever ends last may have had the
 /// machine to itself.
@@ -36,8 +36,14 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn load(self) -> Result<Model, LoadFault> {
-        self.one_libtorch_thread();
-        let program = Program::load(&self.artifact, &self.manifest, self.device, self.precision);
+        ready_thread(0);
+        let program = Program::load(
+            &self.artifact,
+            &self.manifest,
+            self.device,
+            self.precision,
+            self.batch_max,
+        );
         let program = program.map_err(broken)?;
         let gray = vec![128; program.image_bytes()];
         let outputs = program.forward(&[&gray]).map_err(broken)?;
@@ -65,26 +71,22 @@ impl Load {
         })
     }
 
-    /// Doubles the batch for as long as that pays.
+    /// Larger batches for as long as that pays.
     fn best_batch(&self, program: &Program, gray: &[u8]) -> usize {
         let (mut best, mut each) = (1, f64::INFINITY);
-        let mut size = 1;
-        loop {
+        for &size in program.batch_sizes() {
             let batch = vec![gray; size];
             let Some(took) = self.takes(program, &batch) else {
-                return best; // it does not fit
+                break; // it does not fit
             };
             let took_each = took.as_secs_f64() / size as f64;
             tracing::debug!(batch.images = size, each_ms = took_each * 1e3, "measured");
             if took_each * GAIN_LEAST > each {
-                return best;
+                break;
             }
             (best, each) = (size, took_each);
-            if size == self.batch_max {
-                return best;
-            }
-            size = (size * 2).min(self.batch_max);
         }
+        best
     }
 
     /// How long a pass takes while the other inference threads run one, as at load: they share caches and memory. What was
@@ -98,24 +100,19 @@ impl Load {
                 .ok()?;
             Some(began.elapsed() / passes as u32)
         };
-        let fastest = || -> Option<Duration> {
-            self.one_libtorch_thread();
+        let fastest = |number| -> Option<Duration> {
+            ready_thread(number);
             program.forward(batch).ok()?; // warms the thread's memory up
             let samples = (0..SAMPLES).map(|_| sample());
             samples.collect::<Option<Vec<_>>>()?.into_iter().min()
         };
         std::thread::scope(|scope| {
-            let threads = (0..self.infer_threads).map(|_| scope.spawn(fastest));
+            let threads =
+                (0..self.infer_threads).map(|number| scope.spawn(move || fastest(number)));
             let threads: Vec<_> = threads.collect();
             let took = threads.into_iter().map(|thread| thread.join().ok()?);
             took.collect::<Option<Vec<_>>>()?.into_iter().max()
         })
-    }
-
-    fn one_libtorch_thread(&self) {
-        if !self.device.is_gpu() {
-            crate::pipeline::one_libtorch_thread();
-        }
     }
 }
 

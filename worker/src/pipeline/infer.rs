@@ -1,8 +1,11 @@
 //! Inference: batch after batch through the device, one thread beside the other.
 
 pub mod device;
+mod launch;
+mod libtorch;
 mod optimize;
 pub mod program;
+mod upload;
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +23,6 @@ use crate::models::Model;
 
 /// Takes batches and infers them, for as long as the process lives.
 pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>, storer: &Storer) {
-    device::one_libtorch_thread();
     loop {
         let mut batch = batcher.take();
         let images = std::mem::take(&mut batch.images).into_iter();

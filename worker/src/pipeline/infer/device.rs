@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use jobs::manifest::Precision;
 use tch::Kind;
 
+use super::launch;
 use crate::config::{DeviceChoice, PrecisionChoice};
 
 /// A device that was found to be there.
@@ -36,6 +37,13 @@ impl Device {
 
     pub fn is_gpu(self) -> bool {
         self.0.is_cuda()
+    }
+
+    pub(super) fn gpu(self) -> Option<usize> {
+        match self.0 {
+            tch::Device::Cuda(index) => Some(index),
+            _ => None,
+        }
     }
 
     pub(crate) fn raw(self) -> tch::Device {
@@ -120,10 +128,13 @@ pub(crate) fn kind(precision: Precision) -> Kind {
     }
 }
 
-/// One libtorch thread for the calling one: as many inference threads as cores do the rest. Two pools of spinning
-/// threads on one core cost a factor of ten.
-pub fn one_libtorch_thread() {
+/// Readies the calling thread for inference, as the `number`th of those that do it at once.
+///
+/// It gets one libtorch thread: as many inference threads as cores do the rest, and two pools of spinning threads on one core
+/// cost a factor of ten. On a GPU its batches are in flight beside those of the others.
+pub fn ready_thread(number: usize) {
     tch::set_num_threads(1);
+    launch::choose_stream(number);
 }
 
 fn open_cuda(index: usize) -> anyhow::Result<()> {

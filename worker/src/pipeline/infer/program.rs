@@ -9,7 +9,11 @@ use std::{
 use jobs::manifest::{Activation, Manifest, Precision};
 use tch::{CModule, Kind, TchError, Tensor};
 
-use super::device::{Device, kind};
+use super::{
+    device::{Device, kind},
+    launch::launch,
+    upload::Gathered,
+};
 use crate::pipeline::{develop::message, postprocess::Output};
 
 /// Why a forward pass came to nothing.
@@ -39,12 +43,20 @@ impl From<TchError> for ForwardError {
 /// A loaded TorchScript module with what happens right before and after it.
 #[derive(Debug)]
 pub struct Program {
+    pub(super) layers: Arc<Layers>,
+    pub(super) device: Device,
+    height: usize,
+    width: usize,
+    batch_sizes: Vec<usize>,
+}
+
+/// What runs on the device.
+#[derive(Debug)]
+pub(super) struct Layers {
     pub(super) module: CModule,
     pub(super) method: String,
-    pub(super) device: Device,
     pub(super) kind: Kind,
-    height: i64,
-    width: i64,
+    device: Device,
     mean: Guarded,
     std: Guarded,
     activation: Activation,
@@ -59,7 +71,7 @@ struct Guarded(Tensor);
 unsafe impl Sync for Guarded {}
 
 impl Program {
-    /// Loads a TorchScript file onto a device.
+    /// Loads a TorchScript file onto a device, for batches of up to `batch_max` images.
     ///
     /// # Errors
     /// It is not TorchScript of this libtorch, or does not fit.
@@ -68,30 +80,31 @@ impl Program {
         manifest: &Manifest,
         device: Device,
         precision: Precision,
+        batch_max: usize,
     ) -> Result<Self, ForwardError> {
         caught(|| {
             // Shapes change with every batch: an executor that compiles anew for each shape never gets done.
             tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
             tch::jit::f_set_profiling_mode(false)?;
             let kind = kind(precision);
-            let module = module(path, device, kind)?;
-            let channels = |values: &[f32; 3]| -> Result<Guarded, TchError> {
-                let tensor = Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?;
-                Ok(Guarded(tensor.f_to_device(device.raw())?))
-            };
-            let program = Self {
-                module,
+            let layers = Layers {
+                module: module(path, device, kind)?,
                 method: manifest.method.clone(),
-                device,
                 kind,
-                height: manifest.input.height.into(),
-                width: manifest.input.width.into(),
-                mean: channels(&manifest.input.mean)?,
-                std: channels(&manifest.input.std)?,
+                device,
+                mean: channels(&manifest.input.mean, device)?,
+                std: channels(&manifest.input.std, device)?,
                 activation: manifest.output.activation,
             };
-            // For others it is not meant.
-            if device.is_gpu() || precision != Precision::Fp32 {
+            let program = Self {
+                layers: Arc::new(layers),
+                device,
+                height: manifest.input.height as usize,
+                width: manifest.input.width as usize,
+                batch_sizes: batch_sizes(device.is_gpu(), batch_max),
+            };
+            // On a CPU it is not meant for others.
+            if !device.is_gpu() && precision != Precision::Fp32 {
                 return Ok(program);
             }
             Ok(program.optimized(path))
@@ -104,7 +117,12 @@ impl Program {
 
     /// Bytes of one image, `u8[height, width, 3]`.
     pub fn image_bytes(&self) -> usize {
-        (self.height * self.width * 3) as usize
+        self.height * self.width * 3
+    }
+
+    /// The sizes of a batch that are worth a measurement, ascending. A GPU runs no others.
+    pub fn batch_sizes(&self) -> &[usize] {
+        &self.batch_sizes
     }
 
     /// Whether the device still answers for an image that cannot be to blame.
@@ -118,21 +136,44 @@ impl Program {
     /// # Errors
     /// See [`ForwardError`]; never [`ForwardError::DeviceLost`], which takes a second look.
     pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
-        caught(|| tch::no_grad(|| self.rows(images)))
+        caught(|| self.rows(images))
     }
 
     fn rows(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
-        let count = i64::try_from(images.len()).unwrap_or(i64::MAX);
-        let size = [count, self.height, self.width, 3];
-        let pixels = match images {
-            [image] => Tensor::f_from_data_size(image, &size, Kind::Uint8)?,
-            _ => Tensor::f_from_data_size(&images.concat(), &size, Kind::Uint8)?,
-        };
+        let rows = self.rows_on_device(images.len());
+        let size = [rows, self.height, self.width, 3].map(|side| side as i64);
+        let gathered = Gathered::of(images, &size, self.device)?;
+        let (layers, pixels) = (self.layers.clone(), gathered.batch.shallow_clone());
+        let (output, shape) = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
+        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        let mut values = vec![0.0; output.numel()];
+        output.f_copy_data(&mut values, output.numel())?;
+        gathered.copied();
+        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
+        let each = shape.iter().product::<usize>();
+        let outputs = (0..images.len()).map(|index| Output {
+            shape: shape.clone(),
+            values: values[index * each..(index + 1) * each].to_vec(),
+        });
+        Ok(outputs.collect())
+    }
+
+    /// Rows of the batch that carries so many images: the last ones may carry none.
+    fn rows_on_device(&self, images: usize) -> usize {
+        let mut sizes = self.batch_sizes.iter().copied();
+        let fits = sizes.find(|&size| size >= images && self.is_on_gpu());
+        fits.unwrap_or(images)
+    }
+}
+
+impl Layers {
+    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, and the shape of one row.
+    fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
+        let rows = pixels.size().first().copied().unwrap_or_default();
         // A quarter of the bytes crosses the bus; what the model sees is NCHW, in channels-last storage.
-        let input = pixels
-            .f_to_device(self.device.raw())?
-            .f_permute([0, 3, 1, 2])?;
+        let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
         let input = input
+            .f_permute([0, 3, 1, 2])?
             .f_to_kind(Kind::Float)?
             .f_sub(&self.mean.0)?
             .f_div(&self.std.0)?;
@@ -142,29 +183,34 @@ impl Program {
             .method_ts(&self.method, &[input])?
             .f_to_kind(Kind::Float)?;
         let size = output.size();
-        let Some((&rows, shape)) = size.split_first().filter(|(rows, _)| **rows == count) else {
+        let Some((_, shape)) = size.split_first().filter(|(first, _)| **first == rows) else {
             return Err(ForwardError::Failed(format!(
-                "{count} images gave an output of shape {size:?}"
+                "{rows} images gave an output of shape {size:?}"
             )));
         };
-        let each = shape.iter().product::<i64>();
-        let output = output.f_reshape([rows, each])?;
+        let output = output.f_reshape([rows, shape.iter().product::<i64>()])?;
         let output = match self.activation {
             Activation::None => output,
             Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
             Activation::Sigmoid => output.f_sigmoid()?,
         };
-        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        let mut values = vec![0.0; output.numel()];
-        output.f_copy_data(&mut values, output.numel())?;
-        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
-        let each = each as usize;
-        let outputs = (0..images.len()).map(|index| Output {
-            shape: shape.clone(),
-            values: values[index * each..(index + 1) * each].to_vec(),
-        });
-        Ok(outputs.collect())
+        Ok((output, shape.to_vec()))
     }
+}
+
+/// On a GPU each size costs plans for its layers (see `launch`), so there are few, and a batch is filled up to the next. On a CPU a
+/// batch is as large as it is.
+fn batch_sizes(on_gpu: bool, batch_max: usize) -> Vec<usize> {
+    let step = if on_gpu { 4 } else { 2 };
+    let smaller = std::iter::successors(Some(1), |size| Some(size * step));
+    let smaller = smaller.take_while(|&size| size < batch_max);
+    smaller.chain([batch_max]).collect()
+}
+
+/// `f32[1, 3, 1, 1]`.
+fn channels(values: &[f32; 3], device: Device) -> Result<Guarded, TchError> {
+    let tensor = Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?;
+    Ok(Guarded(tensor.f_to_device(device.raw())?))
 }
 
 /// Loaded, and ready to be run.
@@ -182,4 +228,17 @@ fn caught<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<T, Forwar
             message(&*panic).to_owned(),
         )))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch_sizes;
+
+    #[test]
+    fn a_gpu_knows_few_sizes_of_batches_and_the_largest_is_among_them() {
+        assert_eq!(batch_sizes(true, 64), [1, 4, 16, 64]);
+        assert_eq!(batch_sizes(true, 50), [1, 4, 16, 50]);
+        assert_eq!(batch_sizes(false, 8), [1, 2, 4, 8]);
+        assert_eq!(batch_sizes(true, 1), [1]);
+    }
 }

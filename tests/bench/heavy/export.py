@@ -1,0 +1,48 @@
+"""A model that is heavy enough to keep a large GPU busy: ConvNeXt-Large as torchvision builds it, 224x224, fp16, seeded random weights.
+
+    python3 tests/bench/heavy/export.py FOLDER      then: tests/bench/run e2e --device cuda:0 --model FOLDER
+
+For speed only: its labels say nothing. Needs torch 2.11 and torchvision.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+
+import torch
+import torchvision
+
+folder = pathlib.Path(sys.argv[1])
+labels = pathlib.Path(__file__).parents[3] / "models/efficientnet-lite0/labels.txt"
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+torch.manual_seed(0)
+network = torchvision.models.convnext_large().eval().half().to(device)
+image = torch.rand(2, 3, 224, 224, device=device, dtype=torch.half)
+with torch.no_grad():
+    module = torch.jit.trace(network, image.contiguous(memory_format=torch.channels_last))
+
+folder.mkdir(parents=True, exist_ok=True)
+module.to("cpu").save(str(folder / "model.pt"))
+shutil.copy(labels, folder / "labels.txt")
+manifest = {
+    "name": "heavy",
+    "task": "classify",
+    "artifact": "model.pt",
+    "input": {
+        "width": 224,
+        "height": 224,
+        "resize": "center_crop",
+        "crop_ratio": 0.875,
+        "filter": "catmull_rom",
+        "mean": [127, 127, 127],
+        "std": [128, 128, 128],
+    },
+    "labels": "labels.txt",
+    "output": {"activation": "softmax"},
+    "precision": ["fp16"],
+    "batch_max": 64,
+    "params": {"top_k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5}},
+}
+(folder / "model.json").write_text(json.dumps(manifest, indent=2))
