@@ -36,14 +36,20 @@ pub(super) fn launch<T: Send + 'static>(
     };
     let stream = STREAM.get();
     libtorch::use_stream(gpu, stream)?;
+    on_launcher(move || {
+        libtorch::use_stream(gpu, stream)?;
+        work()
+    })
+}
+
+/// Runs `work` on the one thread; its panic is the caller's.
+fn on_launcher<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ForwardError> + Send + 'static,
+) -> Result<T, ForwardError> {
     let (answer, answered) = sync_channel(1);
     let task = move || {
-        let work = AssertUnwindSafe(|| {
-            libtorch::use_stream(gpu, stream)?;
-            work()
-        });
         // Nobody waits only if the caller is gone.
-        let _ = answer.send(catch_unwind(work));
+        let _ = answer.send(catch_unwind(AssertUnwindSafe(work)));
     };
     let gone = || ForwardError::from(TchError::Torch("the launching thread is gone".into()));
     launcher().send(Box::new(task)).map_err(|_| gone())?;
@@ -62,4 +68,25 @@ fn launcher() -> &'static Sender<Task> {
         std::thread::spawn(move || tasks.into_iter().for_each(|task| task()));
         sender
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_passes_run_on_one_thread_whoever_wants_them() {
+        let runs_on = || on_launcher(|| Ok(std::thread::current().id())).expect("it runs");
+        let here = runs_on();
+        let elsewhere = std::thread::spawn(runs_on).join().expect("no panic");
+        assert_eq!(here, elsewhere);
+        assert_ne!(here, std::thread::current().id());
+    }
+
+    #[test]
+    fn a_pass_that_panics_is_its_callers_trouble_alone() {
+        let caller = std::thread::spawn(|| on_launcher::<()>(|| panic!("of one image")));
+        assert!(caller.join().is_err());
+        assert_eq!(on_launcher(|| Ok(1)), Ok(1));
+    }
 }
