@@ -3,6 +3,8 @@ use std::sync::Arc;
 use jobs::{
     db::Kept,
     events::FeedListener,
+    images,
+    models::Resolver,
     object_store::ObjectStore,
     queue::{ChangedListener, Enqueuer, Finder, Notifier},
 };
@@ -21,6 +23,8 @@ pub(crate) struct Ctx {
     pub kept: Kept,
     pub enqueuer: Enqueuer,
     pub finder: Finder,
+    pub images: images::Finder,
+    pub models: Resolver,
     pub notifier: Notifier,
     pub changes: ChangedListener,
     pub feed: FeedListener,

@@ -2,10 +2,7 @@
 
 use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
-use jobs::{
-    ProblemCode, images,
-    models::{Resolved, resolve_on},
-};
+use jobs::{ProblemCode, images, models::Resolved};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -136,7 +133,7 @@ pub(crate) async fn model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, Ap
     if model.is_some_and(|model| model.contains('\0')) {
         return Err(unknown_model(model));
     }
-    let resolved = ctx.kept.run(async |db| resolve_on(db, model).await).await?;
+    let resolved = ctx.models.resolve(model).await?;
     resolved.ok_or_else(|| unknown_model(model))
 }
 

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
-    db, events::FeedListener, groups, health, object_store::ObjectStore, queue, retention,
-    telemetry,
+    db, events::FeedListener, groups, health, images, models::Resolver, object_store::ObjectStore,
+    queue, retention, telemetry,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -47,6 +47,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     let kept = db::Kept::with_one_plan(pool.clone());
+    let by_keys = db::Kept::by_keys(pool.clone());
     tokio::spawn(queue::housekeep(kept.clone()));
     tokio::spawn(groups::housekeep(pool.clone(), config.groups.clone()));
     tokio::spawn(retention::keep(
@@ -69,7 +70,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let pace = Arc::new(Pace::new(pool.clone()));
     let ctx = Ctx {
         enqueuer: queue::Enqueuer::start(kept.clone(), &config.queue),
-        finder: queue::Finder::start(pool.clone()),
+        finder: queue::Finder::start(by_keys.clone()),
+        images: images::Finder::start(by_keys),
+        models: Resolver::start(kept.clone()),
         notifier: queue::Notifier::start(kept.clone()),
         feed: FeedListener::start(pool.clone(), changes.any()),
         changes,

@@ -8,7 +8,6 @@ use jobs::{
     images::{self, Image, Stored},
     object_store::StoreError,
 };
-use sqlx::PgConnection;
 
 use crate::{ctx::Ctx, error::ApiError, sniff::sniff, spool::too_large};
 
@@ -72,6 +71,5 @@ pub(crate) async fn known(
     owner: &str,
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, ApiError> {
-    let find = async |db: &mut PgConnection| images::find_on(db, owner, sha256).await;
-    Ok(ctx.kept.run(find).await?)
+    Ok(ctx.images.find(owner, sha256).await?)
 }

@@ -53,6 +53,8 @@ pub struct WebhookConfig {
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two looks.
 const COALESCE: Duration = Duration::from_millis(100);
+/// The same after one that found nothing: in a stream of jobs that nobody is told of, each look is for nothing.
+const COALESCE_IDLE: Duration = Duration::from_millis(250);
 /// How much longer than an attempt can take the lease of its delivery is.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
@@ -105,7 +107,13 @@ impl Dispatch {
             if let Err(error) = self.begin_what_is_due().await {
                 tracing::warn!(error.cause = %error, "cannot look for webhooks to send; trying again");
             }
-            sleep(COALESCE).await;
+            let nothing_to_send = self.sends.is_empty();
+            let pause = if nothing_to_send {
+                COALESCE_IDLE
+            } else {
+                COALESCE
+            };
+            sleep(pause).await;
             tokio::select! {
                 _ = leaving.changed() => {}
                 _ = changes.changed() => {}

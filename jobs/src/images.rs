@@ -1,17 +1,19 @@
 //! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
 
 mod collect;
+mod finder;
 mod purge;
 mod register;
 mod stored_bytes;
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
+    finder::{Finder, find},
     purge::{Purged, purge},
     register::register,
     stored_bytes::stored_bytes,
@@ -94,51 +96,6 @@ fn parse_object_key(key: &str) -> Option<Name> {
     (parts.next().is_none()).then(|| (owner.to_owned(), sha256, upload))
 }
 
-/// The image that an owner has already stored under this digest, if it is still there. One that no job needs any more
-/// starts its grace anew, so that it is still there when the submit that asks is committed.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn find(
-    db: &PgPool,
-    owner: &str,
-    sha256: Sha256Digest,
-) -> Result<Option<Stored>, sqlx::Error> {
-    find_on(db, owner, sha256).await
-}
-
-/// The same on a connection of the caller's.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn find_on(
-    db: impl PgExecutor<'_>,
-    owner: &str,
-    sha256: Sha256Digest,
-) -> Result<Option<Stored>, sqlx::Error> {
-    let row = sqlx::query!(
-        "with renewed as (
-             update images set unused_since = now() where owner = $1 and sha256 = $2 and purged_at is null and unused_since is not null
-         )
-         select upload, content_type, bytes, width, height, recent_jobs from images where owner = $1 and sha256 = $2 and purged_at is null",
-        owner,
-        sha256.as_bytes().as_slice()
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Stored {
-        image: Image {
-            sha256,
-            upload: row.upload,
-            content_type: row.content_type,
-            bytes: row.bytes,
-            width: row.width,
-            height: row.height,
-        },
-        recent_jobs: row.recent_jobs.into_iter().map(Into::into).collect(),
-    }))
-}
-
 /// Those of these keys that rows name, and those that no upload has made.
 pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
     let mut needed = HashSet::new();
@@ -169,7 +126,7 @@ pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>
     Ok(needed)
 }
 
-/// The same for many digests at once.
+/// Those of an owner's digests under which images are stored, as [`find`] has it.
 ///
 /// # Errors
 /// Postgres is away.

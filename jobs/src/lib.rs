@@ -21,6 +21,7 @@ pub mod results;
 pub mod retention;
 pub mod secret;
 pub mod telemetry;
+pub mod together;
 pub mod webhooks;
 
 pub use digest::Sha256Digest;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub use alias::{Aliased, is_alias, set_alias};
 pub use push::{ModelFolder, PushError, Pushed, push};
-pub use resolve::{Resolved, resolve, resolve_on};
+pub use resolve::{Resolved, Resolver, resolve};
 pub use retire::{Retired, retire};
 use sqlx::{PgPool, types::Json};
 

@@ -1,15 +1,13 @@
 //! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and kept while they are used.
 
+mod best_batch;
 mod cache;
 mod load;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,7 +20,7 @@ use jobs::{
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
-use self::cache::DiskCache;
+use self::{best_batch::BestBatch, cache::DiskCache};
 use crate::{
     config::PrecisionChoice,
     pipeline::{Device, Program},
@@ -47,7 +45,7 @@ pub struct Model {
     pub precision: Precision,
     /// Of its files: a stand-in for what it takes loaded.
     bytes: u64,
-    batch_best: AtomicUsize,
+    batch: BestBatch,
 }
 
 impl Model {
@@ -58,7 +56,12 @@ impl Model {
 
     /// Images that this device takes best at once.
     pub fn batch_best(&self) -> usize {
-        self.batch_best.load(Ordering::Relaxed)
+        self.batch.best()
+    }
+
+    /// Most images of the next batch: the best, or a size that is tried.
+    pub fn batch_next(&self) -> usize {
+        self.batch.next()
     }
 
     fn shown(&self) -> LoadedModel {
@@ -69,11 +72,20 @@ impl Model {
         }
     }
 
+    /// A pass over so many images took so much of a core.
+    pub fn passed(&self, images: usize, cost: Duration) {
+        if let Some(best) = self.batch.passed(images, cost) {
+            tracing::info!(
+                model = self.manifest.name,
+                batch.images = best,
+                "cheaper at work: batches of so many from now on"
+            );
+        }
+    }
+
     /// So many did not fit: half from now on.
     pub fn too_much_at_once(&self, images: usize) {
-        let half = (images / 2).max(1);
-        let before = self.batch_best.fetch_min(half, Ordering::Relaxed);
-        if half < before {
+        if let Some(half) = self.batch.too_much(images) {
             tracing::warn!(
                 model = self.manifest.name,
                 batch.images = half,

@@ -89,6 +89,7 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
+    let coming = ctx.enqueuer.coming();
     let (image, recent_jobs, room) = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let trace = trace_parent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
@@ -104,7 +105,7 @@ pub(crate) async fn create_job(
     }
     tracing::Span::current().record("job.id", tracing::field::display(job.id));
     let watch = preferred.map(|_| ctx.changes.watch_end(job.id));
-    match (ctx.enqueuer.submit(job.clone()).await, idempotency) {
+    match (coming.submit(job.clone()).await, idempotency) {
         // Another request with this key was faster.
         (Err(QueueError::KeyTaken), Some(idempotency)) => {
             let earlier = queue::earlier(&ctx.db, owner, &idempotency.key).await?;

@@ -1,9 +1,15 @@
 //! From what a client writes to one immutable version.
 
-use sqlx::{PgExecutor, PgPool, types::Json};
+use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
 
 use super::DEFAULT_ALIAS;
-use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
+use crate::{
+    Sha256Digest,
+    db::Kept,
+    job::ResolvedModel,
+    manifest::Manifest,
+    together::{Found, Look, Together},
+};
 
 /// A model version as a submit needs it.
 #[derive(Debug, Clone)]
@@ -48,62 +54,111 @@ pub async fn resolve(
     db: &PgPool,
     reference: Option<&str>,
 ) -> Result<Option<Resolved>, sqlx::Error> {
-    resolve_on(db, reference).await
+    let found = resolve_on(db, &[reference.map(str::to_owned)]).await?;
+    Ok(found.into_iter().next().map(|(_, resolved)| resolved))
 }
 
-/// The same on a connection of the caller's.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn resolve_on(
+/// Resolves the references of all submits of the same moment; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Resolver(Together<References>);
+
+#[derive(Debug)]
+struct References;
+
+impl Look for References {
+    type Ask = Option<String>;
+    type Found = Resolved;
+    type Error = sqlx::Error;
+
+    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, sqlx::Error> {
+        resolve_on(db, asks).await
+    }
+}
+
+impl Resolver {
+    pub fn start(db: Kept) -> Self {
+        Self(Together::start(db))
+    }
+
+    /// As [`resolve`].
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn resolve(&self, reference: Option<&str>) -> Result<Option<Resolved>, sqlx::Error> {
+        self.0.find(reference.map(str::to_owned)).await
+    }
+}
+
+/// Each reference with what it means, if it means something.
+async fn resolve_on(
     db: impl PgExecutor<'_>,
-    reference: Option<&str>,
-) -> Result<Option<Resolved>, sqlx::Error> {
-    let (name, pick) = match reference.map(parse) {
-        None => (None, Pick::Alias(DEFAULT_ALIAS)),
-        Some(Some((name, pick))) => (Some(name), pick),
-        Some(None) => return Ok(None),
-    };
-    let (alias, version, digest) = match &pick {
-        Pick::Alias(alias) => (Some(*alias), None, None),
-        Pick::Version(version) => (None, Some(*version), None),
-        Pick::Digest(digest) => (None, None, Some(digest.as_bytes().as_slice())),
-    };
-    let row = sqlx::query!(
-        r#"select v.model_id, v.model_version_id, m.name, v.version, v.digest, v.manifest as "manifest: Json<Manifest>"
-           from model_versions v join models m using (model_id)
-           left join model_aliases a on a.model_version_id = v.model_version_id and a.alias = $2
+    references: &[Option<String>],
+) -> Result<Vec<(Option<String>, Resolved)>, sqlx::Error> {
+    let mut asked = Vec::new();
+    let (mut names, mut aliases, mut versions, mut digests) = (vec![], vec![], vec![], vec![]);
+    for reference in references {
+        let (name, pick) = match reference.as_deref().map(parse) {
+            None => (None, Pick::Alias(DEFAULT_ALIAS)),
+            Some(Some((name, pick))) => (Some(name), pick),
+            Some(None) => continue,
+        };
+        names.push(name);
+        aliases.push(match &pick {
+            Pick::Alias(alias) => Some(*alias),
+            _ => None,
+        });
+        versions.push(match &pick {
+            Pick::Version(version) => Some(*version),
+            _ => None,
+        });
+        digests.push(match &pick {
+            Pick::Digest(digest) => Some(digest.as_bytes().to_vec()),
+            _ => None,
+        });
+        asked.push((reference, pick));
+    }
+    let rows = sqlx::query!(
+        r#"select asked.nth as "nth!", v.model_id, v.model_version_id, m.name, v.version, v.digest,
+                  v.manifest as "manifest: Json<Manifest>"
+           from unnest($1::text[], $2::text[], $3::int[], $4::bytea[]) with ordinality as asked(name, alias, version, digest, nth)
+           join models m on case when asked.name is null then m.is_default else m.name = asked.name end
+           join model_versions v using (model_id)
+           left join model_aliases a on a.model_version_id = v.model_version_id and a.alias = asked.alias
            where v.retired_at is null
-             and case when $1::text is null then m.is_default else m.name = $1 end
-             and ($2::text is null or a.alias is not null)
-             and ($3::int is null or v.version = $3)
-             and ($4::bytea is null or v.digest = $4)"#,
-        name,
-        alias,
-        version,
-        digest,
-    )
-    .fetch_optional(db)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let digest = row.digest.as_slice().try_into();
-    let digest: Sha256Digest = digest.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let model_ref = match pick {
-        Pick::Alias(alias) => format!("{}@{alias}", row.name),
-        Pick::Version(version) => format!("{}:{version}", row.name),
-        Pick::Digest(digest) => format!("{}@{digest}", row.name),
-    };
-    Ok(Some(Resolved {
-        model_id: row.model_id,
-        model_version_id: row.model_version_id,
-        model_ref,
-        model: ResolvedModel {
-            name: row.name,
-            version: row.version,
-            digest,
-        },
-        manifest: row.manifest.0,
-    }))
+             and (asked.alias is null or a.alias is not null)
+             and (asked.version is null or v.version = asked.version)
+             and (asked.digest is null or v.digest = asked.digest)"#,
+        &names as &[Option<&str>],
+        &aliases as &[Option<&str>],
+        &versions as &[Option<i32>],
+        &digests as &[Option<Vec<u8>>],
+    );
+    let mut resolved = Vec::new();
+    for row in rows.fetch_all(db).await? {
+        let Some((reference, pick)) = asked.get(row.nth as usize - 1) else {
+            continue;
+        };
+        let digest = row.digest.as_slice().try_into();
+        let digest: Sha256Digest = digest.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let model_ref = match pick {
+            Pick::Alias(alias) => format!("{}@{alias}", row.name),
+            Pick::Version(version) => format!("{}:{version}", row.name),
+            Pick::Digest(digest) => format!("{}@{digest}", row.name),
+        };
+        let version = Resolved {
+            model_id: row.model_id,
+            model_version_id: row.model_version_id,
+            model_ref,
+            model: ResolvedModel {
+                name: row.name,
+                version: row.version,
+                digest,
+            },
+            manifest: row.manifest.0,
+        };
+        resolved.push(((*reference).clone(), version));
+    }
+    Ok(resolved)
 }
 
 #[cfg(test)]

@@ -3,13 +3,27 @@
 //! The next flush starts when the last has returned, with whatever has arrived: a lone submit waits for nothing, and a
 //! crowd pays for one disk flush. Measured by the design: 3k submits a second one by one, 64k together.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use clap::Args;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{Enqueued, NewJob, Notifier, QueueError, enqueue::enqueue_on};
-use crate::{JobId, db::Kept};
+use crate::{
+    JobId,
+    db::Kept,
+    together::{fail, gather},
+};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Queue")]
@@ -20,16 +34,53 @@ pub struct EnqueuerConfig {
     /// Most submits that may wait for their commit before further ones are refused with `queue_full`
     #[arg(long, env = "DARKROOM_ENQUEUE_WAITING_MAX", default_value_t = 2_000)]
     pub enqueue_waiting_max: usize,
+    /// Longest time that a commit waits for submits whose images are being stored, in milliseconds: they share it
+    #[arg(long, env = "DARKROOM_ENQUEUE_COMPANY_MS", default_value_t = 5)]
+    pub enqueue_company_ms: u64,
 }
+
+type Answer = Result<Enqueued, QueueError>;
 
 struct Submit {
     job: NewJob,
-    answer: oneshot::Sender<Result<Enqueued, QueueError>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// A handle to the process's one committer; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Enqueuer(mpsc::Sender<Submit>);
+pub struct Enqueuer {
+    submits: mpsc::Sender<Submit>,
+    on_their_way: Arc<OnTheirWay>,
+}
+
+#[derive(Debug, Default)]
+struct OnTheirWay {
+    submits: AtomicUsize,
+    one_less: Notify,
+}
+
+/// A submit whose image is being stored: others wait a moment for it, so as to share its commit.
+#[derive(Debug)]
+pub struct Coming<'a>(&'a Enqueuer);
+
+impl Coming<'_> {
+    /// As [`Enqueuer::submit`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn submit(self, job: NewJob) -> Result<Enqueued, QueueError> {
+        let sent = self.0.send(job);
+        drop(self); // after it has come
+        committed(sent?).await
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.on_their_way.submits.fetch_sub(1, Ordering::Relaxed);
+        self.0.on_their_way.one_less.notify_one();
+    }
+}
 
 impl std::fmt::Debug for Submit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,20 +94,34 @@ impl Enqueuer {
         let (submits, mut waiting) = mpsc::channel::<Submit>(config.enqueue_waiting_max);
         let batch_max = config.enqueue_batch_max;
         let notifier = Notifier::start(db.clone());
+        let company_max = Duration::from_millis(config.enqueue_company_ms);
+        let on_their_way = Arc::<OnTheirWay>::default();
+        let coming = on_their_way.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, batch_max).await > 0 {
                 gather(&mut waiting, &mut batch, batch_max).await;
+                let company = await_company(&coming, &mut waiting, &mut batch, batch_max);
+                drop(timeout(company_max, company).await);
                 metrics::gauge!("darkroom_enqueue_waiting").set(waiting.len() as f64);
                 commit(&db, &notifier, std::mem::take(&mut batch)).await;
             }
         });
-        Self(submits)
+        Self {
+            submits,
+            on_their_way,
+        }
     }
 
     /// Whether a submit would be refused now: worth a look before its image is received.
     pub fn is_full(&self) -> bool {
-        self.0.capacity() == 0
+        self.submits.capacity() == 0
+    }
+
+    /// Says that a submit will come in a moment.
+    pub fn coming(&self) -> Coming<'_> {
+        self.on_their_way.submits.fetch_add(1, Ordering::Relaxed);
+        Coming(self)
     }
 
     /// Queues one job; committed when it returns.
@@ -65,27 +130,42 @@ impl Enqueuer {
     /// [`QueueError::Full`] at once when too many wait; [`QueueError::KeyTaken`] when its idempotency key stands for another
     /// job; [`QueueError::Db`] when it is not known to be committed.
     pub async fn submit(&self, job: NewJob) -> Result<Enqueued, QueueError> {
+        committed(self.send(job)?).await
+    }
+
+    fn send(&self, job: NewJob) -> Result<oneshot::Receiver<Answer>, QueueError> {
         let (answer, answered) = oneshot::channel();
-        self.0
-            .try_send(Submit { job, answer })
-            .map_err(|_| QueueError::Full)?;
-        answered
-            .await
-            .unwrap_or(Err(QueueError::Db(sqlx::Error::WorkerCrashed)))
+        let sent = self.submits.try_send(Submit { job, answer });
+        sent.map_err(|_| QueueError::Full)?;
+        Ok(answered)
     }
 }
 
-/// Lets those come along who are about to submit: whoever was answered by the last flush may be next, and needs no more
-/// than its turn on the processor. One after the other, half of sixteen callers missed each flush.
-async fn gather(waiting: &mut mpsc::Receiver<Submit>, batch: &mut Vec<Submit>, most: usize) {
-    loop {
-        tokio::task::yield_now().await;
+async fn committed(answered: oneshot::Receiver<Answer>) -> Answer {
+    let gone = |_| Err(QueueError::Db(sqlx::Error::WorkerCrashed));
+    answered.await.unwrap_or_else(gone)
+}
+
+/// Takes those in who are on their way.
+async fn await_company(
+    coming: &OnTheirWay,
+    waiting: &mut mpsc::Receiver<Submit>,
+    batch: &mut Vec<Submit>,
+    most: usize,
+) {
+    while coming.submits.load(Ordering::Relaxed) > 0 {
         let room = most.saturating_sub(batch.len());
-        if room == 0 || waiting.is_empty() {
+        if room == 0 {
             return;
         }
-        waiting.recv_many(batch, room).await;
+        tokio::select! {
+            came = waiting.recv_many(batch, room) => if came == 0 {
+                return; // nobody is left who could submit
+            },
+            () = coming.one_less.notified() => {}
+        }
     }
+    gather(waiting, batch, most).await;
 }
 
 async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
@@ -117,13 +197,7 @@ async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
         }
         Err(error) => {
             tracing::warn!(error.cause = %error, jobs = jobs.len(), "enqueue failed");
-            let mut first = Some(error);
-            for answer in answers {
-                let error = first
-                    .take()
-                    .unwrap_or(QueueError::Db(sqlx::Error::PoolTimedOut));
-                drop(answer.send(Err(error)));
-            }
+            fail(error, answers);
         }
     }
     let elapsed: Duration = started.elapsed();

@@ -89,6 +89,7 @@ async fn submit(pool: &PgPool, op: &str, callers: usize, count: usize) {
     let config = EnqueuerConfig {
         enqueue_batch_max: 500,
         enqueue_waiting_max: 2_000,
+        enqueue_company_ms: 5,
     };
     let enqueuer = Enqueuer::start(pool.clone(), &config);
     let caller = |count: usize| {
@@ -246,6 +247,7 @@ async fn latency(pool: &PgPool, count: usize) {
     let config = EnqueuerConfig {
         enqueue_batch_max: 500,
         enqueue_waiting_max: 2_000,
+        enqueue_company_ms: 5,
     };
     let enqueuer = Enqueuer::start(Kept::with_one_plan(pool.clone()), &config);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -2,7 +2,10 @@
 
 use futures_util::future::join_all;
 use jobs::{
-    JobId,
+    JobId, Sha256Digest,
+    db::Kept,
+    images,
+    models::Resolver,
     queue::{self, Finder, QueueError},
 };
 use tests::given;
@@ -16,7 +19,7 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
     queue::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    let finder = Finder::start(db.another_pool());
+    let finder = Finder::start(Kept::by_keys(db.another_pool()));
     let find = async |job: JobId, owner: &str| {
         let found = finder.find(job, owner).await.unwrap();
         found.map(|job| (job.id, job.owner))
@@ -38,7 +41,7 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
 async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
-    let finder = Finder::start(db.another_pool());
+    let finder = Finder::start(Kept::by_keys(db.another_pool()));
     sqlx::raw_sql("alter view ops.jobs rename to away")
         .execute(&*db)
         .await
@@ -52,4 +55,82 @@ async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
         .await
         .unwrap();
     assert!(finder.find(cat, given::OWNER).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn references_of_every_kind_are_resolved_at_once() {
+    let db = given::database().await;
+    let lite = given::model_version(&db, "lite").await;
+    let heavy = given::model_version(&db, "heavy").await;
+    let resolver = Resolver::start(Kept::with_one_plan(db.another_pool()));
+    let digest = format!("heavy@{}", heavy.model.digest);
+    let references = [
+        None,
+        Some("lite"),
+        Some("heavy@default"),
+        Some("heavy:1"),
+        Some(digest.as_str()),
+        Some("heavy"),
+        Some("heavy:2"),
+        Some("lite@stable"),
+        Some("nobody"),
+        Some("not:a:reference"),
+        Some("lite"),
+    ];
+    let found = join_all(references.map(|one| resolver.resolve(one))).await;
+    let found = found.into_iter().map(|one| one.unwrap());
+    let found: Vec<_> = found
+        .map(|one| one.map(|one| (one.model_version_id, one.model_ref)))
+        .collect();
+    let is = |version: &jobs::models::Resolved, reference: &str| {
+        Some((version.model_version_id, reference.to_owned()))
+    };
+    let expected = [
+        is(&lite, "lite@default"), // the first of all is the default
+        is(&lite, "lite@default"),
+        is(&heavy, "heavy@default"),
+        is(&heavy, "heavy:1"),
+        is(&heavy, &digest),
+        is(&heavy, "heavy@default"),
+        None,
+        None,
+        None,
+        None,
+        is(&lite, "lite@default"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn images_are_found_at_once_by_their_owners_and_those_that_nobody_needs_start_their_grace_anew()
+ {
+    let db = given::database().await;
+    given::queued(&db, ["a", "b"]).await;
+    given::queued_with(&db, "a", |job| job.owner = "bob".to_owned()).await;
+    let digest = |name: &str| Sha256Digest::of(name.as_bytes());
+    let an_hour_ago =
+        "update images set unused_since = now() - interval '1 hour' where owner = 'bob'";
+    sqlx::query(an_hour_ago).execute(&*db).await.unwrap();
+    let finder = images::Finder::start(Kept::by_keys(db.another_pool()));
+    let asks = [
+        (given::OWNER, "b"),
+        ("bob", "a"),
+        ("bob", "b"),
+        (given::OWNER, "c"),
+        (given::OWNER, "b"),
+    ];
+    let found = join_all(asks.map(|(owner, name)| finder.find(owner, digest(name)))).await;
+    let found = found.into_iter().map(|one| one.unwrap());
+    let found: Vec<_> = found
+        .map(|one| one.map(|stored| (stored.image.sha256, stored.recent_jobs.len())))
+        .collect();
+    let expected = [Some("b"), Some("a"), None, None, Some("b")];
+    assert_eq!(found, expected.map(|name| Some((digest(name?), 1))));
+    let unused_seconds =
+        "select extract(epoch from now() - unused_since)::float8 from images where owner = 'bob'";
+    let seconds: f64 = sqlx::query_scalar(unused_seconds)
+        .fetch_one(&*db)
+        .await
+        .unwrap();
+    assert!(seconds < 600.0, "{seconds}");
 }

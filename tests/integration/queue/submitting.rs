@@ -14,6 +14,7 @@ use tests::{database::ended_or_waits_for_a_lock, dump, given};
 const CONFIG: EnqueuerConfig = EnqueuerConfig {
     enqueue_batch_max: 500,
     enqueue_waiting_max: 2_000,
+    enqueue_company_ms: 5,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +48,7 @@ async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
     let config = EnqueuerConfig {
         enqueue_batch_max: 1,
         enqueue_waiting_max: 2,
+        ..CONFIG
     };
     // Nothing can be committed while the lanes are locked.
     let mut rival = db.begin().await.unwrap();
@@ -73,6 +75,49 @@ async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
         answers.iter().filter(|answer| answer.is_ok()).count(),
         10 - full
     );
+}
+
+/// As long as it may: nothing here waits for its end.
+const PATIENT: EnqueuerConfig = EnqueuerConfig {
+    enqueue_company_ms: 60_000,
+    ..CONFIG
+};
+
+#[tokio::test]
+async fn a_submit_that_is_on_its_way_shares_the_commit_of_one_that_is_there() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
+    let [first, second] = ["first", "second"].map(|name| given::job(&model, name));
+    let coming = enqueuer.coming();
+    let one_is_there = tokio::spawn({
+        let enqueuer = enqueuer.clone();
+        async move { enqueuer.submit(first).await }
+    });
+    // A connection's whole way there and back: time enough for a commit that waits for nobody to begin.
+    queue::unended(&db, given::OWNER).await.unwrap();
+    let second = coming.submit(second).await.unwrap();
+    let first = one_is_there.await.unwrap().unwrap();
+    assert_eq!(first.created_at, second.created_at, "one transaction");
+}
+
+#[tokio::test]
+async fn a_submit_that_never_comes_holds_nobody_up() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
+    let (refused, dropped_before) = (enqueuer.coming(), enqueuer.coming());
+    drop(dropped_before);
+    let submit = enqueuer.submit(given::job(&model, "there"));
+    let leaves = async {
+        queue::unended(&db, given::OWNER).await.unwrap();
+        drop(refused);
+    };
+    let begun = Instant::now();
+    let (submitted, ()) = tokio::join!(submit, leaves);
+    submitted.unwrap();
+    let company = Duration::from_millis(PATIENT.enqueue_company_ms);
+    assert!(begun.elapsed() < company / 2);
 }
 
 /// Promise 1: a client that leaves before its answer has its job all the same.

@@ -1,14 +1,13 @@
-//! Loading one version and warming it up: the first passes are slow, and the best batch is measured, not guessed.
+//! Loading one version and warming it up: the first passes are slow, and the best batch is measured for a beginning.
 
 use std::{
     path::PathBuf,
-    sync::atomic::AtomicUsize,
     time::{Duration, Instant},
 };
 
 use jobs::manifest::{Manifest, Precision};
 
-use super::{LoadFault, Model};
+use super::{LoadFault, Model, best_batch::BestBatch};
 use crate::pipeline::{Device, ForwardError, Program, postprocess::check, ready_thread};
 
 /// A larger batch must gain at least so much an image; all else is longer waiting for nothing.
@@ -65,10 +64,10 @@ impl Load {
             reference: self.reference,
             manifest: self.manifest,
             labels: self.labels,
+            batch: BestBatch::new(batch_best, program.batch_sizes(), self.infer_threads),
             program,
             precision: self.precision,
             bytes: self.bytes,
-            batch_best: AtomicUsize::new(batch_best),
         })
     }
 

@@ -18,8 +18,8 @@ pub(super) trait Batchable {
     /// Takes no neighbours along.
     fn alone(&self) -> bool;
     fn since(&self) -> Instant;
-    /// Images that the device takes best at once.
-    fn batch_best(&self) -> usize;
+    /// Most images of its batch.
+    fn batch_most(&self) -> usize;
 }
 
 /// A job whose image is the model's input by now.
@@ -48,8 +48,8 @@ impl Batchable for Ready {
         self.since
     }
 
-    fn batch_best(&self) -> usize {
-        self.model.batch_best()
+    fn batch_most(&self) -> usize {
+        self.model.batch_next()
     }
 }
 
@@ -151,7 +151,7 @@ impl<T: Batchable> Waiting<T> {
             .get(&version)
             .and_then(|queue| queue.front().map(|head| (queue, head)))
             .is_some_and(|(queue, head)| {
-                queue.len() >= head.batch_best() || queue.iter().any(Batchable::alone)
+                queue.len() >= head.batch_most() || queue.iter().any(Batchable::alone)
             })
     }
 
@@ -160,8 +160,8 @@ impl<T: Batchable> Waiting<T> {
         let Some(queue) = self.queues.get_mut(&version) else {
             return batch;
         };
-        let best = queue.front().map_or(1, Batchable::batch_best).max(1);
-        while batch.len() < best
+        let most = queue.front().map_or(1, Batchable::batch_most).max(1);
+        while batch.len() < most
             && queue
                 .front()
                 .is_some_and(|next| batch.is_empty() || !next.alone())

@@ -23,7 +23,7 @@ impl Batchable for Image {
         self.since
     }
 
-    fn batch_best(&self) -> usize {
+    fn batch_most(&self) -> usize {
         3
     }
 }
