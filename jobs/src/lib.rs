@@ -21,7 +21,7 @@ pub mod results;
 pub mod retention;
 pub mod secret;
 pub mod telemetry;
-pub mod together;
+mod together;
 pub mod webhooks;
 
 pub use digest::Sha256Digest;

@@ -46,7 +46,7 @@ pub use claim::{Claim, claim, claim_above, claim_on};
 pub use complete::{Completion, complete, complete_on};
 pub use controls::{Drained, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
-pub use enqueuer::{Enqueuer, EnqueuerConfig};
+pub use enqueuer::{Coming, Enqueuer, EnqueuerConfig};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
 pub use fail::{fail, fail_on};

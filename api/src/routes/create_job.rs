@@ -7,7 +7,7 @@ use jobs::{
     Job, JobId, Problem, ProblemCode,
     images::Image,
     keys::Scope,
-    queue::{self, Earlier, IdempotencyKey, NewJob, Predicted, QueueError, Watch},
+    queue::{self, Coming, Earlier, IdempotencyKey, NewJob, Predicted, QueueError, Watch},
 };
 
 use super::own_job;
@@ -89,8 +89,12 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
-    let coming = ctx.enqueuer.coming();
-    let (image, recent_jobs, room) = Box::pin(store(&ctx, &caller, submit.image)).await?;
+    let Placed {
+        image,
+        recent_jobs,
+        room,
+        coming,
+    } = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let trace = trace_parent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
     let mut job =
@@ -105,7 +109,11 @@ pub(crate) async fn create_job(
     }
     tracing::Span::current().record("job.id", tracing::field::display(job.id));
     let watch = preferred.map(|_| ctx.changes.watch_end(job.id));
-    match (coming.submit(job.clone()).await, idempotency) {
+    let submitted = match coming {
+        Some(coming) => coming.submit(job.clone()).await,
+        None => ctx.enqueuer.submit(job.clone()).await,
+    };
+    match (submitted, idempotency) {
         // Another request with this key was faster.
         (Err(QueueError::KeyTaken), Some(idempotency)) => {
             let earlier = queue::earlier(&ctx.db, owner, &idempotency.key).await?;
@@ -246,20 +254,37 @@ async fn answer(
         .json(JobBody::new(job, Some(attempts)).cached(cache)))
 }
 
-/// Puts a new image into the object store, unless this owner has it there; with the last jobs over it, and the room that a
-/// new one takes.
-async fn store(
-    ctx: &Ctx,
-    caller: &Caller,
-    given: Given,
-) -> Result<(Image, Vec<JobId>, Option<Reserved>), ApiError> {
+/// An image in the bucket, for a job.
+struct Placed<'a> {
+    image: Image,
+    /// The last ones over it.
+    recent_jobs: Vec<JobId>,
+    /// That a new one takes.
+    room: Option<Reserved>,
+    /// Of a new one: no other job can answer for its own, so that it comes at once.
+    coming: Option<Coming<'a>>,
+}
+
+/// Puts a new image into the object store, unless this owner has it there.
+async fn store<'a>(ctx: &'a Ctx, caller: &Caller, given: Given) -> Result<Placed<'a>, ApiError> {
     let stored = match &given {
         Given::Stored(stored) => Some(stored.clone()),
         Given::Uploaded(upload) => stored::known(ctx, &caller.owner, upload.image.sha256).await?,
     };
     if let Some(stored) = stored {
-        return Ok((stored.image, stored.recent_jobs, None));
+        return Ok(Placed {
+            image: stored.image,
+            recent_jobs: stored.recent_jobs,
+            room: None,
+            coming: None,
+        });
     }
+    let coming = ctx.enqueuer.coming();
     let (image, room) = forms::put(ctx, caller, given).await?;
-    Ok((image, Vec::new(), room))
+    Ok(Placed {
+        image,
+        recent_jobs: Vec::new(),
+        room,
+        coming: Some(coming),
+    })
 }
