@@ -20,7 +20,10 @@ use jobs::{
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
-use self::{best_batch::BestBatch, cache::DiskCache};
+use self::{
+    best_batch::{BestBatch, Tried},
+    cache::DiskCache,
+};
 use crate::{
     config::PrecisionChoice,
     pipeline::{Device, Program},
@@ -74,12 +77,14 @@ impl Model {
 
     /// A pass over so many images took so much of a core.
     pub fn passed(&self, images: usize, cost: Duration) {
-        if let Some(best) = self.batch.passed(images, cost) {
-            tracing::info!(
+        match self.batch.passed(images, cost) {
+            Some(Tried::Won(best)) => tracing::info!(
                 model = self.manifest.name,
                 batch.images = best,
                 "cheaper at work: batches of so many from now on"
-            );
+            ),
+            Some(Tried::Lost) => give_back_freed_memory(),
+            None => {}
         }
     }
 
@@ -92,6 +97,16 @@ impl Model {
                 "out of memory: smaller batches from now on"
             );
         }
+    }
+}
+
+/// What threads freed that have ended, or will not need it again, stays in their arenas otherwise.
+fn give_back_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code)]
+    // SAFETY: looks at memory that nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -22,6 +22,15 @@ const REST: usize = 3_000;
 /// A comparison whose batches do not fill is given up after so many times the passes that it needs.
 const PATIENCE: usize = 3;
 
+/// How a comparison ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// So many images are the best batch from now on.
+    Won(usize),
+    /// All is as before; the memory that the other size took is free.
+    Lost,
+}
+
 /// The best batch as far as it is known, and the size to try next.
 #[derive(Debug)]
 pub(super) struct BestBatch {
@@ -87,15 +96,18 @@ impl BestBatch {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// A pass over so many images cost so much of a core. Answers the new best, if there is one.
-    pub(super) fn passed(&self, images: usize, cost: Duration) -> Option<usize> {
+    /// A pass over so many images cost so much of a core; it may have been the last of a comparison.
+    pub(super) fn passed(&self, images: usize, cost: Duration) -> Option<Tried> {
         let mut trials = self.trials();
         let best = self.best();
-        let won = trials.passed(best, images, cost / images.max(1) as u32);
-        let best = won.unwrap_or(best);
+        let tried = trials.passed(best, images, cost / images.max(1) as u32);
+        let best = match tried {
+            Some(Tried::Won(size)) => size,
+            _ => best,
+        };
         self.best.store(best, Ordering::Relaxed);
         self.next.store(trials.next(best), Ordering::Relaxed);
-        won
+        tried
     }
 
     /// So many did not fit: answers the size that is half as large or less, if the best was larger.
@@ -115,7 +127,7 @@ impl BestBatch {
 }
 
 impl Trials {
-    fn passed(&mut self, best: usize, images: usize, each: Duration) -> Option<usize> {
+    fn passed(&mut self, best: usize, images: usize, each: Duration) -> Option<Tried> {
         let Some(trial) = &mut self.trial else {
             if images == best {
                 self.rest = self.rest.saturating_sub(1);
@@ -144,7 +156,11 @@ impl Trials {
             "tried"
         );
         self.ended(won);
-        won.then_some(trial.other.images)
+        Some(if won {
+            Tried::Won(trial.other.images)
+        } else {
+            Tried::Lost
+        })
     }
 
     /// The neighbour of the best whose turn it is, if it has one there.

@@ -7,7 +7,7 @@ use std::{
 
 use jobs::manifest::{Manifest, Precision};
 
-use super::{LoadFault, Model, best_batch::BestBatch};
+use super::{LoadFault, Model, best_batch::BestBatch, give_back_freed_memory};
 use crate::pipeline::{Device, ForwardError, Program, postprocess::check, ready_thread};
 
 /// A larger batch must gain at least so much an image; all else is longer waiting for nothing.
@@ -51,7 +51,7 @@ impl Load {
             .map_or(&[][..], |output| output.shape.as_ref());
         check(&self.manifest, &self.labels, shape).map_err(LoadFault::Broken)?;
         let batch_best = self.best_batch(&program, &gray);
-        give_back_freed_memory();
+        give_back_freed_memory(); // of loading and measuring
         tracing::info!(
             model = self.manifest.name,
             device = %self.device,
@@ -113,16 +113,6 @@ impl Load {
             let took = threads.into_iter().map(|thread| thread.join().ok()?);
             took.collect::<Option<Vec<_>>>()?.into_iter().max()
         })
-    }
-}
-
-/// Loading and measuring run on threads that end; what they freed stays in their arenas otherwise.
-fn give_back_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)]
-    // SAFETY: looks at memory that nobody holds.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 
