@@ -17,6 +17,8 @@ const SAMPLES: usize = 48;
 const TURN: usize = 12;
 /// The other size must cost so much less an image.
 const GAIN_LEAST: f64 = 1.03;
+/// So much apart after half of them, sizes are told from each other already.
+const CLEAR: f64 = 1.08;
 /// Full batches between two comparisons, once the sizes next to the best have both lost.
 const REST: usize = 3_000;
 /// A comparison whose batches do not fill is given up after so many times the passes that it needs.
@@ -79,7 +81,7 @@ impl BestBatch {
             trials: Mutex::new(Trials {
                 sizes: sizes.to_vec(),
                 settling: 2 * threads,
-                upwards: true,
+                upwards: false, // smaller ones are sooner tried, and take less memory
                 lost: 0,
                 rest: 0,
                 trial: None,
@@ -138,20 +140,19 @@ impl Trials {
             return None;
         };
         trial.passed(images, each, self.settling);
-        let is_over = trial.is_over();
         let turns = 2 * SAMPLES / TURN;
+        let is_over = trial.is_over();
         if !is_over && trial.passes < PATIENCE * turns * (TURN + self.settling) {
             return None;
         }
         let mut trial = self.trial.take()?;
-        let (best_cost, other_cost) = (trial.best.cost(), trial.other.cost());
-        let won = is_over && best_cost.as_secs_f64() > other_cost.as_secs_f64() * GAIN_LEAST;
+        let gain = trial.gain();
+        let won = is_over && gain > GAIN_LEAST;
         tracing::debug!(
             batch.images = trial.other.images,
-            each_ms = other_cost.as_secs_f64() * 1e3,
             best.images = trial.best.images,
-            best.each_ms = best_cost.as_secs_f64() * 1e3,
-            passes = trial.passes,
+            gain,
+            trial.passes,
             won,
             "tried"
         );
@@ -227,8 +228,19 @@ impl Trial {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.best.costs.len().min(self.other.costs.len()) >= SAMPLES
+    /// Looked at after each turn of the best.
+    fn is_over(&mut self) -> bool {
+        if !self.others_turn || self.in_turn > 0 {
+            return false;
+        }
+        let samples = self.best.costs.len();
+        let clear = |gain: f64| gain.max(1.0 / gain) > CLEAR;
+        samples >= SAMPLES || (samples >= SAMPLES / 2 && clear(self.gain()))
+    }
+
+    /// What an image costs in the best size, to what it costs in the other.
+    fn gain(&mut self) -> f64 {
+        self.best.cost().as_secs_f64() / self.other.cost().as_secs_f64()
     }
 }
 
@@ -238,7 +250,7 @@ impl Side {
         Self { images, costs }
     }
 
-    /// The median.
+    /// The median, as far as it is known.
     fn cost(&mut self) -> Duration {
         self.costs.sort_unstable();
         let middle = self.costs.get(self.costs.len() / 2);
