@@ -21,8 +21,8 @@ const GAIN_LEAST: f64 = 1.03;
 const CLEAR: f64 = 1.08;
 /// Full batches between two comparisons, once the sizes next to the best have both lost.
 const REST: usize = 3_000;
-/// A comparison whose batches do not fill is given up after so many times the passes that it needs.
-const PATIENCE: usize = 3;
+/// A comparison is given up in a turn in which so many batches were not full: there is not enough to do for it.
+const UNFILLED_MAX: usize = 12;
 
 /// How a comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,8 @@ struct Trial {
     others_turn: bool,
     /// Full batches of this turn.
     in_turn: usize,
-    passes: usize,
+    /// Batches of this turn that were not full, or still of the turn before.
+    strays: usize,
 }
 
 #[derive(Debug)]
@@ -140,9 +141,8 @@ impl Trials {
             return None;
         };
         trial.passed(images, each, self.settling);
-        let turns = 2 * SAMPLES / TURN;
         let is_over = trial.is_over();
-        if !is_over && trial.passes < PATIENCE * turns * (TURN + self.settling) {
+        if !is_over && trial.strays < self.settling + UNFILLED_MAX {
             return None;
         }
         let mut trial = self.trial.take()?;
@@ -152,7 +152,7 @@ impl Trials {
             batch.images = trial.other.images,
             best.images = trial.best.images,
             gain,
-            trial.passes,
+            trial.strays,
             won,
             "tried"
         );
@@ -178,7 +178,7 @@ impl Trials {
                     other: Side::of(other),
                     others_turn: true,
                     in_turn: 0,
-                    passes: 0,
+                    strays: 0,
                 });
             }
             None => self.ended(false),
@@ -209,13 +209,13 @@ impl Trials {
 
 impl Trial {
     fn passed(&mut self, images: usize, each: Duration, settling: usize) {
-        self.passes += 1;
         let side = if self.others_turn {
             &mut self.other
         } else {
             &mut self.best
         };
         if images != side.images {
+            self.strays += 1;
             return;
         }
         self.in_turn += 1;
@@ -225,6 +225,7 @@ impl Trial {
         if self.in_turn == settling + TURN {
             self.others_turn = !self.others_turn;
             self.in_turn = 0;
+            self.strays = 0;
         }
     }
 
@@ -339,13 +340,17 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_do_not_fill_end_a_trial() {
-        let batch = best_batch(2);
-        work(&batch, 3, 100 * SAMPLES, |_| 1_000);
-        let sizes = work(&batch, 3, 10_000, |_| 1_000);
-        let tried = sizes.iter().filter(|&&size| size == 3).count();
-        assert!(tried < 4_000, "{tried}");
-        assert_eq!(batch.best(), 2);
+    fn batches_that_do_not_fill_end_a_trial_soon() {
+        for waiting in [2, 3] {
+            let batch = best_batch(2);
+            let mut tries = 0;
+            for _ in 0..10_000 {
+                tries += usize::from(batch.next() == 4);
+                batch.passed(batch.next().min(waiting), Duration::from_millis(1));
+            }
+            assert!((1..100).contains(&tries), "{tries} with {waiting} waiting");
+            assert_eq!(batch.best(), 2);
+        }
     }
 
     #[test]
