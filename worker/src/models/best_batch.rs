@@ -19,10 +19,10 @@ const TURN: usize = 12;
 const GAIN_LEAST: f64 = 1.03;
 /// So much apart after half of them, sizes are told from each other already.
 const CLEAR: f64 = 1.08;
-/// Full batches between two comparisons, once the sizes next to the best have both lost.
-const REST: usize = 3_000;
 /// A comparison is given up in a turn in which so many batches were not full: there is not enough to do for it.
 const UNFILLED_MAX: usize = 12;
+/// Full batches until it is tried again.
+const REST: usize = 1_000;
 
 /// How a comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,11 +132,12 @@ impl BestBatch {
 impl Trials {
     fn passed(&mut self, best: usize, images: usize, each: Duration) -> Option<Tried> {
         let Some(trial) = &mut self.trial else {
-            if images == best {
-                self.rest = self.rest.saturating_sub(1);
-            }
-            if self.rest == 0 {
-                self.begin(best);
+            // Once both neighbours have lost, the best is settled: later comparisons would only take more memory.
+            if images == best && self.lost < 2 {
+                match self.rest {
+                    0 => self.begin(best),
+                    _ => self.rest -= 1,
+                }
             }
             return None;
         };
@@ -156,7 +157,11 @@ impl Trials {
             won,
             "tried"
         );
-        self.ended(won);
+        if is_over {
+            self.ended(won);
+        } else {
+            self.rest = REST;
+        }
         Some(if won {
             Tried::Won(trial.other.images)
         } else {
@@ -193,10 +198,6 @@ impl Trials {
         }
         self.lost += 1;
         self.upwards = !self.upwards;
-        if self.lost >= 2 {
-            self.lost = 0;
-            self.rest = REST;
-        }
     }
 
     fn next(&self, best: usize) -> usize {
@@ -336,7 +337,7 @@ mod tests {
             _ => 2_000,
         });
         let others = sizes.iter().filter(|&&size| size != 2).count();
-        assert!((2 * SAMPLES..600).contains(&others), "{others}");
+        assert!((SAMPLES..300).contains(&others), "{others}");
     }
 
     #[test]
@@ -348,8 +349,10 @@ mod tests {
                 tries += usize::from(batch.next() == 4);
                 batch.passed(batch.next().min(waiting), Duration::from_millis(1));
             }
-            assert!((1..100).contains(&tries), "{tries} with {waiting} waiting");
+            assert!((1..400).contains(&tries), "{tries} with {waiting} waiting");
             assert_eq!(batch.best(), 2);
+            work(&batch, 64, 2_000, |images| 1_000 / images as u64);
+            assert_eq!(batch.best(), 8, "once there is enough to do");
         }
     }
 
