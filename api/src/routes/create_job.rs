@@ -89,7 +89,7 @@ pub(crate) async fn create_job(
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
 
-    let Placed {
+    let InBucket {
         image,
         recent_jobs,
         room,
@@ -255,7 +255,7 @@ async fn answer(
 }
 
 /// An image in the bucket, for a job.
-struct Placed<'a> {
+struct InBucket<'a> {
     image: Image,
     /// The last ones over it.
     recent_jobs: Vec<JobId>,
@@ -266,13 +266,13 @@ struct Placed<'a> {
 }
 
 /// Puts a new image into the object store, unless this owner has it there.
-async fn store<'a>(ctx: &'a Ctx, caller: &Caller, given: Given) -> Result<Placed<'a>, ApiError> {
+async fn store<'a>(ctx: &'a Ctx, caller: &Caller, given: Given) -> Result<InBucket<'a>, ApiError> {
     let stored = match &given {
         Given::Stored(stored) => Some(stored.clone()),
         Given::Uploaded(upload) => stored::known(ctx, &caller.owner, upload.image.sha256).await?,
     };
     if let Some(stored) = stored {
-        return Ok(Placed {
+        return Ok(InBucket {
             image: stored.image,
             recent_jobs: stored.recent_jobs,
             room: None,
@@ -281,7 +281,7 @@ async fn store<'a>(ctx: &'a Ctx, caller: &Caller, given: Given) -> Result<Placed
     }
     let coming = ctx.enqueuer.coming();
     let (image, room) = forms::put(ctx, caller, given).await?;
-    Ok(Placed {
+    Ok(InBucket {
         image,
         recent_jobs: Vec::new(),
         room,

@@ -1,7 +1,7 @@
 //! Which batch is best at work. What was measured at load was measured on an otherwise idle machine, and sizes are some
 //! percent apart: there 1, 2 and 4 won by chance, while beside the other programs batches of 2 took 10 % less CPU than lone
 //! images (two cores, EfficientNet-Lite0). So sizes are tried in turns, in full batches of real images. All threads have
-//! the same turn: a large batch beside a small one gains at the other's cost, and always won.
+//! the same turn: a large batch beside a small one gains at the other's cost.
 
 use std::{
     sync::{
