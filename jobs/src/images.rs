@@ -6,14 +6,14 @@ mod purge;
 mod register;
 mod stored_bytes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
-    finder::{Finder, find},
+    finder::{Finder, find, find_many},
     purge::{Purged, purge},
     register::register,
     stored_bytes::stored_bytes,
@@ -124,47 +124,6 @@ pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>
         needed.insert(object_key(&row.owner, sha256, row.upload));
     }
     Ok(needed)
-}
-
-/// Those of an owner's digests under which images are stored, as [`find`] has it.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn find_many(
-    db: &PgPool,
-    owner: &str,
-    digests: &[Sha256Digest],
-) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
-    let digests: Vec<_> = digests.iter().map(|one| one.as_bytes().to_vec()).collect();
-    let rows = sqlx::query!(
-        "with unused as materialized (
-             select owner, sha256 from images
-             where owner = $1 and sha256 = any($2) and purged_at is null and unused_since is not null
-             order by owner, sha256 for no key update
-         ),
-         renewed as (
-             update images i set unused_since = now() from unused u where i.owner = u.owner and i.sha256 = u.sha256
-         )
-         select sha256, upload, content_type, bytes, width, height from images
-         where owner = $1 and sha256 = any($2) and purged_at is null",
-        owner,
-        &digests
-    );
-    let rows = rows.fetch_all(db).await?.into_iter();
-    rows.map(|row| {
-        let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
-        let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let image = Image {
-            sha256,
-            upload: row.upload,
-            content_type: row.content_type,
-            bytes: row.bytes,
-            width: row.width,
-            height: row.height,
-        };
-        Ok((sha256, image))
-    })
-    .collect()
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{Image, Stored};
@@ -19,6 +21,25 @@ pub async fn find(
 ) -> Result<Option<Stored>, sqlx::Error> {
     let found = find_on(db, &[(owner.to_owned(), sha256)]).await?;
     Ok(found.into_iter().next().map(|(_, stored)| stored))
+}
+
+/// Those of an owner's digests under which images are stored, as [`find`] has it.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_many(
+    db: &PgPool,
+    owner: &str,
+    digests: &[Sha256Digest],
+) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
+    let asked: Vec<_> = digests
+        .iter()
+        .map(|&sha256| (owner.to_owned(), sha256))
+        .collect();
+    let found = find_on(db, &asked).await?.into_iter();
+    Ok(found
+        .map(|((_, sha256), stored)| (sha256, stored.image))
+        .collect())
 }
 
 /// Looks images up for all submits of the same moment; cheap to clone.

@@ -54,6 +54,8 @@ pub fn preprocess(
         width,
         height,
     } = placement.source_in(image.width(), image.height());
+    let (left, width) = off_the_pixels(left, width, placement.width);
+    let (top, height) = off_the_pixels(top, height, placement.height);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .crop(left, top, width, height)
@@ -80,14 +82,45 @@ pub fn preprocess(
     Ok(boxed)
 }
 
+/// One side of what is seen, moved by a hundred-thousandth of a pixel where the outermost pixel of an enlarged
+/// picture falls exactly on a pixel of the image.
+///
+/// `fast_image_resize` 6.1 leaves out weights of zero at both ends, and believes that no pixel needs more of the image
+/// than the first and the last. A cubic on a pixel of the image has one weight that is not zero, its neighbor four:
+/// the crate then reads out of its buffer, and the process is gone. So no outermost weight may be zero.
+fn off_the_pixels(mut start: f64, mut length: f64, pixels: u32) -> (f64, f64) {
+    const STEP: f64 = 1e-5;
+    const NEAR: f64 = 1e-6;
+    const LEAST: f64 = 1e-3;
+    let copied = length.to_bits() == f64::from(pixels).to_bits() && start.fract() == 0.0;
+    if copied {
+        return (start, length);
+    }
+    let missing = (LEAST - length).max(0.0);
+    (start, length) = (start - missing / 2.0, length + missing);
+    loop {
+        let scale = length / f64::from(pixels);
+        let first = start + scale / 2.0 - 0.5;
+        let last = start + length - scale / 2.0 - 0.5;
+        let on_a_pixel = |at: f64| (at - at.round()).abs() < NEAR;
+        if scale > 1.0 + NEAR || !(on_a_pixel(first) || on_a_pixel(last)) {
+            return (start, length);
+        }
+        // Within what was seen; both ends move, however few pixels there are.
+        start += STEP;
+        length -= 3.0 * STEP;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use fast_image_resize::Resizer;
     use image::{Rgb, RgbImage};
     use jobs::manifest::{InputSpec, Resize};
+    use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{preprocess, shrink};
+    use super::{off_the_pixels, preprocess, shrink};
     use crate::pipeline::Placement;
 
     fn input(width: u32, height: u32, resize: &str) -> InputSpec {
@@ -123,6 +156,35 @@ mod tests {
                     assert!(pixels.chunks_exact(3).all(|pixel| pixel == [200, 10, 60]));
                 }
             }
+        }
+    }
+
+    /// 18 pixels, 15.75 of them seen, on 21: the first one falls on pixel 1 of the source.
+    #[test]
+    fn an_enlarged_picture_whose_first_pixel_is_one_of_the_image_is_made() {
+        let image = RgbImage::from_pixel(18, 18, Rgb([200, 10, 60]));
+        let input = input(21, 21, "center_crop");
+        let placement = Placement::of(&input, 18, 18);
+        assert_eq!(placement.source.left + 0.75 / 2.0 - 0.5, 1.0, "on a pixel");
+        let pixels = preprocessed(&image, &input);
+        assert!(pixels.chunks_exact(3).all(|pixel| pixel == [200, 10, 60]));
+    }
+
+    proptest! {
+        /// No picture has its outermost pixels on pixels of the image, unless its pixels are the image's.
+        #[test]
+        fn what_is_seen_keeps_off_the_pixels_and_within_what_was_seen(
+            pixels in 1u32..64, steps in 1u32..4096, from in 16u32..4096, part in prop_oneof![Just(16), Just(1 << 24)],
+        ) {
+            // Sixteenths, as crops leave them, and hardly anything.
+            let (start, length) = (f64::from(from) / 16.0, f64::from(steps) / f64::from(part));
+            let (moved, left) = off_the_pixels(start, length, pixels);
+            prop_assert!((moved - start).abs() < 1e-3 && (length - left).abs() < 1e-3);
+            prop_assert!(length < 1e-3 || (moved >= start && moved + left <= start + length));
+            let scale = left / f64::from(pixels);
+            let ends = [moved + scale / 2.0 - 0.5, moved + left - scale / 2.0 - 0.5];
+            let copied = left == f64::from(pixels) && moved.fract() == 0.0;
+            prop_assert!(copied || scale > 1.0 || ends.iter().all(|end| (end - end.round()).abs() > 1e-7));
         }
     }
 
