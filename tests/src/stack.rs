@@ -37,6 +37,7 @@ pub struct Running {
     process: Process,
     /// `http://127.0.0.1:PORT`: of the API, or of a worker's health.
     pub url: String,
+    metrics_url: String,
     name: String,
 }
 
@@ -192,6 +193,12 @@ impl Stack {
 }
 
 impl Running {
+    /// In Prometheus's text.
+    pub async fn metrics(&self) -> String {
+        let own = Client::new(&self.metrics_url, None);
+        own.get("/metrics").await.text()
+    }
+
     /// Its resident memory at its highest, in MiB.
     pub fn memory_peak_mib(&self) -> u64 {
         self.status_kib("VmHWM:") / 1024
@@ -314,9 +321,11 @@ fn launch(
     for name in inherited_settings() {
         program = program.env_remove(name);
     }
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
     Running {
         process: program.envs(listen).envs(env).spawn(log).unwrap(),
-        url: format!("http://127.0.0.1:{}", ports[0]),
+        url: url(ports[0]),
+        metrics_url: url(ports[ports.len() - 1]),
         name: name.to_owned(),
     }
 }

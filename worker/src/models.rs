@@ -83,7 +83,7 @@ impl Model {
                 batch.images = best,
                 "cheaper at work: batches of so many from now on"
             ),
-            Some(Tried::Lost) => give_back_freed_memory(),
+            Some(Tried::Kept) => give_back_freed_memory(),
             None => {}
         }
     }

@@ -1,5 +1,7 @@
 //! The prediction cache: what was predicted is not predicted again. The test itself plays the worker.
 
+use std::time::{Duration, Instant};
+
 use jobs::{JobId, queue};
 use reqwest::{Method, multipart};
 use serde_json::{Value, json};
@@ -80,6 +82,30 @@ async fn the_same_work_in_flight_is_joined() {
         .unwrap();
     let ended = waiting.await.unwrap();
     assert_eq!((ended.status, id(&ended)), (200, id(&first)));
+}
+
+/// Commits wait for submits on their way; whoever waits for another's job is none.
+#[tokio::test]
+async fn who_waits_for_the_same_work_holds_up_no_commit() {
+    let company = ("DARKROOM_ENQUEUE_COMPANY_MS", "60000");
+    let stack = Stack::without_workers_but(&[company]).await;
+    submit(&stack.client, "").await;
+    let held = given::claimed_by(&stack.db, "w").await;
+    let waiting = stack.client.plain_request(Method::POST, "/v1/jobs");
+    let waiting = waiting.header("Prefer", "wait=60");
+    let waiting = tokio::spawn(send(waiting.body(fixtures::photo("cat.jpg"))));
+    tests::eventually(Duration::from_secs(20), "it was joined", || async {
+        let joined = "darkroom_cached_total{cache=\"joined\"} 1";
+        stack.api.metrics().await.contains(joined).then_some(())
+    })
+    .await;
+    let begun = Instant::now();
+    let other = submit(&stack.client, "?top_k=4").await;
+    assert_eq!(other.status, 202);
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let done = [held.completion("cat")];
+    queue::complete(&stack.db, &done).await.unwrap();
+    assert_eq!(waiting.await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -29,8 +29,8 @@ const REST: usize = 1_000;
 pub(super) enum Tried {
     /// So many images are the best batch from now on.
     Won(usize),
-    /// All is as before; the memory that the other size took is free.
-    Lost,
+    /// The best one stays; the memory that the other took is free.
+    Kept,
 }
 
 /// The best batch as far as it is known, and the size to try next.
@@ -165,7 +165,7 @@ impl Trials {
         Some(if won {
             Tried::Won(trial.other.images)
         } else {
-            Tried::Lost
+            Tried::Kept
         })
     }
 

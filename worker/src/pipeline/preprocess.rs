@@ -113,6 +113,7 @@ fn off_the_pixels(mut start: f64, mut length: f64, pixels: u32) -> (f64, f64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "sixteenths: exact")]
 mod tests {
     use fast_image_resize::Resizer;
     use image::{Rgb, RgbImage};
