@@ -58,7 +58,7 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
             ("tcp_keepalives_count", "3"),
             ("tcp_user_timeout", "25000"),
             ("client_connection_check_interval", "5000"),
-            // The rollback below warns whenever there is nothing to roll back: nearly always.
+            // Notices are for people at a terminal.
             ("client_min_messages", "error"),
             // A scan that was forbidden and is the only way counts as very dear, and would be compiled first.
             ("jit", "off"),
@@ -81,10 +81,12 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
             })
         })
         // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
-        // is dropped when its client leaves. [`Kept`] may have changed its settings.
+        // is dropped when its client leaves. [`Kept`] may have changed its settings. `begin` first: to roll back where nothing
+        // is open, which is nearly always, is a warning in the server's log, one for each statement. Inside a transaction that
+        // failed it fails, and the connection is closed.
         .after_release(move |connection, _| {
             Box::pin(async move {
-                let reset = sqlx::raw_sql("rollback; reset all").execute(connection);
+                let reset = sqlx::raw_sql("begin; rollback; reset all").execute(connection);
                 // Behind the statement that nobody waits for any more, if there is one. Without an end a connection that
                 // leads nowhere would keep its place in the pool for good.
                 match tokio::time::timeout(statement_max + MARGIN, reset).await {

@@ -35,6 +35,11 @@ pub struct ModelVersion {
 }
 
 impl ModelVersion {
+    /// `name:version`, as clients write it.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.name, self.version)
+    }
+
     pub fn resolved(&self) -> ResolvedModel {
         ResolvedModel {
             name: self.name.clone(),

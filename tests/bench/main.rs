@@ -128,7 +128,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
     let mut options = Options {
         photos: None,
         seconds: 8.0,
-        rounds: 3,
+        rounds: 5,
         device: "cpu".into(),
         precision: "default".into(),
         model: None,

@@ -111,7 +111,7 @@ async fn run(options: Options, given: Given) -> ExitCode {
     let arena = Arc::new(Arena::open(&history, given).await);
     history.phase("everything runs");
     if arena.disks.is_none() {
-        history.phase("no disk will be full: only root may mount them");
+        history.phase("no disk will be full: none can be mounted here");
     }
     if !arena.clocks_can_be_wrong() {
         history.phase("all clocks are right: no libfaketime on this machine");

@@ -1,19 +1,17 @@
 //! `darkroom-worker`: see `--help`.
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use worker::config::Config;
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let config = Config::parse();
     jobs::telemetry::start_logs();
     let code = match worker::run(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!(error.cause = format!("{error:#}"), "the worker ends");
-            ExitCode::FAILURE
+            1
         }
     };
     // Not by returning: a forward pass cannot be interrupted, and nothing waits for its result any more. Nor by `exit`, which
@@ -21,6 +19,6 @@ async fn main() -> ExitCode {
     #[allow(unsafe_code)]
     // SAFETY: it ends the process, whatever its threads do. Each line of the log was written when it was made.
     unsafe {
-        libc::_exit(i32::from(code != ExitCode::SUCCESS))
+        libc::_exit(code)
     }
 }

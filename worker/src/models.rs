@@ -283,10 +283,7 @@ impl Models {
         let version =
             version.ok_or_else(|| LoadFault::Broken(format!("no model version {version_id}")))?;
         let loaded = self.load_version(&version).await;
-        let (model, seconds) = (
-            format!("{}:{}", version.name, version.version),
-            began.elapsed().as_secs_f64(),
-        );
+        let (model, seconds) = (version.reference(), began.elapsed().as_secs_f64());
         match &loaded {
             Ok(loaded) => tracing::info!(
                 model,
@@ -315,7 +312,7 @@ impl Models {
         };
         let load = load::Load {
             version_id: version.id,
-            reference: format!("{}:{}", version.name, version.version),
+            reference: version.reference(),
             device: self.config.device,
             precision: self
                 .config

@@ -61,9 +61,6 @@ pub struct Shared {
     pub image_bytes_max: u64,
 }
 
-/// How long claims and results may gather, to share a statement, while there is [enough](Widths::enough) to do.
-const GATHER: Duration = Duration::from_millis(100);
-
 /// How wide the stages are, settled for this machine and device.
 #[derive(Debug, Clone, Copy)]
 pub struct Widths {

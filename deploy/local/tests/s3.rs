@@ -97,6 +97,9 @@ async fn objects_come_back_whole_and_in_part() {
     let part = part.range("bytes=300000-899999").send().await.unwrap();
     assert_eq!(part.content_range(), Some("bytes 300000-899999/3000001"));
     assert!(part.body.collect().await.unwrap().to_vec() == large()[300_000..900_000]);
+    let part = client.get_object().bucket("photos").key("a/big photo.jpg");
+    let part = part.range("bytes=1000000-").send().await.unwrap();
+    assert!(part.body.collect().await.unwrap().to_vec() == large()[1_000_000..]);
 
     client
         .delete_object()
@@ -112,6 +115,19 @@ async fn objects_come_back_whole_and_in_part() {
         .send()
         .await;
     assert_eq!(gone.unwrap_err().code(), Some("NoSuchKey"));
+}
+
+#[tokio::test]
+async fn nothing_comes_back_as_nothing_and_a_part_behind_the_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_s3, client) = photos(folder.path()).await;
+    put(&client, "empty.jpg", Vec::new()).await;
+    assert!(get(&client, "empty.jpg").await.is_empty());
+
+    put(&client, "cat.jpg", b"purr".to_vec()).await;
+    let part = client.get_object().bucket("photos").key("cat.jpg");
+    let refused = part.range("bytes=4-").send().await.unwrap_err();
+    assert_eq!(refused.code(), Some("InvalidRange"));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{GroupId, queue::QueueError};
 
@@ -22,7 +22,10 @@ pub async fn cancel(db: &PgPool, group: GroupId, owner: &str) -> Result<bool, Qu
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn cancel_some(db: &PgPool, group: Option<GroupId>) -> Result<i64, QueueError> {
+pub async fn cancel_some(
+    db: impl PgExecutor<'_>,
+    group: Option<GroupId>,
+) -> Result<i64, QueueError> {
     let canceled = sqlx::query_scalar!(
         r#"with live as materialized (
                select j.job_id from groups g join live_jobs j using (group_id)

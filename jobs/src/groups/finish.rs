@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{GroupId, queue::QueueError};
 
@@ -6,7 +6,7 @@ use crate::{GroupId, queue::QueueError};
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn finish_due(db: &PgPool) -> Result<Vec<GroupId>, QueueError> {
+pub async fn finish_due(db: impl PgExecutor<'_>) -> Result<Vec<GroupId>, QueueError> {
     let ended = sqlx::query_scalar!(
         "with due as materialized (
              select g.group_id from groups g

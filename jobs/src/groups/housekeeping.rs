@@ -23,13 +23,15 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// One round, safe from any number of processes at once.
 async fn round(db: &PgPool, notifier: &Notifier, config: &GroupsConfig) -> Result<(), QueueError> {
-    while cancel_some(db, None).await? > 0 {}
-    let abandoned = seal_abandoned(db, config.batch_abandoned_seconds).await?;
+    // One connection for all of them: each way back into the pool is a trip.
+    let mut db = db.acquire().await?;
+    while cancel_some(&mut *db, None).await? > 0 {}
+    let abandoned = seal_abandoned(&mut *db, config.batch_abandoned_seconds).await?;
     if !abandoned.is_empty() {
         tracing::warn!(groups = abandoned.len(), "uploads of batches broke off");
     }
     loop {
-        let ended = finish_due(db).await?;
+        let ended = finish_due(&mut *db).await?;
         if ended.is_empty() {
             return Ok(());
         }
@@ -42,7 +44,8 @@ async fn round(db: &PgPool, notifier: &Notifier, config: &GroupsConfig) -> Resul
 pub async fn housekeep(db: PgPool, config: GroupsConfig) {
     let notifier = Notifier::start(db.clone());
     loop {
-        if let Err(error) = crate::db::answered(&db, round(&db, &notifier, &config)).await {
+        let round = Box::pin(round(&db, &notifier, &config));
+        if let Err(error) = crate::db::answered(&db, round).await {
             tracing::warn!(error.cause = %error, "housekeeping of batches failed; trying again");
         }
         tokio::time::sleep(EVERY).await;

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::Writer;
 use crate::{GroupId, queue::QueueError};
@@ -22,7 +22,7 @@ pub async fn seal(db: &PgPool, writer: Writer) -> Result<bool, QueueError> {
 /// # Errors
 /// Postgres is away.
 pub async fn seal_abandoned(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     abandoned_seconds: f64,
 ) -> Result<Vec<GroupId>, QueueError> {
     let sealed = sqlx::query_file_scalar!("src/groups/seal_abandoned.sql", abandoned_seconds);

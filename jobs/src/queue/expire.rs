@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 use crate::{JobId, Problem, ProblemCode};
@@ -7,7 +7,7 @@ use crate::{JobId, Problem, ProblemCode};
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn expire(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
+pub async fn expire(db: impl PgExecutor<'_>) -> Result<Vec<JobId>, QueueError> {
     let late = Problem::new(
         ProblemCode::DeadlineExceeded,
         "no worker could begin before the job's deadline",

@@ -22,8 +22,10 @@ const PARTITION_DAYS_AHEAD: i32 = 3;
 
 /// One round, safe from any number of processes at once.
 async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError> {
-    let (rescued, timed_out) = (rescue(db).await?, time_out(db).await?);
-    let (expired, promoted) = (expire(db).await?, promote(db).await?);
+    // One connection for all of them: each way back into the pool is a trip.
+    let mut db = db.acquire().await?;
+    let (rescued, timed_out) = (rescue(&mut *db).await?, time_out(&mut *db).await?);
+    let (expired, promoted) = (expire(&mut *db).await?, promote(&mut *db).await?);
     let kept = Housekept {
         rescued: rescued.len() as u64,
         timed_out: timed_out.len() as u64,
@@ -42,7 +44,8 @@ pub async fn housekeep(db: impl Into<Kept>) {
     let kept = db.into();
     let (notifier, db) = (Notifier::start(kept.clone()), kept.pool());
     for rounds in (0..HOUR_ROUNDS).cycle() {
-        match crate::db::answered(db, round(db, &notifier)).await {
+        let round = Box::pin(round(db, &notifier));
+        match crate::db::answered(db, round).await {
             Ok(kept) => {
                 metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
                 metrics::counter!("darkroom_timed_out_total").increment(kept.timed_out);

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 use crate::JobId;
@@ -7,7 +7,7 @@ use crate::JobId;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn promote(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
+pub async fn promote(db: impl PgExecutor<'_>) -> Result<Vec<JobId>, QueueError> {
     let rows = sqlx::query_file_scalar!("src/queue/promote.sql");
     Ok(rows
         .fetch_all(db)

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 use crate::{JobId, Problem, ProblemCode};
@@ -7,7 +7,7 @@ use crate::{JobId, Problem, ProblemCode};
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn rescue(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
+pub async fn rescue(db: impl PgExecutor<'_>) -> Result<Vec<JobId>, QueueError> {
     let exhausted = Problem::new(
         ProblemCode::TooManyInterruptions,
         "every worker that tried this job vanished before it was done",

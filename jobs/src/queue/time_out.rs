@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 use crate::{JobId, Problem, ProblemCode};
@@ -7,7 +7,7 @@ use crate::{JobId, Problem, ProblemCode};
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn time_out(db: &PgPool) -> Result<Vec<JobId>, QueueError> {
+pub async fn time_out(db: impl PgExecutor<'_>) -> Result<Vec<JobId>, QueueError> {
     let late = Problem::new(
         ProblemCode::AttemptTimedOut,
         "the attempt ran longer than its job allows",

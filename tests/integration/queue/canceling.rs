@@ -75,7 +75,7 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails(
         .await
         .unwrap();
     clock::attempt_ran_too_long(&db, owl).await;
-    queue::time_out(&db).await.unwrap();
+    queue::time_out(&*db).await.unwrap();
     let states: Vec<String> = sqlx::query_scalar("select status from ops.jobs order by job_id")
         .fetch_all(&*db)
         .await

@@ -160,7 +160,7 @@ async fn a_claim_tells_what_the_worker_needs() {
     let job = given::queued_with(&db, "cat", |job| job.trace_parent = Some(trace.into())).await;
     let lost = given::claimed_by(&db, "lost").await;
     clock::lease_ran_out(&db, lost.worker).await;
-    queue::rescue(&db).await.unwrap();
+    queue::rescue(&*db).await.unwrap();
     let claim = given::claimed_by(&db, "w").await.claim;
     assert_eq!(claim.lease.job_id, job);
     assert_eq!(claim.lease.lease_no.0, 3);

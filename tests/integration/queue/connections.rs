@@ -2,12 +2,19 @@
 //!
 //! Trap 1 (sqlx #4393): a `begin` that was dropped half-way may leave its connection inside a transaction.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use jobs::db::{Kept, Lent};
 use sqlx::PgConnection;
 use tests::given;
+use tracing::{
+    Event, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+};
 
 /// The trap as it happens, which is seldom: without the pool's `after_release` this passes more often than not. The test
 /// below it is the one that then fails for certain.
@@ -73,6 +80,64 @@ async fn a_transaction_left_open_is_rolled_back_when_its_connection_returns() {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_failed_does_not_come_back_from_the_pool() {
+    let db = given::database().await;
+    let pool = db.another_pool();
+    let mut connection = pool.acquire().await.unwrap();
+    let failed = sqlx::raw_sql("begin; select 1/0").execute(&mut *connection);
+    failed.await.unwrap_err();
+    drop(connection);
+    let most = pool.options().get_max_connections();
+    for mut connection in join_all((0..most).map(|_| pool.acquire())).await {
+        let connection = &mut **connection.as_mut().unwrap();
+        sqlx::query("select 1").execute(connection).await.unwrap();
+    }
+}
+
+/// Counts what the server had to say.
+struct Notices(&'static AtomicUsize);
+
+impl Subscriber for Notices {
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        about.target() == "sqlx::postgres::notice"
+    }
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn a_connection_returns_without_a_warning_in_the_servers_log() {
+    static NOTICES: AtomicUsize = AtomicUsize::new(0);
+    tracing::subscriber::set_global_default(Notices(&NOTICES)).unwrap(); // a test is a process
+    let db = given::database().await;
+    let pool = db.another_pool();
+    let mut connection = pool.acquire().await.unwrap();
+    let served = pid(&mut connection).await;
+    let say_all = sqlx::raw_sql("set client_min_messages = warning; rollback");
+    say_all.execute(&mut *connection).await.unwrap();
+    assert_eq!(NOTICES.swap(0, Ordering::Relaxed), 1, "they are heard here");
+    drop(connection);
+    tests::eventually(
+        Duration::from_secs(10),
+        "it is in the pool again",
+        || async {
+            let mut connection = pool.acquire().await.unwrap();
+            (pid(&mut connection).await == served).then_some(())
+        },
+    )
+    .await;
+    assert_eq!(NOTICES.load(Ordering::Relaxed), 0);
 }
 
 async fn pid(connection: &mut PgConnection) -> i32 {

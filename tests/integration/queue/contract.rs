@@ -149,7 +149,7 @@ async fn the_version_grows_with_every_change() {
     let held = given::claimed_by(&db, "two").await;
     seen.push(version().await);
     clock::lease_ran_out(&db, held.worker).await;
-    queue::rescue(&db).await.unwrap();
+    queue::rescue(&*db).await.unwrap();
     seen.push(version().await);
     let held = given::claimed_by(&db, "three").await;
     seen.push(version().await);

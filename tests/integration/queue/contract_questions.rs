@@ -61,7 +61,7 @@ async fn eventful_day(db: &Database) -> (String, String) {
     for _ in 0..2 {
         let held = given::claimed_by(db, "vanished").await;
         clock::lease_ran_out(db, held.worker).await;
-        queue::rescue(db).await.unwrap();
+        queue::rescue(&**db).await.unwrap();
     }
     let lost = given::claimed_by(db, "gone").await;
     sqlx::query(

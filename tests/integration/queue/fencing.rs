@@ -202,7 +202,7 @@ async fn a_heartbeat_tells_what_the_worker_still_holds_and_what_to_let_go() {
         .await
         .unwrap();
     clock::attempt_ran_too_long(&db, taken).await;
-    queue::time_out(&db).await.unwrap();
+    queue::time_out(&*db).await.unwrap();
     let heartbeat = queue::heartbeat(&db, worker, 60.0).await.unwrap();
     let held = [kept, unwanted].map(|job_id| queue::Lease {
         job_id,

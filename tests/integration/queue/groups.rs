@@ -101,7 +101,7 @@ async fn a_group_is_forgotten_once_no_data_of_its_jobs_is_left() {
     let db = given::database().await;
     let (id, jobs) = sealed(&db, 1).await;
     one_succeeds(&db).await;
-    groups::finish_due(&db).await.unwrap();
+    groups::finish_due(&*db).await.unwrap();
     assert_eq!(groups::prune(&db, 0.0).await.unwrap(), 0, "its job is kept");
     queue::purge(&db, jobs[0], None).await.unwrap();
     assert_eq!(groups::prune(&db, 3600.0).await.unwrap(), 0, "too early");

@@ -32,11 +32,11 @@ async fn no_lease_number_of_a_job_comes_twice() {
             "retry" => drop(queue::retry(&db, &[(held.lease(), fault())]).await.unwrap()),
             "rescue" => {
                 clock::lease_ran_out(&db, held.worker).await;
-                queue::rescue(&db).await.unwrap();
+                queue::rescue(&*db).await.unwrap();
             }
             _ => {
                 clock::attempt_ran_too_long(&db, job).await;
-                queue::time_out(&db).await.unwrap();
+                queue::time_out(&*db).await.unwrap();
             }
         }
         let found = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
@@ -44,7 +44,7 @@ async fn no_lease_number_of_a_job_comes_twice() {
         assert!(latest > claimed, "{verb}: {latest} after {claimed}");
         if ["retry", "time_out"].contains(&verb) {
             clock::came_due(&db, job).await;
-            queue::promote(&db).await.unwrap();
+            queue::promote(&*db).await.unwrap();
         }
     }
 }
@@ -70,10 +70,10 @@ async fn no_verb_changes_a_job_that_succeeded() {
     assert_eq!(queue::fail(&db, &fault).await.unwrap(), []);
     assert_eq!(queue::retry(&db, &fault).await.unwrap(), []);
     assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), []);
-    assert_eq!(queue::rescue(&db).await.unwrap(), []);
-    assert_eq!(queue::time_out(&db).await.unwrap(), []);
-    assert_eq!(queue::promote(&db).await.unwrap(), []);
-    assert_eq!(queue::expire(&db).await.unwrap(), []);
+    assert_eq!(queue::rescue(&*db).await.unwrap(), []);
+    assert_eq!(queue::time_out(&*db).await.unwrap(), []);
+    assert_eq!(queue::promote(&*db).await.unwrap(), []);
+    assert_eq!(queue::expire(&*db).await.unwrap(), []);
     let canceled = queue::cancel(&db, cat, None).await.unwrap();
     assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
     let again = queue::resubmit(&db, cat, None).await.unwrap();

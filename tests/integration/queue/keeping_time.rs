@@ -16,10 +16,10 @@ async fn a_job_that_no_worker_began_before_its_deadline_expires() {
     })
     .await;
     given::queued_with(&db, "in time", |job| job.deadline = soon).await;
-    assert_eq!(queue::expire(&db).await.unwrap().len(), 0);
+    assert_eq!(queue::expire(&*db).await.unwrap().len(), 0);
     clock::deadline_passed(&db, late).await;
     clock::deadline_passed(&db, planned).await;
-    assert_eq!(queue::expire(&db).await.unwrap().len(), 2);
+    assert_eq!(queue::expire(&*db).await.unwrap().len(), 2);
     assert_snapshot!(dump(&db).await, @r"
     late expired lease=0 charged=0/3 interruptions=0/3 problem=deadline_exceeded
     planned expired lease=0 charged=0/3 interruptions=0/3 problem=deadline_exceeded
@@ -34,7 +34,7 @@ async fn a_running_job_does_not_expire() {
     let begun = given::queued_with(&db, "begun", |job| job.deadline = soon).await;
     given::claimed_by(&db, "w").await;
     clock::deadline_passed(&db, begun).await;
-    assert_eq!(queue::expire(&db).await.unwrap().len(), 0);
+    assert_eq!(queue::expire(&*db).await.unwrap().len(), 0);
     assert_snapshot!(dump(&db).await, @"begun running lease=1 charged=0/3 interruptions=0/3 worker=w");
 }
 
@@ -44,11 +44,11 @@ async fn a_planned_job_waits_until_it_is_due() {
     let tomorrow = Some(Utc::now() + TimeDelta::days(1));
     let planned = given::queued_with(&db, "planned", |job| job.run_at = tomorrow).await;
     let worker = given::worker(&db, "w").await;
-    assert_eq!(queue::promote(&db).await.unwrap().len(), 0);
+    assert_eq!(queue::promote(&*db).await.unwrap().len(), 0);
     assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"planned scheduled lease=0 charged=0/3 interruptions=0/3");
     clock::came_due(&db, planned).await;
-    assert_eq!(queue::promote(&db).await.unwrap().len(), 1);
+    assert_eq!(queue::promote(&*db).await.unwrap().len(), 1);
     assert_eq!(queue::claim(&db, worker, &[], 1).await.unwrap().len(), 1);
 }
 
@@ -84,7 +84,7 @@ async fn an_attempt_may_not_outlast_the_deadline_of_its_job() {
     assert!((ends - deadline).abs() < TimeDelta::milliseconds(1));
     clock::deadline_passed(&db, urgent).await;
     clock::attempt_ran_too_long(&db, urgent).await;
-    assert_eq!(queue::time_out(&db).await.unwrap(), [urgent]);
+    assert_eq!(queue::time_out(&*db).await.unwrap(), [urgent]);
     assert_snapshot!(dump(&db).await, @r"
     urgent failed lease=2 charged=1/3 interruptions=0/3 worker=w problem=deadline_exceeded
       1 w timed_out charged deadline_exceeded
@@ -99,5 +99,5 @@ async fn a_job_past_its_deadline_is_not_begun() {
     clock::deadline_passed(&db, late).await;
     let worker = given::worker(&db, "w").await;
     assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
-    assert_eq!(queue::expire(&db).await.unwrap(), [late]);
+    assert_eq!(queue::expire(&*db).await.unwrap(), [late]);
 }

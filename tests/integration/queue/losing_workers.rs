@@ -12,7 +12,7 @@ async fn rescue_gives_back_the_jobs_of_a_lost_worker_uncharged() {
     let lost = given::claimed_by(&db, "lost").await;
     let alive = given::claimed_by(&db, "alive").await;
     clock::lease_ran_out(&db, lost.worker).await;
-    assert_eq!(queue::rescue(&db).await.unwrap().len(), 1);
+    assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
     assert_snapshot!(dump(&db).await, @r"
     cat queued lease=2 charged=0/3 interruptions=1/3
       1 lost lost free worker_lost
@@ -27,7 +27,7 @@ async fn rescue_takes_the_jobs_of_a_worker_that_left_without_releasing_them() {
     given::queued(&db, ["cat"]).await;
     let gone = given::claimed_by(&db, "gone").await;
     queue::deregister(&db, gone.worker).await.unwrap();
-    assert_eq!(queue::rescue(&db).await.unwrap().len(), 1);
+    assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
     assert_snapshot!(dump(&db).await, @r"
     cat queued lease=2 charged=0/3 interruptions=1/3
       1 gone lost free worker_lost
@@ -41,7 +41,7 @@ async fn a_job_that_outlives_too_many_workers_ends_failed() {
     for name in ["one", "two", "three"] {
         let lost = given::claimed_by(&db, name).await;
         clock::lease_ran_out(&db, lost.worker).await;
-        assert_eq!(queue::rescue(&db).await.unwrap().len(), 1);
+        assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
     }
     assert_snapshot!(dump(&db).await, @r"
     killer failed lease=6 charged=0/3 interruptions=3/3 worker=three problem=too_many_interruptions
@@ -58,7 +58,7 @@ async fn a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker() {
     let lost = given::claimed_by(&db, "lost").await;
     queue::cancel(&db, cat, Some(given::OWNER)).await.unwrap();
     clock::lease_ran_out(&db, lost.worker).await;
-    queue::rescue(&db).await.unwrap();
+    queue::rescue(&*db).await.unwrap();
     assert_snapshot!(dump(&db).await, @r"
     cat canceled lease=2 charged=0/3 interruptions=0/3 worker=lost
       1 lost canceled free -
@@ -79,7 +79,7 @@ async fn rescuers_at_once_take_each_job_once() {
         200
     );
     clock::lease_ran_out(&db, worker).await;
-    let taken = join_all((0..6).map(|_| queue::rescue(&db))).await;
+    let taken = join_all((0..6).map(|_| queue::rescue(&*db))).await;
     let taken: usize = taken.into_iter().map(|jobs| jobs.unwrap().len()).sum();
     assert_eq!(taken, 200);
     let again: i64 = sqlx::query_scalar(
@@ -125,9 +125,9 @@ async fn a_rescuer_passes_over_a_job_that_is_being_completed() {
         .execute(&mut *rival)
         .await
         .unwrap();
-    assert_eq!(queue::rescue(&db).await.unwrap().len(), 1);
+    assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
     rival.rollback().await.unwrap();
-    assert_eq!(queue::rescue(&db).await.unwrap().len(), 1);
+    assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -69,13 +69,13 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
     let late = given::queued_with(&db, "takes too long", |job| job.attempts_max = 1).await;
     given::claimed_by(&db, "w").await;
     clock::attempt_ran_too_long(&db, late).await;
-    queue::time_out(&db).await.unwrap();
+    queue::time_out(&*db).await.unwrap();
     ended.push((late, EventType::JobFailed));
 
     let lost = given::queued_with(&db, "is lost", |job| job.interruptions_max = 1).await;
     let held = given::claimed_by(&db, "w").await;
     clock::lease_ran_out(&db, held.worker).await;
-    queue::rescue(&db).await.unwrap();
+    queue::rescue(&*db).await.unwrap();
     ended.push((lost, EventType::JobFailed));
 
     let given_back = given::queued(&db, ["is canceled and given back"]).await[0];
@@ -90,7 +90,7 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
 
     let expired = given::queued(&db, ["expires"]).await[0];
     clock::deadline_passed(&db, expired).await;
-    queue::expire(&db).await.unwrap();
+    queue::expire(&*db).await.unwrap();
     ended.push((expired, EventType::JobExpired));
 
     let published = all(&db, ended.len()).await;

@@ -32,7 +32,7 @@ async fn a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent() {
         let waits = backs_off_for_seconds(&db, held.job_id()).await / back_off_seconds;
         assert!((0.5..=1.25).contains(&waits), "{name} waits {waits}");
         clock::came_due(&db, held.job_id()).await;
-        assert_eq!(queue::promote(&db).await.unwrap().len(), 1);
+        assert_eq!(queue::promote(&*db).await.unwrap().len(), 1);
     }
     let held = given::claimed_by(&db, "three").await;
     queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_job_that_backs_off_is_not_claimed() {
     let held = given::claimed_by(&db, "w").await;
     queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
     clock::stays_scheduled(&db, held.job_id()).await;
-    assert_eq!(queue::promote(&db).await.unwrap().len(), 0);
+    assert_eq!(queue::promote(&*db).await.unwrap().len(), 0);
     assert!(
         queue::claim(&db, held.worker, &[], 1)
             .await
@@ -119,7 +119,7 @@ async fn an_attempt_that_runs_too_long_is_charged_and_tried_again() -> Result<()
     let held = given::claimed_by(&db, "w").await;
     given::claimed_by(&db, "v").await;
     clock::attempt_ran_too_long(&db, slow).await;
-    assert_eq!(queue::time_out(&db).await?.len(), 1);
+    assert_eq!(queue::time_out(&*db).await?.len(), 1);
     assert_snapshot!(dump(&db).await, @r"
     slow scheduled lease=2 charged=1/3 interruptions=0/3 problem=attempt_timed_out
       1 w timed_out charged attempt_timed_out
@@ -137,10 +137,10 @@ async fn a_job_whose_attempts_all_run_too_long_ends_failed() {
     for name in ["one", "two"] {
         given::claimed_by(&db, name).await;
         clock::attempt_ran_too_long(&db, job).await;
-        assert_eq!(queue::time_out(&db).await.unwrap().len(), 1);
+        assert_eq!(queue::time_out(&*db).await.unwrap().len(), 1);
         if name == "one" {
             clock::came_due(&db, job).await;
-            queue::promote(&db).await.unwrap();
+            queue::promote(&*db).await.unwrap();
         }
     }
     assert_snapshot!(dump(&db).await, @r"

@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
-    GATHER, Outcome, Shared,
+    Outcome, Shared,
     work::{Place, Settled, Work},
 };
 use crate::{config::EndConfig, drain::Phase, lease::jitter};
@@ -35,6 +35,9 @@ const SUSPECT_FROM: i16 = 2;
 /// Claims in a row that brought nothing to an empty-handed worker, before `--drain` believes that nothing is left: the
 /// first may have met rows that somebody else was just giving back.
 const EMPTY_CLAIMS: u8 = 2;
+
+/// How long what is queued may gather, to share a claim, while there is [enough](super::Widths::enough) to do.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What one claim brought.
 #[derive(Debug, Default)]

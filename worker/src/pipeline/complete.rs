@@ -17,13 +17,18 @@ use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
 use super::{
-    GATHER, Outcome, Shared, Stage, Widths,
+    Outcome, Shared, Stage, Widths,
     work::{Place, Settled},
 };
 use crate::{holdings::Standing, lease::jitter};
 
 /// Most jobs of one statement.
 const WRITE_MAX: usize = 256;
+
+/// How long results may gather, to share a statement, while there is [enough](Widths::enough) to do. Whoever waits for them
+/// is woken together, and asks for more together: with 200 ms instead of 100 a job cost 4.1 to 4.7 ms of CPU beside the
+/// worker, instead of 4.9 to 5.2 (32 clients that wait, two cores, two rounds each in turns; images/s and waiting alike).
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Writes outcomes as they come, until there are no more.
 pub(super) async fn complete_all(

@@ -17,11 +17,12 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::checksums::Checksums;
+use super::download::Download;
 use super::faults::Faults;
 use super::listing::{self, Page};
 use super::object_file::Description;
 use super::storage::{NewObject, Storage, StorageError};
-use super::{download, upload};
+use super::upload;
 
 /// The S3 protocol over one [`Storage`].
 #[derive(Debug, Clone)]
@@ -52,8 +53,12 @@ impl Objects {
         let found = self
             .blocking(move |storage| storage.open_object(&bucket, &key))
             .await?;
-        found.ok_or_else(|| s3_error!(NoSuchKey, "no object of this key"))
+        found.ok_or_else(no_such_key)
     }
+}
+
+fn no_such_key() -> S3Error {
+    s3_error!(NoSuchKey, "no object of this key")
 }
 
 impl From<StorageError> for S3Error {
@@ -62,6 +67,7 @@ impl From<StorageError> for S3Error {
             StorageError::NoSuchBucket(bucket) => s3_error!(NoSuchBucket, "no bucket {bucket}"),
             StorageError::Exists => s3_error!(PreconditionFailed, "an object of this key exists"),
             StorageError::WrongChecksum => s3_error!(BadDigest, "the SHA-256 does not match"),
+            StorageError::PastTheEnd => s3_error!(InvalidRange, "past the end"),
             StorageError::Io(cause) => {
                 tracing::error!(%error, "storage");
                 if cause.kind() == std::io::ErrorKind::StorageFull {
@@ -146,18 +152,26 @@ impl S3 for Objects {
             response_content_disposition,
             ..
         } = req.input;
-        let (object, file) = self.find(bucket, key).await?;
-        let size = object.size_bytes;
-        let (part, content_range) = match range {
-            None => (0..size, None),
-            Some(range) => {
-                let part = range
-                    .check(size)
-                    .map_err(|_| s3_error!(InvalidRange, "past the end"))?;
-                let shown = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-                (part, Some(shown))
-            }
-        };
+        let is_part = range.is_some();
+        let begun = self
+            .blocking(move |storage| {
+                let Some((object, file)) = storage.open_object(&bucket, &key)? else {
+                    return Ok(None);
+                };
+                let size = object.size_bytes;
+                let part = match range {
+                    None => 0..size,
+                    Some(range) => range.check(size).map_err(|_| StorageError::PastTheEnd)?,
+                };
+                let download = Download::begin(file, part.clone())?;
+                Ok(Some((object, part, download)))
+            })
+            .await?;
+        let (object, part, download) = begun.ok_or_else(no_such_key)?;
+        let content_range = is_part.then(|| {
+            let size = object.size_bytes;
+            format!("bytes {}-{}/{size}", part.start, part.end - 1)
+        });
         Ok(S3Response::new(GetObjectOutput {
             accept_ranges: Some("bytes".into()),
             content_length: i64::try_from(part.end - part.start).ok(),
@@ -167,7 +181,7 @@ impl S3 for Objects {
             e_tag: Some(ETag::Strong(object.sha256.clone())),
             last_modified: Some(written_at(&object)),
             metadata: Some(metadata(&object)),
-            body: Some(trouble.of(download::stream(file, part))),
+            body: Some(trouble.of(download.stream())),
             ..GetObjectOutput::default()
         }))
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -52,6 +52,8 @@ pub(crate) enum StorageError {
     Exists,
     #[error("the bytes have another SHA-256 than the upload said")]
     WrongChecksum,
+    #[error("the part begins behind the object's end")]
+    PastTheEnd,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -227,10 +229,25 @@ impl Storage {
 }
 
 impl Upload {
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sha256.update(bytes);
-        self.size_bytes += bytes.len() as u64;
-        self.file.write_all(bytes)
+    /// Chunks as they came from the wire, in as few calls as the system takes.
+    pub(crate) fn write(&mut self, chunks: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        for chunk in chunks {
+            self.sha256.update(chunk);
+            self.size_bytes += chunk.as_ref().len() as u64;
+        }
+        let slices = chunks.iter().map(|chunk| IoSlice::new(chunk.as_ref()));
+        let mut slices: Vec<_> = slices.collect();
+        let mut left = &mut slices[..];
+        IoSlice::advance_slices(&mut left, 0); // past those that are empty
+        while !left.is_empty() {
+            match self.file.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn size_bytes(&self) -> u64 {

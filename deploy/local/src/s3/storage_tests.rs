@@ -13,7 +13,7 @@ fn storage() -> (tempfile::TempDir, Storage) {
 
 fn put(storage: &Storage, object: NewObject, body: &[u8]) -> Result<Description, StorageError> {
     let mut upload = storage.begin().unwrap();
-    upload.write(body).unwrap();
+    upload.write(&[body]).unwrap();
     storage.commit(upload, "photos", object)
 }
 
@@ -100,7 +100,7 @@ fn a_bucket_with_dots_or_slashes_does_not_exist() {
 fn an_upload_cut_short_leaves_nothing() {
     let (root, storage) = storage();
     let mut upload = storage.begin().unwrap();
-    upload.write(b"half of it").unwrap();
+    upload.write(&[b"half of it".as_slice()]).unwrap();
     drop(upload);
     assert_eq!(files(root.path()), Vec::<PathBuf>::new());
 }
@@ -143,7 +143,7 @@ fn uploads_of_a_killed_process_are_thrown_away_and_objects_stay() {
     let (root, storage) = storage();
     put(&storage, named("cat.jpg"), b"purr").unwrap();
     let mut upload = storage.begin().unwrap();
-    upload.write(b"half of it").unwrap();
+    upload.write(&[b"half of it".as_slice()]).unwrap();
     std::mem::forget(upload); // what kill -9 leaves
     let storage = Storage::open(&root.path().join("data")).unwrap();
     assert_eq!(files(root.path()).len(), 1);

@@ -38,18 +38,20 @@ pub(crate) async fn receive(
     mut body: BoxStream<'static, Result<Bytes, StdError>>,
     announced: Announced,
 ) -> S3Result<Description> {
-    // A small object has arrived whole before it keeps a thread busy.
-    let mut piece = next_piece(&mut body).await?;
+    // A small object has arrived whole before it keeps a thread busy, which then waits for nothing.
+    let first = next_piece(&mut body).await?;
+    let mut was_last = first.is_last;
     let (to_disk, from_wire) = mpsc::channel(PIECES_IN_FLIGHT);
+    drop(to_disk.try_send(first)); // there is room
     let writing =
         tokio::task::spawn_blocking(move || write(&storage, &bucket, object, from_wire, announced));
-    loop {
-        let was_last = piece.is_last;
+    while !was_last {
+        let piece = next_piece(&mut body).await?;
+        was_last = piece.is_last;
         // Without a reader the writer failed, and says why below.
-        if to_disk.send(piece).await.is_err() || was_last {
+        if to_disk.send(piece).await.is_err() {
             break;
         }
-        piece = next_piece(&mut body).await?;
     }
     writing.await.map_err(S3Error::internal_error)?
 }
@@ -88,8 +90,8 @@ fn write(
         };
         for chunk in &piece.chunks {
             announced.checksums.update(chunk);
-            upload.write(chunk).map_err(StorageError::from)?;
         }
+        upload.write(&piece.chunks).map_err(StorageError::from)?;
         if piece.is_last {
             break;
         }

@@ -14,13 +14,13 @@ async fn a_group_ends_with_the_last_of_its_jobs_and_only_once() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 2).await;
     one_succeeds(&db).await;
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     let running = group(&db, id).await;
     assert_eq!(running.status(), GroupStatus::Running);
     assert_eq!((running.counts.queued, running.counts.succeeded), (1, 1));
     one_succeeds(&db).await;
-    assert_eq!(groups::finish_due(&db).await.unwrap(), [id]);
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert_eq!(groups::finish_due(&*db).await.unwrap(), [id]);
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     let ended = group(&db, id).await;
     assert_eq!(ended.status(), GroupStatus::Succeeded);
     assert!(ended.finished_at.is_some());
@@ -31,10 +31,10 @@ async fn a_group_ends_with_the_last_of_its_jobs_and_only_once() {
 async fn the_end_of_a_group_is_one_event() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     one_succeeds(&db).await;
-    groups::finish_due(&db).await.unwrap();
-    groups::finish_due(&db).await.unwrap();
+    groups::finish_due(&*db).await.unwrap();
+    groups::finish_due(&*db).await.unwrap();
     let told = sqlx::query_scalar::<_, uuid::Uuid>(
         "select group_id from events where type = 'batch.completed' and owner = $1",
     );
@@ -48,7 +48,7 @@ async fn who_asks_sees_the_end_before_housekeeping_does() {
     let (id, _) = sealed(&db, 1).await;
     one_succeeds(&db).await;
     assert_eq!(group(&db, id).await.status(), GroupStatus::Succeeded);
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_group_whose_upload_goes_on_does_not_end() {
     let writer = begun(&db, None).await;
     appended(&db, writer, 1..=1).await;
     one_succeeds(&db).await;
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     let open = group(&db, writer.group).await;
     assert_eq!(
         (open.status(), open.upload),
@@ -108,9 +108,9 @@ async fn a_group_does_not_end_beside_a_retry_under_way() {
     let failed = one_fails(&db).await;
     let slow = db.under_way().await;
     queue::resubmit(&slow, failed, None).await.unwrap();
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     sqlx::raw_sql("commit").execute(&slow).await.unwrap();
-    assert!(groups::finish_due(&db).await.unwrap().is_empty());
+    assert!(groups::finish_due(&*db).await.unwrap().is_empty());
     assert_eq!(group(&db, id).await.status(), GroupStatus::Running);
 }
 
@@ -158,8 +158,8 @@ async fn a_cancel_ends_what_waits_and_asks_what_runs() {
     let running = given::claimed_by(&db, "w").await;
     assert!(!groups::cancel(&db, id, "somebody-else").await.unwrap());
     assert!(groups::cancel(&db, id, given::OWNER).await.unwrap());
-    assert_eq!(groups::cancel_some(&db, None).await.unwrap(), 2);
-    assert_eq!(groups::cancel_some(&db, None).await.unwrap(), 0);
+    assert_eq!(groups::cancel_some(&*db, None).await.unwrap(), 2);
+    assert_eq!(groups::cancel_some(&*db, None).await.unwrap(), 0);
     let counts = group(&db, id).await.counts;
     assert_eq!(
         (counts.canceled, counts.running, counts.succeeded),

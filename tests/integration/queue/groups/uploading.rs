@@ -36,10 +36,10 @@ async fn an_abandoned_upload_is_sealed_and_what_came_of_it_runs() {
     let db = given::database().await;
     let writer = begun(&db, None).await;
     appended(&db, writer, 1..=2).await;
-    assert!(groups::seal_abandoned(&db, 60.0).await.unwrap().is_empty());
+    assert!(groups::seal_abandoned(&*db, 60.0).await.unwrap().is_empty());
     silent_for_an_hour(&db, writer.group).await;
     assert_eq!(
-        groups::seal_abandoned(&db, 60.0).await.unwrap(),
+        groups::seal_abandoned(&*db, 60.0).await.unwrap(),
         [writer.group]
     );
     one_succeeds(&db).await;
@@ -117,7 +117,7 @@ async fn an_upload_goes_on_behind_one_that_was_sealed_as_broken_off() {
     let first = begun(&db, Some("k")).await;
     appended(&db, first, 1..=1).await;
     silent_for_an_hour(&db, first.group).await;
-    groups::seal_abandoned(&db, 60.0).await.unwrap();
+    groups::seal_abandoned(&*db, 60.0).await.unwrap();
     one_succeeds(&db).await;
     assert!(group(&db, first.group).await.has_ended());
     assert!(matches!(

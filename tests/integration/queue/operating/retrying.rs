@@ -11,7 +11,7 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
         queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
         if name != "three" {
             clock::came_due(&db, cat).await;
-            queue::promote(&db).await.unwrap();
+            queue::promote(&*db).await.unwrap();
         }
     }
     let before = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
@@ -32,7 +32,7 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
     let held = given::claimed_by(&db, "four").await;
     queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
     clock::came_due(&db, cat).await;
-    queue::promote(&db).await.unwrap();
+    queue::promote(&*db).await.unwrap();
     let held = given::claimed_by(&db, "five").await;
     assert_eq!(
         queue::complete(&db, &[held.completion("done")])
@@ -64,7 +64,7 @@ async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
     for name in ["one", "two", "three"] {
         let held = given::claimed_by(&db, name).await;
         clock::lease_ran_out(&db, held.worker).await;
-        assert_eq!(queue::rescue(&db).await.unwrap(), [cat]);
+        assert_eq!(queue::rescue(&*db).await.unwrap(), [cat]);
     }
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
@@ -76,7 +76,7 @@ async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
         "it is still a suspect, to be tried alone"
     );
     clock::lease_ran_out(&db, held.worker).await;
-    queue::rescue(&db).await.unwrap();
+    queue::rescue(&*db).await.unwrap();
     assert_snapshot!(dump(&db).await, @r"
     cat failed lease=9 charged=0/3 interruptions=3/3 worker=four problem=too_many_interruptions
       1 one lost free worker_lost
@@ -139,7 +139,7 @@ async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     queue::cancel(&db, cat, OWNER).await.unwrap();
     clock::deadline_passed(&db, dog).await;
-    assert_eq!(queue::expire(&db).await.unwrap(), [dog]);
+    assert_eq!(queue::expire(&*db).await.unwrap(), [dog]);
     for job in [cat, dog] {
         assert_eq!(
             queue::resubmit(&db, job, OWNER).await.unwrap(),
@@ -148,7 +148,7 @@ async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped
         let job = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!((job.state, job.deadline), (JobState::Queued, None));
     }
-    assert!(queue::expire(&db).await.unwrap().is_empty());
+    assert!(queue::expire(&*db).await.unwrap().is_empty());
 }
 
 #[tokio::test]
