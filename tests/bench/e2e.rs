@@ -62,13 +62,9 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
     }
     let cpu_ms = |of: &dyn Fn(&Ledger) -> f64| median(ledgers.iter().map(of).collect()) * 1e3;
     let ratio = median(wholes.iter().zip(&bares).map(|(w, b)| w / b).collect());
-    let beside = ledgers.iter().map(|l| l.service_cpu_seconds() * 1e3);
-    let beside = median(
-        beside
-            .zip(&bare_cpus)
-            .map(|(all, bare)| all - bare)
-            .collect(),
-    );
+    let pairs = ledgers.iter().zip(&bare_cpus);
+    let beside = pairs.map(|(all, bare)| all.service_cpu_seconds() * 1e3 - bare);
+    let beside = median(beside.collect());
     let (bare, whole) = (median(bares), median(wholes));
     let (cpu, bare_cpu) = (cpu_ms(&Ledger::service_cpu_seconds), median(bare_cpus));
     let mut figures = json!({

@@ -125,7 +125,8 @@ pub struct TuningConfig {
     /// Images fetched from S3 at the same time; and as many results stored
     #[arg(long, env = "DARKROOM_FETCH_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub fetch_concurrency: u16,
-    /// How long a result may wait for others to share its statement, while others are on their way
+    /// How long a result may wait for others to share its statement, while others are on their way; at least
+    /// 200 while more than an eighth of `--claim-ahead` is in hand
     #[arg(long, env = "DARKROOM_COMPLETE_WAIT_MS", default_value_t = 10)]
     pub complete_wait_ms: u64,
     /// How often to look for jobs when no wake-up comes
