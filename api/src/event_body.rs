@@ -8,16 +8,12 @@ use jobs::{
     events::{Event, EventType, Subject},
     groups::{self, Group},
     queue,
+    rfc3339::micros,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    ctx::Ctx,
-    error::ApiError,
-    groups::BatchBody,
-    job_body::{JobBody, micros},
-};
+use crate::{ctx::Ctx, error::ApiError, groups::BatchBody, job_body::JobBody};
 
 /// Something that happened to a job or a batch of yours.
 #[derive(Debug, Serialize, ToSchema)]

@@ -10,7 +10,7 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     image_url,
-    job_request::{self, JobRequest, Source},
+    job_request::{self, JobRequest, Source, invalid},
     quota::Reserved,
     spool::{BodyClock, Spool, Upload, receive, too_large},
     stored,
@@ -53,17 +53,19 @@ pub(crate) async fn read(
     let clock = BodyClock::start(&ctx.config.limits);
     let content_type = request.content_type().to_ascii_lowercase();
     let (asked, (model, params), image) = if content_type == "multipart/form-data" {
+        refuse_query(request, "the part `job`")?;
         let (mut asked, upload) = read_multipart(ctx, request, body, &clock).await?;
-        let model = checked(ctx, &mut asked).await?;
+        let model = checked(ctx, request, &mut asked).await?;
         (asked, model, Given::Uploaded(upload))
     } else if content_type == "application/json" {
+        refuse_query(request, "the JSON")?;
         let mut asked = job_request::from_json(&read_json(ctx, &mut body, &clock).await?)?;
-        let model = checked(ctx, &mut asked).await?;
+        let model = checked(ctx, request, &mut asked).await?;
         let source = asked.image.take().ok_or_else(no_image)?.pick()?;
         (asked, model, from_source(ctx, caller, source).await?)
     } else {
         let mut asked = job_request::from_query(request.query_string())?;
-        let model = checked(ctx, &mut asked).await?;
+        let model = checked(ctx, request, &mut asked).await?;
         let expected = expected_bytes(request);
         let upload = receive(&mut body, &clock, expected, &ctx.config.limits).await?;
         (asked, model, Given::Uploaded(upload))
@@ -96,6 +98,21 @@ pub(crate) fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The query is the place of what a raw upload asks; nobody would see it beside a form that has a place of its own.
+fn refuse_query(request: &HttpRequest, place: &str) -> Result<(), ApiError> {
+    let mut query = form_urlencoded::parse(request.query_string().as_bytes());
+    let Some((name, _)) = query.next() else {
+        return Ok(());
+    };
+    let detail = format!("belongs into {place}: only a raw upload has parameters in the query");
+    Err(invalid(&format!("/{name}"), "misplaced", &detail))
+}
+
+/// Whether it may have been asked before: then the first answer counts, and not what could be accepted now.
+pub(crate) fn is_keyed(request: &HttpRequest) -> bool {
+    request.headers().contains_key("idempotency-key")
+}
+
 /// How much room to make for a body; 0: not announced.
 pub(crate) fn expected_bytes(request: &HttpRequest) -> usize {
     let length = body_length(request).and_then(|length| length.try_into().ok());
@@ -116,12 +133,17 @@ fn body_bytes_max(ctx: &Ctx) -> usize {
     ctx.config.limits.image_bytes_max / 3 * 4 + 4 + ctx.config.limits.job_bytes_max
 }
 
-/// The model that is meant, and its parameters filled in; all that can be wrong before the image matters.
+/// The model that is meant, and its parameters filled in; all that can be wrong before the image matters. Under a key, the
+/// deadline is left to the caller, who looks for an earlier answer first.
 async fn checked(
     ctx: &Ctx,
+    request: &HttpRequest,
     asked: &mut JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
-    asked.check()?;
+    asked.check(&ctx.config.limits)?;
+    if !is_keyed(request) {
+        asked.check_deadline()?;
+    }
     asked.check_webhook(&ctx.outside)?;
     let model = model(ctx, asked.model.as_deref()).await?;
     let params = model.manifest.params(&asked.params)?;
@@ -166,7 +188,7 @@ pub(crate) async fn from_source(
 ) -> Result<Given, ApiError> {
     match source {
         Source::Stored(sha256) => {
-            let image = stored::find(ctx, &caller.owner, sha256).await?;
+            let image = stored::find(ctx, caller, sha256).await?;
             image.map(Given::Stored).ok_or_else(unknown_image)
         }
         Source::Url(url) => Ok(Given::Uploaded(image_url::fetch(ctx, &url).await?)),

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use jobs::{Attempt, Job, JobId, JobState, Problem, ProblemCode, job::ResolvedModel, results};
-use serde::{Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use jobs::{
+    Attempt, Job, JobId, JobState, Problem, ProblemCode,
+    job::ResolvedModel,
+    results,
+    rfc3339::{micros, some_micros},
+};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -103,24 +108,6 @@ struct JobUrls {
     result: String,
     events: String,
     cancel: String,
-}
-
-pub(crate) fn micros<S: Serializer>(
-    time: &DateTime<Utc>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
-}
-
-#[allow(clippy::ref_option)] // the signature that serde asks for
-pub(crate) fn some_micros<S: Serializer>(
-    time: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => micros(time, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 impl JobBody {

@@ -4,6 +4,7 @@ mod duration;
 mod image_source;
 mod json;
 mod query;
+mod size;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use jobs::{JobId, ProblemCode, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
@@ -78,8 +79,7 @@ pub(crate) fn is_out_of_reach(time: DateTime<Utc>) -> bool {
 
 impl JobRequest {
     /// Checks everything that does not need the image, so that a wrong request is refused before its upload is read.
-    pub fn check(&self) -> Result<(), ApiError> {
-        let now = Utc::now();
+    pub fn check(&self, limits: &Limits) -> Result<(), ApiError> {
         let fault = if !PRIORITY_RANGE.contains(&self.priority) {
             Some(("/priority", "must lie in -100..=100"))
         } else if self
@@ -87,8 +87,6 @@ impl JobRequest {
             .is_some_and(|max| !ATTEMPTS_MAX_RANGE.contains(&max))
         {
             Some(("/max_attempts", "must lie in 1..=20"))
-        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
-            Some(("/deadline", "has passed"))
         } else if self.run_at.is_some_and(is_out_of_reach) {
             Some(("/run_at", "must lie in the years 1970 to 9999"))
         } else if self.deadline.is_some_and(is_out_of_reach) {
@@ -102,9 +100,18 @@ impl JobRequest {
         } else {
             None
         };
-        fault.map_or(Ok(()), |(pointer, detail)| {
-            Err(invalid(pointer, "invalid", detail))
-        })
+        if let Some((pointer, detail)) = fault {
+            return Err(invalid(pointer, "invalid", detail));
+        }
+        self.check_size(limits.job_bytes_max)
+    }
+
+    /// Apart from `check`, because time goes on: under its Idempotency-Key, a request may be sent again after its deadline.
+    pub fn check_deadline(&self) -> Result<(), ApiError> {
+        if self.deadline.is_some_and(|deadline| deadline <= Utc::now()) {
+            return Err(invalid("/deadline", "invalid", "has passed"));
+        }
+        Ok(())
     }
 
     /// Whether the news may be sent where the client wants them.

@@ -4,11 +4,10 @@ use chrono::{DateTime, Utc};
 use jobs::{
     Secret,
     keys::{KeyLimits, KeyView},
+    rfc3339::{micros, some_micros},
 };
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
-
-use crate::job_body::{micros, some_micros};
 
 /// An API key; its secret is shown once.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,3 +1,4 @@
+mod batch_line;
 mod readable;
 mod refusals;
 
@@ -9,7 +10,10 @@ use utoipa::{
     },
 };
 
-pub(crate) use self::refusals::{InvalidParams, InvalidRequest, NotFound, SlowBody};
+pub(crate) use self::{
+    batch_line::BatchLine,
+    refusals::{InvalidParams, InvalidRequest, NotFound, SlowBody},
+};
 use crate::routes;
 
 /// The document behind `/openapi.json` and `/docs`, made from the handlers themselves.

@@ -15,6 +15,8 @@ use uuid::Uuid;
 use crate::rate::Allowance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// 2, 32, 16 and 2 hex digits, with hyphens between.
+const TRACE_PARENT_CHARS: usize = 55;
 
 /// What a refusal says about the request that it refuses.
 #[derive(Debug, Clone)]
@@ -46,8 +48,7 @@ pub(crate) fn trace_parent(request: &actix_web::HttpRequest) -> String {
     request
         .headers()
         .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| trace_id(value).is_some())
+        .and_then(|value| understood(value.to_str().ok()?))
         .map_or_else(
             || {
                 format!(
@@ -62,16 +63,23 @@ pub(crate) fn trace_parent(request: &actix_web::HttpRequest) -> String {
 
 /// The trace id inside a `traceparent`, if it is one.
 pub(crate) fn trace_id(trace_parent: &str) -> Option<&str> {
-    let mut parts = trace_parent.split('-');
-    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |text: &str, length| {
-        text.len() == length
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    understood(trace_parent)?.split('-').nth(1)
+}
+
+/// Version, trace, span and flags, if it is a `traceparent` of W3C Trace Context: what later versions add is left out.
+fn understood(trace_parent: &str) -> Option<&str> {
+    let (known, added) = trace_parent.split_at_checked(TRACE_PARENT_CHARS)?;
+    let mut parts = known.split('-');
+    let mut hex = |length: usize| {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let part = parts.next()?;
+        (part.len() == length && part.bytes().all(is_hex)).then_some(part)
     };
-    let fits = is_hex(version, 2) && version != "ff" && is_hex(trace, 32) && is_hex(span, 16);
-    (fits && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
+    let (version, trace, span, _flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
+    let is_zero = |id: &str| id.bytes().all(|byte| byte == b'0');
+    let may_add = version != "00" && added.starts_with('-');
+    let fits = version != "ff" && !is_zero(trace) && !is_zero(span);
+    (fits && (added.is_empty() || may_add)).then_some(known)
 }
 
 /// Wraps every route: id in and out, one log line, one measurement.
@@ -137,20 +145,56 @@ fn is_plain(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::trace_id;
+    use actix_web::test::TestRequest;
+
+    use super::{trace_id, trace_parent, understood};
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
     fn only_a_real_traceparent_is_taken() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace_id(good), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(understood(GOOD), Some(GOOD));
+        assert_eq!(trace_id(GOOD), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         for bad in [
             "",
             "00-4bf9-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0g",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\u{e9}",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-001",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00F067AA0BA902B7-01",
         ] {
+            assert_eq!(understood(bad), None, "{bad}");
             assert_eq!(trace_id(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_left_out() {
+        let later = GOOD.replacen("00", "cc", 1);
+        for added in ["", "-", "-what-the"] {
+            let sent = format!("{later}{added}");
+            assert_eq!(understood(&sent), Some(&*later), "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_real_traceparent_gets_a_new_one() {
+        let sent = |value: &str| {
+            let request = TestRequest::default().insert_header(("traceparent", value));
+            trace_parent(&request.to_http_request())
+        };
+        assert_eq!(sent(GOOD), GOOD);
+        let made = sent(&format!("{GOOD}-more"));
+        assert_eq!(understood(&made), Some(&*made));
+        assert_ne!(trace_id(&made), trace_id(GOOD));
     }
 }

@@ -104,7 +104,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .shutdown_timeout(config.shutdown_seconds)
         .bind(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    tracing::info!(listen = %config.listen, "ready");
+    let listen = server.addrs().first().copied().unwrap_or(config.listen);
+    tracing::info!(%listen, "ready");
     ready.send_replace(true);
     server.run().await?;
     dispatcher.ended().await;

@@ -9,18 +9,21 @@ use jobs::{
     object_store::StoreError,
 };
 
-use crate::{ctx::Ctx, error::ApiError, sniff::sniff, spool::too_large};
+use crate::{
+    auth::Caller, ctx::Ctx, error::ApiError, quota::Reserved, sniff::sniff, spool::too_large,
+};
 
 /// Headers of most images end within.
 const BEGINNING_BYTES: u64 = 64 << 10;
 
-/// The image that `owner` has stored under this digest. One that was put by a presigned upload is looked at now, for the first
-/// time, and written down; it may turn out to be none.
+/// The image that the caller's owner has stored under this digest. One that was put by a presigned upload is looked at now, for
+/// the first time, and written down if its owner has room for it; it may turn out to be none.
 pub(crate) async fn find(
     ctx: &Ctx,
-    owner: &str,
+    caller: &Caller,
     sha256: Sha256Digest,
 ) -> Result<Option<Stored>, ApiError> {
+    let owner = &caller.owner;
     if let Some(stored) = known(ctx, owner, sha256).await? {
         return Ok(Some(stored));
     }
@@ -60,8 +63,11 @@ pub(crate) async fn find(
         width: sniffed.width.cast_signed(),
         height: sniffed.height.cast_signed(),
     };
-    // Whoever else looked at it just now has written the same.
-    images::register(&ctx.db, owner, &image).await?;
+    let room = ctx.quotas.store(caller, image.bytes).await?;
+    // Whoever else looked at it just now has written the same, and took the room.
+    if images::register(&ctx.db, owner, &image).await? {
+        room.into_iter().for_each(Reserved::landed);
+    }
     known(ctx, owner, sha256).await
 }
 

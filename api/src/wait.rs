@@ -47,7 +47,13 @@ impl Preferred {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Holds on until the job is as the client wants it, or time is up. `watch` was made before the job was last looked at.
+    /// How much longer the answer may be held; `None` once time is up, or the process leaves.
+    pub fn held(self, ctx: &Ctx) -> Option<Duration> {
+        self.left().filter(|_| !*ctx.leaving.borrow())
+    }
+
+    /// Holds on until the job is as the client wants it, time is up, or the process leaves. `watch` was made before the job
+    /// was last looked at.
     pub async fn until(
         self,
         ctx: &Ctx,
@@ -56,17 +62,22 @@ impl Preferred {
         is_news: impl Fn(&Job) -> bool,
     ) -> Result<Job, ApiError> {
         while !is_news(&job) {
-            let Some(left) = self.left() else {
+            let Some(left) = self.held(ctx) else {
                 break;
             };
             watch.knows(job.version);
             let (id, owner) = only_its_name(job);
-            watch.changed(left).await;
+            changed(ctx, watch, left).await;
             // Boxed: a waiter has no need for its room.
             job = Box::pin(own_job(ctx, id, &owner)).await?;
         }
         Ok(job)
     }
+}
+
+/// Returns once there is news, after `longest`, or when the process leaves: it has less time than a client may want to wait.
+pub(crate) async fn changed(ctx: &Ctx, watch: &Watch, longest: Duration) {
+    tokio::select! { () = watch.changed(longest) => {} () = ctx.leaves() => {} }
 }
 
 /// A job has kilobytes, and there may be ten thousand who wait: it is read again anyway.

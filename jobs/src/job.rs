@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{GroupId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
+use crate::{
+    GroupId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest,
+    rfc3339::{micros, some_micros},
+};
 
 /// Where a job is in `docs/states.md`.
 #[derive(
@@ -131,8 +134,10 @@ pub struct Attempt {
     pub number: i16,
     pub worker: Option<String>,
     pub device: Option<String>,
+    #[serde(serialize_with = "micros")]
     pub started_at: DateTime<Utc>,
     /// Empty while it runs.
+    #[serde(serialize_with = "some_micros")]
     pub ended_at: Option<DateTime<Utc>>,
     /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
     pub outcome: Option<String>,

@@ -19,6 +19,7 @@ pub mod problem;
 pub mod queue;
 pub mod results;
 pub mod retention;
+pub mod rfc3339;
 pub mod secret;
 pub mod telemetry;
 mod together;

@@ -183,11 +183,27 @@ impl ObjectStore {
             .map_err(|error| unavailable(&error))
     }
 
-    /// Fetches a whole object and checks its digest.
+    /// Fetches a whole object and checks its digest. An answer that breaks off or bends on the way is asked for once more;
+    /// a second one with the wrong digest is what the store holds.
     ///
     /// # Errors
     /// [`StoreError::Missing`] and [`StoreError::Corrupt`] for good, [`StoreError::Unavailable`] for now.
     pub async fn get(&self, key: &str, sha256: Sha256Digest) -> Result<Bytes, StoreError> {
+        match self.get_once(key, sha256).await? {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => {
+                tracing::debug!(key, error.cause = %error, "asking once more");
+                self.get_once(key, sha256).await?
+            }
+        }
+    }
+
+    /// The inner error is of the bytes: another try may bring better ones.
+    async fn get_once(
+        &self,
+        key: &str,
+        sha256: Sha256Digest,
+    ) -> Result<Result<Bytes, StoreError>, StoreError> {
         let got = self
             .client
             .get_object()
@@ -201,15 +217,19 @@ impl ObjectStore {
         // Hashed chunk by chunk, while each is still at hand.
         let (mut body, mut hasher) = (got.body, Sha256::new());
         while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            hasher.update(&chunk);
-            bytes.extend_from_slice(&chunk);
+            match chunk {
+                Ok(chunk) => {
+                    hasher.update(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                }
+                Err(error) => return Ok(Err(StoreError::Unavailable(error.to_string()))),
+            }
         }
-        if Sha256Digest::finish(hasher) == sha256 {
+        Ok(if Sha256Digest::finish(hasher) == sha256 {
             Ok(bytes.freeze())
         } else {
             Err(StoreError::Corrupt(key.to_owned()))
-        }
+        })
     }
 
     /// The first bytes of an object, up to so many.

@@ -12,6 +12,7 @@ mod enqueuer;
 mod expire;
 mod explain;
 mod fail;
+mod fenced;
 mod find;
 mod finder;
 mod heartbeat;

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Retention")]
 pub struct RetentionConfig {
-    /// How long a purged job still answers 410 before its id is unknown, in days
+    /// How long a purged job still answers 410 before its id is unknown, in days; up to a day longer
     #[arg(long, env = "DARKROOM_TOMBSTONE_DAYS", default_value_t = 30.0)]
     pub tombstone_days: f64,
     /// How long events, and deliveries of webhooks that have ended, can be looked up, in days
@@ -78,8 +78,10 @@ pub async fn round(
             .await?
             .unsigned_abs(),
     );
+    // The jobs of a day are over within a day: what goes whole is not taken row by row before.
+    let by_row_seconds = tombstone_seconds + 86_400.0;
     until_none(&mut removed.pruned_jobs, || {
-        answered(db, queue::prune(db, tombstone_seconds))
+        answered(db, queue::prune(db, by_row_seconds))
     })
     .await?;
     until_none(&mut removed.collected_results, || {

@@ -8,8 +8,10 @@ use std::{
     collections::{BTreeSet, HashMap},
     fmt,
     hash::Hash,
+    panic::AssertUnwindSafe,
 };
 
+use futures_util::FutureExt;
 use sqlx::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -117,8 +119,15 @@ async fn read<L: Look>(db: &Kept, mut asks: Vec<Ask<L>>) {
     }
 }
 
+/// A row that the driver cannot read may make it panic: that is then an error of those who asked for it, not the end of
+/// everybody's look-ups.
 async fn look<L: Look>(db: &Kept, wanted: &[L::Ask]) -> Result<Found<L>, L::Error> {
-    db.run(async |db| L::look(db, wanted).await).await
+    let look = AssertUnwindSafe(db.run(async |db| L::look(db, wanted).await));
+    let found = look.catch_unwind().await;
+    found.unwrap_or_else(|_| {
+        let cause = "the driver cannot read a row".into();
+        Err(sqlx::Error::Decode(cause).into())
+    })
 }
 
 /// Tells all of one error, which has no copies: the first hears which, the others that they had no answer in time.

@@ -15,6 +15,8 @@ pub(super) struct Files {
     parts: Multipart,
     /// The part `job`: what is asked of every image.
     defaults: Vec<u8>,
+    /// It may have been taken before: a deadline that has passed since is no fault of the whole, only of what is new.
+    is_keyed: bool,
     hasher: Sha256,
     bytes: u64,
     started: bool,
@@ -27,10 +29,11 @@ impl std::fmt::Debug for Files {
 }
 
 impl Files {
-    pub fn new(parts: Multipart, seed: &Sha256) -> Self {
+    pub fn new(parts: Multipart, seed: &Sha256, is_keyed: bool) -> Self {
         Self {
             parts,
             defaults: b"{}".to_vec(),
+            is_keyed,
             hasher: seed.clone(),
             bytes: 0,
             started: false,
@@ -80,7 +83,10 @@ impl Files {
             let detail = "the images come in their parts, not in the part `job`";
             return Err(ApiError::new(ProblemCode::InvalidParams, detail));
         }
-        asked.check()?;
+        asked.check(limits)?;
+        if !self.is_keyed {
+            asked.check_deadline()?;
+        }
         self.hasher.update(&json);
         self.hasher.update(b"\n");
         self.defaults = json;

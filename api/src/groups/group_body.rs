@@ -4,12 +4,11 @@ use chrono::{DateTime, Utc};
 use jobs::{
     GroupId, Sha256Digest,
     groups::{Counts, Group, GroupStatus, Upload},
+    rfc3339::{micros, some_micros},
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use utoipa::ToSchema;
-
-use crate::job_body::{micros, some_micros};
 
 /// Many images that were submitted together.
 #[derive(Debug, Serialize, ToSchema)]

@@ -140,7 +140,8 @@ impl<'a> Intake<'a> {
         };
         let candidate = async {
             let mut asked = asked?;
-            asked.check()?;
+            asked.check(&self.ctx.config.limits)?;
+            asked.check_deadline()?;
             asked.check_webhook(&self.ctx.outside)?;
             let model = self.model(asked.model.as_deref()).await?;
             let params = model.manifest.params(&asked.params)?;
@@ -249,7 +250,7 @@ impl<'a> Intake<'a> {
                 Ok(image)
             }
             Wanted::Named(sha256) => {
-                let stored = stored::find(self.ctx, &self.caller.owner, sha256).await?;
+                let stored = stored::find(self.ctx, self.caller, sha256).await?;
                 stored.map(|stored| stored.image).ok_or_else(unknown_image)
             }
             Wanted::Inline(_) => Err(unknown_image()),

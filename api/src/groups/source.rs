@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Limits,
     error::ApiError,
-    forms::{body_length, refuse_encoded},
+    forms::{body_length, is_keyed, refuse_encoded},
     spool::BodyClock,
 };
 
@@ -50,7 +50,7 @@ impl Source {
             },
             "multipart/form-data" => {
                 let parts = Multipart::new(request.headers(), body);
-                Form::Files(Box::new(Files::new(parts, &seed)))
+                Form::Files(Box::new(Files::new(parts, &seed, is_keyed(request))))
             }
             _ => {
                 let detail = "send a batch as application/x-ndjson or multipart/form-data";

@@ -36,6 +36,11 @@ const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
     params(
         ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
         ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; higher goes first"),
+        ("metadata.KEY" = Option<String>, Query, description = "Raw form: yours, as text"),
+        ("run_at" = Option<String>, Query, format = DateTime, description = "Raw form: not before this time"),
+        ("deadline" = Option<String>, Query, format = DateTime, description = "Raw form: of no use after this time"),
+        ("max_attempts" = Option<i16>, Query, minimum = 1, maximum = 20, description = "Raw form: from 1 to 20"),
+        ("retain_for" = Option<String>, Query, description = "Raw form: how long to keep the finished job: `P7D`, `PT12H`"),
         ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each request: sending the same again queues nothing again"),
         ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a job of its own, even if the same prediction was made already"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
@@ -88,6 +93,7 @@ pub(crate) async fn create_job(
     {
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
+    submit.asked.check_deadline()?;
 
     let InBucket {
         image,

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use chrono::{DateTime, Utc};
-use jobs::{Problem, ProblemCode, Sha256Digest, images, keys::Scope};
+use jobs::{Problem, ProblemCode, Sha256Digest, images, keys::Scope, rfc3339::micros};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -16,7 +16,6 @@ use crate::{
     config::Limits,
     ctx::Ctx,
     error::ApiError,
-    job_body::micros,
     job_request::{self, invalid},
     openapi::{InvalidParams, InvalidRequest, SlowBody},
     spool::{BodyClock, too_large},
@@ -78,6 +77,7 @@ struct Put {
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
         InvalidParams,
+        (status = 429, description = "rate_limited, quota_exceeded: too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn create_upload(
@@ -91,12 +91,11 @@ pub(crate) async fn create_upload(
     let limits = &ctx.config.limits;
     let asked = read(&mut body, limits).await?;
     check(&asked, limits)?;
-    if stored::find(&ctx, &caller.owner, asked.sha256)
-        .await?
-        .is_some()
-    {
+    if stored::find(&ctx, &caller, asked.sha256).await?.is_some() {
         return Ok(HttpResponse::Ok().json(UploadBody::new(asked.sha256, None)));
     }
+    // Room is only asked for: what is signed may never come, and takes its room when it is first named.
+    drop(ctx.quotas.store(&caller, asked.bytes).await?);
     let key = images::object_key(&caller.owner, asked.sha256, Uuid::now_v7());
     let lives = Duration::from_secs(ctx.config.limits.upload_seconds);
     let expires_at = Utc::now() + lives;

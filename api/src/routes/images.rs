@@ -18,7 +18,7 @@ pub(super) use self::{
     create_image::create_image, delete_image::delete_image, get_image::get_image,
     get_image_content::get_image_content,
 };
-use crate::{ctx::Ctx, error::ApiError, stored};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError, stored};
 
 /// What is known of an image that is stored.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,10 +57,10 @@ fn digest(request: &HttpRequest) -> Result<Sha256Digest, ApiError> {
 }
 
 /// The caller's own image.
-async fn own_image(ctx: &Ctx, owner: &str, sha256: Sha256Digest) -> Result<Image, ApiError> {
-    let stored = match stored::find(ctx, owner, sha256).await {
+async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<Image, ApiError> {
+    let stored = match stored::find(ctx, caller, sha256).await {
         Ok(stored) => stored,
-        // Something was put there that is no image.
+        // Something was put there that is no image, or that its owner has no room for.
         Err(error) => error.blamed_on_client().map(|_| None)?,
     };
     let stored = stored.ok_or_else(ApiError::not_found)?;

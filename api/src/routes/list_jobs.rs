@@ -32,6 +32,7 @@ pub(crate) struct JobList {
         ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
         ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
+        ("metadata.KEY" = Option<String>, Query, description = "Only jobs whose metadata has this value under `KEY`; numbers and booleans as JSON writes them"),
         ("created_after" = Option<String>, Query, format = DateTime, description = "From this time on"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "Before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),

@@ -9,6 +9,8 @@ use crate::{
     openapi::{InvalidParams, NotFound},
 };
 
+const WHY_CHARS_MAX: usize = 1_000;
+
 /// The reason in the query, for those who wonder later.
 fn why(query: &str) -> Result<Option<String>, ApiError> {
     let mut why = None;
@@ -17,9 +19,10 @@ fn why(query: &str) -> Result<Option<String>, ApiError> {
             let error = ApiError::new(ProblemCode::InvalidParams, "the only parameter is `why`");
             return Err(error.with_error(&format!("/{name}"), "unknown", "no such parameter"));
         }
-        if value.contains('\0') {
-            let error = ApiError::new(ProblemCode::InvalidParams, "`why` must not contain NUL");
-            return Err(error.with_error("/why", "invalid", "must not contain NUL"));
+        if value.contains('\0') || value.chars().count() > WHY_CHARS_MAX {
+            let rule = "must be up to 1000 characters without NUL";
+            let error = ApiError::new(ProblemCode::InvalidParams, format!("`why` {rule}"));
+            return Err(error.with_error("/why", "invalid", rule));
         }
         why = Some(value.into_owned());
     }
@@ -37,7 +40,8 @@ fn named_model(request: &HttpRequest) -> Result<&str, ApiError> {
 #[utoipa::path(
     post, path = "/v1/queues/{model}/pause", operation_id = "pause_queue", tag = "operating",
     params(("model" = String, Path, description = "Name of the model"),
-           ("why" = Option<String>, Query, description = "Shown to operators and by `explain`")),
+           ("why" = Option<String>, Query, max_length = 1000,
+            description = "Shown to operators and by `explain`: up to 1000 characters")),
     responses(
         (status = 204, description = "Paused"),
         NotFound,

@@ -4,6 +4,7 @@ use jobs::{
     ProblemCode,
     events::Subject,
     keys::Scope,
+    rfc3339::{micros, some_micros},
     webhooks::{Entry, Filter, Listed, Status, list, redeliver},
 };
 use serde::Serialize;
@@ -13,7 +14,6 @@ use crate::{
     auth::Caller,
     ctx::Ctx,
     error::ApiError,
-    job_body::{micros, some_micros},
     openapi::{InvalidParams, NotFound},
 };
 

@@ -8,6 +8,7 @@ use jobs::{
     Problem, ProblemCode, Secret,
     events::EventType,
     keys::Scope,
+    rfc3339::{micros, some_micros},
     webhooks::{Endpoint, create_endpoint, delete_endpoint, endpoints, new_secret},
 };
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,6 @@ use crate::{
     auth::Caller,
     ctx::Ctx,
     error::ApiError,
-    job_body::{micros, some_micros},
     job_request::invalid,
     openapi::{InvalidRequest, NotFound, SlowBody},
     small_body,

@@ -2,12 +2,13 @@ use actix_web::{HttpResponse, http::header, web::Data};
 use chrono::{DateTime, Utc};
 use jobs::{
     keys::Scope,
+    rfc3339::some_micros,
     webhooks::{OwnerSecret, owner_secret, rotate_secret},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, job_body::some_micros};
+use crate::{auth::Caller, ctx::Ctx, error::ApiError};
 
 /// What signs the webhooks that your jobs name themselves. Endpoints have secrets of their own.
 #[derive(Debug, Serialize, ToSchema)]

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::{Attempt, Job, JobState};
+use crate::{Attempt, Job, JobState, rfc3339::micros};
 
 /// One step of a job's life.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -12,6 +12,7 @@ pub struct Step {
     /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
     #[serde(rename = "type")]
     pub step_type: String,
+    #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
     /// Which attempt began or ended.
     #[serde(skip_serializing_if = "Option::is_none")]

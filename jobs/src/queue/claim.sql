@@ -24,8 +24,8 @@ claimed as (
     set state = 'running', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = $1, claimed_at = now(),
         attempt_deadline_at = least(now() + make_interval(secs => j.attempt_timeout_seconds), j.deadline_at), attempts_started = j.attempts_started + 1
     from picked where j.ctid = picked.tid
-        -- A worker whose lease has run out gets nothing.
-        and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null)
+        -- A worker whose lease has run out, or that was asked to leave, gets nothing.
+        and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null and not w.draining)
     returning j.*
 ),
 told as materialized (

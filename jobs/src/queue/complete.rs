@@ -1,7 +1,7 @@
 use serde_json::Value;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgPool};
 
-use super::{Lease, QueueError, columns};
+use super::{Lease, QueueError, columns, fenced};
 use crate::JobId;
 
 /// A prediction and how it came about.
@@ -16,13 +16,19 @@ pub struct Completion {
     pub batch_position: i16,
 }
 
+impl fenced::Outcome for Completion {
+    fn lease(&self) -> Lease {
+        self.lease
+    }
+}
+
 /// Ends jobs as `succeeded`, or as `canceled` where that was asked for. Answers those that the leases still held: the
 /// results of the others are dropped.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn complete(db: &PgPool, done: &[Completion]) -> Result<Vec<JobId>, QueueError> {
-    complete_on(db, done).await
+    complete_on(&mut *Box::pin(db.acquire()).await?, done).await
 }
 
 /// The same on a connection of the caller's.
@@ -30,9 +36,13 @@ pub async fn complete(db: &PgPool, done: &[Completion]) -> Result<Vec<JobId>, Qu
 /// # Errors
 /// Postgres is away.
 pub async fn complete_on(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     done: &[Completion],
 ) -> Result<Vec<JobId>, QueueError> {
+    fenced::write(db, done, statement).await
+}
+
+async fn statement(db: &mut PgConnection, done: &[Completion]) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(done.iter().map(|done| &done.lease));
     let results: Vec<_> = done.iter().map(|done| &done.result).collect();
     let timings: Vec<_> = done.iter().map(|done| &done.timings).collect();

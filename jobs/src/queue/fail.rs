@@ -1,6 +1,6 @@
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgPool};
 
-use super::{Lease, QueueError, columns};
+use super::{Lease, QueueError, columns, fenced};
 use crate::{JobId, Problem};
 
 /// Ends jobs as `failed`: the same image would fail again. Answers those that the leases still held.
@@ -8,7 +8,7 @@ use crate::{JobId, Problem};
 /// # Errors
 /// Postgres is away.
 pub async fn fail(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId>, QueueError> {
-    fail_on(db, faults).await
+    fail_on(&mut *Box::pin(db.acquire()).await?, faults).await
 }
 
 /// The same on a connection of the caller's.
@@ -16,7 +16,14 @@ pub async fn fail(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId>
 /// # Errors
 /// Postgres is away.
 pub async fn fail_on(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
+    faults: &[(Lease, Problem)],
+) -> Result<Vec<JobId>, QueueError> {
+    fenced::write(db, faults, statement).await
+}
+
+async fn statement(
+    db: &mut PgConnection,
     faults: &[(Lease, Problem)],
 ) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(faults.iter().map(|(lease, _)| lease));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
-use crate::db::Kept;
+use crate::{JobId, db::Kept};
 
 /// What one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -24,8 +24,10 @@ const PARTITION_DAYS_AHEAD: i32 = 3;
 async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError> {
     // One connection for all of them: each way back into the pool is a trip.
     let mut db = db.acquire().await?;
-    let (rescued, timed_out) = (rescue(&mut *db).await?, time_out(&mut *db).await?);
-    let (expired, promoted) = (expire(&mut *db).await?, promote(&mut *db).await?);
+    let rescued = moved("rescue", rescue(&mut *db).await);
+    let timed_out = moved("time_out", time_out(&mut *db).await);
+    let expired = moved("expire", expire(&mut *db).await);
+    let promoted = moved("promote", promote(&mut *db).await);
     let kept = Housekept {
         rescued: rescued.len() as u64,
         timed_out: timed_out.len() as u64,
@@ -37,6 +39,14 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError
     }
     notifier.changed(rescued.into_iter().chain(timed_out).chain(expired));
     Ok(kept)
+}
+
+/// A row that Postgres cannot do this with must not stop the other verbs: their jobs are others.
+fn moved(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> Vec<JobId> {
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(error.cause = %error, verb, "housekeeping failed; trying again");
+        Vec::new()
+    })
 }
 
 /// Rescues, times out, expires and promotes once a second, for as long as the process lives.

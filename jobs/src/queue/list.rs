@@ -12,7 +12,7 @@ pub struct Filter {
     /// Name of the model, any version.
     pub model: Option<String>,
     pub task: Option<String>,
-    /// Jobs whose metadata has all of these.
+    /// Jobs whose metadata has all of these, compared as text: `"8841"` finds the number too.
     pub metadata: Map<String, Value>,
     pub created_after: Option<DateTime<Utc>>,
     pub created_before: Option<DateTime<Utc>>,

@@ -1,5 +1,6 @@
 -- Newest first, without tombstones; the cursor is the last id seen, so that a page costs the same at any depth. The jobs of a
--- group were made between its beginning and its sealing, give or take the difference of two clocks.
+-- group were made between its beginning and its sealing, give or take the difference of two clocks. An id is made before its row
+-- begins, at the commit, by another clock: an hour of both is more than enough.
 select job_id as "job_id!", version as "version!", status as "status!", owner as "owner!", task as "task!", model as "model!",
        model_name as "model_name!", model_version as "model_version!", model_digest as "model_digest!",
        image as "image!", content_type, bytes, width, height, params as "params!", metadata as "metadata!", priority as "priority!",
@@ -15,8 +16,10 @@ where owner = $1 and purged_at is null
   and ($3::text is null or status = $3)
   and ($4::text is null or model_name = $4)
   and ($5::text is null or task = $5)
-  and metadata @> $6
-  and created_at >= coalesce($7::timestamptz, '-infinity') and job_id >= uuid_from_time(greatest($7, 'epoch'))
+  -- As text: a query has no other types.
+  and ($6::jsonb = '{}' or not exists (
+      select from jsonb_each_text($6) as want(key, value) where (metadata ->> want.key) is distinct from want.value))
+  and created_at >= coalesce($7::timestamptz, '-infinity') and job_id >= uuid_from_time(greatest($7 - interval '1 hour', 'epoch'))
   and created_at < coalesce($8::timestamptz, 'infinity')
   and ($10::uuid is null or group_id = $10)
   and job_id >= coalesce((select uuid_from_time(g.created_at - interval '1 hour') from groups g where g.group_id = $10),

@@ -12,6 +12,7 @@ back as (
     update live_jobs j set state = 'queued', version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null,
         attempt_deadline_at = null, run_at = now()
     from held h where j.ctid = h.tid and not h.cancel_requested
+    returning j.job_id
 ),
 gone as (
     delete from live_jobs j using held h where j.ctid = h.tid and h.cancel_requested returning j.*
@@ -27,10 +28,14 @@ archived as (
            g.trace_parent, g.group_id, g.group_position, g.custom_id, g.webhook_url, w.name, w.device
     from gone g left join workers w using (worker_id)
 ),
+-- As in retry.sql.
+moved as (
+    select job_id from back union all select job_id from gone
+),
 tried as (
     insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged)
     select h.job_id, h.attempts_started, h.lease_no, h.worker_id, w.name, w.device, h.claimed_at,
            case when h.cancel_requested then 'canceled' else 'released' end, false
-    from held h left join workers w using (worker_id)
+    from held h join moved using (job_id) left join workers w using (worker_id)
 )
-select job_id from held
+select job_id as "job_id!" from moved

@@ -1,6 +1,6 @@
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgPool};
 
-use super::{Lease, QueueError, columns};
+use super::{Lease, QueueError, columns, fenced};
 use crate::{JobId, Problem};
 
 /// Gives failed attempts another try after a back-off, or ends the jobs whose attempts are spent. Answers those that the
@@ -9,7 +9,7 @@ use crate::{JobId, Problem};
 /// # Errors
 /// Postgres is away.
 pub async fn retry(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId>, QueueError> {
-    retry_on(db, faults).await
+    retry_on(&mut *Box::pin(db.acquire()).await?, faults).await
 }
 
 /// The same on a connection of the caller's.
@@ -17,7 +17,14 @@ pub async fn retry(db: &PgPool, faults: &[(Lease, Problem)]) -> Result<Vec<JobId
 /// # Errors
 /// Postgres is away.
 pub async fn retry_on(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
+    faults: &[(Lease, Problem)],
+) -> Result<Vec<JobId>, QueueError> {
+    fenced::write(db, faults, statement).await
+}
+
+async fn statement(
+    db: &mut PgConnection,
     faults: &[(Lease, Problem)],
 ) -> Result<Vec<JobId>, QueueError> {
     let (ids, lease_nos) = columns(faults.iter().map(|(lease, _)| lease));

@@ -14,6 +14,7 @@ back as (
         attempt_deadline_at = null, attempts_charged = j.attempts_charged + 1, problem = h.fault,
         run_at = now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
     from held h where j.ctid = h.tid and h.again
+    returning j.job_id
 ),
 gone as (
     delete from live_jobs j using held h where j.ctid = h.tid and not h.again returning j.*, h.fault
@@ -30,10 +31,14 @@ archived as (
            case when not g.cancel_requested then g.fault end
     from gone g left join workers w using (worker_id)
 ),
+-- All that are held, but for those that changed while this statement waited for their lock: it does not see them as they are.
+moved as (
+    select job_id from back union all select job_id from gone
+),
 tried as (
     insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
     select h.job_id, h.attempts_started, h.lease_no, h.worker_id, w.name, w.device, h.claimed_at,
            case when h.cancel_requested then 'canceled' when h.again then 'retried' else 'failed' end, not h.cancel_requested, h.fault
-    from held h left join workers w using (worker_id)
+    from held h join moved using (job_id) left join workers w using (worker_id)
 )
-select job_id from held
+select job_id as "job_id!" from moved

@@ -3,6 +3,7 @@ use serde::Serialize;
 use sqlx::{PgPool, types::Json};
 
 use super::{LoadedModel, QueueError};
+use crate::rfc3339::micros;
 
 /// One worker process, as `ops.workers` shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -13,7 +14,9 @@ pub struct WorkerView {
     pub build: String,
     /// Models it runs; empty: any.
     pub models: Vec<String>,
+    #[serde(serialize_with = "micros")]
     pub registered_at: DateTime<Utc>,
+    #[serde(serialize_with = "micros")]
     pub lease_until: DateTime<Utc>,
     /// `alive`, `draining`, `lost` or `ended`.
     pub status: String,

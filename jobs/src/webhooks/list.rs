@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::{DeliveryId, EndpointId};
-use crate::{JobId, events::Subject};
+use crate::{JobId, events::Subject, rfc3339::micros};
 
 /// Where a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -47,6 +47,7 @@ impl FromStr for Status {
 /// One attempt to send a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entry {
+    #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
     /// HTTP status, if there was an answer.
     #[serde(default)]

@@ -140,6 +140,57 @@ async fn every_path_of_the_contract_is_in_the_openapi_document() {
     }
 }
 
+/// A generated client sends no field that the shape does not know.
+#[tokio::test]
+async fn a_line_of_a_batch_is_documented_as_a_job_with_a_name_of_its_own() {
+    let stack = Stack::without_workers().await;
+    let document = openapi(&stack).await;
+    let body = |path: &str, kind: &str| {
+        document["paths"][path]["post"]["requestBody"]["content"][kind]["schema"].clone()
+    };
+    let of_lines = body("/v1/batches", "application/x-ndjson");
+    let of_jobs = body("/v1/jobs", "application/json");
+    let shape = |schema: &Value| {
+        let place = schema["$ref"].as_str().unwrap().trim_start_matches('#');
+        document.pointer(place).unwrap().clone()
+    };
+    let (line, job) = (shape(&of_lines), shape(&of_jobs));
+    assert_eq!(line["additionalProperties"], false);
+    let mut fields = line["properties"].as_object().unwrap().clone();
+    assert!(fields.remove("custom_id").is_some());
+    assert_eq!(&fields, job["properties"].as_object().unwrap());
+
+    let image = STANDARD.encode(fixtures::photo("cat.jpg"));
+    let said = json!({"custom_id": "a", "image": {"data": image}, "priority": 2});
+    assert_eq!(faults(&document, &of_lines, &said), [""; 0]);
+    let as_a_job = faults(&document, &of_jobs, &said);
+    assert_eq!(as_a_job, ["/custom_id is not documented"]);
+    let request = stack.client.request(Method::POST, "/v1/batches");
+    let request = request.header("content-type", "application/x-ndjson");
+    let batch = send(request.body(said.to_string())).await;
+    assert_eq!(batch.status, 202, "{}", batch.text());
+    assert_eq!(batch.json()["counts"]["queued"], 1);
+}
+
+#[tokio::test]
+async fn what_a_query_may_say_is_documented() {
+    let stack = Stack::bare(&[]).await;
+    let document = openapi(&stack).await;
+    let raw_form = "model priority run_at deadline max_attempts retain_for webhook metadata.KEY";
+    let filters =
+        "status model task batch_id metadata.KEY created_after created_before include limit cursor";
+    for (method, names) in [("post", raw_form), ("get", filters)] {
+        let parameters = &document["paths"]["/v1/jobs"][method]["parameters"];
+        let parameters = parameters.as_array().unwrap();
+        for name in names.split(' ') {
+            let known = parameters
+                .iter()
+                .any(|known| known["name"] == name && known["in"] == "query");
+            assert!(known, "{method} /v1/jobs?{name}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_pages_need_no_key_and_nothing_from_elsewhere() {
     let stack = Stack::without_workers().await;

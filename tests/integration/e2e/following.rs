@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::try_join_all};
 use jobs::{JobId, keys::Scope, queue};
 use local::Signal;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, eventually, fixtures, given};
+use tokio::time::timeout;
+
+/// Less than the thirty seconds after which a process that leaves cuts what is still open.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 async fn submitted(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
@@ -235,4 +239,69 @@ async fn a_process_that_leaves_ends_the_answers_that_it_holds() {
     let steps = following.await.unwrap();
     assert_eq!(steps.len(), 1, "{steps:?}");
     drop(reading.await);
+}
+
+/// A wait may last longer than a process may take to leave: a submit that is committed would lose its answer.
+#[tokio::test]
+async fn a_process_that_leaves_answers_those_who_wait_for_a_job() {
+    let stack = Stack::without_workers().await;
+    let waiting = |method, path: &str| {
+        let request = stack.client.request(method, path);
+        request.header("Prefer", "wait=60")
+    };
+    let get = |id: &str| waiting(Method::GET, &format!("/v1/jobs/{id}"));
+    let unended = get(&submitted(&stack).await);
+    let unchanged = get(&submitted(&stack).await).header("If-None-Match", "\"1\"");
+    let submit = waiting(Method::POST, "/v1/jobs").body(fixtures::photo("cat.jpg"));
+    let answers = [submit, unended, unchanged].map(|request| tokio::spawn(send(request)));
+    eventually(Duration::from_secs(20), "all three wait", || async {
+        let three = "darkroom_waited_jobs 3";
+        stack.api.metrics().await.contains(three).then_some(())
+    })
+    .await;
+    stack.api.signal(Signal::SIGTERM);
+    let answers = timeout(AT_ONCE, try_join_all(answers)).await;
+    let answers = answers.expect("at once").unwrap();
+    let [submitted, unended, unchanged] = &answers[..] else {
+        panic!("three were asked for")
+    };
+    assert_eq!(submitted.status, 202, "{}", submitted.text());
+    assert_eq!(submitted.json()["status"], "queued");
+    assert_eq!(unended.status, 200, "{}", unended.text());
+    assert_eq!(unended.json()["status"], "queued");
+    assert_eq!(unchanged.status, 304, "{}", unchanged.text());
+}
+
+#[tokio::test]
+async fn a_process_that_leaves_answers_those_who_wait_for_a_batch() {
+    let stack = Stack::without_workers().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let good = json!({"image": {"sha256": job["input"]["image"]}});
+    let lines = format!("{}\n{good}\n", json!({"modle": "unheard of"}));
+    let waiting = |method, path: &str| {
+        let request = stack.client.request(method, path);
+        request.header("Prefer", "wait=60")
+    };
+    let create = waiting(Method::POST, "/v1/batches").body(lines);
+    let create = create.header("Content-Type", "application/x-ndjson");
+    let created = tokio::spawn(send(create));
+    let id = eventually(Duration::from_secs(20), "all lines were taken", || async {
+        let batches = stack.client.get("/v1/batches").await.json();
+        let batch = &batches["data"][0];
+        (batch["upload"] == "complete").then(|| batch["id"].as_str().unwrap().to_owned())
+    })
+    .await;
+    let results = waiting(Method::GET, &format!("/v1/batches/{id}/results"));
+    let mut results = results.send().await.unwrap();
+    let refused = results.chunk().await.unwrap().expect("the first line");
+    stack.api.signal(Signal::SIGTERM);
+    let (created, rest) = timeout(AT_ONCE, async { tokio::join!(created, results.bytes()) })
+        .await
+        .expect("at once");
+    let created = created.unwrap();
+    assert_eq!(created.status, 202, "{}", created.text());
+    assert_eq!(created.json()["status"], "running");
+    let refused: Value = serde_json::from_slice(&refused).unwrap();
+    assert_eq!(refused["line"], 1);
+    assert!(rest.unwrap().is_empty(), "the second line has not ended");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jobs::{JobId, Sha256Digest, keys::Scope, orphans, queue};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Stack, client::send, fixtures, given};
+use tests::{Answer, Client, Stack, client::send, fixtures, given};
 
 async fn ask(stack: &Stack, bytes: &[u8], content_type: &str) -> Answer {
     let sha256 = Sha256Digest::of(bytes);
@@ -113,6 +113,66 @@ async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
         let asked = stack.client.get(&format!("/v1/images/{image}")).await;
         asked.problem(404, "not_found");
     }
+}
+
+/// The bytes go past the API: it asks for room when it signs, and takes the room when it first sees them.
+#[tokio::test]
+async fn signed_uploads_get_no_further_than_the_cap_on_stored_bytes() {
+    let stack = Stack::without_workers().await;
+    let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
+    let max = cat.len() + small.len() / 2;
+    let capped = client_with_room(&stack, max).await;
+    let sign = async |client: &Client, bytes: &[u8]| {
+        let sha256 = Sha256Digest::of(bytes);
+        let body = json!({"sha256": sha256, "bytes": bytes.len(), "content_type": "image/jpeg"});
+        client.post_json("/v1/uploads", &body).await
+    };
+    let name = async |client: &Client, bytes: &[u8]| {
+        let body = json!({"image": {"sha256": Sha256Digest::of(bytes)}});
+        client.post_json("/v1/jobs", &body).await
+    };
+    // Each fits as long as nothing is stored; both do not.
+    for photo in [&cat, &small] {
+        let upload = sign(&capped, photo).await;
+        assert_eq!(upload.status, 201, "{}", upload.text());
+        assert_eq!(put(&upload.json(), photo.clone(), &[]).await, 200);
+    }
+    let accepted = name(&capped, &cat).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let refused = name(&capped, &small).await;
+    refused.problem(429, "quota_exceeded");
+    assert!(refused.header("retry-after").is_some());
+    for photo in [small.clone(), fixtures::photo("coffee.jpg")] {
+        let unsigned = sign(&capped, &photo).await;
+        unsigned.problem(429, "quota_exceeded");
+    }
+    let stored: Vec<i64> = sqlx::query_scalar("select bytes from images where owner = 'shop'")
+        .fetch_all(&*stack.db)
+        .await
+        .unwrap();
+    assert_eq!(stored, [cat.len() as i64], "what was refused is not stored");
+
+    let here = |bytes: &[u8]| format!("/v1/images/{}", Sha256Digest::of(bytes));
+    let unseen = capped.get(&here(&small)).await;
+    unseen.problem(404, "not_found");
+    let roomy = client_with_room(&stack, 10 * max).await;
+    assert_eq!(name(&roomy, &small).await.status, 202);
+    // What is stored is the owner's, and read and named again by every key.
+    for photo in [&cat, &small] {
+        assert_eq!(capped.get(&here(photo)).await.status, 200);
+        assert_eq!(sign(&capped, photo).await.json()["stored"], true);
+        assert!(matches!(name(&capped, photo).await.status, 200 | 202));
+    }
+}
+
+/// Of the owner `shop`, whose key stores up to so many bytes.
+async fn client_with_room(stack: &Stack, stored_bytes_max: usize) -> Client {
+    let limits = json!({"stored_bytes_max": stored_bytes_max});
+    let wanted =
+        json!({"name": "test", "owner": "shop", "scopes": ["submit", "read"], "limits": limits});
+    let made = stack.client.post_json("/v1/api_keys", &wanted).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    stack.client_with(made.json()["key"].as_str())
 }
 
 /// A header longer than what is looked at first.

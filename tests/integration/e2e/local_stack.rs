@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Output,
+    time::Duration,
 };
 
-use local::Program;
+use local::{Process, Program};
+use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tests::{Client, eventually, fixtures};
 use tokio::process::Command;
@@ -128,7 +130,7 @@ async fn what_scripts_rely_on_is_there_after_up() {
         assert!(is_running(stack.pid(name)), "{name}");
         let log = stack.data().join("logs").join(format!("{name}.log"));
         for line in std::fs::read_to_string(&log).unwrap().lines() {
-            let parsed = serde_json::from_str::<serde_json::Value>(line);
+            let parsed = serde_json::from_str::<Value>(line);
             assert!(parsed.is_ok(), "{name}: {line}");
         }
     }
@@ -158,11 +160,9 @@ async fn up_again_starts_what_is_missing_and_leaves_the_rest_alone() {
         .status()
         .await;
     assert!(killed.unwrap().success());
-    eventually(
-        std::time::Duration::from_secs(10),
-        "the worker is gone",
-        || async { (!is_running(worker)).then_some(()) },
-    )
+    eventually(Duration::from_secs(10), "the worker is gone", || async {
+        (!is_running(worker)).then_some(())
+    })
     .await;
 
     stack.up().await;
@@ -181,27 +181,37 @@ async fn up_again_starts_what_is_missing_and_leaves_the_rest_alone() {
     }
 }
 
+/// Where a process says in its log that it listens.
+async fn listens(process: &Process, message: &str) -> String {
+    eventually(Duration::from_secs(20), "it listens", || async {
+        let log = process.log();
+        let lines = log.lines().map(serde_json::from_str::<Value>);
+        let said = lines.flatten().find(|line| line["message"] == message)?;
+        Some(format!("http://{}", said["listen"].as_str()?))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn further_processes_start_from_the_env_file_alone() {
     let stack = LocalStack::new();
     stack.up().await;
-    let port = local::free_port().unwrap();
-    let api = Program::new(local::bin_dir().unwrap().join("darkroom-api"))
-        .envs(stack.env())
-        .env("DARKROOM_LISTEN", format!("127.0.0.1:{port}"))
-        .env(
-            "DARKROOM_METRICS_LISTEN",
-            format!("127.0.0.1:{}", local::free_port().unwrap()),
-        )
-        .spawn(&stack.folder.path().join("further.log"))
-        .unwrap();
-    let url = format!("http://127.0.0.1:{port}");
-    api.wait_ready(&format!("{url}/readyz"), std::time::Duration::from_secs(20))
-        .await
-        .unwrap();
+    let further = |program: &str| {
+        Program::new(local::bin_dir().unwrap().join(program))
+            .envs(stack.env())
+            .env("DARKROOM_MODEL_CACHE_DIR", stack.data().join("model-cache"))
+            .spawn(&stack.folder.path().join(format!("{program}.log")))
+            .unwrap()
+    };
+    let (api, worker) = (further("darkroom-api"), further("darkroom-worker"));
+    let url = listens(&api, "ready").await;
     let client = Client::new(&url, Some(stack.env()["DARKROOM_API_KEY"].clone()));
     let job = client.predicted("", fixtures::photo("coffee.jpg")).await;
     assert_eq!(job["status"], "succeeded");
+    let health = listens(&worker, "health and metrics").await;
+    let ready = format!("{health}/readyz");
+    let ready = worker.wait_ready(&ready, Duration::from_secs(20));
+    ready.await.unwrap();
 }
 
 #[tokio::test]

@@ -157,11 +157,13 @@ async fn a_paused_model_is_left_alone_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_queue_of_no_name_and_a_reason_that_is_no_text_are_refused() {
+async fn a_queue_of_no_name_and_a_reason_that_is_too_long_or_no_text_are_refused() {
     let stack = Stack::without_workers().await;
     let pause = format!("/v1/queues/{}/pause", fixtures::CLASSIFIER);
-    let refused = ask(&stack, Method::POST, &format!("{pause}?why=a%00b")).await;
-    refused.problem_at(422, "invalid_params", "/why");
+    for why in ["a%00b", &"a".repeat(1_001)] {
+        let refused = ask(&stack, Method::POST, &format!("{pause}?why={why}")).await;
+        refused.problem_at(422, "invalid_params", "/why");
+    }
     for verb in ["pause", "resume"] {
         let nobody = ask(&stack, Method::POST, &format!("/v1/queues/%00/{verb}")).await;
         nobody.problem(404, "not_found");

@@ -1,5 +1,6 @@
 //! Reading and canceling. The test itself plays the worker, by the verbs of the queue.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};
 use jobs::{JobId, Problem, ProblemCode, queue};
 use reqwest::Method;
@@ -270,6 +271,23 @@ async fn a_list_filters() {
         ),
     ] {
         assert_eq!(count(filter.clone()).await, expected, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_finds_metadata_that_was_sent_as_a_number_or_a_boolean() {
+    let stack = Stack::without_workers().await;
+    let image = STANDARD.encode(fixtures::photo("cat.jpg"));
+    let metadata = json!({"listing": 8841, "sold": true, "shop": "north"});
+    let job = json!({"image": {"data": image}, "metadata": metadata});
+    let job = stack.client.post_json("/v1/jobs", &job).await;
+    assert_eq!(job.status, 202, "{}", job.text());
+    submitted(&stack).await;
+    for asked in ["listing=8841", "sold=true", "shop=north"] {
+        let path = format!("/v1/jobs?metadata.{asked}");
+        let found = stack.client.get(&path).await.json()["data"].clone();
+        assert_eq!(found.as_array().unwrap().len(), 1, "{asked}");
+        assert_eq!(found[0]["metadata"], metadata, "{asked}");
     }
 }
 

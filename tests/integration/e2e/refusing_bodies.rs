@@ -2,14 +2,43 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{Method, multipart};
 use serde_json::json;
 use tests::{Stack, client::send, fixtures};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const RAW: &str = "application/octet-stream";
+
+/// A raw submit of which only the head is sent.
+async fn begun(stack: &Stack, query: &str, length: &str) -> TcpStream {
+    let host = stack.api.url.trim_start_matches("http://");
+    let request = stack
+        .client
+        .request(Method::POST, "/v1/jobs")
+        .build()
+        .unwrap();
+    let key = request.headers()["authorization"].to_str().unwrap();
+    let mut socket = TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "POST /v1/jobs{query} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\nContent-Type: {RAW}\r\n{length}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
+
+/// What comes though the body is not at its end.
+async fn answered(mut socket: TcpStream) -> String {
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
+    let length = read.expect("answered before the end").unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
 
 #[tokio::test]
 async fn a_body_that_is_no_json_is_refused() {
@@ -96,18 +125,7 @@ async fn an_image_over_the_limit_is_refused_with_its_length_and_in_chunks() {
 #[tokio::test]
 async fn an_endless_upload_is_answered_before_its_end() {
     let stack = Stack::without_workers_but(&[("DARKROOM_IMAGE_BYTES_MAX", "100000")]).await;
-    let host = stack.api.url.trim_start_matches("http://");
-    let request = stack
-        .client
-        .request(Method::POST, "/v1/jobs")
-        .build()
-        .unwrap();
-    let key = request.headers()["authorization"].to_str().unwrap();
-    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
-    let head = format!(
-        "POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\nContent-Type: {RAW}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut socket = begun(&stack, "", "Transfer-Encoding: chunked").await;
     let mut first = fixtures::photo("cat.jpg");
     first.resize(110_000, 0);
     socket
@@ -117,33 +135,69 @@ async fn an_endless_upload_is_answered_before_its_end() {
     socket.write_all(&first).await.unwrap();
     socket.write_all(b"\r\n").await.unwrap();
     // No last chunk: whoever waits for the end waits for ever.
-    let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
-    let length = read.expect("answered before the end").unwrap();
-    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    let answer = answered(socket).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
 #[tokio::test]
 async fn an_upload_that_stalls_is_given_up() {
     let stack = Stack::without_workers_but(&[("DARKROOM_BODY_IDLE_TIMEOUT_MS", "300")]).await;
-    let host = stack.api.url.trim_start_matches("http://");
-    let request = stack
-        .client
-        .request(Method::POST, "/v1/jobs")
-        .build()
-        .unwrap();
-    let key = request.headers()["authorization"].to_str().unwrap();
-    let mut socket = tokio::net::TcpStream::connect(host).await.unwrap();
-    let head = format!(
-        "POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\nContent-Type: {RAW}\r\nContent-Length: 5000\r\n\r\nhalf"
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
-    let length = read.expect("answered though the body never came").unwrap();
-    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    let mut socket = begun(&stack, "", "Content-Length: 5000").await;
+    socket.write_all(b"half").await.unwrap();
+    let answer = answered(socket).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_told_before_the_image_is_read() {
+    let stack = Stack::without_workers().await;
+    let late = "?deadline=2020-01-01T00:00:00Z";
+    let answer = answered(begun(&stack, late, "Content-Length: 5000").await).await;
+    assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_the_image_of_a_job_may_be_large() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_JOB_BYTES_MAX", "1000")]).await;
+    let image = json!({"data": STANDARD.encode(fixtures::photo("cat.jpg"))});
+    let long = |length| "x".repeat(length);
+    for (mut body, pointer) in [
+        (json!({"metadata": {"a": long(1000)}}), "/metadata"),
+        (json!({"metadata": {"a": vec!["x"; 300]}}), "/metadata"),
+        (json!({"params": {"note": long(1000)}}), "/params"),
+        (json!({"model": long(1000)}), "/model"),
+        (
+            json!({"params": {"note": long(400)}, "metadata": {"a": long(600)}}),
+            "/metadata",
+        ),
+    ] {
+        body["image"] = image.clone();
+        let refused = stack.client.post_json("/v1/jobs", &body).await;
+        refused.problem_at(422, "invalid_params", pointer);
+    }
+    let query = format!("?metadata.a={}", long(1000));
+    let refused = stack.client.post_job(&query, RAW, "no image").await;
+    refused.problem_at(422, "invalid_params", "/metadata");
+    let fits = json!({"image": image, "metadata": {"a": long(900)}});
+    let taken = stack.client.post_json("/v1/jobs", &fits).await;
+    assert_eq!(taken.status, 202, "{}", taken.text());
+}
+
+#[tokio::test]
+async fn parameters_in_the_query_of_a_form_that_does_not_read_them_there_are_refused() {
+    let stack = Stack::without_workers().await;
+    let path = "/v1/jobs?model=efficientnet-lite0";
+    let form = multipart::Form::new().part("image", multipart::Part::bytes(b"any".as_slice()));
+    let form = stack.client.request(Method::POST, path).multipart(form);
+    let json = stack.client.request(Method::POST, path);
+    let json = json.json(&json!({"image": {"data": "YW55"}}));
+    for (request, place) in [(form, "the part `job`"), (json, "the JSON")] {
+        let refused = send(request).await.problem(422, "invalid_params");
+        let fault = &refused["errors"][0];
+        assert_eq!(fault["pointer"], "/model", "{refused:#}");
+        let detail = fault["detail"].as_str().unwrap();
+        assert!(detail.contains(place), "{detail}");
+    }
 }
 
 #[tokio::test]

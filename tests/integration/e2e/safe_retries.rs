@@ -1,7 +1,8 @@
 //! `Idempotency-Key`: a client that does not know whether it was heard asks again.
 
+use jobs::Sha256Digest;
 use reqwest::{Method, RequestBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures};
 
 fn submit(client: &Client, key: &str, query: &str, photo: &str) -> RequestBuilder {
@@ -40,6 +41,35 @@ async fn another_request_under_a_used_key_is_refused() {
         let refused = send(submit(&stack.client, "k1", query, photo)).await;
         refused.problem(422, "idempotency_key_reused");
     }
+    assert_eq!(count(&stack).await, 1);
+}
+
+/// The first answer was lost, and the deadline is past by the time the client asks again: the job is there all the same.
+#[tokio::test]
+async fn a_request_that_is_too_late_the_second_time_gets_its_first_answer() {
+    let stack = Stack::without_workers().await;
+    let late = "?deadline=2020-01-01T00:00:00Z";
+    let first = send(submit(&stack.client, "k1", "", "coffee.jpg")).await;
+    let other = send(submit(&stack.client, "k1", late, "coffee.jpg")).await;
+    other.problem(422, "idempotency_key_reused");
+
+    // As if the first request had come with this deadline, in time.
+    let asked = json!({
+        "model": null, "params": {}, "priority": 0, "metadata": {}, "run_at": null,
+        "deadline": "2020-01-01T00:00:00Z", "max_attempts": null, "retain_for": null,
+        "image": Sha256Digest::of(&fixtures::photo("coffee.jpg")),
+    });
+    let fingerprint = Sha256Digest::of(asked.to_string().as_bytes());
+    let in_time = sqlx::query("update idempotency_keys set fingerprint = $1 where key = 'k1'");
+    let in_time = in_time.bind(fingerprint.as_bytes().as_slice());
+    in_time.execute(&*stack.db).await.unwrap();
+    let again = send(submit(&stack.client, "k1", late, "coffee.jpg")).await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    assert_eq!(id(&again), id(&first));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+
+    let anew = send(submit(&stack.client, "k2", late, "coffee.jpg")).await;
+    anew.problem_at(422, "invalid_params", "/deadline");
     assert_eq!(count(&stack).await, 1);
 }
 

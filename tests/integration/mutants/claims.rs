@@ -11,6 +11,9 @@ super::mutants! {
     claim_needs_to_leave_paused_models_alone: "queue::claiming::a_paused_model_is_not_claimed_and_the_others_are" {
         "claim.sql": "m.paused_at is null" => "true";
     }
+    claim_needs_to_mind_who_was_asked_to_leave: "queue::fencing::a_worker_that_was_asked_to_leave_cannot_claim" {
+        "claim.sql": "and not w.draining" => "";
+    }
     rescue_needs_to_hold_what_it_picks: "queue::losing_workers::what_a_rescuer_is_taking_no_other_rescuer_takes" {
         "rescue.sql": "for no key update of j skip locked" => "";
     }

@@ -15,3 +15,9 @@ super::mutants! {
         "../images/collect.rs" at "with unneeded as": "i.unused_since < now() - make_interval(secs => $1)" => "$1::float8 is not null";
     }
 }
+
+super::functions! {
+    a_retry_needs_to_hold_its_image: "queue::operating_races::an_image_that_a_retry_is_about_to_need_stays" {
+        "retry_job": "where (i.owner, i.sha256) in (select f.owner" => "where false and (i.owner, i.sha256) in (select f.owner";
+    }
+}

@@ -188,3 +188,34 @@ async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
     let canceled = cancel.await.unwrap().unwrap();
     assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
 }
+
+/// The other way round: the outcome sees a running job, waits for the cancel that holds its row, and minds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_races_with_a_cancel_ends_the_job_as_canceled() {
+    let db = given::database().await;
+    for verb in ["complete", "fail", "retry", "release"] {
+        let [cat] = given::queued(&db, [verb]).await;
+        let held = given::claimed_by(&db, "w").await;
+        let mut cancel = db.begin().await.unwrap();
+        let ask = sqlx::query_scalar("select cancel_job($1, null)").bind(cat.uuid());
+        let asked: String = ask.fetch_one(&mut *cancel).await.unwrap();
+        assert_eq!(asked, "requested");
+        let pool = db.another_pool();
+        let outcome = tokio::spawn(async move {
+            let fault = (held.lease(), Problem::new(ProblemCode::Internal, "made up"));
+            match verb {
+                "complete" => queue::complete(&pool, &[held.completion("cat")]).await,
+                "fail" => queue::fail(&pool, &[fault]).await,
+                "retry" => queue::retry(&pool, &[fault]).await,
+                _ => queue::release(&pool, &[held.lease()]).await,
+            }
+        });
+        someone_waits_for_a_lock(&db).await;
+        cancel.commit().await.unwrap();
+        assert_eq!(outcome.await.unwrap().unwrap(), [cat], "{verb}");
+        let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
+        assert_eq!(job.state, JobState::Canceled, "{verb}");
+        let attempts = queue::attempts(&db, cat).await.unwrap();
+        assert_eq!(attempts.len(), 1, "{verb}");
+    }
+}

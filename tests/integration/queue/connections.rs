@@ -124,8 +124,11 @@ async fn a_connection_returns_without_a_warning_in_the_servers_log() {
     let pool = db.another_pool();
     let mut connection = pool.acquire().await.unwrap();
     let served = pid(&mut connection).await;
-    let say_all = sqlx::raw_sql("set client_min_messages = warning; rollback");
+    let say_all = sqlx::raw_sql("set client_min_messages = warning");
     say_all.execute(&mut *connection).await.unwrap();
+    NOTICES.store(0, Ordering::Relaxed); // the making of a database has some
+    let needless = sqlx::raw_sql("rollback");
+    needless.execute(&mut *connection).await.unwrap();
     assert_eq!(NOTICES.swap(0, Ordering::Relaxed), 1, "they are heard here");
     drop(connection);
     tests::eventually(

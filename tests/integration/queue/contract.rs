@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use jobs::queue;
+use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tests::{clock, given};
 
@@ -266,6 +267,58 @@ async fn a_list_pages_by_key_and_filters() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The API makes the id, and the row begins when it is committed: a busy queue is seconds behind.
+#[tokio::test]
+async fn a_job_whose_id_is_older_than_its_row_is_found_by_the_time_of_the_row() {
+    let db = given::database().await;
+    let ago = (chrono::Utc::now() - chrono::TimeDelta::seconds(10)).timestamp();
+    let made = uuid::Timestamp::from_unix(uuid::NoContext, ago.unsigned_abs(), 0);
+    let id = given::queued_with(&db, "cat", |job| job.id = uuid::Uuid::new_v7(made).into()).await;
+    let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+    let since = async |time| {
+        let filter = queue::Filter {
+            created_after: Some(time),
+            ..Default::default()
+        };
+        let jobs = queue::list(&db, given::OWNER, &filter, 100).await.unwrap();
+        jobs.len()
+    };
+    assert_eq!(since(job.created_at).await, 1);
+    let later = job.created_at + chrono::TimeDelta::microseconds(1);
+    assert_eq!(since(later).await, 0);
+}
+
+/// A query has only text: what was sent as a number or a boolean is found as JSON writes it.
+#[tokio::test]
+async fn metadata_is_found_by_the_text_of_its_values() {
+    let db = given::database().await;
+    let object = |value: serde_json::Value| value.as_object().unwrap().clone();
+    let sent = object(json!({"listing": 8841, "sold": true, "shop": "north", "note": null}));
+    given::queued_with(&db, "cat", |job| job.metadata = sent).await;
+    given::queued(&db, ["dog"]).await;
+    for (asked, expected) in [
+        (json!({"listing": "8841"}), 1),
+        (json!({"sold": "true"}), 1),
+        (json!({"shop": "north"}), 1),
+        (
+            json!({"listing": "8841", "sold": "true", "shop": "north"}),
+            1,
+        ),
+        (json!({"listing": "884"}), 0),
+        (json!({"shop": "north", "sold": "false"}), 0),
+        (json!({"note": ""}), 0),
+        (json!({"price": "8841"}), 0),
+        (json!({}), 2),
+    ] {
+        let filter = queue::Filter {
+            metadata: object(asked.clone()),
+            ..Default::default()
+        };
+        let jobs = queue::list(&db, given::OWNER, &filter, 100).await.unwrap();
+        assert_eq!(jobs.len(), expected, "{asked}");
+    }
 }
 
 #[tokio::test]

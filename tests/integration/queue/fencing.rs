@@ -185,6 +185,16 @@ async fn a_worker_that_left_can_neither_renew_nor_claim() {
 }
 
 #[tokio::test]
+async fn a_worker_that_was_asked_to_leave_cannot_claim() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let worker = given::worker(&db, "spot").await;
+    queue::drain(&db, worker, "somebody").await.unwrap();
+    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert_snapshot!(dump(&db).await, @"cat queued lease=0 charged=0/3 interruptions=0/3");
+}
+
+#[tokio::test]
 async fn a_worker_id_is_never_given_twice() {
     let db = given::database().await;
     let first = given::worker(&db, "spot").await;

@@ -57,6 +57,22 @@ async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
     assert!(finder.find(cat, given::OWNER).await.unwrap().is_some());
 }
 
+/// The driver panics over such a time.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_an_error_of_who_looks_for_it_and_of_nobody_else() {
+    let db = given::database().await;
+    let [fine, bent] = given::queued(&db, ["fine", "bent"]).await;
+    sqlx::query("update live_jobs set deadline_at = 'infinity' where job_id = $1")
+        .bind(bent.uuid())
+        .execute(&*db)
+        .await
+        .unwrap();
+    let finder = Finder::start(Kept::by_keys(db.another_pool()));
+    let look = finder.find(bent, given::OWNER).await;
+    assert!(matches!(look, Err(QueueError::Db(_))), "{look:?}");
+    assert!(finder.find(fine, given::OWNER).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn references_of_every_kind_are_resolved_at_once() {
     let db = given::database().await;

@@ -1,8 +1,10 @@
 //! Expire and promote.
 
+use std::time::Duration;
+
 use chrono::{TimeDelta, Utc};
 use insta::assert_snapshot;
-use jobs::queue;
+use jobs::{JobState, queue};
 use tests::{clock, dump, given};
 
 #[tokio::test]
@@ -100,4 +102,31 @@ async fn a_job_past_its_deadline_is_not_begun() {
     let worker = given::worker(&db, "w").await;
     assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
     assert_eq!(queue::expire(&*db).await.unwrap(), [late]);
+}
+
+/// As no program makes them, but whoever has the tables in hand: the end of such a job cannot be reckoned.
+#[tokio::test]
+async fn a_job_that_cannot_expire_does_not_keep_others_from_their_turn() {
+    let db = given::database().await;
+    let soon = Some(Utc::now() + TimeDelta::hours(1));
+    let stuck = given::queued_with(&db, "stuck", |job| job.deadline = soon).await;
+    clock::deadline_passed(&db, stuck).await;
+    sqlx::query("update live_jobs set retain_for = '300000 years'")
+        .execute(&*db)
+        .await
+        .unwrap();
+    assert!(queue::expire(&*db).await.is_err());
+    let planned = given::queued_with(&db, "planned", |job| job.run_at = soon).await;
+    sqlx::query("update live_jobs set run_at = now() where job_id = $1")
+        .bind(planned.uuid())
+        .execute(&*db)
+        .await
+        .unwrap();
+    let housekeeping = tokio::spawn(queue::housekeep(db.another_pool()));
+    tests::eventually(Duration::from_secs(10), "its turn comes", || async {
+        let job = queue::find(&db, planned, given::OWNER).await.unwrap();
+        (job?.state == JobState::Queued).then_some(())
+    })
+    .await;
+    housekeeping.abort();
 }

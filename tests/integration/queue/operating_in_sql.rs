@@ -223,6 +223,26 @@ async fn enqueue_in_sql_refuses_what_rest_refuses() {
         let call = format!("select ops.enqueue({arguments})");
         assert_eq!(refusal(&mut operator, &call).await, code, "{call}");
     }
+    for out_of_bounds in [
+        "deadline => 'infinity'",
+        "deadline => '10000-01-01'",
+        "run_at => 'infinity'",
+        "run_at => '-infinity'",
+        "run_at => '1969-12-31'",
+        "retain_for => '300000 years'",
+        "retain_for => '0'",
+        "retain_for => '-1 day'",
+        "retain_for => null",
+        "attempts_max => 0",
+        "attempts_max => 21",
+        "interruptions_max => 0",
+        "attempt_timeout_seconds => 0",
+        "attempt_timeout_seconds => null",
+        "metadata => (select jsonb_object_agg(n, n) from generate_series(1, 51) n)",
+    ] {
+        let call = format!("select ops.enqueue('lite', 'alice', '{image}', {out_of_bounds})");
+        assert_eq!(refusal(&mut operator, &call).await, "22023", "{call}");
+    }
     for fine in [
         format!("'lite:1', 'alice', '{image}'"),
         format!("'lite@default', 'alice', '{image}', run_at => now() + interval '1 hour'"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jobs::{
-    JobId, Problem, ProblemCode,
+    JobId, Problem, ProblemCode, Sha256Digest, images,
     queue::{self, Prioritized, Purged, Resubmitted},
 };
 use sqlx::PgPool;
@@ -129,4 +129,23 @@ async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
     someone_waits_for_a_lock(&db).await;
     claim.commit().await.unwrap();
     assert_eq!(moved.await.unwrap(), Prioritized::Running);
+}
+
+/// The retry has not committed yet when somebody deletes the image that it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_a_retry_is_about_to_need_stays() {
+    let db = given::database().await;
+    let (_, store) = given::bucket().await;
+    let cat = failed(&db, "cat").await;
+    let mut retry = db.begin().await.unwrap();
+    let resubmit = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
+    let retried: String = resubmit.fetch_one(&mut *retry).await.unwrap();
+    assert_eq!(retried, "queued");
+    let pool = db.another_pool();
+    let purge = tokio::spawn(async move {
+        images::purge(&pool, &store, given::OWNER, Sha256Digest::of(b"cat")).await
+    });
+    someone_waits_for_a_lock(&db).await;
+    retry.commit().await.unwrap();
+    assert_eq!(purge.await.unwrap().unwrap(), images::Purged::Needed);
 }

@@ -57,11 +57,7 @@ async fn fetch(shared: &Shared, model: i64, work: &Work) -> Fetch {
         let began = Instant::now();
         let claim = &work.claim;
         let key = object_key(&claim.owner, claim.image_sha256, claim.image_upload);
-        let mut got = shared.store.get(&key, work.claim.image_sha256).await;
-        if let Err(StoreError::Corrupt(_)) = got {
-            // Bytes may be bent on the way; a second answer with the wrong digest is what the store holds.
-            got = shared.store.get(&key, work.claim.image_sha256).await;
-        }
+        let got = shared.store.get(&key, claim.image_sha256).await;
         (got, began.elapsed())
     };
     let ((image, took), model) = tokio::join!(image, shared.models.get(model));

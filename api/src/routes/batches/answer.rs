@@ -10,13 +10,13 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     groups::{BatchBody, etag},
-    wait::Preferred,
+    wait::{self, Preferred},
 };
 
 /// Its jobs say nothing to those who wait for a batch as a whole: how often a waiter looks for itself.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
-/// Holds on until the batch is as the client wants it, or time is up.
+/// Holds on until the batch is as the client wants it, time is up, or the process leaves.
 pub(super) async fn wait(
     ctx: &Ctx,
     (preferred, watch): &(Preferred, Watch),
@@ -26,10 +26,10 @@ pub(super) async fn wait(
 ) -> Result<Group, ApiError> {
     loop {
         let group = own_group(ctx, id, owner).await?;
-        let Some(left) = preferred.left().filter(|_| !is_news(&group)) else {
+        let Some(left) = preferred.held(ctx).filter(|_| !is_news(&group)) else {
             return Ok(group);
         };
-        watch.changed(left.min(LOOKS_EVERY)).await;
+        wait::changed(ctx, watch, left.min(LOOKS_EVERY)).await;
     }
 }
 

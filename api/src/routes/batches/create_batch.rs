@@ -21,8 +21,8 @@ use crate::{
     ctx::Ctx,
     error::ApiError,
     groups::{BatchBody, Intake, Source, Taken},
-    job_request::{JobRequest, invalid, metadata_fault},
-    openapi::SlowBody,
+    job_request::{invalid, metadata_fault},
+    openapi::{BatchLine, SlowBody},
     routes::create_job::{idempotency_key, key_reused},
     wait::Preferred,
 };
@@ -49,7 +49,7 @@ const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the batch to end"),
     ),
     request_body(description = "Jobs, one a line, or images, one a part", content(
-        (JobRequest = "application/x-ndjson"), (Vec<u8> = "multipart/form-data"),
+        (BatchLine = "application/x-ndjson"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
         (status = 200, description = "Accepted, and ended while you waited", body = BatchBody),

@@ -19,7 +19,7 @@ use crate::{
     job_body::JobBody,
     job_request::invalid,
     openapi::{InvalidParams, NotFound},
-    wait::Preferred,
+    wait::{self, Preferred},
 };
 
 /// Lines that are read at once.
@@ -131,7 +131,7 @@ impl Results {
         })
     }
 
-    /// Reads on; `false` at the end, or when the time to wait is over.
+    /// Reads on; `false` at the end, when the time to wait is over, or when the process leaves.
     async fn go_on(&mut self) -> Result<bool, ApiError> {
         loop {
             let blocking = match self.read().await? {
@@ -139,14 +139,15 @@ impl Results {
                 Next::End => return Ok(false),
                 Next::Waits(blocking) => blocking,
             };
-            let Some(left) = self.preferred.and_then(Preferred::left) else {
+            let held = |preferred: Preferred| preferred.held(&self.ctx);
+            let Some(left) = self.preferred.and_then(held) else {
                 return Ok(false);
             };
             let watch = match blocking {
                 Some(job) => self.ctx.changes.watch_end(job),
                 None => self.ctx.changes.watch_group(self.group),
             };
-            watch.changed(left.min(LOOKS_EVERY)).await;
+            wait::changed(&self.ctx, &watch, left.min(LOOKS_EVERY)).await;
         }
     }
 

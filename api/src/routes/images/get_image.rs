@@ -19,6 +19,6 @@ pub(crate) async fn get_image(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let image = own_image(&ctx, &caller.owner, digest(&request)?).await?;
+    let image = own_image(&ctx, &caller, digest(&request)?).await?;
     Ok(HttpResponse::Ok().json(ImageBody::from(image)))
 }

@@ -24,7 +24,7 @@ pub(crate) async fn get_image_content(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let image = own_image(&ctx, &caller.owner, digest(&request)?).await?;
+    let image = own_image(&ctx, &caller, digest(&request)?).await?;
     let key = images::object_key(&caller.owner, image.sha256, image.upload);
     let kind = image.content_type.rsplit('/').next().unwrap_or_default();
     let file_name = format!("{}.{kind}", image.sha256.hex());

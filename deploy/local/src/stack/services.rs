@@ -93,10 +93,18 @@ pub(super) fn program(wish: &Wish, name: &str, shared: &Env) -> Program {
         .dies_with_us_by(Signal::SIGTERM)
 }
 
+/// Where a further process listens that somebody starts with `.local/env`: ours have their places already.
+pub(super) const ANY_PORT: &str = "127.0.0.1:0";
+pub(super) const FURTHER: [&str; 3] = [
+    "DARKROOM_LISTEN",
+    "DARKROOM_METRICS_LISTEN",
+    "DARKROOM_HEALTH_LISTEN",
+];
+
 /// The caller's choice for the first of a kind, a free port for all others.
 fn address(wish: &Wish, variable: &str, number: u16) -> anyhow::Result<String> {
     match wish.env.get(variable) {
-        Some(chosen) if number == 1 => Ok(chosen.clone()),
+        Some(chosen) if number == 1 && chosen != ANY_PORT => Ok(chosen.clone()),
         _ => Ok(format!("127.0.0.1:{}", ports::free_port()?)),
     }
 }

@@ -13,7 +13,7 @@ use super::env_file::{self, Env};
 use super::layout::Layout;
 use super::memory::Memory;
 use super::provision;
-use super::services::{self, Service};
+use super::services::{self, ANY_PORT, FURTHER, Service};
 use crate::process::Process;
 use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, places, ports, secret};
 
@@ -279,6 +279,7 @@ impl Supervisor {
         env.extend(api_key.clone().map(|api_key| ("DARKROOM_API_KEY", api_key)));
         env.extend(ops_url.clone().map(|ops_url| ("DARKROOM_OPS_URL", ops_url)));
         env.extend(shared.iter().cloned());
+        env.extend(FURTHER.map(|variable| (variable, ANY_PORT.to_owned())));
         env_file::write(&self.layout, &env)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, multipart};
 use serde_json::json;
 use tests::{Answer, Stack, client::send, fixtures};
 
@@ -45,6 +45,33 @@ async fn the_same_batch_under_one_key_is_one_batch() {
     let refused = send(job.body(fixtures::photo("cat.jpg"))).await;
     refused.problem(422, "idempotency_key_reused");
     assert_eq!(get(&stack, &id(&first)).await["counts"]["total"], 3);
+}
+
+/// By then its deadline may have passed, which is no reason to refuse what was taken already.
+#[tokio::test]
+async fn a_form_that_comes_again_after_its_deadline_is_the_batch_it_was() {
+    let stack = Stack::without_workers().await;
+    let job = json!({"deadline": "2020-01-01T00:00:00Z"}).to_string();
+    let post = |image: Vec<u8>| {
+        let form = multipart::Form::new().text("job", job.clone());
+        let form = form.part("image", multipart::Part::bytes(image));
+        let request = stack.client.request(Method::POST, "/v1/batches");
+        request.multipart(form)
+    };
+    let keyed = || post(fixtures::photo("cat.jpg")).header("Idempotency-Key", "k");
+    let first = send(keyed()).await;
+    let again = send(keyed()).await;
+    assert_eq!(id(&again), id(&first));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let counts = &get(&stack, &id(&first)).await["counts"];
+    assert_eq!(
+        (&counts["queued"], &counts["refused"]),
+        (&json!(0), &json!(1)),
+        "it was late the first time, too"
+    );
+    // Without a key it was never taken, and is refused before its images.
+    let refused = send(post(b"any".to_vec())).await;
+    refused.problem_at(422, "invalid_params", "/deadline");
 }
 
 /// Its client, its process or the network died in the middle; the same upload again completes it.

@@ -178,6 +178,37 @@ async fn a_line_with_nul_in_it_does_not_sink_the_rest() {
     assert_eq!(told, "/params/\u{fffd}", "{first:#}");
 }
 
+#[tokio::test]
+async fn a_line_in_which_more_than_the_image_is_large_is_refused_alone() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_JOB_BYTES_MAX", "1000")]).await;
+    let data = STANDARD.encode(fixtures::photo("coffee.jpg"));
+    let lines = [1000, 900]
+        .map(|length| json!({"image": {"data": data}, "metadata": {"a": "x".repeat(length)}}));
+    let id = accepted(&stack, &lines).await;
+    assert_eq!(get(&stack, &id).await["counts"]["queued"], 1);
+    let refused = results(&stack, &id, "").await;
+    assert_eq!(numbers(&refused), [1]);
+    let error = &refused[0]["error"];
+    assert_eq!(error["code"], "invalid_params", "{error:#}");
+    assert_eq!(error["errors"][0]["pointer"], "/metadata", "{error:#}");
+}
+
+#[tokio::test]
+async fn a_line_whose_deadline_has_passed_is_refused_alone() {
+    let stack = Stack::without_workers().await;
+    let sha256 = stored(&stack, "cat.jpg").await;
+    let image = json!({"sha256": sha256});
+    let lines = [
+        json!({"image": image, "deadline": "2020-01-01T00:00:00Z"}),
+        json!({"image": image}),
+    ];
+    let id = accepted(&stack, &lines).await;
+    assert_eq!(get(&stack, &id).await["counts"]["queued"], 1);
+    let refused = results(&stack, &id, "").await;
+    assert_eq!(numbers(&refused), [1]);
+    assert_eq!(refused[0]["error"]["errors"][0]["pointer"], "/deadline");
+}
+
 /// Bounded memory, and fast enough that nobody waits for the queue.
 #[tokio::test]
 async fn thousands_of_lines_are_queued_in_bulk() {
