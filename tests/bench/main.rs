@@ -13,6 +13,7 @@ mod infer;
 mod latency;
 mod load;
 mod photos;
+mod pressure;
 mod queue;
 mod record;
 mod soak;
@@ -59,7 +60,8 @@ impl Bench {
 const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--photos DIR] [--seconds N] [--rounds N] [--record]
        tests/bench/run e2e|overhead [--device cpu|cuda:N] [--precision default|auto|fp32|bf16|fp16] [--model DIR] [--clients N] …
        tests/bench/run infer|latency|cold [--device cpu|cuda:N] …
-       tests/bench/run soak [--photos DIR] [--images N] [--record]
+       tests/bench/run soak [--photos DIR] [--images N] [--device cpu|cuda:N] [--model DIR] [--clients N] … [--record]
+       tests/bench/run pressure --device cuda:0 [--free-mib N] [--model DIR] [--precision …] [--clients N] [--seconds N]
        tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
        tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
        tests/bench/run waiters [--waiters N] [--sse-share PART] [--photos DIR] [--seconds N] [--rounds N] [--record]
@@ -72,10 +74,11 @@ const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--
   decode    decoding and preprocessing by size, beside Pillow (tests/bench/peers/pillow/install) and the crate image
   infer     forward passes alone, by batch size and precision
   soak      memory after 1,000 images and after many
+  pressure  two models on a GPU while another process holds its memory but for --free-mib: every image is done
   queue     enqueue, drain and pick-up of jobs that do nothing, beside public queues (tests/bench/peers/install)
   depth     claims and completions over millions of finished and queued jobs, and under a held snapshot
   waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds
-  all       each of them, one JSON line each";
+  all       each of them but pressure, one JSON line each";
 
 /// All, the short ones first.
 const ALL: [&str; 10] = [
@@ -93,6 +96,8 @@ struct Options {
     model: Option<PathBuf>,
     clients: usize,
     images: usize,
+    /// Of the GPU, for `pressure`.
+    free_mib: usize,
     record: bool,
     queue: queue::Options,
     depth: depth::Options,
@@ -111,7 +116,7 @@ async fn main() {
     let options = options(args);
     let names = match name.as_str() {
         "all" => ALL.to_vec(),
-        name if ALL.contains(&name) => vec![name],
+        name if ALL.contains(&name) || name == "pressure" => vec![name],
         _ => leave("which bench?"),
     };
     for name in names {
@@ -134,6 +139,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
         model: None,
         clients: 32,
         images: 20_000,
+        free_mib: 2_000,
         record: false,
         queue: queue::Options {
             rounds: 3,
@@ -169,6 +175,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
             "--precision" => options.precision = value(),
             "--model" => options.model = Some(PathBuf::from(value())),
             "--clients" => options.clients = number(&arg, &value()),
+            "--free-mib" => options.free_mib = number(&arg, &value()),
             "--images" => options.images = number(&arg, &value()),
             "--jobs" => options.queue.jobs = number(&arg, &value()),
             "--systems" => options.queue.systems = value().split(',').map(str::to_owned).collect(),
@@ -208,6 +215,7 @@ async fn measure(name: &str, options: &Options) -> Value {
         "decode" => decode::measure(&bench()),
         "infer" => infer::measure(&bench()),
         "waiters" => Box::pin(waiters::measure(&bench(), &options.waiters)).await,
+        "pressure" => pressure::measure(&bench(), options.free_mib).await,
         "soak" => soak::measure(&bench(), options.images).await,
         "queue" => queue::measure(&options.queue).await,
         "depth" => Box::pin(depth::measure(&options.depth)).await,

@@ -51,6 +51,9 @@ pub struct Config {
     /// Where model files are kept between starts [default: `darkroom/models` in the user's cache folder]
     #[arg(long, env = "DARKROOM_MODEL_CACHE_DIR")]
     pub model_cache_dir: Option<PathBuf>,
+    /// Most bytes of model files to keep there; those not used for longest go first, none within an hour of its last use
+    #[arg(long, env = "DARKROOM_MODEL_CACHE_BYTES_MAX", default_value_t = 20 << 30)]
+    pub model_cache_bytes_max: u64,
     /// Largest result that is kept in the job's row, in bytes of JSON; a larger one becomes an object in the bucket
     #[arg(long, env = "DARKROOM_RESULT_INLINE_BYTES_MAX", default_value_t = 64 << 10)]
     pub result_inline_bytes_max: usize,

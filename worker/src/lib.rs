@@ -37,6 +37,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         return Ok(());
     };
     let db = db::connect(&config.db, "darkroom-worker").context("DATABASE_URL")?;
+    let direct = db::Direct::of(&config.db, "darkroom-worker").context("DATABASE_DIRECT_URL")?;
     let store = ObjectStore::connect(&config.store).await;
     let holdings = Arc::new(Holdings::default());
 
@@ -53,7 +54,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let kept = db::Kept::with_one_plan(db.clone());
     let news = News {
         notifier: queue::Notifier::start(kept.clone()),
-        listener: queue::WorkerListener::start(db.clone()),
+        listener: queue::WorkerListener::start(direct),
     };
     pipeline::start(
         &config,

@@ -7,7 +7,7 @@ use worker::config::Config;
 async fn main() {
     let config = Config::parse();
     jobs::telemetry::start_logs();
-    let code = match worker::run(config).await {
+    let code = match Box::pin(worker::run(config)).await {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!(error.cause = format!("{error:#}"), "the worker ends");

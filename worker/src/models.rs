@@ -3,112 +3,33 @@
 mod best_batch;
 mod cache;
 mod load;
+mod model;
+mod slots;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use jobs::{
-    manifest::{Manifest, Precision},
     models::ModelVersion,
     object_store::{ObjectStore, StoreError},
     queue::LoadedModel,
 };
 use sqlx::PgPool;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
+pub use self::model::Model;
 use self::{
-    best_batch::{BestBatch, Tried},
     cache::DiskCache,
+    load::Load,
+    slots::{Room, Slots},
 };
-use crate::{
-    config::PrecisionChoice,
-    pipeline::{Device, Program},
-};
+use crate::{config::PrecisionChoice, pipeline::Device};
 
-/// How long after one had to go the models are too many for the budget.
-const CROWDED_FOR: Duration = Duration::from_mins(1);
-
-/// How long a version that cannot be loaded stays refused without another look.
-const BROKEN_FOR: Duration = Duration::from_secs(30);
-
-/// A loaded version, warm.
-#[derive(Debug)]
-pub struct Model {
-    pub version_id: i64,
-    /// `name:version`.
-    pub reference: String,
-    pub manifest: Manifest,
-    /// In the order of the output; empty if the manifest names none.
-    pub labels: Vec<String>,
-    pub program: Program,
-    pub precision: Precision,
-    /// Of its files: a stand-in for what it takes loaded.
-    bytes: u64,
-    batch: BestBatch,
-}
-
-impl Model {
-    /// The precision, where it is not the manifest's default: then results say so.
-    pub fn other_precision(&self) -> Option<Precision> {
-        (self.manifest.precision.first() != Some(&self.precision)).then_some(self.precision)
-    }
-
-    /// Images that this device takes best at once.
-    pub fn batch_best(&self) -> usize {
-        self.batch.best()
-    }
-
-    /// Most images of the next batch: the best, or a size that is tried.
-    pub fn batch_next(&self) -> usize {
-        self.batch.next()
-    }
-
-    fn shown(&self) -> LoadedModel {
-        LoadedModel {
-            model: self.reference.clone(),
-            precision: self.precision.to_string(),
-            batch_best: self.batch_best() as u32,
-        }
-    }
-
-    /// A pass over so many images took so much of a core.
-    pub fn passed(&self, images: usize, cost: Duration) {
-        match self.batch.passed(images, cost) {
-            Some(Tried::Won(best)) => tracing::info!(
-                model = self.manifest.name,
-                batch.images = best,
-                "cheaper at work: batches of so many from now on"
-            ),
-            Some(Tried::Kept) => give_back_freed_memory(),
-            None => {}
-        }
-    }
-
-    /// So many did not fit: half from now on.
-    pub fn too_much_at_once(&self, images: usize) {
-        if let Some(half) = self.batch.too_much(images) {
-            tracing::warn!(
-                model = self.manifest.name,
-                batch.images = half,
-                "out of memory: smaller batches from now on"
-            );
-        }
-    }
-}
-
-/// What threads freed that have ended, or will not need it again, stays in their arenas otherwise.
-fn give_back_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)]
-    // SAFETY: looks at memory that nobody holds.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
+/// How long jobs may hold on to a model that was unloaded for another.
+const HELD_MAX: Duration = Duration::from_secs(30);
 
 /// Why a model is not there.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -116,12 +37,15 @@ pub enum LoadFault {
     /// Our trouble, for now.
     #[error("{0}")]
     Unavailable(String),
-    /// The device has no room for it beside what is loaded; another machine may.
+    /// The device has no room for it, even alone; another machine may.
     #[error("{0}")]
     TooLarge(String),
     /// The artifact's, for good.
     #[error("{0}")]
     Broken(String),
+    /// The device answers nothing any more, whatever the model.
+    #[error("{0}")]
+    DeviceLost(String),
 }
 
 impl From<StoreError> for LoadFault {
@@ -136,6 +60,7 @@ impl From<StoreError> for LoadFault {
 #[derive(Debug)]
 pub struct ModelsConfig {
     pub cache_dir: PathBuf,
+    pub cache_bytes_max: u64,
     pub device: Device,
     pub precision: PrecisionChoice,
     pub batch_max: usize,
@@ -144,33 +69,25 @@ pub struct ModelsConfig {
     pub loaded_bytes_max: u64,
 }
 
-type Loading = Arc<OnceCell<Result<Arc<Model>, LoadFault>>>;
-
-#[derive(Debug)]
-struct Slot {
-    loading: Loading,
-    used_at: Instant,
-}
-
 /// Every version that this worker has loaded, or is loading.
 #[derive(Debug)]
 pub struct Models {
     db: PgPool,
     cache: DiskCache,
     config: ModelsConfig,
-    slots: Mutex<HashMap<i64, Slot>>,
-    /// When the budget last forced one out.
-    unloaded_at: Mutex<Option<Instant>>,
+    slots: Slots,
+    /// One is loaded after the other: each measures the device, and may need the room of those before.
+    turn: Mutex<()>,
 }
 
 impl Models {
     pub fn new(db: PgPool, store: ObjectStore, config: ModelsConfig) -> Self {
         Self {
             db,
-            cache: DiskCache::new(config.cache_dir.clone(), store),
+            cache: DiskCache::new(config.cache_dir.clone(), config.cache_bytes_max, store),
             config,
-            slots: Mutex::default(),
-            unloaded_at: Mutex::default(),
+            slots: Slots::default(),
+            turn: Mutex::default(),
         }
     }
 
@@ -179,29 +96,12 @@ impl Models {
     /// # Errors
     /// See [`LoadFault`].
     pub async fn get(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
-        let loading = {
-            let mut slots = self.slots.lock().expect("no panic while it is held");
-            let slot = slots.entry(version_id).or_insert_with(|| Slot {
-                loading: Arc::default(),
-                used_at: Instant::now(),
-            });
-            let broken = matches!(slot.loading.get(), Some(Err(_)));
-            if broken && slot.used_at.elapsed() > BROKEN_FOR {
-                slot.loading = Arc::default();
-            }
-            // The refusal of a broken one ages from its first look on.
-            if !broken {
-                slot.used_at = Instant::now();
-            }
-            slot.loading.clone()
-        };
+        let loading = self.slots.of(version_id);
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
-            Err(LoadFault::Unavailable(_) | LoadFault::TooLarge(_)) => {
-                self.forget(version_id, &loading);
-            }
-            Err(LoadFault::Broken(_)) => {}
-            Ok(_) => self.evict(version_id),
+            Err(LoadFault::Unavailable(_)) => self.slots.forget(version_id, &loading),
+            Err(LoadFault::TooLarge(_) | LoadFault::Broken(_) | LoadFault::DeviceLost(_)) => {}
+            Ok(_) => (self.slots).unload_beyond(self.config.loaded_bytes_max, version_id),
         }
         loaded
     }
@@ -209,70 +109,21 @@ impl Models {
     /// Names of the loaded models, while there are more in use than fit; `None` while all fit, and it does not matter
     /// which are loaded.
     pub fn crowded(&self) -> Option<Vec<String>> {
-        let unloaded_at = *self.unloaded_at.lock().expect("no panic while it is held");
-        unloaded_at.filter(|at| at.elapsed() < CROWDED_FOR)?;
-        let slots = self.slots.lock().expect("no panic while it is held");
-        let loaded = slots
-            .values()
-            .filter_map(|slot| slot.loading.get()?.as_ref().ok());
-        let mut names: Vec<_> = loaded.map(|model| model.manifest.name.clone()).collect();
-        names.sort_unstable();
-        names.dedup();
-        Some(names)
+        self.slots.are_crowded().then(|| {
+            let loaded = self.slots.loaded().into_iter();
+            let mut names: Vec<_> = loaded.map(|model| model.manifest.name.clone()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        })
     }
 
     /// What is loaded, by name.
     pub fn loaded(&self) -> Vec<LoadedModel> {
-        let slots = self.slots.lock().expect("no panic while it is held");
-        let loaded = slots
-            .values()
-            .filter_map(|slot| slot.loading.get()?.as_ref().ok());
-        let mut loaded: Vec<_> = loaded.map(|model| model.shown()).collect();
+        let loaded = self.slots.loaded();
+        let mut loaded: Vec<_> = loaded.iter().map(|model| model.shown()).collect();
         loaded.sort_unstable_by(|a, b| a.model.cmp(&b.model));
         loaded
-    }
-
-    fn forget(&self, version_id: i64, loading: &Loading) {
-        let mut slots = self.slots.lock().expect("no panic while it is held");
-        if slots
-            .get(&version_id)
-            .is_some_and(|slot| Arc::ptr_eq(&slot.loading, loading))
-        {
-            slots.remove(&version_id);
-        }
-    }
-
-    /// Lets go of the least recently used beyond the budget; jobs that hold one finish with it.
-    fn evict(&self, keep: i64) {
-        let mut slots = self.slots.lock().expect("no panic while it is held");
-        let loaded = |slot: &Slot| {
-            slot.loading
-                .get()
-                .and_then(|loaded| loaded.as_ref().ok())
-                .map(|model| model.bytes)
-        };
-        let mut bytes: u64 = slots.values().filter_map(loaded).sum();
-        while bytes > self.config.loaded_bytes_max {
-            let oldest = slots
-                .iter()
-                .filter(|(id, slot)| **id != keep && loaded(slot).is_some())
-                .min_by_key(|(_, slot)| slot.used_at);
-            let Some(oldest) = oldest.map(|(id, _)| *id) else {
-                return;
-            };
-            let freed = slots
-                .remove(&oldest)
-                .as_ref()
-                .and_then(loaded)
-                .unwrap_or_default();
-            bytes -= freed;
-            *self.unloaded_at.lock().expect("no panic while it is held") = Some(Instant::now());
-            tracing::info!(
-                model.version_id = oldest,
-                model.bytes = freed,
-                "unloaded: least recently used"
-            );
-        }
     }
 
     async fn load(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
@@ -310,7 +161,7 @@ impl Models {
             Some(name) => self.cache.lines(file(name)?).await?,
             None => Vec::new(),
         };
-        let load = load::Load {
+        let load = Load {
             version_id: version.id,
             reference: version.reference(),
             device: self.config.device,
@@ -325,9 +176,37 @@ impl Models {
             artifact,
             bytes,
         };
-        let loaded = tokio::task::spawn_blocking(move || load.load()).await;
-        loaded
-            .unwrap_or_else(|panic| Err(LoadFault::Broken(panic.to_string())))
-            .map(Arc::new)
+        self.onto_device(load).await.map(Arc::new)
     }
+
+    /// Where there is no room, the least recently used go first.
+    async fn onto_device(&self, load: Load) -> Result<Model, LoadFault> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let this = load.clone();
+            let loaded = tokio::task::spawn_blocking(move || this.load()).await;
+            let loaded = loaded.unwrap_or_else(|panic| Err(LoadFault::Broken(panic.to_string())));
+            let Err(LoadFault::TooLarge(cause)) = &loaded else {
+                return loaded;
+            };
+            match self.slots.make_room(load.version_id) {
+                Room::Made(unloaded) => let_go(&unloaded).await?,
+                Room::Later => return Err(LoadFault::Unavailable(cause.clone())),
+                Room::Never => return loaded,
+            }
+        }
+    }
+}
+
+/// Waits for the jobs that still hold it.
+async fn let_go(unloaded: &Weak<Model>) -> Result<(), LoadFault> {
+    let until = Instant::now() + HELD_MAX;
+    while unloaded.strong_count() > 0 {
+        if Instant::now() > until {
+            let held = "jobs still hold the model that was unloaded for this one";
+            return Err(LoadFault::Unavailable(held.into()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }

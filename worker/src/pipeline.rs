@@ -126,6 +126,7 @@ pub fn start(
         store.clone(),
         ModelsConfig {
             cache_dir: config.model_cache_dir(),
+            cache_bytes_max: config.model_cache_bytes_max,
             device,
             precision: config.precision,
             batch_max: widths.batch_max,

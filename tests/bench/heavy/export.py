@@ -1,6 +1,8 @@
-"""A model that is heavy enough to keep a large GPU busy: ConvNeXt-Large as torchvision builds it, 224x224, fp16, seeded random weights.
+"""A model that is heavy enough to keep a large GPU busy: ConvNeXt-Large as torchvision builds it, 224x224, seeded random weights.
 
-    python3 tests/bench/heavy/export.py FOLDER      then: tests/bench/run e2e --device cuda:0 --model FOLDER
+    python3 tests/bench/heavy/export.py FOLDER [fp16|fp32]      then: tests/bench/run e2e --device cuda:0 --model FOLDER
+
+In fp16 a machine's cores decode about as fast as an H100 infers; in fp32 the GPU is what is waited for.
 
 For speed only: its labels say nothing. Needs torch 2.11 and torchvision.
 """
@@ -14,12 +16,14 @@ import torch
 import torchvision
 
 folder = pathlib.Path(sys.argv[1])
+precision = sys.argv[2] if len(sys.argv) > 2 else "fp16"
+kind = {"fp16": torch.half, "fp32": torch.float}[precision]
 labels = pathlib.Path(__file__).parents[3] / "models/efficientnet-lite0/labels.txt"
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
 torch.manual_seed(0)
-network = torchvision.models.convnext_large().eval().half().to(device)
-image = torch.rand(2, 3, 224, 224, device=device, dtype=torch.half)
+network = torchvision.models.convnext_large().eval().to(device, kind)
+image = torch.rand(2, 3, 224, 224, device=device, dtype=kind)
 with torch.no_grad():
     module = torch.jit.trace(network, image.contiguous(memory_format=torch.channels_last))
 
@@ -41,7 +45,7 @@ manifest = {
     },
     "labels": "labels.txt",
     "output": {"activation": "softmax"},
-    "precision": ["fp16"],
+    "precision": [precision],
     "batch_max": 64,
     "params": {"top_k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5}},
 }

@@ -104,3 +104,27 @@ async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
     let page = String::from_utf8(run.stdout).unwrap();
     assert!(page.contains("bright-box:1 fp32 ×"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_does_not_fit_makes_the_others_go_first_and_is_not_tried_again_at_once() {
+    let stack = stack().await;
+    stack.push("tasks/vast").await;
+    let worker = stack.worker("w", &[]).await;
+    let others = async || {
+        for model in MODELS {
+            let query = format!("?model={model}");
+            stack.client.predicted(&query, white()).await;
+        }
+    };
+    others().await;
+    let job = stack.client.submit("?model=vast&max_attempts=2", white());
+    let job = stack.client.ended(job.await["id"].as_str().unwrap()).await;
+    assert_eq!(job["error"]["code"], "out_of_memory", "{job:#}");
+    assert_eq!(job["attempts"]["charged"], 2, "{job:#}");
+    let log = worker.log();
+    let unloaded = log.matches("unloaded: least recently used").count();
+    assert_eq!(unloaded, 3, "all there were: {log}");
+    let tried = log.matches("model not loaded").count();
+    assert_eq!(tried, 1, "one attempt knew from the other: {log}");
+    others().await;
+}

@@ -1,21 +1,34 @@
-//! Model files on disk, each named by its SHA-256: verified when fetched and whenever one is about to be loaded.
+//! Model files on disk, each named by its SHA-256: verified when fetched and whenever one is about to be loaded. Those that
+//! were not used for longest go when there are too many, or the disk is full.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use jobs::{Sha256Digest, models::object_key, object_store::ObjectStore};
 
 use super::LoadFault;
 
+/// What was used a moment ago stays: another worker of this machine may be about to load it.
+const LEFT_ALONE_FOR: Duration = Duration::from_hours(1);
+
 #[derive(Debug)]
 pub(super) struct DiskCache {
     folder: PathBuf,
+    bytes_max: u64,
     store: ObjectStore,
 }
 
 impl DiskCache {
-    pub(super) fn new(folder: PathBuf, store: ObjectStore) -> Self {
-        Self { folder, store }
+    pub(super) fn new(folder: PathBuf, bytes_max: u64, store: ObjectStore) -> Self {
+        Self {
+            folder,
+            bytes_max,
+            store,
+        }
     }
 
     /// Where a file lies, and its length; fetched if it was not there, or not what it should be.
@@ -41,8 +54,9 @@ impl DiskCache {
         }
         let bytes = self.store.get(&object_key(digest), digest).await?;
         let (folder, path, stored) = (self.folder.clone(), path.to_owned(), bytes.clone());
+        let bytes_max = self.bytes_max;
         let written =
-            tokio::task::spawn_blocking(move || write_atomically(&folder, &path, &stored)).await;
+            tokio::task::spawn_blocking(move || keep(&folder, bytes_max, &path, &stored)).await;
         match written {
             Ok(Ok(())) => Ok(bytes),
             Ok(Err(error)) => Err(LoadFault::Unavailable(format!("model cache: {error}"))),
@@ -55,15 +69,54 @@ impl DiskCache {
 fn read_verified(path: &Path, digest: Sha256Digest) -> Option<Bytes> {
     let bytes = std::fs::read(path).ok()?;
     if Sha256Digest::of(&bytes) == digest {
+        // Of a folder that may only be read nothing is removed either.
+        drop(std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now())));
         return Some(bytes.into());
     }
     tracing::warn!(path = %path.display(), "a cached model file is damaged: fetching it again");
     None
 }
 
+/// Stores a file, in place of others if need be.
+fn keep(folder: &Path, bytes_max: u64, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let length = bytes.len() as u64;
+    std::fs::create_dir_all(folder)?;
+    remove_unused(folder, bytes_max.saturating_sub(length))?;
+    match write_atomically(folder, path, bytes) {
+        Err(error) if error.kind() == ErrorKind::StorageFull => {
+            remove_unused(folder, 0)?;
+            write_atomically(folder, path, bytes)
+        }
+        written => written,
+    }
+}
+
+/// The files that were not used for longest, until no more than so many bytes are left. What a process that was killed had
+/// half written is a file like others.
+fn remove_unused(folder: &Path, bytes_max: u64) -> std::io::Result<()> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)?
+        .flatten()
+        .filter_map(|entry| {
+            let about = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((about.modified().ok()?, about.len(), entry.path()))
+        })
+        .collect();
+    files.sort_unstable();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let is_old = |used_at: &SystemTime| used_at.elapsed().is_ok_and(|age| age > LEFT_ALONE_FOR);
+    for (used_at, length, path) in files {
+        if bytes <= bytes_max || !is_old(&used_at) {
+            return Ok(());
+        }
+        std::fs::remove_file(&path)?;
+        bytes -= length;
+        tracing::info!(path = %path.display(), bytes = length, "removed from the model cache: not used for longest");
+    }
+    Ok(())
+}
+
 /// Under another name first, so that nobody ever reads half a file.
 fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
     let draft = folder.join(format!(
         ".{}-{:016x}",
         std::process::id(),
@@ -77,29 +130,86 @@ fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::{
+        path::PathBuf,
+        time::{Duration, SystemTime},
+    };
+
     use jobs::Sha256Digest;
 
-    use super::{read_verified, write_atomically};
+    use super::{LEFT_ALONE_FOR, keep, read_verified};
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let name = format!("darkroom-cache-{:x}", rand::random::<u64>());
+            Self(std::env::temp_dir().join(name))
+        }
+
+        fn keep(&self, bytes_max: u64, text: &str) -> PathBuf {
+            let path = self.0.join(text);
+            keep(&self.0, bytes_max, &path, text.as_bytes()).unwrap();
+            path
+        }
+
+        fn files(&self) -> Vec<String> {
+            let files = std::fs::read_dir(&self.0).unwrap().flatten();
+            let mut names: Vec<_> = files
+                .map(|file| file.file_name().into_string().unwrap())
+                .collect();
+            names.sort_unstable();
+            names
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    fn not_used_for(path: &PathBuf, time: Duration) {
+        let file = std::fs::File::open(path).unwrap();
+        file.set_modified(SystemTime::now() - time).unwrap();
+    }
 
     #[test]
     fn a_cached_file_is_used_only_while_it_is_what_its_name_says() {
-        let folder =
-            std::env::temp_dir().join(format!("darkroom-cache-{:x}", rand::random::<u64>()));
+        let folder = Folder::new();
         let digest = Sha256Digest::of(b"weights");
-        let path = folder.join(digest.hex());
-        assert_eq!(read_verified(&path, digest), None, "not there yet");
-        write_atomically(&folder, &path, b"weights").expect("written");
-        assert_eq!(
-            read_verified(&path, digest).as_deref(),
-            Some(b"weights".as_slice())
-        );
-        std::fs::write(&path, b"weighty").expect("written");
-        assert_eq!(read_verified(&path, digest), None, "damaged");
-        write_atomically(&folder, &path, b"weights").expect("replaced");
-        assert!(read_verified(&path, digest).is_some());
-        let left = std::fs::read_dir(&folder).expect("folder").count();
-        assert_eq!(left, 1, "no drafts stay behind");
-        std::fs::remove_dir_all(folder).expect("removed");
+        assert_eq!(read_verified(&folder.0.join("weights"), digest), None);
+        let path = folder.keep(100, "weights");
+        let read = || read_verified(&path, digest);
+        assert_eq!(read().as_deref(), Some(b"weights".as_slice()));
+        std::fs::write(&path, b"weighty").unwrap();
+        assert_eq!(read(), None, "damaged");
+        folder.keep(100, "weights");
+        assert!(read().is_some());
+        assert_eq!(folder.files(), ["weights"], "no drafts stay behind");
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let folder = Folder::new();
+        let [old, older] = ["old", "older"].map(|text| folder.keep(18, text));
+        not_used_for(&old, LEFT_ALONE_FOR * 2);
+        not_used_for(&older, LEFT_ALONE_FOR * 3);
+        folder.keep(18, "of today");
+        assert_eq!(folder.files(), ["of today", "old", "older"], "all fit");
+        folder.keep(18, "new");
+        assert_eq!(folder.files(), ["new", "of today", "old"]);
+    }
+
+    #[test]
+    fn what_was_read_a_moment_ago_stays_whatever_the_limit() {
+        let folder = Folder::new();
+        let path = folder.keep(10, "weights");
+        not_used_for(&path, LEFT_ALONE_FOR * 2);
+        read_verified(&path, Sha256Digest::of(b"weights")).unwrap();
+        folder.keep(10, "labels");
+        assert_eq!(folder.files(), ["labels", "weights"]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use jobs::manifest::{Manifest, Precision};
 
-use super::{LoadFault, Model, best_batch::BestBatch, give_back_freed_memory};
+use super::{LoadFault, Model, best_batch::BestBatch, model::give_back_freed_memory};
 use crate::pipeline::{Device, ForwardError, Program, postprocess::check, ready_thread};
 
 /// A larger batch must gain at least so much an image; all else is longer waiting for nothing.
@@ -19,7 +19,7 @@ const SAMPLES: usize = 2;
 const SAMPLE_IMAGES: usize = 4;
 
 /// All that loading needs; blocking.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Load {
     pub version_id: i64,
     pub reference: String,
@@ -43,9 +43,10 @@ impl Load {
             self.precision,
             self.batch_max,
         );
-        let program = program.map_err(broken)?;
+        let fault = |error| fault(error, self.device);
+        let program = program.map_err(fault)?;
         let gray = vec![128; program.image_bytes()];
-        let outputs = program.forward(&[&gray]).map_err(broken)?;
+        let outputs = program.forward(&[&gray]).map_err(fault)?;
         let shape = outputs
             .first()
             .map_or(&[][..], |output| output.shape.as_ref());
@@ -116,9 +117,13 @@ impl Load {
     }
 }
 
-fn broken(error: ForwardError) -> LoadFault {
+fn fault(error: ForwardError, device: Device) -> LoadFault {
     match error {
         ForwardError::OutOfMemory(cause) => LoadFault::TooLarge(cause),
-        ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => LoadFault::Broken(cause),
+        // After some faults of a kernel a GPU answers nothing any more: then the artifact need not be to blame.
+        ForwardError::Failed(cause) if device.answers() => LoadFault::Broken(cause),
+        ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => {
+            LoadFault::DeviceLost(cause)
+        }
     }
 }

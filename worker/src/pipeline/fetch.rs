@@ -109,6 +109,7 @@ async fn hand_on(
             let error = StageError::new(ProblemCode::ModelError, "the model cannot be loaded");
             work.settle(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
         }
+        Err(LoadFault::DeviceLost(cause)) => work.abandon(&shared.drain, &cause),
     }
 }
 

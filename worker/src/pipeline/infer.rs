@@ -111,12 +111,7 @@ fn settle(
             let error = StageError::new(ProblemCode::ModelError, "the model failed on this image");
             return work.settle(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
         }
-        Err(ForwardError::DeviceLost(cause)) => {
-            shared
-                .drain
-                .broken(format!("the device does not answer any more: {cause}"));
-            return work.abandon();
-        }
+        Err(ForwardError::DeviceLost(cause)) => return work.abandon(&shared.drain, &cause),
     };
     work.timings.note(Stage::Infer, took);
     let mut timings = work.timings;

@@ -115,8 +115,10 @@ impl Work {
         self.send(outcome);
     }
 
-    /// Lets the job go unwritten: it counts as lost with this worker, and is tried alone the next time.
-    pub fn abandon(mut self) {
+    /// Lets the job go unwritten, and with it a worker whose device answers nothing any more: it counts as lost, and from
+    /// the second loss on is tried alone.
+    pub fn abandon(mut self, drain: &Drain, cause: &str) {
+        drain.broken(format!("the device does not answer any more: {cause}"));
         tracing::error!(job.id = %self.claim.lease.job_id, "abandoned: it may be what broke the device");
         self.place = None;
     }

@@ -1,10 +1,10 @@
 //! Which device this worker runs models on.
 
-use std::fmt;
+use std::{fmt, panic::catch_unwind};
 
 use anyhow::{Context, bail};
 use jobs::manifest::Precision;
-use tch::Kind;
+use tch::{Kind, TchError, Tensor};
 
 use super::launch;
 use crate::config::{DeviceChoice, PrecisionChoice};
@@ -48,6 +48,16 @@ impl Device {
 
     pub(crate) fn raw(self) -> tch::Device {
         self.0
+    }
+
+    /// Whether it still takes a number and gives it back.
+    pub fn answers(self) -> bool {
+        let there_and_back = || -> Result<f32, TchError> {
+            let number = Tensor::f_from_slice(&[1.0_f32])?.f_to_device(self.0)?;
+            let number = number.f_to_device(tch::Device::Cpu)?;
+            f32::try_from(number)
+        };
+        catch_unwind(there_and_back).is_ok_and(|number| number.is_ok())
     }
 
     /// What the rows of workers and jobs say: `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.
