@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> std::process::ExitCode {
     let config = Config::parse();
     jobs::telemetry::start_logs();
-    match run(config).await {
+    match Box::pin(run(config)).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error.cause = format!("{error:#}"), "cannot go on");

@@ -34,6 +34,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
 
     let pool = db::connect(&config.db, "darkroom-api").context("DATABASE_URL cannot be read")?;
+    let direct =
+        db::Direct::of(&config.db, "darkroom-api").context("DATABASE_DIRECT_URL cannot be read")?;
     db::migrate(&pool, &config.db)
         .await
         .context("the schema could not be brought up to date")?;
@@ -59,7 +61,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let connect_timeout = Duration::from_millis(config.webhooks.outside_connect_timeout_ms);
     let outside = Outside::new(config.webhooks.allow_private_addresses, connect_timeout)
         .context("no HTTP client for webhooks")?;
-    let changes = queue::ChangedListener::start(pool.clone());
+    let changes = queue::ChangedListener::start(pool.clone(), direct);
     let dispatcher = Dispatcher::start(
         pool.clone(),
         outside.clone(),

@@ -21,7 +21,8 @@ impl Migrate {
         };
         let db = connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
         // Asked for by name: DARKROOM_NO_MIGRATE, which is meant for services, does not stop it.
-        migrate_now(&db).await.map_err(|error| failed(&error))?;
+        let migrated = migrate_now(&db, &self.db).await;
+        migrated.map_err(|error| failed(&error))?;
         let newest = jobs::MIGRATOR.iter().last();
         let newest = newest.map(|one| format!("{:04} {}", one.version, one.description));
         plain::line(format!("schema is at {}", newest.unwrap_or_default()))?;

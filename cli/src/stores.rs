@@ -8,8 +8,8 @@ use sqlx::PgPool;
 
 use crate::failure::Failure;
 
-pub(crate) const CHECK_POSTGRES: &str =
-    "check DATABASE_URL, that Postgres runs there, and that its user may do this";
+pub(crate) const CHECK_POSTGRES: &str = "check DATABASE_URL (and DATABASE_DIRECT_URL, if there is a pooler), that Postgres runs there, and \
+     that its user may do this";
 pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own); \
      --s3-create-bucket makes a missing bucket";
 

@@ -1,6 +1,7 @@
 //! The Postgres pool and the migrations.
 
 mod kept;
+mod pooler;
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
@@ -12,6 +13,8 @@ use sqlx::{
 };
 
 pub use self::kept::{Kept, Lent};
+pub use self::pooler::Direct;
+pub(crate) use self::pooler::advised;
 use crate::Secret;
 
 /// Where Postgres is and how much of it one process may take.
@@ -21,6 +24,12 @@ pub struct DbConfig {
     /// Postgres 15 or later: `postgres://user:password@host:port/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Secret,
+    /// Postgres itself, where `DATABASE_URL` leads to a pooler in transaction mode (PgBouncer 1.21 or later): LISTEN and
+    /// migrations go there
+    ///
+    /// A pooler takes no settings of a session: the role of `DATABASE_URL` has to have them (docs/sql.md, "Behind PgBouncer").
+    #[arg(long, env = "DATABASE_DIRECT_URL", hide_env_values = true)]
+    pub database_direct_url: Option<Secret>,
     /// Most connections of this process
     #[arg(long, env = "DARKROOM_DB_CONNECTIONS_MAX", default_value_t = 10)]
     pub db_connections_max: u32,
@@ -39,31 +48,29 @@ pub struct DbConfig {
     pub no_migrate: bool,
 }
 
+impl DbConfig {
+    /// Set only where `database_url` leads to a pooler; a variable that is there and empty counts as none.
+    fn direct_url(&self) -> Option<&Secret> {
+        let url = self.database_direct_url.as_ref();
+        url.filter(|url| !url.expose().is_empty())
+    }
+}
+
 /// Opens the pool: connections come on demand, so this succeeds without a server.
 ///
 /// # Errors
-/// The URL cannot be read.
+/// The URL cannot be read, or has settings that a pooler would refuse.
 pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Error> {
-    let statement_timeout = config.db_statement_timeout_ms.to_string();
     let statement_max = Duration::from_millis(config.db_statement_timeout_ms);
-    let options = PgConnectOptions::from_str(config.database_url.expose())?
-        .application_name(application)
-        .options([
-            ("statement_timeout", statement_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", "60000"),
-            // A client that vanished in the middle of a statement: its row locks go with its connection, and TCP by itself
-            // would take hours to notice.
-            ("tcp_keepalives_idle", "10"),
-            ("tcp_keepalives_interval", "5"),
-            ("tcp_keepalives_count", "3"),
-            ("tcp_user_timeout", "25000"),
-            ("client_connection_check_interval", "5000"),
-            // Notices are for people at a terminal.
-            ("client_min_messages", "error"),
-            // A scan that was forbidden and is the only way counts as very dear, and would be compiled first.
-            ("jit", "off"),
-        ]);
-    Ok(PgPoolOptions::new()
+    let is_pooled = config.direct_url().is_some();
+    let (options, reset) = if is_pooled {
+        // No session is ours: `reset all` were one of anybody's.
+        (pooler::options(config, application)?, "begin; rollback")
+    } else {
+        let own = session(&config.database_url, config, application)?;
+        (own, "begin; rollback; reset all")
+    };
+    let mut pool = PgPoolOptions::new()
         .max_connections(config.db_connections_max)
         .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
         // Busy connections are not asked whether they live: that would be one more trip for each statement.
@@ -86,7 +93,7 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         // failed it fails, and the connection is closed.
         .after_release(move |connection, _| {
             Box::pin(async move {
-                let reset = sqlx::raw_sql("begin; rollback; reset all").execute(connection);
+                let reset = sqlx::raw_sql(reset).execute(connection);
                 // Behind the statement that nobody waits for any more, if there is one. Without an end a connection that
                 // leads nowhere would keep its place in the pool for good.
                 match tokio::time::timeout(statement_max + MARGIN, reset).await {
@@ -94,8 +101,37 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
                     Err(_) => Err(no_answer()),
                 }
             })
-        })
-        .connect_lazy_with(options))
+        });
+    if is_pooled {
+        // Where `statement_max()` finds it, since there are no options to read it from.
+        pool = pool.acquire_slow_threshold(statement_max);
+    }
+    Ok(pool.connect_lazy_with(options))
+}
+
+/// To Postgres itself, with the settings of our sessions. docs/sql.md has the same for a role.
+fn session(
+    url: &Secret,
+    config: &DbConfig,
+    application: &str,
+) -> Result<PgConnectOptions, sqlx::Error> {
+    let statement_timeout = config.db_statement_timeout_ms.to_string();
+    let options = PgConnectOptions::from_str(url.expose())?.application_name(application);
+    Ok(options.options([
+        ("statement_timeout", statement_timeout.as_str()),
+        ("idle_in_transaction_session_timeout", "60000"),
+        // A client that vanished in the middle of a statement: its row locks go with its connection, and TCP by itself
+        // would take hours to notice.
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "25000"),
+        ("client_connection_check_interval", "5000"),
+        // Notices are for people at a terminal.
+        ("client_min_messages", "error"),
+        // A scan that was forbidden and is the only way counts as very dear, and would be compiled first.
+        ("jit", "off"),
+    ]))
 }
 
 /// A connection that was idle for so long is asked whether it lives before it is used.
@@ -119,9 +155,7 @@ pub async fn answered<T, E: From<sqlx::Error>>(
     db: &PgPool,
     statement: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let options = db.connect_options();
-    let statement_max = statement_timeout(options.get_options().unwrap_or_default());
-    let longest = db.options().get_acquire_timeout() + statement_max + MARGIN;
+    let longest = db.options().get_acquire_timeout() + statement_max(db) + MARGIN;
     let answer = tokio::time::timeout(longest, statement).await;
     answer.unwrap_or_else(|_| Err(no_answer().into()))
 }
@@ -138,6 +172,13 @@ pub fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
 }
 
 /// As [`connect`] has put it there.
+fn statement_max(db: &PgPool) -> Duration {
+    match db.connect_options().get_options() {
+        Some(options) => statement_timeout(options),
+        None => db.options().get_acquire_slow_threshold(),
+    }
+}
+
 fn statement_timeout(options: &str) -> Duration {
     let words = options.split_whitespace();
     let ms = words
@@ -156,15 +197,16 @@ pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError>
     if config.no_migrate {
         return Ok(());
     }
-    migrate_now(db).await
+    migrate_now(db, config).await
 }
 
-/// The same, whatever the configuration says.
+/// The same, whatever the configuration says of whether.
 ///
 /// # Errors
 /// As [`migrate`].
-pub async fn migrate_now(db: &PgPool) -> Result<(), MigrateError> {
-    let mut connection = db.acquire().await?;
+pub async fn migrate_now(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError> {
+    let db = with_sessions(db, config)?;
+    let mut connection = db.acquire().await.map_err(advised)?;
     if is_up_to_date(&mut connection).await? {
         return Ok(());
     }
@@ -174,6 +216,17 @@ pub async fn migrate_now(db: &PgPool) -> Result<(), MigrateError> {
         drop(connection.detach());
     }
     migrated
+}
+
+/// The lock of the migrations is a session's.
+fn with_sessions(db: &PgPool, config: &DbConfig) -> Result<PgPool, sqlx::Error> {
+    if config.direct_url().is_none() {
+        return Ok(db.clone());
+    }
+    let options = db.connect_options();
+    let application = options.get_application_name().unwrap_or_default();
+    let patience = db.options().get_acquire_timeout();
+    Ok(Direct::of(config, application)?.one_connection(patience))
 }
 
 /// A migration whose text has changed since counts as missing: the migrator refuses it.

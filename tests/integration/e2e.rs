@@ -1,6 +1,7 @@
 //! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
 
 mod batches;
+mod behind_pgbouncer;
 mod clients;
 mod command;
 mod cutting_off;

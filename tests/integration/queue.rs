@@ -24,6 +24,7 @@ mod operating_in_sql;
 mod operating_races;
 mod partitions;
 mod plans;
+mod pooled;
 mod predicting;
 mod publishing;
 mod random_walk;

@@ -130,6 +130,7 @@ fn on_server(database: &str) -> String {
 fn config(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
+        database_direct_url: None,
         db_connections_max: 10,
         db_acquire_timeout_ms: 10_000,
         db_statement_timeout_ms: 30_000,

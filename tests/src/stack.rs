@@ -48,7 +48,12 @@ type Env<'a> = &'a [(&'a str, &'a str)];
 impl Stack {
     /// Without models: for what does not need one.
     pub async fn bare(env: Env<'_>) -> Self {
-        let (db, (bucket, store)) = tokio::join!(given::database(), given::bucket());
+        Self::over(given::database().await, env).await
+    }
+
+    /// The same over a database whose name `env` knows.
+    pub async fn over(db: Database, env: Env<'_>) -> Self {
+        let (bucket, store) = given::bucket().await;
         let folder = tempfile::Builder::new()
             .prefix("darkroom-test-")
             .tempdir()
@@ -82,13 +87,17 @@ impl Stack {
     /// The API and the two models in the bucket: workers can run them.
     pub async fn with_models() -> Self {
         let stack = Self::bare(&[]).await;
+        stack.push_models().await;
+        stack
+    }
+
+    pub async fn push_models(&self) {
         for model in [fixtures::CLASSIFIER, fixtures::EMBEDDER] {
             let folder = ModelFolder::read(&fixtures::model(model)).unwrap();
-            models::push(&stack.db, &stack.store, &folder, None)
+            models::push(&self.db, &self.store, &folder, None)
                 .await
                 .unwrap();
         }
-        stack
     }
 
     /// One more model in the bucket, from a folder of `tests/fixtures`.

@@ -48,6 +48,7 @@ async fn run(command: Vec<OsString>, postgres: &Postgres, s3: &S3) -> anyhow::Re
     command
         .args(words)
         .env("DATABASE_URL", postgres.url())
+        .env_remove("DATABASE_DIRECT_URL") // of the caller's pooler, if there is one
         .envs(s3.env());
     command.env("DARKROOM_BIN_DIR", places::bin_dir()?);
     if let Some(path) = places::ld_library_path() {

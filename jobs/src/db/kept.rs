@@ -4,9 +4,9 @@ use std::{
     time::Instant,
 };
 
-use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::{ASKED_AFTER, PATIENCE, answered, no_answer};
+use super::{ASKED_AFTER, PATIENCE, answered, no_answer, pooler};
 
 /// Such a part of the pool's connections may be kept, rounded down: a process may keep two parts (the API has a reader by
 /// keys too), and the rest is for everybody.
@@ -17,12 +17,17 @@ const PART: usize = 3;
 ///
 /// One is kept if its statement went well. It goes the pool's way after an error, and when the future that held it was
 /// dropped in the middle.
+///
+/// Behind a pooler a connection of Postgres is ours for a transaction alone: there each statement is one, and has its settings
+/// in it.
 #[derive(Debug, Clone)]
 pub struct Kept {
     pool: PgPool,
     idle: Arc<Mutex<Vec<Idle>>>,
     /// Of a connection that came from the pool, which takes them back.
     settings: &'static str,
+    /// Behind a pooler: what opens a transaction that has them.
+    begin: Option<Arc<str>>,
 }
 
 /// And since when.
@@ -48,18 +53,21 @@ impl Kept {
     /// They take arrays. To Postgres a plan for the values at hand always looks cheaper than one for any, so that it
     /// planned each submit for 1.1 ms to run it in 0.7.
     pub fn with_one_plan(pool: PgPool) -> Self {
-        Self {
-            pool,
-            idle: Arc::default(),
-            settings: Self::ONE_PLAN,
-        }
+        Self::new(pool, Self::ONE_PLAN)
     }
 
     /// The same for statements that look rows up by their keys and do nothing else.
     pub fn by_keys(pool: PgPool) -> Self {
+        Self::new(pool, Self::BY_KEYS)
+    }
+
+    fn new(pool: PgPool, settings: &'static str) -> Self {
+        let local = || settings.replace("set ", "set local ");
         Self {
-            settings: Self::BY_KEYS,
-            ..Self::with_one_plan(pool)
+            begin: pooler::is_before(&pool).then(|| format!("begin; {}", local()).into()),
+            pool,
+            idle: Arc::default(),
+            settings,
         }
     }
 
@@ -70,21 +78,29 @@ impl Kept {
     /// Runs one statement, with an end to it: [`answered`].
     ///
     /// # Errors
-    /// Those of `statement`; [`sqlx::Error::Io`] without an answer.
+    /// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether it was executed.
     pub async fn run<T, E: From<sqlx::Error>>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
         answered(&self.pool, async {
             let mut connection = self.take().await?;
-            let answer = statement(&mut connection).await?;
+            if let Some(begin) = &self.begin {
+                connection = Box::pin(connection.begun(begin.clone())).await?;
+            }
+            let answer = statement(&mut connection).await;
+            if self.begin.is_some() {
+                Box::pin(connection.end(answer.is_ok())).await?;
+            }
+            let answer = answer?;
             connection.give_back();
             Ok(answer)
         })
         .await
     }
 
-    /// To be given back by [`Lent::give_back`].
+    /// To be given back by [`Lent::give_back`]. Behind a pooler it comes without its settings, which only [`run`](Self::run)
+    /// can give it.
     ///
     /// # Errors
     /// Postgres is away, or the pool has none to spare.
@@ -108,6 +124,9 @@ impl Kept {
         let until = Instant::now() + self.pool.options().get_acquire_timeout();
         loop {
             let mut connection = self.pool.acquire().await?;
+            if self.begin.is_some() {
+                return Ok(self.lend(connection)); // `begun` finds out
+            }
             let set = sqlx::raw_sql(self.settings).execute(&mut *connection);
             match tokio::time::timeout(PATIENCE, set).await {
                 Ok(set) => return set.map(|_| self.lend(connection)),
@@ -139,6 +158,28 @@ impl From<PgPool> for Kept {
 }
 
 impl Lent {
+    /// In a transaction, for which a pooler may keep us waiting as long as the pool may.
+    async fn begun(mut self, begin: Arc<str>) -> Result<Self, sqlx::Error> {
+        let longest = self.kept.pool.options().get_acquire_timeout();
+        let answer = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *self.connection);
+        if let Ok(answer) = tokio::time::timeout(longest, answer).await {
+            return answer.map(|_| self);
+        }
+        drop(self.connection.detach());
+        Err(no_answer())
+    }
+
+    /// Commits, or takes back what a statement did that failed.
+    async fn end(&mut self, is_well: bool) -> Result<(), sqlx::Error> {
+        let how = if is_well { "commit" } else { "rollback" };
+        match sqlx::raw_sql(how).execute(&mut *self.connection).await {
+            // A pooler that lost the server amid a commit says so in an answer of its own, which decides nothing.
+            Err(error) if is_well => Err(std::io::Error::other(error).into()),
+            // Of a statement that failed, its own error is told; where this failed as well, the pool closes the connection.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// After its statement has been answered in full.
     pub fn give_back(self) {
         let most = self.kept.pool.options().get_max_connections() as usize / PART;

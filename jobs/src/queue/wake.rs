@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Executor, PgPool,
-    postgres::{PgListener, PgPoolOptions},
-};
+use sqlx::{Executor, postgres::PgListener};
 use tokio::{sync::Notify, time::timeout};
 
 use super::notify::{QUEUED_CHANNEL, WORKER_CHANNEL};
-use crate::WorkerId;
+use crate::{
+    WorkerId,
+    db::{Direct, advised},
+};
 
 /// A connection that has said nothing for so long is asked whether it still lives: half-open ones never say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -40,7 +40,7 @@ struct Ears {
 pub struct WorkerListener(Arc<Ears>);
 
 impl WorkerListener {
-    pub fn start(db: PgPool) -> Self {
+    pub fn start(db: impl Into<Direct>) -> Self {
         let ears: Arc<Ears> = Arc::default();
         let heard = ears.clone();
         let hear = move |news: Option<(&str, &str)>| match news {
@@ -55,7 +55,8 @@ impl WorkerListener {
                 heard.asked.notify_one();
             }
         };
-        tokio::spawn(listen(db, &[QUEUED_CHANNEL, WORKER_CHANNEL], hear));
+        let channels = &[QUEUED_CHANNEL, WORKER_CHANNEL];
+        tokio::spawn(listen(db.into(), channels, hear));
         Self(ears)
     }
 
@@ -77,7 +78,7 @@ impl WorkerListener {
 
 /// Hears channels and payloads for as long as the process lives; `None`: something may have been missed.
 pub(super) async fn listen(
-    db: PgPool,
+    db: Direct,
     channels: &'static [&'static str],
     hear: impl Fn(Option<(&str, &str)>),
 ) {
@@ -90,18 +91,14 @@ pub(super) async fn listen(
 }
 
 async fn hear_until_lost(
-    db: &PgPool,
+    db: &Direct,
     channels: &[&str],
     hear: &impl Fn(Option<(&str, &str)>),
 ) -> Result<(), sqlx::Error> {
     // A pool of its own each time: a dead connection may take long to notice that it is, and nobody waits for it.
-    let own = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(PATIENCE)
-        .connect_lazy_with(db.connect_options().as_ref().clone());
-    let mut listener = PgListener::connect_with(&own).await?;
+    let own = db.one_connection(PATIENCE);
+    let listener = PgListener::connect_with(&own).await;
+    let mut listener = listener.map_err(advised)?;
     listener.eager_reconnect(false);
     let listening = timeout(PATIENCE, listener.listen_all(channels.iter().copied())).await;
     listening.map_err(|_| sqlx::Error::PoolTimedOut)??;

@@ -23,7 +23,10 @@ use super::{
     notify::{CHANGED_CHANNEL, STARTED_CHANNEL},
     wake::listen,
 };
-use crate::{GroupId, JobId, db::answered};
+use crate::{
+    GroupId, JobId,
+    db::{Direct, answered},
+};
 
 /// How often the process looks for what no notification told of.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
@@ -57,7 +60,8 @@ pub struct Watch {
 }
 
 impl ChangedListener {
-    pub fn start(db: PgPool) -> Self {
+    /// Hears by a connection of its own, and looks by `db`.
+    pub fn start(db: PgPool, direct: Direct) -> Self {
         let (change, any) = watch::channel(());
         let this = Self {
             waiters: Arc::default(),
@@ -79,7 +83,7 @@ impl ChangedListener {
             }
         };
         let channels = &[CHANGED_CHANNEL, STARTED_CHANNEL];
-        tokio::spawn(listen(db.clone(), channels, hear));
+        tokio::spawn(listen(direct, channels, hear));
         let looked_after = this.clone();
         tokio::spawn(async move {
             loop {

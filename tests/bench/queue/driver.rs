@@ -51,6 +51,7 @@ pub(crate) async fn drive(op: &str, count: usize) {
 fn connect(dsn: &str) -> PgPool {
     let config = DbConfig {
         database_url: Secret::new(dsn),
+        database_direct_url: None,
         db_connections_max: 10,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 30_000,

@@ -20,6 +20,7 @@ const AT_MOST: Duration = Duration::from_secs(20);
 fn impatient(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
+        database_direct_url: None,
         db_connections_max: 4,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 1_000,

@@ -89,6 +89,7 @@ pub(super) fn program(wish: &Wish, name: &str, shared: &Env) -> Program {
         .env_clear()
         .env("DARKROOM_S3_CREATE_BUCKET", "true") // unless the caller says otherwise
         .envs(&wish.env)
+        .env_remove("DATABASE_DIRECT_URL") // the stack says whether it is of the same database
         .envs(shared.iter().map(|(name, value)| (name, value)))
         .dies_with_us_by(Signal::SIGTERM)
 }

@@ -91,6 +91,9 @@ impl Supervisor {
         }
         self.memory.write(&self.layout)?;
 
+        // Only a foreign one may be behind a pooler.
+        let direct = wish.env.get("DATABASE_DIRECT_URL").cloned();
+        let direct = direct.filter(|direct| database.is_some() && !direct.is_empty());
         let database_url = database.or_else(|| self.memory.own_database_url.clone());
         let bucket = wish.env.get("DARKROOM_S3_BUCKET").cloned();
         let mut env: Env = vec![
@@ -103,6 +106,7 @@ impl Supervisor {
                 bucket.unwrap_or_else(|| "darkroom".into()),
             ),
         ];
+        env.extend(direct.map(|direct| ("DATABASE_DIRECT_URL", direct)));
         match endpoint {
             None => env.extend(self.s3.iter().flat_map(S3::env)),
             Some(endpoint) => {
@@ -253,7 +257,10 @@ impl Supervisor {
 
     /// A foreign database may not let us make roles; jobs run without.
     async fn operator_login(&mut self, shared: &Env) {
-        let database_url = value(shared, "DATABASE_URL");
+        let database_url = match value(shared, "DATABASE_DIRECT_URL") {
+            "" => value(shared, "DATABASE_URL"),
+            direct => direct,
+        };
         let password = self
             .memory
             .ops_password

@@ -1,0 +1,218 @@
+//! Behind a PgBouncer whose connections are anybody's next: nothing of a session stays on one, and what needs a session goes
+//! past it.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use jobs::{
+    db::{self, DbConfig, Direct, Kept},
+    queue::{self, Enqueuer, EnqueuerConfig, LowWater, WorkerListener},
+};
+use sqlx::{PgConnection, PgExecutor, PgPool, migrate::MigrateError};
+use tests::{Database, Pgbouncer, given};
+use tokio::{sync::Notify, time::timeout};
+
+/// For what takes milliseconds, or for ever.
+const AT_MOST: Duration = Duration::from_secs(20);
+
+async fn behind(connections: u32) -> Option<(Database, Pgbouncer)> {
+    let pgbouncer = Pgbouncer::start(connections).await?;
+    Some((given::database().await, pgbouncer))
+}
+
+/// As another process would have.
+fn client(pgbouncer: &Pgbouncer, db: &Database) -> PgPool {
+    db::connect(&pgbouncer.config(db), "behind").unwrap()
+}
+
+async fn pid(db: impl PgExecutor<'_>) -> Result<i32, sqlx::Error> {
+    let pid = sqlx::query_scalar("select pg_backend_pid()");
+    pid.fetch_one(db).await
+}
+
+async fn settings(db: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    let settings = sqlx::query_scalar(
+        "select current_setting(name) from unnest(array['plan_cache_mode', 'enable_seqscan', 'enable_hashjoin']) as s(name)",
+    );
+    settings.fetch_all(db).await
+}
+
+async fn probes(db: &PgPool) -> i64 {
+    let probes = sqlx::query_scalar("select count(*) from probe");
+    let probes = timeout(AT_MOST, probes.fetch_one(db)).await;
+    probes.expect("the connection is free").unwrap()
+}
+
+async fn probed() -> Option<(Database, Pgbouncer)> {
+    let (db, pgbouncer) = behind(1).await?;
+    let table = sqlx::query("create table probe (n int)");
+    table.execute(&*db).await.unwrap();
+    Some((db, pgbouncer))
+}
+
+#[tokio::test]
+async fn settings_of_one_statement_do_not_reach_the_next_client_of_the_connection() {
+    let Some((db, pgbouncer)) = behind(1).await else {
+        return;
+    };
+    let kept = Kept::by_keys(client(&pgbouncer, &db));
+    for _ in 0..2 {
+        let looked = kept.run(async |db| {
+            let served = pid(&mut *db).await?;
+            Ok::<_, sqlx::Error>((served, settings(&mut *db).await?))
+        });
+        let (served, set) = looked.await.unwrap();
+        assert_eq!(set, ["force_generic_plan", "off", "off"]);
+        let other = client(&pgbouncer, &db);
+        assert_eq!(pid(&other).await.unwrap(), served, "the same connection");
+        assert_eq!(settings(&other).await.unwrap(), ["auto", "on", "on"]);
+    }
+}
+
+#[tokio::test]
+async fn a_submit_dropped_in_the_middle_leaves_no_transaction_open_behind_pgbouncer() {
+    let Some((db, pgbouncer)) = probed().await else {
+        return;
+    };
+    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let written = Notify::new();
+    let submit = kept.run(async |db| {
+        let write = sqlx::query("insert into probe values (1)");
+        write.execute(&mut *db).await?;
+        written.notify_one();
+        std::future::pending::<Result<(), sqlx::Error>>().await
+    });
+    tokio::select! {
+        ended = submit => panic!("it never ends: {ended:?}"),
+        () = written.notified() => {}
+    }
+    assert_eq!(probes(&client(&pgbouncer, &db)).await, 0);
+}
+
+#[tokio::test]
+async fn a_statement_that_failed_leaves_nothing_behind_and_lets_its_connection_go() {
+    let Some((db, pgbouncer)) = probed().await else {
+        return;
+    };
+    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let failed = kept.run(async |db| {
+        let write = sqlx::query("insert into probe values (1)");
+        write.execute(&mut *db).await?;
+        sqlx::query("select 1 / 0").execute(&mut *db).await?;
+        Ok::<_, sqlx::Error>(())
+    });
+    let failed = failed.await;
+    assert!(
+        matches!(failed, Err(sqlx::Error::Database(_))),
+        "{failed:?}"
+    );
+    assert_eq!(probes(&client(&pgbouncer, &db)).await, 0);
+    let write = sqlx::query("insert into probe values (2)");
+    let written = kept.run(async |db| write.execute(db).await).await;
+    written.unwrap();
+    assert_eq!(probes(&db).await, 1);
+}
+
+/// PgBouncer tells of a server that died amid a commit as if the commit had been refused.
+#[tokio::test]
+async fn a_commit_that_got_no_answer_of_its_server_counts_as_not_known() {
+    let Some((db, pgbouncer)) = behind(1).await else {
+        return;
+    };
+    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let died = kept.run(async |one| {
+        let served = pid(&mut *one).await?;
+        let end = sqlx::query("select pg_terminate_backend($1, 10000)").bind(served);
+        end.execute(&*db).await?;
+        Ok::<_, sqlx::Error>(())
+    });
+    let died = died.await;
+    assert!(matches!(died, Err(sqlx::Error::Io(_))), "{died:?}");
+}
+
+#[tokio::test]
+async fn migrations_and_listen_go_to_postgres_itself() {
+    let Some((db, pgbouncer)) = behind(1).await else {
+        return;
+    };
+    let (pool, config) = (client(&pgbouncer, &db), pgbouncer.config(&db));
+    // Nobody else gets through PgBouncer from now on.
+    let mut only_one = pool.acquire().await.unwrap();
+    let hold = sqlx::raw_sql("begin; select 1");
+    hold.execute(&mut *only_one).await.unwrap();
+
+    sqlx::query("update _sqlx_migrations set success = false where version = 1")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let migrated = timeout(AT_MOST, db::migrate(&pool, &config)).await;
+    let migrated = migrated.expect("nothing waits for PgBouncer");
+    assert!(
+        matches!(migrated, Err(MigrateError::Dirty(1))),
+        "{migrated:?}"
+    );
+
+    let began = Instant::now();
+    let listener = WorkerListener::start(Direct::of(&config, "behind").unwrap());
+    listener.queued(Duration::from_secs(30)).await; // it listens now
+    sqlx::query("select pg_notify('darkroom_queued', '1')")
+        .execute(&*db)
+        .await
+        .unwrap();
+    listener.queued(Duration::from_secs(30)).await;
+    assert!(began.elapsed() < AT_MOST, "not woken");
+}
+
+#[tokio::test]
+async fn a_program_that_takes_pgbouncer_for_postgres_is_told_what_to_do() {
+    let Some((db, pgbouncer)) = behind(1).await else {
+        return;
+    };
+    let config = DbConfig {
+        database_direct_url: None,
+        ..pgbouncer.config(&db)
+    };
+    let pool = db::connect(&config, "behind").unwrap();
+    let refused = db::migrate(&pool, &config).await.unwrap_err().to_string();
+    assert!(refused.contains("DATABASE_DIRECT_URL"), "{refused}");
+}
+
+/// Two processes with more connections than PgBouncer has: each statement was prepared on another one than it runs on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_and_done_over_shared_connections_is_queued_and_done_once() {
+    let Some((db, pgbouncer)) = behind(2).await else {
+        return;
+    };
+    let model = given::model_version(&db, given::MODEL).await;
+    let config = EnqueuerConfig {
+        enqueue_batch_max: 7,
+        enqueue_waiting_max: 1_000,
+        enqueue_company_ms: 0,
+    };
+    let enqueuer = Enqueuer::start(client(&pgbouncer, &db), &config);
+    let jobs = (0..100).map(|n| given::job(&model, &n.to_string()));
+    let submits = join_all(jobs.map(|job| enqueuer.submit(job)));
+    let worker = given::worker(&db, "w").await;
+    let (kept, low_water) = (
+        Kept::with_one_plan(client(&pgbouncer, &db)),
+        LowWater::default(),
+    );
+    let work = async {
+        let mut done = 0;
+        while done < 100 {
+            let claim =
+                async |db: &mut PgConnection| queue::claim_on(db, worker, &[], 9, &low_water).await;
+            let claims = kept.run(claim).await.unwrap().into_iter();
+            let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
+            let completions: Vec<_> = completions.collect();
+            let complete = async |db: &mut PgConnection| queue::complete_on(db, &completions).await;
+            done += kept.run(complete).await.unwrap().len();
+        }
+    };
+    let (submitted, done) = tokio::join!(submits, timeout(AT_MOST, work));
+    done.expect("all are done");
+    assert!(submitted.iter().all(Result::is_ok), "{submitted:?}");
+    let rows = "select (select count(*) from finished_jobs), (select count(*) from live_jobs)";
+    let rows: (i64, i64) = sqlx::query_as(rows).fetch_one(&*db).await.unwrap();
+    assert_eq!(rows, (100, 0));
+}
