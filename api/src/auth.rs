@@ -1,4 +1,5 @@
-//! Who is calling: `Authorization: Bearer dk_…`, looked up at most every few seconds.
+//! Who is calling: `Authorization: Bearer dk_…`, looked up at most every few seconds. A page that people open may get the key as
+//! Basic, too.
 
 use std::{
     collections::HashMap,
@@ -10,8 +11,9 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, http::header, web::Data};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::{
-    ProblemCode, Sha256Digest,
+    ProblemCode, Secret, Sha256Digest,
     keys::{self, KeyLimits, Scope},
 };
 use sqlx::PgPool;
@@ -143,6 +145,18 @@ impl Caller {
         self.0.stored_bytes_max
     }
 
+    /// Whom the key stands for, with one request taken from what it may send.
+    async fn with_key(ctx: &Ctx, request: &HttpRequest, key: &str) -> Result<Self, ApiError> {
+        let caller = ctx.keyring.verify(&ctx.db, key).await?;
+        let caller = caller.ok_or_else(|| {
+            ApiError::new(
+                ProblemCode::Unauthorized,
+                "this API key is unknown, expired or revoked",
+            )
+        })?;
+        caller.spend(request)
+    }
+
     /// Takes one request from what the key may send, and leaves how it stands with the request.
     fn spend(self, request: &HttpRequest) -> Result<Self, ApiError> {
         let Some(allowance) = self.0.bucket.take(Instant::now()) else {
@@ -179,25 +193,53 @@ impl FromRequest for Caller {
             if ctx.config.insecure_no_auth {
                 return Ok(Self::anyone());
             }
-            let header = request.headers().get(header::AUTHORIZATION);
-            let key = header
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.split_once(' '))
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            let Some((_, key)) = key else {
-                return Err(ApiError::new(
-                    ProblemCode::Unauthorized,
-                    "send the header `Authorization: Bearer dk_…` with an API key",
-                ));
-            };
-            let caller = ctx.keyring.verify(&ctx.db, key.trim()).await?;
-            let caller = caller.ok_or_else(|| {
+            let key = credentials(&request, "bearer").ok_or_else(|| {
                 ApiError::new(
                     ProblemCode::Unauthorized,
-                    "this API key is unknown, expired or revoked",
+                    "send the header `Authorization: Bearer dk_…` with an API key",
                 )
             })?;
-            caller.spend(&request)
+            Self::with_key(ctx, &request, key).await
         })
     }
+}
+
+/// Who opens a page, and with which key, empty if nobody is asked for one: it may also be the password of Basic, which browsers
+/// know how to ask for.
+///
+/// For pages only. A browser sends Basic by itself from then on, whoever made it ask: on `/v1` any page of anybody could act.
+pub(crate) async fn visitor(
+    ctx: &Ctx,
+    request: &HttpRequest,
+) -> Result<(Caller, Secret), ApiError> {
+    if ctx.config.insecure_no_auth {
+        return Ok((Caller::anyone(), Secret::new("")));
+    }
+    let key = credentials(request, "bearer")
+        .map(str::to_owned)
+        .or_else(|| password(credentials(request, "basic")?));
+    let key = key.ok_or_else(|| {
+        ApiError::new(
+            ProblemCode::Unauthorized,
+            "send an API key: as `Authorization: Bearer dk_…`, or as the password of Basic",
+        )
+    })?;
+    let caller = Caller::with_key(ctx, request, &key).await?;
+    Ok((caller, Secret::new(key)))
+}
+
+/// What `Authorization` says, if it says it in this scheme.
+fn credentials<'a>(request: &'a HttpRequest, scheme: &str) -> Option<&'a str> {
+    let header = request.headers().get(header::AUTHORIZATION)?;
+    let (said, credentials) = header.to_str().ok()?.split_once(' ')?;
+    said.eq_ignore_ascii_case(scheme)
+        .then_some(credentials.trim())
+}
+
+/// The password of Basic; the name before it may be any. It is no more than what a `Bearer` could be: Postgres takes no NUL.
+fn password(credentials: &str) -> Option<String> {
+    let decoded = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    let password = decoded.split_once(':')?.1.trim();
+    let is_plain = password.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then(|| password.to_owned())
 }

@@ -1,11 +1,13 @@
-//! Pages for people, made at start from what machines read; no outside assets.
+//! Pages for people, made at start from what machines read, but for the console, whose script asks for it; no outside assets.
 
+mod console;
 mod reference;
 
 use std::fmt::Write;
 
 use pulldown_cmark::{Options, Parser, html::push_html};
 
+pub(crate) use console::{CONSOLE_POLICY, console};
 pub(crate) use reference::reference;
 
 const STYLE: &str = include_str!("pages/style.css");

@@ -2,6 +2,7 @@
 
 mod batches;
 mod cancel_job;
+mod console;
 mod create_job;
 mod create_key;
 mod create_upload;
@@ -160,6 +161,7 @@ pub(crate) fn register(app: &mut web::ServiceConfig) {
     .service(resource("/readyz").route(web::get().to(health::readyz)))
     .service(resource("/openapi.json").route(web::get().to(docs::openapi_json)))
     .service(resource("/docs").route(web::get().to(docs::docs)))
+    .service(resource("/console").route(web::get().to(console::console)))
     .service(resource("/problems").route(web::get().to(docs::problems)))
     .service(resource("/problems/{code}").route(web::get().to(docs::problem)))
     .default_service(web::to(unknown::path));

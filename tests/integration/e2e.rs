@@ -4,6 +4,7 @@ mod batches;
 mod behind_pgbouncer;
 mod clients;
 mod command;
+mod console;
 mod cutting_off;
 mod documents;
 mod every_route;

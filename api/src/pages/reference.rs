@@ -16,7 +16,9 @@ const METHODS: [&str; 4] = ["post", "get", "put", "delete"];
 
 /// Renders an OpenAPI document.
 pub(crate) fn reference(document: &Value) -> String {
-    let mut nav = String::from("<a href=#start>First job</a><a href=#rules>On every path</a>");
+    let mut nav = String::from(
+        "<a href=#start>First job</a><a href=#rules>On every path</a><a href=/console>Console</a>",
+    );
     let mut body = format!(
         "<h1>{} API</h1><p>{}</p><p class=soft>Version {} · <a href=/openapi.json>OpenAPI document</a> · \
          <a href=/problems>every problem code</a></p>{}",

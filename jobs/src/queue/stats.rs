@@ -28,6 +28,8 @@ pub struct ModelStats {
     /// Workers that would end the backlog in 30 seconds and keep up with the arrivals.
     pub desired_workers: i64,
     pub paused: bool,
+    /// As whoever paused it said.
+    pub pause_reason: Option<String>,
 }
 
 /// Every model, by name, of `ops.scaling` and `ops.queue`.

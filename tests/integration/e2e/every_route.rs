@@ -157,7 +157,7 @@ impl Names {
 const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
 
 /// The routes of the document: method, path, the operation.
-async fn documented(stack: &Stack) -> Vec<(Method, String, Value)> {
+pub(super) async fn documented(stack: &Stack) -> Vec<(Method, String, Value)> {
     let document = stack.client_with(None).get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap().clone();
     let routes = paths.into_iter().flat_map(|(path, item)| {
@@ -182,7 +182,7 @@ fn rule(method: &Method, path: &str) -> (Scope, Names) {
 }
 
 /// A path whose braces name what nobody has.
-fn of_nothing(path: &str) -> String {
+pub(super) fn of_nothing(path: &str) -> String {
     let ids = path
         .replace(
             "/v1/jobs/{id}",
@@ -306,8 +306,8 @@ async fn every_answer_to_a_key_tells_what_is_left_of_its_rate() {
         left = left.min(remaining);
     }
     assert!(left < 10_000, "requests are counted: {left}");
-    for unknown in ["/v1/nothing", "/nothing"] {
-        tell(reader.get(unknown).await, unknown);
+    for undocumented in ["/v1/nothing", "/nothing", "/console"] {
+        tell(reader.get(undocumented).await, undocumented);
     }
     let no_such_method = send(reader.request(Method::PUT, "/v1/jobs")).await;
     tell(no_such_method, "PUT /v1/jobs");

@@ -161,6 +161,10 @@ fn say_how_to_use(layout: &Layout, ready: &Ready, choice: &Choice) {
         sample::MODEL
     );
     println!("API reference  {}/docs", ready.url);
+    println!(
+        "Console        {}/console (a browser asks: any name, and the key as the password)",
+        ready.url
+    );
     if choice.detach {
         println!("Stop with      ./deploy/local/down");
     }
