@@ -6,7 +6,10 @@ use actix_web::{
     HttpMessage,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{HeaderMap, HeaderName, HeaderValue},
+    http::{
+        Method,
+        header::{self, HeaderMap, HeaderName, HeaderValue},
+    },
     middleware::Next,
 };
 use jobs::Problem;
@@ -99,13 +102,19 @@ pub(crate) async fn wrap(
     // Actix hands out maps with room for 28 names, 6.5 KiB, and a waiter keeps his for as long as he waits.
     let mut headers: HeaderMap = std::mem::take(request.headers_mut()).into_iter().collect();
     headers.insert(HeaderName::from_static("traceparent"), value);
+    let method = request.method().clone();
+    if method == Method::HEAD {
+        // As GET is answered, without a body, which actix leaves out; but nothing is waited for, and no stream begins.
+        request.head_mut().method = Method::GET;
+        headers.remove(HeaderName::from_static("prefer"));
+        headers.remove(header::ACCEPT);
+    }
     *request.headers_mut() = headers;
     let about = About {
         request_id: request_id.clone(),
         path: request.path().to_owned(),
         trace_id: trace_id(&trace_parent).unwrap_or_default().to_owned(),
     };
-    let method = request.method().clone();
     let mut response = ABOUT.scope(about.clone(), next.call(request)).await?;
 
     let elapsed = started.elapsed();

@@ -3,7 +3,11 @@
 //! Logs are JSON lines with dotted field names (`job.id`, `lease.no`, `worker.id`, `request.id`, `error.code`); a cause
 //! chain is logged once, where it is decided. `DARKROOM_LOG` takes the filters of `tracing-subscriber`.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::IsTerminal,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -34,6 +38,17 @@ pub fn start_logs() {
         )
         .init();
     }
+    log_panics();
+}
+
+/// A panic is a line like all others, also where somebody catches it. It has its backtrace where `RUST_BACKTRACE` says so.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        let is_there = backtrace.status() == BacktraceStatus::Captured;
+        let backtrace = is_there.then(|| backtrace.to_string());
+        tracing::error!(error.cause = %panic, backtrace, "panicked");
+    }));
 }
 
 /// Installs the recorder of all metrics; what it hands back renders the page of `/metrics`.
@@ -153,4 +168,44 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic holds it").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        let lines = Lines::default();
+        let (writer, before) = (lines.clone(), std::panic::take_hook());
+        let json = tracing_subscriber::fmt().json();
+        let json = json.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(json, || {
+            super::log_panics();
+            let caught = std::panic::catch_unwind(|| panic!("about one row"));
+            assert!(caught.is_err());
+        });
+        std::panic::set_hook(before);
+        let lines = lines.0.lock().expect("no panic holds it");
+        let line: serde_json::Value = serde_json::from_slice(&lines).expect("one line of JSON");
+        let cause = line["fields"]["error.cause"].as_str().expect("a cause");
+        assert!(cause.contains("about one row"), "{line}");
+        assert!(cause.contains("telemetry.rs"), "{line}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::{auth::Caller, error::ApiError, openapi::ApiDoc};
 static ALLOWED: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let methods = |item: &utoipa::openapi::PathItem| {
         let known = [
-            ("GET", item.get.is_some()),
+            ("GET, HEAD", item.get.is_some()),
             ("POST", item.post.is_some()),
             ("PUT", item.put.is_some()),
             ("DELETE", item.delete.is_some()),
@@ -44,7 +44,7 @@ pub(super) async fn method(_: Result<Caller, ApiError>, request: HttpRequest) ->
     let mut response = refusal.error_response();
     let pattern = request.match_pattern().unwrap_or_default();
     // What is not in the document, pages and health, is for reading.
-    let allowed = ALLOWED.get(&pattern).map_or("GET", String::as_str);
+    let allowed = ALLOWED.get(&pattern).map_or("GET, HEAD", String::as_str);
     let allowed = header::HeaderValue::from_str(allowed).expect("names of methods");
     response.headers_mut().insert(header::ALLOW, allowed);
     response

@@ -318,3 +318,32 @@ async fn the_api_alone_rescues_and_promotes() {
     assert_eq!(job["attempts"]["items"][0]["outcome"], "lost");
     assert_eq!(job["attempts"]["items"][0]["charged"], false);
 }
+
+#[tokio::test]
+async fn head_says_what_get_would_without_a_body_and_waits_for_nothing() {
+    let stack = Stack::without_workers().await;
+    let (id, _) = submitted(&stack).await;
+    let job = format!("/v1/jobs/{id}");
+    let head = |path: &str| stack.client.request(Method::HEAD, path);
+    for path in ["/livez", "/docs", &job] {
+        let (got, head) = (stack.client.get(path).await, send(head(path)).await);
+        assert_eq!((got.status, head.status), (200, 200), "{path}");
+        assert!(head.body.is_empty(), "{path}");
+        for name in ["content-type", "content-length", "etag"] {
+            assert_eq!(head.header(name), got.header(name), "{name} of {path}");
+        }
+    }
+    assert_eq!(send(head("/v1/jobs/nothing")).await.status, 404);
+
+    let known = stack.client.get(&job).await;
+    let known = known.header("etag").unwrap();
+    let waiting = head(&job)
+        .header("If-None-Match", known)
+        .header("Prefer", "wait=1");
+    let waiting = send(waiting).await;
+    assert_eq!(waiting.status, 304);
+    assert_eq!(waiting.header("preference-applied"), None);
+    let events = head(&format!("{job}/events")).header("Accept", "text/event-stream");
+    let events = send(events).await;
+    assert_eq!(events.header("content-type"), Some("application/json"));
+}
