@@ -1,10 +1,15 @@
 //! What goes with every request: an id, a trace, a log line, a measurement. One wrapper around all routes.
 
-use std::time::Instant;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use actix_web::{
     HttpMessage,
-    body::MessageBody,
+    body::{BodySize, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
@@ -12,6 +17,7 @@ use actix_web::{
     },
     middleware::Next,
 };
+use bytes::Bytes;
 use jobs::Problem;
 use uuid::Uuid;
 
@@ -88,7 +94,7 @@ fn understood(trace_parent: &str) -> Option<&str> {
 /// Wraps every route: id in and out, one log line, one measurement.
 pub(crate) async fn wrap(
     mut request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let started = Instant::now();
     let request_id = request
@@ -104,7 +110,7 @@ pub(crate) async fn wrap(
     headers.insert(HeaderName::from_static("traceparent"), value);
     let method = request.method().clone();
     if method == Method::HEAD {
-        // As GET is answered, without a body, which actix leaves out; but nothing is waited for, and no stream begins.
+        // As GET is answered, but nothing is waited for.
         request.head_mut().method = Method::GET;
         headers.remove(HeaderName::from_static("prefer"));
         headers.remove(header::ACCEPT);
@@ -144,7 +150,28 @@ pub(crate) async fn wrap(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    Ok(response)
+    Ok(match method {
+        Method::HEAD => response.map_body(|_, body| EitherBody::right(Unsent(body.size()))),
+        _ => response.map_into_left_body(),
+    })
+}
+
+/// What HEAD tells of a body. Actix would leave its bytes out, but make them all.
+struct Unsent(BodySize);
+
+impl MessageBody for Unsent {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Poll::Ready(None)
+    }
 }
 
 fn is_plain(id: &str) -> bool {

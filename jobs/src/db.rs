@@ -70,18 +70,21 @@ pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Err
         let own = session(&config.database_url, config, application)?;
         (own, "begin; rollback; reset all")
     };
+    let acquire_timeout = Duration::from_millis(config.db_acquire_timeout_ms);
+    // A pooler answers when it has a connection of Postgres to spare.
+    let patience = if is_pooled { acquire_timeout } else { PATIENCE };
     let mut pool = PgPoolOptions::new()
         .max_connections(config.db_connections_max)
-        .acquire_timeout(Duration::from_millis(config.db_acquire_timeout_ms))
+        .acquire_timeout(acquire_timeout)
         // Busy connections are not asked whether they live: that would be one more trip for each statement.
         .test_before_acquire(false)
-        .before_acquire(|connection, about| {
+        .before_acquire(move |connection, about| {
             Box::pin(async move {
                 if about.idle_for < ASKED_AFTER {
                     return Ok(true);
                 }
                 // One that leads nowhere must not use up all the time there is to find another.
-                match tokio::time::timeout(PATIENCE, connection.ping()).await {
+                match tokio::time::timeout(patience, connection.ping()).await {
                     Ok(answer) => answer.map(|()| true),
                     Err(_) => Err(no_answer()),
                 }

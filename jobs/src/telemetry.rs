@@ -28,9 +28,12 @@ pub fn start_logs() {
     let logs = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {
         let readable = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let readable = readable.log_internal_errors(false);
         logs.with(readable).init();
     } else {
         let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        // A line that cannot be written, of a full disk, is lost: to tell of it there too would be a panic.
+        let json = json.log_internal_errors(false);
         logs.with(
             json.with_current_span(true)
                 .with_span_list(false)

@@ -30,6 +30,7 @@ use crate::{config::PrecisionChoice, pipeline::Device};
 
 /// How long jobs may hold on to a model that was unloaded for another.
 const HELD_MAX: Duration = Duration::from_secs(30);
+const LOOKED_AFTER: Duration = Duration::from_millis(5);
 
 /// Why a model is not there.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -100,7 +101,9 @@ impl Models {
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
             Err(LoadFault::Unavailable(_)) => self.slots.forget(version_id, &loading),
-            Err(LoadFault::TooLarge(_) | LoadFault::Broken(_) | LoadFault::DeviceLost(_)) => {}
+            Err(LoadFault::TooLarge(_) | LoadFault::Broken(_) | LoadFault::DeviceLost(_)) => {
+                self.slots.refuse(version_id, &loading);
+            }
             Ok(_) => (self.slots).unload_beyond(self.config.loaded_bytes_max, version_id),
         }
         loaded
@@ -182,17 +185,22 @@ impl Models {
     /// Where there is no room, the least recently used go first.
     async fn onto_device(&self, load: Load) -> Result<Model, LoadFault> {
         let _turn = self.turn.lock().await;
+        let mut looked_again = false;
         loop {
             let this = load.clone();
             let loaded = tokio::task::spawn_blocking(move || this.load()).await;
             let loaded = loaded.unwrap_or_else(|panic| Err(LoadFault::Broken(panic.to_string())));
-            let Err(LoadFault::TooLarge(cause)) = &loaded else {
+            if !matches!(loaded, Err(LoadFault::TooLarge(_))) {
                 return loaded;
-            };
+            }
             match self.slots.make_room(load.version_id) {
                 Room::Made(unloaded) => let_go(&unloaded).await?,
-                Room::Later => return Err(LoadFault::Unavailable(cause.clone())),
-                Room::Never => return loaded,
+                Room::None if looked_again => return loaded,
+                Room::None => {
+                    // One that had its turn right before may not count as loaded yet.
+                    tokio::time::sleep(LOOKED_AFTER).await;
+                    looked_again = true;
+                }
             }
         }
     }
@@ -206,7 +214,7 @@ async fn let_go(unloaded: &Weak<Model>) -> Result<(), LoadFault> {
             let held = "jobs still hold the model that was unloaded for this one";
             return Err(LoadFault::Unavailable(held.into()));
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(LOOKED_AFTER).await;
     }
     Ok(())
 }

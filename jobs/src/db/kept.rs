@@ -1,7 +1,7 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
@@ -109,7 +109,7 @@ impl Kept {
             if since.elapsed() < ASKED_AFTER {
                 return Ok(self.lend(connection));
             }
-            match tokio::time::timeout(PATIENCE, connection.ping()).await {
+            match tokio::time::timeout(self.patience(), connection.ping()).await {
                 Ok(Ok(())) => return Ok(self.lend(connection)),
                 // Nobody waits for a connection that leads nowhere.
                 _ => drop(connection.detach()),
@@ -117,6 +117,14 @@ impl Kept {
         }
         // Boxed: it is seldom that way.
         Box::pin(self.out_of_the_pool()).await
+    }
+
+    /// A pooler answers when it has a connection of Postgres to spare.
+    fn patience(&self) -> Duration {
+        match self.begin {
+            Some(_) => self.pool.options().get_acquire_timeout(),
+            None => PATIENCE,
+        }
     }
 
     /// The pool hands out what was used a moment ago as it is: it may lead nowhere, and the first to ask finds out.

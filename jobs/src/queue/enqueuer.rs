@@ -187,10 +187,8 @@ async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
                 drop(answer.send(row)); // a client that left has its job all the same
             }
         }
-        // Postgres refused a value of one of them: let each stand for itself.
-        Err(QueueError::Db(sqlx::Error::Database(_)) | QueueError::ImagePurged)
-            if jobs.len() > 1 =>
-        {
+        // Each stands for itself.
+        Err(error) if jobs.len() > 1 && may_be_about_one(&error) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
                 Box::pin(commit(db, notifier, vec![Submit { job, answer }])).await;
             }
@@ -202,6 +200,18 @@ async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
     }
     let elapsed: Duration = started.elapsed();
     metrics::histogram!("darkroom_enqueue_seconds").record(elapsed.as_secs_f64());
+}
+
+/// Whether Postgres refused a value of one of them, or they were in each other's way: not that it is away, as a pooler says it.
+fn may_be_about_one(error: &QueueError) -> bool {
+    match error {
+        QueueError::Db(sqlx::Error::Database(error)) => {
+            let code = error.code().unwrap_or_default();
+            !["08", "57P"].iter().any(|class| code.starts_with(class))
+        }
+        QueueError::ImagePurged => true,
+        _ => false,
+    }
 }
 
 async fn flush(db: &Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {

@@ -2,6 +2,7 @@
 //! were not used for longest go when there are too many, or the disk is full.
 
 use std::{
+    ffi::OsStr,
     io::ErrorKind,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -81,21 +82,27 @@ fn read_verified(path: &Path, digest: Sha256Digest) -> Option<Bytes> {
 fn keep(folder: &Path, bytes_max: u64, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let length = bytes.len() as u64;
     std::fs::create_dir_all(folder)?;
-    remove_unused(folder, bytes_max.saturating_sub(length))?;
+    remove_unused(folder, bytes_max.saturating_sub(length));
     match write_atomically(folder, path, bytes) {
-        Err(error) if error.kind() == ErrorKind::StorageFull => {
-            remove_unused(folder, 0)?;
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            remove_unused(folder, 0);
             write_atomically(folder, path, bytes)
         }
         written => written,
     }
 }
 
-/// The files that were not used for longest, until no more than so many bytes are left. What a process that was killed had
-/// half written is a file like others.
-fn remove_unused(folder: &Path, bytes_max: u64) -> std::io::Result<()> {
-    let mut files: Vec<_> = std::fs::read_dir(folder)?
-        .flatten()
+/// The files that were not used for longest, until no more than so many bytes are left, or those left may not be removed. What a
+/// process that was killed had half written is a file like others; what is not ours is left alone.
+fn remove_unused(folder: &Path, bytes_max: u64) {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = files
+        .filter(|entry| is_ours(&entry.file_name()))
         .filter_map(|entry| {
             let about = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             Some((about.modified().ok()?, about.len(), entry.path()))
@@ -106,13 +113,31 @@ fn remove_unused(folder: &Path, bytes_max: u64) -> std::io::Result<()> {
     let is_old = |used_at: &SystemTime| used_at.elapsed().is_ok_and(|age| age > LEFT_ALONE_FOR);
     for (used_at, length, path) in files {
         if bytes <= bytes_max || !is_old(&used_at) {
-            return Ok(());
+            return;
         }
-        std::fs::remove_file(&path)?;
+        match std::fs::remove_file(&path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), bytes = length, "removed from the model cache: not used for longest");
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {} // by another worker
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error.cause = %error, "not removed from the model cache");
+                continue;
+            }
+        }
         bytes -= length;
-        tracing::info!(path = %path.display(), bytes = length, "removed from the model cache: not used for longest");
     }
-    Ok(())
+}
+
+/// A digest, or a draft.
+fn is_ours(name: &OsStr) -> bool {
+    let is_hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    name.to_str().is_some_and(|name| {
+        let draft = name.strip_prefix('.').and_then(|name| name.split_once('-'));
+        is_hex(name, 64) || draft.is_some_and(|(_, random)| is_hex(random, 16))
+    })
 }
 
 /// Under another name first, so that nobody ever reads half a file.
@@ -150,18 +175,18 @@ mod tests {
         }
 
         fn keep(&self, bytes_max: u64, text: &str) -> PathBuf {
-            let path = self.0.join(text);
+            let path = self.0.join(Sha256Digest::of(text.as_bytes()).hex());
             keep(&self.0, bytes_max, &path, text.as_bytes()).unwrap();
             path
         }
 
-        fn files(&self) -> Vec<String> {
+        fn texts(&self) -> Vec<String> {
             let files = std::fs::read_dir(&self.0).unwrap().flatten();
-            let mut names: Vec<_> = files
-                .map(|file| file.file_name().into_string().unwrap())
+            let mut texts: Vec<_> = files
+                .map(|file| std::fs::read_to_string(file.path()).unwrap())
                 .collect();
-            names.sort_unstable();
-            names
+            texts.sort_unstable();
+            texts
         }
     }
 
@@ -180,7 +205,7 @@ mod tests {
     fn a_cached_file_is_used_only_while_it_is_what_its_name_says() {
         let folder = Folder::new();
         let digest = Sha256Digest::of(b"weights");
-        assert_eq!(read_verified(&folder.0.join("weights"), digest), None);
+        assert_eq!(read_verified(&folder.0.join(digest.hex()), digest), None);
         let path = folder.keep(100, "weights");
         let read = || read_verified(&path, digest);
         assert_eq!(read().as_deref(), Some(b"weights".as_slice()));
@@ -188,7 +213,7 @@ mod tests {
         assert_eq!(read(), None, "damaged");
         folder.keep(100, "weights");
         assert!(read().is_some());
-        assert_eq!(folder.files(), ["weights"], "no drafts stay behind");
+        assert_eq!(folder.texts(), ["weights"], "no drafts stay behind");
     }
 
     #[test]
@@ -198,9 +223,9 @@ mod tests {
         not_used_for(&old, LEFT_ALONE_FOR * 2);
         not_used_for(&older, LEFT_ALONE_FOR * 3);
         folder.keep(18, "of today");
-        assert_eq!(folder.files(), ["of today", "old", "older"], "all fit");
+        assert_eq!(folder.texts(), ["of today", "old", "older"], "all fit");
         folder.keep(18, "new");
-        assert_eq!(folder.files(), ["new", "of today", "old"]);
+        assert_eq!(folder.texts(), ["new", "of today", "old"]);
     }
 
     #[test]
@@ -210,6 +235,21 @@ mod tests {
         not_used_for(&path, LEFT_ALONE_FOR * 2);
         read_verified(&path, Sha256Digest::of(b"weights")).unwrap();
         folder.keep(10, "labels");
-        assert_eq!(folder.files(), ["labels", "weights"]);
+        assert_eq!(folder.texts(), ["labels", "weights"]);
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let folder = Folder::new();
+        let draft = folder.keep(100, "draft");
+        let half = folder.0.join(".4711-00000000000000ff");
+        std::fs::rename(draft, &half).unwrap();
+        let of_another = folder.0.join("diary.txt");
+        std::fs::write(&of_another, "diary").unwrap();
+        for path in [&half, &of_another] {
+            not_used_for(path, LEFT_ALONE_FOR * 2);
+        }
+        folder.keep(1, "weights");
+        assert_eq!(folder.texts(), ["diary", "weights"]);
     }
 }

@@ -43,7 +43,7 @@ impl Load {
             self.precision,
             self.batch_max,
         );
-        let fault = |error| fault(error, self.device);
+        let fault = |error| self.fault(error);
         let program = program.map_err(fault)?;
         let gray = vec![128; program.image_bytes()];
         let outputs = program.forward(&[&gray]).map_err(fault)?;
@@ -51,7 +51,7 @@ impl Load {
             .first()
             .map_or(&[][..], |output| output.shape.as_ref());
         check(&self.manifest, &self.labels, shape).map_err(LoadFault::Broken)?;
-        let batch_best = self.best_batch(&program, &gray);
+        let batch_best = self.best_batch(&program, &gray).map_err(fault)?;
         give_back_freed_memory(); // of loading and measuring
         tracing::info!(
             model = self.manifest.name,
@@ -73,12 +73,15 @@ impl Load {
     }
 
     /// Larger batches for as long as that pays.
-    fn best_batch(&self, program: &Program, gray: &[u8]) -> usize {
+    fn best_batch(&self, program: &Program, gray: &[u8]) -> Result<usize, ForwardError> {
         let (mut best, mut each) = (1, f64::INFINITY);
         for &size in program.batch_sizes() {
             let batch = vec![gray; size];
-            let Some(took) = self.takes(program, &batch) else {
-                break; // it does not fit
+            let took = match self.takes(program, &batch) {
+                Ok(took) => took,
+                // One image a thread must fit on all of them at once.
+                Err(error) if each.is_infinite() => return Err(error),
+                Err(_) => break,
             };
             let took_each = took.as_secs_f64() / size as f64;
             tracing::debug!(batch.images = size, each_ms = took_each * 1e3, "measured");
@@ -87,43 +90,50 @@ impl Load {
             }
             (best, each) = (size, took_each);
         }
-        best
+        Ok(best)
     }
 
     /// How long a pass takes while the other inference threads run one, as at load: they share caches and memory. What was
     /// best for one thread alone (batches of 4) cost two of them 17.3 ms an image instead of 14.5.
-    fn takes(&self, program: &Program, batch: &[&[u8]]) -> Option<Duration> {
+    fn takes(&self, program: &Program, batch: &[&[u8]]) -> Result<Duration, ForwardError> {
         let passes = (SAMPLE_IMAGES / batch.len()).max(1);
         let sample = || {
             let began = Instant::now();
-            (0..passes)
-                .try_for_each(|_| program.forward(batch).map(drop))
-                .ok()?;
-            Some(began.elapsed() / passes as u32)
+            (0..passes).try_for_each(|_| program.forward(batch).map(drop))?;
+            Ok(began.elapsed() / passes as u32)
         };
-        let fastest = |number| -> Option<Duration> {
+        let fastest = |number| -> Result<Duration, ForwardError> {
             ready_thread(number);
-            program.forward(batch).ok()?; // warms the thread's memory up
+            program.forward(batch)?; // warms the thread's memory up
             let samples = (0..SAMPLES).map(|_| sample());
-            samples.collect::<Option<Vec<_>>>()?.into_iter().min()
+            let samples: Vec<_> = samples.collect::<Result<_, ForwardError>>()?;
+            Ok(samples.into_iter().min().unwrap_or_default())
         };
         std::thread::scope(|scope| {
             let threads =
                 (0..self.infer_threads).map(|number| scope.spawn(move || fastest(number)));
             let threads: Vec<_> = threads.collect();
-            let took = threads.into_iter().map(|thread| thread.join().ok()?);
-            took.collect::<Option<Vec<_>>>()?.into_iter().max()
+            let took = threads.into_iter().map(|thread| {
+                let panicked = |_| Err(ForwardError::Failed("a forward pass panicked".into()));
+                thread.join().unwrap_or_else(panicked)
+            });
+            let took: Vec<_> = took.collect::<Result<_, _>>()?;
+            Ok(took.into_iter().max().unwrap_or_default())
         })
     }
-}
 
-fn fault(error: ForwardError, device: Device) -> LoadFault {
-    match error {
-        ForwardError::OutOfMemory(cause) => LoadFault::TooLarge(cause),
-        // After some faults of a kernel a GPU answers nothing any more: then the artifact need not be to blame.
-        ForwardError::Failed(cause) if device.answers() => LoadFault::Broken(cause),
-        ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => {
-            LoadFault::DeviceLost(cause)
+    fn fault(&self, error: ForwardError) -> LoadFault {
+        match error {
+            ForwardError::OutOfMemory(cause) => LoadFault::TooLarge(cause),
+            // Another worker's limit of the folder may be lower than ours.
+            ForwardError::Failed(_) if !self.artifact.exists() => {
+                LoadFault::Unavailable("the model's file is gone from the cache".into())
+            }
+            // After some faults of a kernel a GPU answers nothing any more: then the artifact need not be to blame.
+            ForwardError::Failed(cause) if self.device.answers() => LoadFault::Broken(cause),
+            ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => {
+                LoadFault::DeviceLost(cause)
+            }
         }
     }
 }

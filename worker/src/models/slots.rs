@@ -26,12 +26,15 @@ struct State {
     by_version: HashMap<i64, Slot>,
     /// When one last had to go for another.
     unloaded_at: Option<Instant>,
+    /// Unloaded, and held by jobs that have not ended.
+    leaving: Vec<Weak<Model>>,
 }
 
 #[derive(Debug)]
 struct Slot {
     loading: Loading,
     used_at: Instant,
+    refused_at: Option<Instant>,
 }
 
 impl Slot {
@@ -43,12 +46,10 @@ impl Slot {
 /// What can be done for a version that the device has no room for.
 #[derive(Debug)]
 pub(super) enum Room {
-    /// The least recently used was unloaded: its memory is free when the last job lets go of it.
+    /// One was unloaded: its memory is free when the last job lets go of it.
     Made(Weak<Model>),
-    /// Nothing now: others are on their way in.
-    Later,
     /// Nothing: it has the device to itself.
-    Never,
+    None,
 }
 
 impl Slots {
@@ -58,16 +59,22 @@ impl Slots {
         let slot = state.by_version.entry(version_id).or_insert_with(|| Slot {
             loading: Arc::default(),
             used_at: Instant::now(),
+            refused_at: None,
         });
-        let is_refused = matches!(slot.loading.get(), Some(Err(_)));
-        if is_refused && slot.used_at.elapsed() > REFUSED_FOR {
-            slot.loading = Arc::default();
-        }
-        // A refusal ages from its first look on.
-        if !is_refused {
-            slot.used_at = Instant::now();
+        slot.used_at = Instant::now();
+        if slot.refused_at.is_some_and(|at| at.elapsed() > REFUSED_FOR) {
+            (slot.loading, slot.refused_at) = (Arc::default(), None);
         }
         slot.loading.clone()
+    }
+
+    /// It could not be loaded: nobody tries again for a while.
+    pub(super) fn refuse(&self, version_id: i64, loading: &Loading) {
+        let mut state = self.state();
+        let slot = state.by_version.get_mut(&version_id);
+        if let Some(slot) = slot.filter(|slot| Arc::ptr_eq(&slot.loading, loading)) {
+            slot.refused_at.get_or_insert_with(Instant::now);
+        }
     }
 
     pub(super) fn forget(&self, version_id: i64, loading: &Loading) {
@@ -91,18 +98,15 @@ impl Slots {
         }
     }
 
-    /// Lets go of one for a version that does not fit beside it.
+    /// Lets go of one for a version that does not fit beside it; first of those that are on their way out already.
     pub(super) fn make_room(&self, version_id: i64) -> Room {
         let mut state = self.state();
-        if let Some(unloaded) = state.unload_oldest(version_id) {
-            return Room::Made(Arc::downgrade(&unloaded));
+        state.leaving.retain(|model| model.strong_count() > 0);
+        if let Some(leaving) = state.leaving.first() {
+            return Room::Made(leaving.clone());
         }
-        let mut others = state.by_version.iter();
-        if others.any(|(id, slot)| *id != version_id && slot.loading.get().is_none()) {
-            Room::Later
-        } else {
-            Room::Never
-        }
+        let unloaded = state.unload_oldest(version_id);
+        unloaded.map_or(Room::None, |model| Room::Made(Arc::downgrade(&model)))
     }
 
     /// Whether there are more models in use than fit.
@@ -130,6 +134,8 @@ impl State {
         let slot = self.by_version.remove(&oldest)?;
         let model = slot.model()?.clone();
         self.unloaded_at = Some(Instant::now());
+        self.leaving.retain(|model| model.strong_count() > 0);
+        self.leaving.push(Arc::downgrade(&model));
         tracing::info!(
             model = model.reference,
             model.bytes = model.bytes,

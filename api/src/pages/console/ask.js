@@ -54,7 +54,10 @@ async function ask(route, names = {}, query = {}) {
   } catch {
     body = null; // nothing, or the words of somebody between
   }
-  if (answer.ok) return body;
+  if (answer.ok) {
+    answeredAt = new Date();
+    return body;
+  }
   throw new Refusal(answer.status, body, Number(answer.headers.get("retry-after")) * 1_000 || 0);
 }
 
@@ -123,11 +126,10 @@ let answeredAt = new Date();
 /** In the same words for as long as it lasts, since they are read aloud. */
 function tellOfFaults() {
   const fault = FEEDS.map((feed) => feed.fault).find(Boolean);
-  if (!fault) answeredAt = new Date();
   const said = fault?.status === 0 ? "No answer from the service" : `“${fault?.message}”`;
   draw($("banner"), fault ? `${said} since ${clock(answeredAt)}, asking again` : "", textOrNothing);
   draw($("as-of"), `as of ${clock(answeredAt)}`);
-  document.body.classList.toggle("stale", Boolean(fault));
+  document.body.classList.toggle("stale", Boolean(fault) || statsFeed.isOver);
 }
 
 /** Shows a refusal where that would be which it refuses; nothing if there is none. */

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use jobs::manifest::Precision;
 use tch::{Kind, TchError, Tensor};
 
-use super::launch;
+use super::{launch, program::ForwardError};
 use crate::config::{DeviceChoice, PrecisionChoice};
 
 /// A device that was found to be there.
@@ -57,7 +57,12 @@ impl Device {
             let number = number.f_to_device(tch::Device::Cpu)?;
             f32::try_from(number)
         };
-        catch_unwind(there_and_back).is_ok_and(|number| number.is_ok())
+        match catch_unwind(there_and_back) {
+            Ok(Ok(_)) => true,
+            // That is an answer.
+            Ok(Err(error)) => matches!(error.into(), ForwardError::OutOfMemory(_)),
+            Err(_) => false,
+        }
     }
 
     /// What the rows of workers and jobs say: `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.

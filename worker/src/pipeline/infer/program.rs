@@ -31,8 +31,14 @@ pub enum ForwardError {
 impl From<TchError> for ForwardError {
     fn from(error: TchError) -> Self {
         let text = error.to_string();
-        // As the allocators of CUDA and of the CPU say it.
-        if text.contains("out of memory") || text.contains("can't allocate memory") {
+        // As the allocators of CUDA and of the CPU say it, cuBLAS and cuDNN, and C++.
+        let says_so = [
+            "out of memory",
+            "can't allocate memory",
+            "_ALLOC_FAILED",
+            "bad_alloc",
+        ];
+        if says_so.iter().any(|words| text.contains(words)) {
             Self::OutOfMemory(text)
         } else {
             Self::Failed(text)
