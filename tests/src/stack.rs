@@ -303,9 +303,9 @@ async fn start(
             .wait_ready(&format!("{}/readyz", running.url), Duration::from_mins(1))
             .await;
         match ready {
+            // Somebody may have taken the port meanwhile, and even answer there.
+            _ if attempt < 3 && !running.is_running() => attempt += 1,
             Ok(()) => return running,
-            // Somebody may have taken the port meanwhile.
-            Err(_) if attempt < 3 && !running.is_running() => attempt += 1,
             Err(error) => panic!("{error:#}"),
         }
     }
