@@ -1,0 +1,150 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Job, Object, Problem,
+    time::{micros, some_micros},
+};
+
+/// Many images that were submitted together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = BatchBody))]
+pub struct Batch {
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "batch_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")
+    )]
+    pub id: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "batch"))]
+    pub object: Object,
+    pub status: BatchStatus,
+    /// Whether all lines have arrived.
+    pub upload: BatchUpload,
+    /// How many lines have which status.
+    pub counts: BatchCounts,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_requested: bool,
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub metadata: Value,
+    #[serde(serialize_with = "micros")]
+    pub created_at: DateTime<Utc>,
+    /// When the last job of the batch ended; empty until then.
+    #[serde(serialize_with = "some_micros")]
+    pub finished_at: Option<DateTime<Utc>>,
+    pub urls: BatchUrls,
+}
+
+/// The status of a batch as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// Lines may arrive, or jobs wait or run.
+    Running,
+    /// Every line succeeded.
+    Succeeded,
+    /// Some lines did not succeed, or never arrived.
+    PartlyFailed,
+    /// No line succeeded.
+    Failed,
+    /// A cancel was requested before some of the jobs ended.
+    Canceled,
+}
+
+/// Whether more lines may arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Upload))]
+#[serde(rename_all = "snake_case")]
+pub enum BatchUpload {
+    Open,
+    Complete,
+    /// The last lines never arrived. The same upload under the same `Idempotency-Key` continues after the last line.
+    BrokenOff,
+}
+
+/// How many lines of a batch have which status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Counts))]
+pub struct BatchCounts {
+    /// Lines that have arrived.
+    pub total: i64,
+    pub queued: i64,
+    pub running: i64,
+    pub scheduled: i64,
+    pub succeeded: i64,
+    pub failed: i64,
+    pub canceled: i64,
+    pub expired: i64,
+    /// Lines that never became jobs.
+    pub refused: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchUrls {
+    #[serde(rename = "self")]
+    pub this: String,
+    pub results: String,
+    pub jobs: String,
+    pub cancel: String,
+    pub retry_failed: String,
+}
+
+/// One line of a batch that has ended: with its `job`, or with the `error` for which there is no job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchResult {
+    pub custom_id: Option<String>,
+    /// The number of the line, from 1.
+    pub line: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<Box<Job>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<Problem>>,
+}
+
+impl BatchStatus {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::PartlyFailed => "partly_failed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// Whether all jobs of the batch have ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Running)
+    }
+}
+
+impl BatchUpload {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::BrokenOff => "broken_off",
+        }
+    }
+}
+
+impl BatchUrls {
+    /// The paths of the batch `id`.
+    #[must_use]
+    pub fn new(id: impl std::fmt::Display) -> Self {
+        let this = format!("/v1/batches/{id}");
+        Self {
+            results: format!("{this}/results"),
+            jobs: format!("/v1/jobs?batch_id={id}"),
+            cancel: format!("{this}/cancel"),
+            retry_failed: format!("{this}/retry_failed"),
+            this,
+        }
+    }
+}

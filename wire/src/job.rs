@@ -1,0 +1,251 @@
+use std::{collections::BTreeMap, fmt};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Object, Problem, TaskResult,
+    time::{micros, some_micros},
+};
+
+/// One image, one model version, one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = JobBody))]
+pub struct Job {
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")
+    )]
+    pub id: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "job"))]
+    pub object: Object,
+    /// Grows with every change; also the `ETag`.
+    pub version: i32,
+    pub status: JobStatus,
+    /// Why the job has this status: `backing_off`, `waiting_for_run_at`, `cancel_requested`, or the code of its error.
+    /// Empty if the status says enough.
+    pub status_reason: Option<String>,
+    pub task: String,
+    #[cfg_attr(feature = "openapi", schema(example = "efficientnet-lite0@default"))]
+    pub model: String,
+    pub resolved_model: ResolvedModel,
+    pub input: JobInput,
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub params: Value,
+    /// The prediction; its shape depends on the task. Empty until `succeeded`. Of a mask it has `mask_url`; of a result
+    /// that is too large for this document `url` and `bytes`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub result: Option<Value>,
+    /// Why the job `failed` or `expired`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Problem>))]
+    pub error: Option<Value>,
+    pub priority: i16,
+    pub batch_id: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub metadata: Value,
+    #[serde(serialize_with = "micros")]
+    pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "micros")]
+    pub run_at: DateTime<Utc>,
+    #[serde(serialize_with = "some_micros")]
+    pub started_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "some_micros")]
+    pub finished_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "some_micros")]
+    pub deadline: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "some_micros")]
+    pub retain_until: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel_requested: bool,
+    pub attempts: JobAttempts,
+    /// Milliseconds of each stage of the last attempt; empty until the job has finished.
+    pub timings_ms: Option<BTreeMap<String, f64>>,
+    /// The forward batch of the last attempt.
+    pub batch: Option<ForwardBatch>,
+    /// `miss`: the prediction was made for this request; `hit`: it was there already; `joined`: another job was making it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "miss"))]
+    pub cache: CacheOutcome,
+    pub trace_id: Option<String>,
+    pub urls: JobUrls,
+}
+
+/// The status of a job; `docs/states.md` has the transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = JobState))]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Due later: `run_at` lies ahead, or an attempt failed and the job backs off.
+    Scheduled,
+    /// Due, and waiting for a worker.
+    Queued,
+    /// Leased to a worker.
+    Running,
+    Succeeded,
+    Failed,
+    Canceled,
+    /// The deadline passed before a worker began.
+    Expired,
+}
+
+/// The immutable model version that a job was resolved to at submit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResolvedModel {
+    pub name: String,
+    pub version: i32,
+    #[cfg_attr(feature = "openapi", schema(example = "sha256:9c…"))]
+    pub digest: String,
+}
+
+/// The image of a job. All fields but `image` are empty once the image is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Input))]
+pub struct JobInput {
+    #[cfg_attr(feature = "openapi", schema(example = "sha256:4f…"))]
+    pub image: String,
+    pub content_type: Option<String>,
+    pub bytes: Option<i64>,
+    /// Pixels, as the header says, before any EXIF rotation.
+    pub width: Option<i32>,
+    pub height: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Attempts))]
+pub struct JobAttempts {
+    /// Attempts that count against `max`.
+    pub charged: i16,
+    pub max: i16,
+    /// Attempts that were lost with their worker.
+    pub interruptions: i16,
+    /// Lists have it only with `?include=attempts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<Attempt>>,
+}
+
+/// One try of a worker at a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Attempt {
+    /// From 1, in the order of starting.
+    pub number: i16,
+    pub worker: Option<String>,
+    pub device: Option<String>,
+    #[serde(serialize_with = "micros")]
+    pub started_at: DateTime<Utc>,
+    /// Empty while the attempt runs.
+    #[serde(serialize_with = "some_micros")]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
+    pub outcome: Option<String>,
+    /// Whether the attempt counts against `attempts.max`.
+    pub charged: bool,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Problem>))]
+    pub error: Option<Value>,
+}
+
+/// The images that shared the forward pass of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Batch))]
+pub struct ForwardBatch {
+    pub size: i16,
+    /// From 0.
+    pub position: i16,
+}
+
+/// How a submit came to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheOutcome {
+    Miss,
+    Hit,
+    Joined,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobUrls {
+    #[serde(rename = "self")]
+    pub this: String,
+    pub result: String,
+    pub events: String,
+    pub cancel: String,
+}
+
+impl Job {
+    /// The prediction by task; `None` if the job has none.
+    #[must_use]
+    pub fn task_result(&self) -> Option<TaskResult> {
+        let result = self.result.as_ref()?;
+        // `TaskResult::Other` takes any JSON.
+        TaskResult::deserialize(result).ok()
+    }
+
+    /// The precision of the prediction; `None` if it is the model's default.
+    #[must_use]
+    pub fn precision(&self) -> Option<&str> {
+        self.result.as_ref()?.get("precision")?.as_str()
+    }
+
+    /// The error as a problem; `None` if the job has no error, or if the error is no problem document.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        Problem::deserialize(self.error.as_ref()?).ok()
+    }
+}
+
+impl JobUrls {
+    /// The paths of the job `id`.
+    #[must_use]
+    pub fn new(id: impl fmt::Display) -> Self {
+        let this = format!("/v1/jobs/{id}");
+        Self {
+            result: format!("{this}/result"),
+            events: format!("{this}/events"),
+            cancel: format!("{this}/cancel"),
+            this,
+        }
+    }
+}
+
+impl JobStatus {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether the job has ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Canceled | Self::Expired
+        )
+    }
+}
+
+impl fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl CacheOutcome {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Hit => "hit",
+            Self::Joined => "joined",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Object, ShownSecret,
+    time::{micros, some_micros},
+};
+
+/// An API key; its secret is shown once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = KeyBody))]
+pub struct ApiKey {
+    #[cfg_attr(feature = "openapi", schema(example = "1f3a9c0b7d2e"))]
+    pub id: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "api_key"))]
+    pub object: Object,
+    /// The whole key. Only the answer that makes the key has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub key: Option<ShownSecret>,
+    /// The beginning of the key, to recognize it.
+    #[cfg_attr(feature = "openapi", schema(example = "dk_1f3a9c0b7d2e_"))]
+    pub prefix: String,
+    pub name: String,
+    pub owner: String,
+    /// `submit`, `read`, `operate`, `admin`.
+    pub scopes: Vec<String>,
+    #[serde(serialize_with = "micros")]
+    pub created_at: DateTime<Utc>,
+    #[serde(serialize_with = "some_micros")]
+    pub expires_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "some_micros")]
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// The limits of this key. The service's limits hold for empty fields.
+    pub limits: KeyLimits,
+}
+
+/// The body of `POST /v1/api_keys`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = KeyRequest))]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyRequest {
+    /// What the key is for, for people: up to 200 characters.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
+    pub name: String,
+    /// The owner whose jobs the key sees: lowercase letters, digits, `_` and `-`, up to 63. Several keys may share one owner.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "shop")
+    )]
+    pub owner: String,
+    /// What the key may do.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
+    pub scopes: Vec<Scope>,
+    /// Until when the key is valid; until it is revoked if left out.
+    pub expires_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub limits: KeyLimits,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Upload images, submit and cancel jobs.
+    Submit,
+    /// See the owner's jobs and results.
+    Read,
+    /// Look after queues and workers.
+    Operate,
+    /// Register models and make keys.
+    Admin,
+}
+
+/// The limits of one key. A field that is left out has the service's limit; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyLimits {
+    /// Sustained requests a second; each API process counts for itself.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
+    pub requests_per_second: Option<f64>,
+    /// Requests that may arrive at once after a pause.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000_000))]
+    pub burst: Option<i32>,
+    /// Jobs of the owner that have not ended; a submit through this key beyond the limit is refused.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
+    pub queued_jobs_max: Option<i64>,
+    /// Bytes of the owner's stored images; an upload through this key beyond the limit is refused.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
+    pub stored_bytes_max: Option<i64>,
+}

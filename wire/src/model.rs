@@ -1,0 +1,79 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Object;
+
+/// A model and the version that its name alone means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ModelBody))]
+pub struct Model {
+    pub name: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "model"))]
+    pub object: Object,
+    pub task: String,
+    /// Whether jobs that name no model get this one.
+    pub is_default: bool,
+    /// The version that the alias `default` points to.
+    pub default_version: Option<i32>,
+    /// The parameters that a job may set, with bounds and defaults.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub params: Map<String, Value>,
+    pub license: Option<String>,
+    pub source: Option<String>,
+}
+
+/// One parameter of a model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ParamSpec {
+    /// The value of a job that leaves the parameter out.
+    #[serde(default)]
+    pub default: Value,
+    /// Empty if the parameter has no such bound.
+    #[serde(default)]
+    pub minimum: Option<Value>,
+    #[serde(default)]
+    pub maximum: Option<Value>,
+}
+
+/// One immutable version of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = VersionBody))]
+pub struct ModelVersion {
+    pub name: String,
+    pub version: i32,
+    #[cfg_attr(feature = "openapi", schema(example = "sha256:9c…"))]
+    pub digest: String,
+    pub task: String,
+    pub aliases: Vec<String>,
+    pub retired: bool,
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub manifest: Value,
+}
+
+/// The body of `PUT /v1/models/{name}/aliases/{alias}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AliasRequest {
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub version: i32,
+}
+
+/// An alias and the version that it points to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AliasBody))]
+pub struct Alias {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "alias"))]
+    pub object: Object,
+    pub model: String,
+    pub alias: String,
+    pub version: i32,
+}
+
+impl Model {
+    /// The parameters by name. One that cannot be read is left out.
+    pub fn param_specs(&self) -> impl Iterator<Item = (&str, ParamSpec)> {
+        let params = self.params.iter();
+        params.filter_map(|(name, spec)| Some((name.as_str(), ParamSpec::deserialize(spec).ok()?)))
+    }
+}

@@ -1,0 +1,41 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::time::micros;
+
+/// One worker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = WorkerView))]
+pub struct Worker {
+    pub worker_id: i64,
+    pub name: String,
+    pub device: String,
+    pub build: String,
+    /// The models that the worker runs; empty: any.
+    pub models: Vec<String>,
+    #[serde(serialize_with = "micros")]
+    pub registered_at: DateTime<Utc>,
+    #[serde(serialize_with = "micros")]
+    pub lease_until: DateTime<Utc>,
+    /// `alive`, `draining`, `lost` or `ended`.
+    pub status: String,
+    /// Jobs that the worker holds.
+    pub running: i64,
+    /// Model versions that the worker has loaded.
+    #[serde(default)]
+    pub loaded: Vec<LoadedModel>,
+}
+
+/// A model version that a worker has loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LoadedModel {
+    #[cfg_attr(feature = "openapi", schema(example = "efficientnet-lite0:1"))]
+    pub model: String,
+    /// `fp32`, `bf16` or `fp16`.
+    #[cfg_attr(feature = "openapi", schema(example = "fp32"))]
+    pub precision: String,
+    /// Images of one forward batch: measured when the model was loaded, and halved whenever memory ran out.
+    #[cfg_attr(feature = "openapi", schema(example = 8))]
+    pub batch_best: u32,
+}
