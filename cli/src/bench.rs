@@ -1,3 +1,5 @@
+//! `darkroom bench`: a closed loop of clients.
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -11,16 +13,17 @@ use serde_json::json;
 use crate::{
     Ended,
     failure::Failure,
-    follow, plain,
     service::{CallError, Client, Content, Service, Submission},
+    terminal,
+    wait::{has_failed, until_ended},
 };
 
 const WAIT_SECONDS: u64 = 30;
 
-/// Puts a closed loop of clients on a service, and prints images per second and latency
+/// Measures a service with a closed loop of clients: images per second and latency
 ///
-/// Each client submits a photo, waits until its job has ended, and goes on with the next. Every submit asks for a fresh
-/// prediction. These are real jobs: they take their turn among others, and stay for as long as jobs do.
+/// Each client submits a photo, waits until the job has ended, and submits the next. Every submit asks for a new
+/// prediction. These are real jobs: they wait in the queue with other jobs, and are kept as long as other jobs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +36,7 @@ pub(crate) struct Bench {
     /// Clients at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// How long to submit; what is under way then is waited for and counted
+    /// How long to submit; jobs that run at the end are waited for and counted
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// The service's default model if left out
@@ -46,7 +49,7 @@ pub(crate) struct Bench {
     service: Service,
 }
 
-/// From the first byte of a submit until its job was seen to have ended.
+/// Latencies from the first byte of a submit until the client saw the end of the job.
 #[derive(Debug, Default)]
 struct Tally {
     latencies_ms: Vec<f64>,
@@ -100,11 +103,11 @@ impl Bench {
                 query: &query,
                 idempotency_key: &uuid::Uuid::now_v7().to_string(),
                 wait_seconds: Some(WAIT_SECONDS),
-                fresh: true,
+                no_cache: true,
             };
             let accepted = client.submit(&submission).await?;
-            let job = follow::until_ended(client, accepted, |_| {}).await?;
-            tally.failed += usize::from(follow::has_failed(&job));
+            let ended = until_ended(client, accepted, |_| {}).await?;
+            tally.failed += usize::from(has_failed(&ended.job));
             tally
                 .latencies_ms
                 .push(begun_at.elapsed().as_secs_f64() * 1e3);
@@ -117,15 +120,19 @@ impl Bench {
         ms.sort_by(f64::total_cmp);
         let (images, seconds) = (ms.len(), took.as_secs_f64());
         let rate = images as f64 / seconds;
-        let (p50, p99, max) = (at(&ms, 0.5), at(&ms, 0.99), at(&ms, 1.0));
+        let (p50, p99, max) = (
+            percentile(&ms, 0.5),
+            percentile(&ms, 0.99),
+            percentile(&ms, 1.0),
+        );
         if self.json {
-            plain::line(json!({
+            terminal::json(json!({
                 "images": images, "failed": failed, "seconds": seconds, "images_per_second": rate,
                 "p50_ms": p50, "p99_ms": p99, "max_ms": max,
             }))?;
         } else {
             let clients = self.clients;
-            plain::line(format!(
+            terminal::line(format!(
                 "{rate:.1} images/s  p50 {p50:.0} ms  p99 {p99:.0} ms  max {max:.0} ms  \
                  ({images} images, {failed} failed, {clients} clients, {seconds:.1} s)"
             ))?;
@@ -138,8 +145,8 @@ impl Bench {
     }
 }
 
-/// The value that this share of all does not exceed (nearest rank); zero of none.
-fn at(sorted: &[f64], share: f64) -> f64 {
+/// The value that this share of all values does not exceed, by nearest rank; zero if there are no values.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
@@ -149,8 +156,8 @@ mod tests {
     #[test]
     fn percentiles_are_ranks() {
         let ms: Vec<_> = (1..=100).map(f64::from).collect();
-        let ranks = [0.5, 0.99, 1.0].map(|share| super::at(&ms, share).to_string());
+        let ranks = [0.5, 0.99, 1.0].map(|share| super::percentile(&ms, share).to_string());
         assert_eq!(ranks, ["50", "99", "100"]);
-        assert!(super::at(&[], 0.5) < 1.0);
+        assert!(super::percentile(&[], 0.5) < 1.0);
     }
 }

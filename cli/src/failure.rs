@@ -13,20 +13,20 @@ pub(crate) const OUT_OF_TIME: u8 = 6;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was asked for makes no sense; nothing was sent.
+    /// The command line or a local file is wrong.
     Usage(String),
-    /// The service answered with a problem.
+    /// The service answered with a problem document.
     Refused(Refusal),
-    /// The service, Postgres or S3 is away, or something in between is broken.
+    /// The service, Postgres or S3 is away, or a proxy in between is broken.
     Away { what: String, next: &'static str },
-    /// What was waited for took longer than `--timeout`.
+    /// The jobs took longer than `--timeout`.
     OutOfTime(String),
-    /// Standard output is gone: whoever read it has seen enough.
+    /// The reader of standard output has left, as `head` does.
     OutputClosed,
 }
 
 impl Failure {
-    /// Trouble of Postgres or S3, with its causes.
+    /// An error of Postgres or S3, with its causes.
     pub(crate) fn away(what: &str, error: &(dyn Error + 'static), next: &'static str) -> Self {
         let what = format!("{what}: {}", causes(error));
         Self::Away { what, next }
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// What a person reads on standard error.
+    /// The message for standard error.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
             Self::Usage(what) | Self::OutOfTime(what) => Some(format!("error: {what}")),
@@ -58,7 +58,7 @@ impl Failure {
     }
 }
 
-/// The error and its causes, outermost first, each said once: many errors quote their cause themselves.
+/// The error and its causes, outermost first. A cause that its error quotes is left out.
 pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut next = error.source();

@@ -1,49 +1,38 @@
 //! `darkroom`: the command of clients and operators.
 //!
-//! One subcommand, one file. Clients' commands speak REST; `keys create`, `migrate` and `models push` go straight to
-//! Postgres and S3, because they are needed before there is a service or a key. Nothing here writes SQL: that is the crate
-//! `jobs`.
+//! One file for each noun, with its subcommands. Most commands speak REST. `keys create`, `migrate` and `models push` use
+//! Postgres and S3 directly, because they are needed before there is a service or a key. All SQL is in the crate `jobs`.
 
-mod batch;
+mod batches;
 mod bench;
-mod cancel;
-mod completions;
-mod delete;
-mod explain;
 mod failure;
-mod follow;
-mod get;
-mod ids;
+mod job;
 mod keys;
-mod list;
-mod migrate;
 mod models;
-mod plain;
 mod queues;
-mod retry;
 mod service;
-mod stats;
 mod stores;
 mod submit;
+mod terminal;
 mod usage;
 mod wait;
-mod watch;
 mod webhooks;
 mod workers;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::{Shell, generate};
 use failure::{REFUSED, SOME_JOB_FAILED};
 
 /// Submits images to Darkroom, fetches results, and looks after models, keys, queues and workers
 ///
-/// Commands speak to the service (`DARKROOM_URL`, `DARKROOM_API_KEY`). Only `models push`, `keys create` and `migrate` go
-/// straight to Postgres (`DATABASE_URL`), and `models push` to S3 (`AWS_…`): they work without a running service, and bring
+/// Commands speak to the service (`DARKROOM_URL`, `DARKROOM_API_KEY`). Only `models push`, `keys create` and `migrate` use
+/// Postgres directly (`DATABASE_URL`), and `models push` also S3 (`AWS_…`): they work without a running service, and bring
 /// the schema up to date first.
 ///
-/// Results go to standard output, everything else to standard error. While the service is away or busy, commands try
-/// again for a while (`--patience`); what is submitted twice by that is one job.
+/// Results go to standard output, everything else to standard error. While the service is away or busy, commands retry for
+/// a while (`--patience`); an image that is sent twice by a retry is one job.
 #[derive(Debug, Parser)]
 #[command(name = "darkroom", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -58,46 +47,46 @@ Examples:
   darkroom list --status failed --after 1h --all | darkroom retry -
 
 Exit codes:
-  0  all is done
-  1  some job that was waited for did not succeed
+  0  success
+  1  the command waited for jobs, and some job did not succeed
   2  wrong usage, or a file that cannot be read
   3  the service, Postgres or S3 is away or busy: the same command may work later
-  4  refused: the key, the request or an image is at fault, or the job is in another state
-  5  there is no such job, model or other thing, or its data was deleted
-  6  what was waited for took longer than --timeout";
+  4  refused: the key, the request or an image is wrong, or the status of the job does not allow it
+  5  there is no such job, model or other object, or its data was deleted
+  6  the jobs took longer than --timeout";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Submit(submit::Submit),
-    Get(get::Get),
+    Get(job::Get),
     Wait(wait::Wait),
-    Watch(watch::Watch),
-    List(list::List),
-    Cancel(cancel::Cancel),
-    Retry(retry::Retry),
-    Explain(explain::Explain),
-    Delete(delete::Delete),
+    Watch(wait::Watch),
+    List(job::List),
+    Cancel(job::Cancel),
+    Retry(job::Retry),
+    Explain(job::Explain),
+    Delete(job::Delete),
     /// Submits many jobs in one request, and follows them together
     #[command(subcommand)]
-    Batch(batch::Batch),
+    Batch(batches::Batches),
     /// Lists, registers, rolls out and retires models
     #[command(subcommand)]
     Models(models::Models),
     /// Makes, lists and revokes API keys
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Receives news by HTTP: receivers, deliveries, secrets
+    /// Receives events by HTTP: receivers, deliveries, secrets
     #[command(subcommand)]
     Webhooks(webhooks::Webhooks),
     Workers(workers::Workers),
     /// Pauses and resumes the queues of models
     #[command(subcommand)]
     Queues(queues::Queues),
-    Stats(stats::Stats),
+    Stats(queues::Stats),
     Usage(usage::Usage),
     Bench(bench::Bench),
-    Migrate(migrate::Migrate),
-    Completions(completions::Completions),
+    Migrate(stores::Migrate),
+    Completions(Completions),
 }
 
 impl Command {
@@ -127,12 +116,32 @@ impl Command {
     }
 }
 
-/// How a command ended that ran to its end.
+/// How a command ended that no error stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Well,
     WithFailedJobs,
     WithRefusals,
+}
+
+/// Writes a script that completes this command in your shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  darkroom completions bash > ~/.local/share/bash-completion/completions/darkroom
+  darkroom completions zsh > \"${fpath[1]}/_darkroom\"
+  darkroom completions fish > ~/.config/fish/completions/darkroom.fish")]
+struct Completions {
+    shell: Shell,
+}
+
+impl Completions {
+    fn run(self) -> Result<Ended, failure::Failure> {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Cli::command(), "darkroom", &mut script);
+        terminal::raw(String::from_utf8_lossy(&script).trim_end())?;
+        Ok(Ended::Well)
+    }
 }
 
 #[tokio::main]
@@ -143,7 +152,7 @@ async fn main() -> ExitCode {
         Ok(Ended::WithRefusals) => REFUSED.into(),
         Err(failure) => {
             if let Some(text) = failure.text() {
-                eprintln!("{text}");
+                terminal::note(text);
             }
             failure.exit_code()
         }
@@ -154,7 +163,7 @@ async fn main() -> ExitCode {
 mod tests {
     use clap::CommandFactory;
 
-    /// clap looks for it only where debug assertions are, and there is no such build (docs/adr/0001-one-build.md).
+    /// clap checks this only with debug assertions, which no build of this program has (docs/adr/0001-one-build.md).
     #[test]
     fn no_argument_has_the_name_of_another() {
         fn look(command: &clap::Command) {

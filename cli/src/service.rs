@@ -1,20 +1,20 @@
-//! The REST side: where the service is, one client of it, its answers and its refusals.
+//! The REST side: the address of the service, a client with safe retries, submits and refusals.
 
 mod client;
-mod patience;
+mod refusal;
+mod retry;
 mod submission;
 
 use std::time::Duration;
 
 use clap::Args;
 use jobs::Secret;
-use serde_json::Value;
 
 pub(crate) use self::{
-    client::Client,
+    client::{Client, JobAnswer},
+    refusal::Refusal,
     submission::{Content, Submission},
 };
-pub(crate) use crate::plain::refusal::Refusal;
 
 /// Where the service is and who is calling
 #[derive(Debug, Clone, Args)]
@@ -23,10 +23,10 @@ pub(crate) struct Service {
     /// Address of the service
     #[arg(long, env = "DARKROOM_URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
-    /// API key, `dk_…`; better given by the environment than on the command line, which other users can see
+    /// API key, `dk_…`; better set in the environment than on the command line, which other users can see
     #[arg(long, env = "DARKROOM_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<Secret>,
-    /// How long to try again, with growing pauses, while the service is away or busy (`30s`, `5m`, `0s`: not at all)
+    /// How long to retry, with growing pauses, while the service is away or busy (`30s`, `5m`, `0s`: not at all)
     #[arg(long, env = "DARKROOM_PATIENCE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) patience: Duration,
 }
@@ -39,25 +39,36 @@ impl Service {
     }
 }
 
+/// Why a call has no answer.
 #[derive(Debug)]
 pub(crate) enum CallError {
     Refused(Refusal),
-    /// No answer, or none that can be read.
+    /// There is no answer, or one that cannot be read.
     Away {
         what: String,
         /// Whether the request may have reached the service.
-        heard: bool,
+        may_have_arrived: bool,
     },
     /// A local file cannot be read.
     Unreadable(String),
 }
 
-/// A job as the service showed it.
-#[derive(Debug)]
-pub(crate) struct JobAnswer {
-    pub(crate) job: Value,
-    pub(crate) etag: Option<String>,
-    /// Whether the service held the answer back as it was asked to.
-    pub(crate) waited: bool,
-    pub(crate) retry_after: Option<Duration>,
+/// A path with its query.
+pub(crate) fn path(path: &str, query: &[(String, String)]) -> String {
+    let query = serde_urlencoded::to_string(query).unwrap_or_default();
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
+}
+
+/// An id or a name as one part of a path.
+pub(crate) fn path_part(text: &str) -> Result<String, &'static str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("want an id or a name: letters, digits, `_`, `-` and `.`")
+    }
 }

@@ -1,19 +1,20 @@
-//! Postgres and S3, for the commands that go past the service.
+//! Postgres and S3, for the commands that work without a running service; `darkroom migrate`.
 
+use clap::Args;
 use jobs::{
     db::{self, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
 use sqlx::PgPool;
 
-use crate::failure::Failure;
+use crate::{Ended, failure::Failure, terminal};
 
 pub(crate) const CHECK_POSTGRES: &str = "check DATABASE_URL (and DATABASE_DIRECT_URL, if there is a pooler), that Postgres runs there, and \
      that its user may do this";
 pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own); \
      --s3-create-bucket makes a missing bucket";
 
-/// The pool, its schema brought up to date.
+/// Connects to Postgres and brings the schema up to date.
 pub(crate) async fn database(config: &DbConfig) -> Result<PgPool, Failure> {
     let pool = db::connect(config, "darkroom");
     let pool = pool.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
@@ -22,7 +23,7 @@ pub(crate) async fn database(config: &DbConfig) -> Result<PgPool, Failure> {
     Ok(pool)
 }
 
-/// The bucket, made if that was asked for.
+/// Connects to the bucket, and makes it if `--s3-create-bucket` is given.
 pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure> {
     let store = ObjectStore::connect(config).await;
     if config.s3_create_bucket {
@@ -30,4 +31,31 @@ pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure
         made.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     }
     Ok(store)
+}
+
+/// Brings the database's schema up to date
+///
+/// The services do so when they start, unless `--no-migrate` is given: this command is for deployments that migrate in a
+/// step of their own. An advisory lock orders processes that migrate at the same time. The schema only grows, so that
+/// programs of the version before keep running.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    db: DbConfig,
+}
+
+impl Migrate {
+    pub(crate) async fn run(self) -> Result<Ended, Failure> {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Failure::away("migrations", error, CHECK_POSTGRES)
+        };
+        let pool = db::connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
+        // DARKROOM_NO_MIGRATE is meant for services: this command migrates all the same.
+        let migrated = db::migrate_now(&pool, &self.db).await;
+        migrated.map_err(|error| failed(&error))?;
+        let newest = jobs::MIGRATOR.iter().last();
+        let newest = newest.map(|one| format!("{:04} {}", one.version, one.description));
+        terminal::line(format!("schema is at {}", newest.unwrap_or_default()))?;
+        Ok(Ended::Well)
+    }
 }

@@ -1,3 +1,5 @@
+//! `darkroom submit`: images as jobs, with a journal that survives a kill.
+
 mod journal;
 mod progress;
 mod run;
@@ -13,22 +15,22 @@ use crate::{
     Ended,
     failure::Failure,
     service::{Client, Service},
+    terminal,
 };
 
-/// Submits images, one job for each: files, whole folders, standard input, addresses
+/// Submits images, one job for each: files, whole folders, standard input, URLs
 ///
 /// Prints one line for each image, in the order given: the id of its job; with `--wait` the id, the status, the file and
 /// the result, separated by tabs. With `--json` the line is the job as a JSON document, or the problem if the image was
 /// refused.
 ///
-/// An image that the service refuses does not stop the others; a service that is away, or does not know the key or the
-/// model, does: then no further image is sent.
+/// A refused image does not stop the others. The command stops if the service is away, or does not know the key or the
+/// model.
 ///
-/// Nothing is submitted twice by accident. Every try at an image carries the same `Idempotency-Key`. A folder has a journal
-/// besides: killed half-way and started again, the command goes on where it was, and each photo is one job in the end. The
-/// journal belongs to the folder, the service, the key, the model and the parameters; photos that were submitted before are
-/// shown with their jobs, new and changed ones are sent. `--again` submits all of them anew. Photos with the same bytes are
-/// one job.
+/// No image becomes two jobs by accident. All tries of an image have one `Idempotency-Key`. A folder also has a journal: if
+/// the command is killed and started again, it continues, and each photo is one job in the end. A journal belongs to one
+/// folder, service, key, model and set of parameters. The command shows the jobs of photos that were submitted before, and
+/// sends new and changed photos. `--again` submits all photos anew. Photos with the same bytes are one job.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Submit {
@@ -41,31 +43,31 @@ pub(crate) struct Submit {
     /// A parameter of the model; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
     params: Vec<(String, String)>,
-    /// A word of yours on each job, to find it by (`list --metadata`); may be repeated
+    /// Metadata of each job, to find it again (`list --metadata`); may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     metadata: Vec<(String, String)>,
-    /// From -100 to 100; higher goes first
+    /// From -100 to 100; higher priorities run first
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
-    /// Ask for a fresh prediction, even if the service has made the same one before
+    /// Ask for a new prediction, even if the service has made it before
     #[arg(long)]
     no_cache: bool,
-    /// Wait until the jobs have ended, and show what came of them
+    /// Wait until the jobs have ended, and show their results
     #[arg(long)]
     wait: bool,
-    /// Draw each image and what came of it on the terminal; waits for it
+    /// Draw each image on the terminal, with its result; implies --wait
     #[arg(long)]
     show: bool,
     /// One JSON document a line
     #[arg(long, visible_alias = "ndjson")]
     json: bool,
-    /// How many images are under way at once
+    /// How many images to send at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
-    /// Keep the journal in this file; without it one is kept for folders only, under `$XDG_STATE_HOME/darkroom/submit`
+    /// Keep the journal in this file; by default only folders have a journal, under `$XDG_STATE_HOME/darkroom/submit`
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// Begin a new journal: submit everything, also what was submitted before
+    /// Begin a new journal: submit all images, also those that were submitted before
     #[arg(long)]
     again: bool,
     #[command(flatten)]
@@ -75,7 +77,7 @@ pub(crate) struct Submit {
 const EXAMPLES: &str = "\
 Examples:
   darkroom submit cat.jpg                                  prints the id of its job
-  darkroom submit --wait --param top_k=3 *.jpg             what came of each, separated by tabs
+  darkroom submit --wait --param top_k=3 *.jpg             the result of each, separated by tabs
   darkroom submit --show cat.jpg                           with a picture
   darkroom submit --wait --json photos/ > results.ndjson   a folder; run it again if it was interrupted
   curl -s https://example.org/x.jpg | darkroom submit --wait -
@@ -83,7 +85,7 @@ Examples:
 
 fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
-        Some(("model" | "priority", _)) => Err("it has an option of its own, see --help"),
+        Some(("model" | "priority", _)) => Err("there is an option for it, see --help"),
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("want NAME=VALUE"),
     }
@@ -97,10 +99,10 @@ impl Submit {
         let client = Client::new(self.service.clone())?;
         let progress = Progress::new(sources.len(), if self.wait { "ended" } else { "submitted" });
         let run = Run::new(&self, &client, &journal, &query, &progress, sources.len());
-        let outcome = run.all(&sources).await;
+        let outcome = run.submit_all(&sources).await;
         progress.finish();
         if outcome.is_err() && journal.is_kept() {
-            eprintln!("note: the same command again goes on where this one stopped");
+            terminal::note("note: run the same command again to continue");
         }
         outcome
     }

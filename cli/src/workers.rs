@@ -1,9 +1,15 @@
-mod drain;
-mod list;
+//! `darkroom workers`: list workers, and let one leave.
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
+use wire::{List as WireList, Worker};
 
-use crate::{Ended, failure::Failure};
+use crate::{
+    Ended,
+    failure::Failure,
+    service::{Client, Service},
+    terminal,
+};
 
 /// Lists the workers, or lets one leave
 #[derive(Debug, Args)]
@@ -18,12 +24,12 @@ pub(crate) struct Workers {
     #[command(subcommand)]
     verb: Option<Verb>,
     #[command(flatten)]
-    list: list::List,
+    list: List,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Drain(drain::Drain),
+    Drain(Drain),
 }
 
 impl Workers {
@@ -32,5 +38,70 @@ impl Workers {
             None => self.list.run().await,
             Some(Verb::Drain(drain)) => drain.run().await,
         }
+    }
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// The list as the service wrote it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl List {
+    async fn run(self) -> Result<Ended, Failure> {
+        let text = Client::new(self.service)?.get("/v1/workers").await?;
+        terminal::answer(&text, self.json, table)?;
+        Ok(Ended::Well)
+    }
+}
+
+fn table(workers: &WireList<Worker>) -> String {
+    let row = |worker: &Worker| {
+        vec![
+            worker.worker_id.to_string(),
+            worker.name.clone(),
+            worker.status.clone(),
+            worker.running.to_string(),
+            worker.device.clone(),
+            worker.models.join(", "),
+            loaded(worker),
+            wire::rfc3339(&worker.registered_at),
+            worker.build.clone(),
+        ]
+    };
+    let heads = [
+        "ID", "NAME", "STATUS", "RUNNING", "DEVICE", "MODELS", "LOADED", "SINCE", "BUILD",
+    ];
+    let none = "no worker was there within the last hour";
+    terminal::table(&heads, workers.data.iter().map(row).collect(), none)
+}
+
+/// `efficientnet-lite0:1 fp32 ×8`: forward batches of eight images.
+fn loaded(worker: &Worker) -> String {
+    let loaded = worker.loaded.iter();
+    let loaded = loaded.map(|one| format!("{} {} ×{}", one.model, one.precision, one.batch_best));
+    loaded.collect::<Vec<_>>().join(", ")
+}
+
+/// Asks a worker to claim no more jobs, to finish its jobs, and to end
+///
+/// Does not wait for the worker; `darkroom workers` shows its status. Repeating is fine.
+#[derive(Debug, Args)]
+struct Drain {
+    /// `ID` of `darkroom workers`
+    id: i64,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl Drain {
+    async fn run(self) -> Result<Ended, Failure> {
+        let client = Client::new(self.service)?;
+        let path = format!("/v1/workers/{}/drain", self.id);
+        client.send_idempotent(Method::POST, &path).await?;
+        Ok(Ended::Well)
     }
 }

@@ -105,7 +105,6 @@ pub struct BatchResult {
 }
 
 impl BatchStatus {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -117,14 +116,12 @@ impl BatchStatus {
     }
 
     /// Whether all jobs of the batch have ended.
-    #[must_use]
     pub const fn is_terminal(self) -> bool {
         !matches!(self, Self::Running)
     }
 }
 
 impl BatchUpload {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -136,7 +133,6 @@ impl BatchUpload {
 
 impl BatchUrls {
     /// The paths of the batch `id`.
-    #[must_use]
     pub fn new(id: impl std::fmt::Display) -> Self {
         let this = format!("/v1/batches/{id}");
         Self {

@@ -105,7 +105,6 @@ impl EventType {
         Self::BatchCompleted,
     ];
 
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::JobStarted => "job.started",
@@ -143,7 +142,6 @@ impl FromStr for EventType {
 }
 
 impl Extensible<EventType> {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Known(event) => event.as_str(),

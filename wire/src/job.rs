@@ -175,7 +175,6 @@ pub struct JobUrls {
 
 impl Job {
     /// The prediction by task; `None` if the job has none.
-    #[must_use]
     pub fn task_result(&self) -> Option<TaskResult> {
         let result = self.result.as_ref()?;
         // `TaskResult::Other` takes any JSON.
@@ -183,13 +182,18 @@ impl Job {
     }
 
     /// The precision of the prediction; `None` if it is the model's default.
-    #[must_use]
     pub fn precision(&self) -> Option<&str> {
         self.result.as_ref()?.get("precision")?.as_str()
     }
 
     /// The error as a problem; `None` if the job has no error, or if the error is no problem document.
-    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        Problem::deserialize(self.error.as_ref()?).ok()
+    }
+}
+
+impl Attempt {
+    /// The error as a problem; `None` if the attempt has no error, or if the error is no problem document.
     pub fn problem(&self) -> Option<Problem> {
         Problem::deserialize(self.error.as_ref()?).ok()
     }
@@ -197,7 +201,6 @@ impl Job {
 
 impl JobUrls {
     /// The paths of the job `id`.
-    #[must_use]
     pub fn new(id: impl fmt::Display) -> Self {
         let this = format!("/v1/jobs/{id}");
         Self {
@@ -210,7 +213,6 @@ impl JobUrls {
 }
 
 impl JobStatus {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Scheduled => "scheduled",
@@ -224,7 +226,6 @@ impl JobStatus {
     }
 
     /// Whether the job has ended.
-    #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -240,7 +241,6 @@ impl fmt::Display for JobStatus {
 }
 
 impl CacheOutcome {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Miss => "miss",

@@ -180,22 +180,18 @@ impl ProblemCode {
         }
     }
 
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.facts().0
     }
 
-    #[must_use]
     pub const fn status(self) -> u16 {
         self.facts().1
     }
 
-    #[must_use]
     pub const fn title(self) -> &'static str {
         self.facts().2
     }
 
-    #[must_use]
     pub const fn retryable(self) -> bool {
         self.facts().3
     }
@@ -279,7 +275,6 @@ impl Problem {
 }
 
 impl Extensible<ProblemCode> {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Known(code) => code.as_str(),

@@ -2,7 +2,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
 /// RFC 3339 in UTC, always with six digits behind the point, so that times sort as text.
-#[must_use]
 pub fn rfc3339(time: &DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

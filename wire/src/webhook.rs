@@ -128,7 +128,6 @@ pub struct DeliveryAttempt {
 }
 
 impl DeliveryStatus {
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",

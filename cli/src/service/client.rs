@@ -1,36 +1,54 @@
-mod batches;
-
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
+use backon::Retryable;
+use bytes::Bytes;
 use jobs::Secret;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{self, HeaderMap},
 };
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::time::Instant;
+use wire::{Batch, BatchResult, Job};
 
 use super::{
-    CallError, JobAnswer, Refusal, Service, Submission,
-    patience::{Patience, Repeat},
+    CallError, Refusal, Service, Submission,
+    retry::{Repeat, may_retry, pause, pauses},
 };
+use crate::{failure::Failure, terminal};
 
-/// Longest that the service is asked to hold an answer back; it allows 60.
+/// How long the service may hold back an answer; it allows up to 60 s.
 const WAIT_SECONDS: u64 = 30;
-/// Silence of the service that counts as its absence: longer than it may hold an answer back.
+/// The service counts as away after this silence: longer than it may hold back an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(WAIT_SECONDS + 30);
+/// How long the service keeps a stream of results open.
+const STREAM_SECONDS: u64 = 60;
 
-/// A whole answer: one that breaks off counts as none.
+/// An answer that arrived whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
+struct Answer {
     status: StatusCode,
     headers: HeaderMap,
-    pub(crate) text: String,
+    text: String,
 }
 
-/// Speaks to one service, and tries again where that is safe.
+/// A job as the service showed it.
+#[derive(Debug)]
+pub(crate) struct JobAnswer {
+    pub(crate) job: Job,
+    /// The job with all fields, also those that this version does not know: for `--json`.
+    pub(crate) json: Value,
+    pub(crate) etag: Option<String>,
+    /// Whether the service held back the answer as it was asked to.
+    pub(crate) has_waited: bool,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Speaks to one service, and retries where that is safe.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -56,7 +74,7 @@ impl Client {
         })
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         match &self.api_key {
             Some(key) => request.bearer_auth(key.expose()),
@@ -64,54 +82,61 @@ impl Client {
         }
     }
 
-    /// `GET path`, as the service wrote it.
+    /// `GET path`: the text that the service wrote.
     pub(crate) async fn get(&self, path: &str) -> Result<String, CallError> {
-        self.repeatable(Method::GET, path).await
+        self.send_idempotent(Method::GET, path).await
     }
 
-    pub(crate) async fn get_json(&self, path: &str) -> Result<Value, CallError> {
+    /// `GET path`, read as JSON.
+    pub(crate) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.json(&self.get(path).await?)
     }
 
-    /// A request without a body that may be repeated.
-    pub(crate) async fn repeatable(&self, method: Method, path: &str) -> Result<String, CallError> {
-        let build = || self.request(method.clone(), path);
-        Ok(self.call(Repeat::Freely, build).await?.text)
-    }
-
-    /// A request whose repetition would do something more.
-    pub(crate) async fn once_only(
+    /// Sends a request without a body that may be repeated.
+    pub(crate) async fn send_idempotent(
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
     ) -> Result<String, CallError> {
-        let build = || match body {
-            Some(body) => self.request(method.clone(), path).json(body),
-            None => self.request(method.clone(), path),
-        };
-        Ok(self.call(Repeat::UnlessHeard, build).await?.text)
+        let build = || self.request(method.clone(), path);
+        Ok(self.call(Repeat::IsHarmless, build).await?.text)
     }
 
-    /// `PUT path`: the same again changes nothing.
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<String, CallError> {
+    /// `POST path`: a request that must not be repeated once it may have arrived.
+    pub(crate) async fn post_once(&self, path: &str) -> Result<String, CallError> {
+        let build = || self.request(Method::POST, path);
+        Ok(self.call(Repeat::HasEffects, build).await?.text)
+    }
+
+    /// [`Self::post_once`] with a body.
+    pub(crate) async fn post_json_once(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<String, CallError> {
+        let build = || self.request(Method::POST, path).json(body);
+        Ok(self.call(Repeat::HasEffects, build).await?.text)
+    }
+
+    /// `PUT path`: two requests have the effect of one.
+    pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<String, CallError> {
         let build = || self.request(Method::PUT, path).json(body);
-        Ok(self.call(Repeat::Freely, build).await?.text)
+        Ok(self.call(Repeat::IsHarmless, build).await?.text)
     }
 
-    /// One image, one job, however many tries it takes.
+    /// Submits one image: one job, however many tries it takes.
     pub(crate) async fn submit(&self, submission: &Submission<'_>) -> Result<JobAnswer, CallError> {
         let build = || submission.request(self.request(Method::POST, "/v1/jobs"));
-        self.job(&self.call(Repeat::Freely, build).await?)
+        self.job(&self.call(Repeat::IsHarmless, build).await?)
     }
 
-    /// The job as it stands.
+    /// The job as it is now.
     pub(crate) async fn job_now(&self, id: &str) -> Result<JobAnswer, CallError> {
         let build = || self.request(Method::GET, &format!("/v1/jobs/{id}"));
-        self.job(&self.call(Repeat::Freely, build).await?)
+        self.job(&self.call(Repeat::IsHarmless, build).await?)
     }
 
-    /// Waits until a job is no longer what `etag` says, or for a while; `None` if nothing changed.
+    /// Waits up to 30 s until the job differs from `etag`; `None` if nothing changed.
     pub(crate) async fn changed_job(
         &self,
         id: &str,
@@ -126,32 +151,94 @@ impl Client {
                 None => request,
             }
         };
-        let answer = self.call(Repeat::Freely, build).await?;
+        let answer = self.call(Repeat::IsHarmless, build).await?;
         if answer.status == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
         self.job(&answer).map(Some)
     }
 
+    /// Submits the lines of a batch: under one key they are one batch, however many tries it takes.
+    pub(crate) async fn submit_batch(&self, lines: Bytes, key: &str) -> Result<String, CallError> {
+        let build = || {
+            self.request(Method::POST, "/v1/batches")
+                .header(header::CONTENT_TYPE, "application/x-ndjson")
+                .header("Idempotency-Key", key)
+                .body(lines.clone())
+        };
+        Ok(self.call(Repeat::IsHarmless, build).await?.text)
+    }
+
+    /// Prints the results of a batch as they arrive; with `wait` until the batch has ended, through broken connections.
+    pub(crate) async fn print_batch_results(&self, id: &str, wait: bool) -> Result<(), Failure> {
+        let mut after = 0;
+        loop {
+            let batch: Batch = self.get_json(&format!("/v1/batches/{id}")).await?;
+            let is_over = batch.status.is_terminal();
+            let is_whole = self.print_results_after(id, &mut after, wait).await?;
+            if is_whole && (is_over || !wait) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Prints one stream of results; `false` if it broke off. `after` is the last line that was printed.
+    async fn print_results_after(
+        &self,
+        id: &str,
+        after: &mut i32,
+        wait: bool,
+    ) -> Result<bool, Failure> {
+        let path = format!("/v1/batches/{id}/results?after={after}");
+        let build = || {
+            let request = self.request(Method::GET, &path);
+            if wait {
+                request.header("Prefer", format!("wait={STREAM_SECONDS}"))
+            } else {
+                request
+            }
+        };
+        let opened = self.with_retries(Repeat::IsHarmless, || self.send(build()));
+        let mut response = opened.await?;
+        let mut unread = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => unread.extend_from_slice(&chunk),
+                Ok(None) => return Ok(unread.is_empty()),
+                Err(_) => return Ok(false),
+            }
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                let text = String::from_utf8_lossy(&line[..end]);
+                let result: BatchResult = terminal::read_json(&text)?;
+                terminal::json(&text)?;
+                *after = result.line;
+            }
+        }
+    }
+
     fn job(&self, answer: &Answer) -> Result<JobAnswer, CallError> {
+        let json: Value = self.json(&answer.text)?;
+        let job = Job::deserialize(&json).map_err(|error| self.unreadable(&error))?;
         let etag = answer.headers.get(header::ETAG);
         let etag = etag.and_then(|etag| Some(etag.to_str().ok()?.to_owned()));
         Ok(JobAnswer {
-            job: self.json(&answer.text)?,
+            job,
+            json,
             etag,
-            waited: answer.headers.contains_key("preference-applied"),
+            has_waited: answer.headers.contains_key("preference-applied"),
             retry_after: retry_after(&answer.headers),
         })
     }
 
-    /// Sends a request until there is an answer, the service refuses it, or patience is at its end.
-    pub(crate) async fn call(
+    /// Sends a request until an answer arrives whole, the service refuses the request, or patience ends.
+    async fn call(
         &self,
         repeat: Repeat,
         build: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, CallError> {
-        self.patiently(repeat, async || {
-            let response = self.once(build()).await?;
+        let attempt = || async {
+            let response = self.send(build()).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let text = response.text().await;
             Ok(Answer {
@@ -159,40 +246,25 @@ impl Client {
                 headers,
                 text: text.map_err(|error| away(&self.url, &error.without_url()))?,
             })
-        })
-        .await
+        };
+        self.with_retries(repeat, attempt).await
     }
 
-    /// The same for an answer that is read by and by: once it has begun, it is not asked for again.
-    async fn begun(
+    async fn with_retries<T, F: Future<Output = Result<T, CallError>>>(
         &self,
         repeat: Repeat,
-        build: impl Fn() -> RequestBuilder,
-    ) -> Result<Response, CallError> {
-        self.patiently(repeat, async || self.once(build()).await)
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, CallError> {
+        let until = Instant::now() + self.patience;
+        attempt
+            .retry(pauses())
+            .when(|error| may_retry(error, repeat))
+            .adjust(|error, own| pause(error, own?, until))
+            .notify(|error, _| self.tell(error))
             .await
     }
 
-    async fn patiently<T>(
-        &self,
-        repeat: Repeat,
-        attempt: impl AsyncFn() -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        let mut patience = Patience::new(self.patience);
-        loop {
-            let error = match attempt().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let Some(pause) = patience.pause_after(&error, repeat) else {
-                return Err(error);
-            };
-            self.tell(&error);
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// Once a command: that it is not hanging.
+    /// Says once that the command retries, and does not hang.
     fn tell(&self, error: &CallError) {
         let why = match error {
             CallError::Away { what, .. } => what.clone(),
@@ -201,12 +273,14 @@ impl Client {
         };
         if !self.has_told.swap(true, Relaxed) {
             let patience = humantime::format_duration(self.patience);
-            eprintln!("note: {why}; trying again for up to {patience} (--patience)");
+            terminal::note(format!(
+                "note: {why}; retrying for up to {patience} (--patience)"
+            ));
         }
     }
 
     /// Turns everything but 2xx and 304 into a [`Refusal`].
-    async fn once(&self, request: RequestBuilder) -> Result<Response, CallError> {
+    async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let sent = request.send().await;
         let response = sent.map_err(|error| away(&self.url, &error.without_url()))?;
         let status = response.status();
@@ -219,11 +293,15 @@ impl Client {
         Err(CallError::Refused(refusal))
     }
 
-    fn json(&self, text: &str) -> Result<Value, CallError> {
-        serde_json::from_str(text).map_err(|error| CallError::Away {
-            what: format!("the answer of {} is not JSON: {error}", self.url),
-            heard: true,
-        })
+    fn json<T: DeserializeOwned>(&self, text: &str) -> Result<T, CallError> {
+        serde_json::from_str(text).map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &serde_json::Error) -> CallError {
+        CallError::Away {
+            what: format!("cannot read the answer of {}: {error}", self.url),
+            may_have_arrived: true,
+        }
     }
 }
 
@@ -235,6 +313,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn away(what: &str, error: &reqwest::Error) -> CallError {
     CallError::Away {
         what: format!("{what}: {}", crate::failure::causes(error)),
-        heard: !error.is_connect(),
+        may_have_arrived: !error.is_connect(),
     }
 }

@@ -1,29 +1,30 @@
-//! One image and all that is asked of it, in the form that fits.
+//! One image and what to do with it, as a request.
 
 use bytes::Bytes;
 use reqwest::{RequestBuilder, header};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use wire::{ImageSource, JobRequest};
 
-/// What to predict from.
+/// The image.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Bytes(Bytes),
-    /// The service fetches it, if it is set up to.
+    /// The service fetches the image, if it is set up to.
     Url(String),
 }
 
-/// `POST /v1/jobs`, again and again if need be.
+/// A `POST /v1/jobs` that may be sent several times.
 #[derive(Debug)]
 pub(crate) struct Submission<'a> {
     pub(crate) content: &'a Content,
-    /// `model`, `priority`, `metadata.KEY` and parameters of the model, as the raw form has them.
+    /// `model`, `priority`, `metadata.KEY` and parameters of the model, as the raw form takes them.
     pub(crate) query: &'a [(String, String)],
-    /// The same for all tries at this image: they are one job.
+    /// One key for all tries: they are one job.
     pub(crate) idempotency_key: &'a str,
-    /// Whether the answer may take its time, and then be a finished job.
+    /// How long the service may hold back the answer, to answer with a finished job.
     pub(crate) wait_seconds: Option<u64>,
-    /// Whether a prediction that was made before will not do.
-    pub(crate) fresh: bool,
+    /// Whether to make the prediction anew even if there is one.
+    pub(crate) no_cache: bool,
 }
 
 impl Submission<'_> {
@@ -32,11 +33,11 @@ impl Submission<'_> {
         if let Some(seconds) = self.wait_seconds {
             request = request.header("Prefer", format!("wait={seconds}"));
         }
-        if self.fresh {
+        if self.no_cache {
             request = request.header(header::CACHE_CONTROL, "no-cache");
         }
         match self.content {
-            // The service looks at the bytes; what is declared does not count.
+            // The service reads the type from the bytes; the declared type does not count.
             Content::Bytes(bytes) => request
                 .query(self.query)
                 .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -48,26 +49,38 @@ impl Submission<'_> {
 
 /// The query of the raw form as the JSON form.
 fn json_form(url: &str, query: &[(String, String)]) -> Value {
-    let mut body = json!({"image": {"url": url}});
-    let (mut params, mut metadata) = (Map::new(), Map::new());
+    let mut request = JobRequest {
+        image: Some(ImageSource {
+            url: Some(url.to_owned()),
+            ..ImageSource::default()
+        }),
+        ..JobRequest::default()
+    };
+    // Fields that the service checks, so that both forms are refused for the same reasons.
+    let mut unchecked = Vec::new();
     for (name, value) in query {
         match name.as_str() {
-            "model" | "run_at" | "deadline" | "retain_for" => {
-                body[name] = value.clone().into();
-            }
-            "priority" | "max_attempts" => body[name] = scalar(value),
+            "model" => request.model = Some(value.clone()),
+            "run_at" | "deadline" | "retain_for" => unchecked.push((name, value.clone().into())),
+            "priority" | "max_attempts" => unchecked.push((name, scalar(value))),
             _ => match name.strip_prefix("metadata.") {
-                Some(key) => drop(metadata.insert(key.to_owned(), value.clone().into())),
-                None => drop(params.insert(name.clone(), scalar(value))),
+                Some(key) => drop(
+                    request
+                        .metadata
+                        .insert(key.to_owned(), value.clone().into()),
+                ),
+                None => drop(request.params.insert(name.clone(), scalar(value))),
             },
         }
     }
-    body["params"] = params.into();
-    body["metadata"] = metadata.into();
+    let mut body = serde_json::to_value(request).unwrap_or_default();
+    for (name, value) in unchecked {
+        body[name] = value;
+    }
     body
 }
 
-/// A number or a truth value if it looks like one, as the service reads a query.
+/// A number or a boolean if the text is one: the service reads a query in this way.
 fn scalar(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
@@ -86,12 +99,13 @@ mod tests {
             ("model", "lite"),
             ("top_k", "3"),
             ("priority", "-1"),
+            ("run_at", "tomorrow"),
             ("metadata.listing", "8841"),
         ];
         let query = query.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(
             json_form("https://x/y.jpg", &query),
-            json!({"image": {"url": "https://x/y.jpg"}, "model": "lite", "priority": -1,
+            json!({"image": {"url": "https://x/y.jpg"}, "model": "lite", "priority": -1, "run_at": "tomorrow",
                    "params": {"top_k": 3}, "metadata": {"listing": "8841"}})
         );
     }

@@ -1,8 +1,8 @@
-//! What was submitted already: a file that outlives the command, so that it can be killed and started again.
+//! The journal: a file with the images that were submitted, so that a killed command can be started again.
 //!
-//! NDJSON: the first line says which run it is, each further one names an image and its job. It is written after the
-//! service has answered. What was answered but not written is sent again under the same `Idempotency-Key`, and the
-//! service answers with the same job: a line that is lost costs a request, not a second job.
+//! NDJSON: the first line names the run, each further line names an image and its job. A line is written after the service
+//! has answered. An image whose line is lost is sent again under its `Idempotency-Key`, and the service answers with its
+//! job: a lost line costs a request, not a second job.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,36 @@ use std::{
 };
 
 use jobs::Sha256Digest;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::failure::Failure;
 
+/// The first line has `run`, each further line the other fields.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Journal {
-    /// Goes into every `Idempotency-Key`: images of another run are other jobs.
+    /// Part of every `Idempotency-Key`: another run makes other jobs.
     run: Uuid,
     jobs: HashMap<String, String>,
     file: Option<Mutex<fs::File>>,
 }
 
 impl Journal {
-    /// For what is not taken up again.
+    /// For a run that cannot be continued.
     pub(crate) fn none() -> Self {
         Self {
             run: Uuid::now_v7(),
@@ -36,12 +51,12 @@ impl Journal {
         }
     }
 
-    /// Goes on with the run in this file, or begins one.
+    /// Continues the run of this file; begins a new one if the file is empty or `again` is set.
     pub(crate) fn open(path: &Path, again: bool) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             let path = path.display();
             Failure::Usage(format!(
-                "cannot keep the journal {path}: {error}; --journal FILE puts it elsewhere"
+                "cannot write the journal {path}: {error}; --journal FILE puts it elsewhere"
             ))
         };
         if let Some(folder) = path.parent() {
@@ -65,7 +80,11 @@ impl Journal {
         } else {
             let run = Uuid::now_v7();
             file.set_len(0).map_err(cannot)?;
-            append(&mut file, &json!({"run": run})).map_err(cannot)?;
+            let first = Line {
+                run: Some(run),
+                ..Line::default()
+            };
+            append(&mut file, &first).map_err(cannot)?;
             (run, HashMap::new())
         };
         Ok(Self {
@@ -79,23 +98,28 @@ impl Journal {
         self.file.is_some()
     }
 
-    /// The job of an image that was submitted before.
+    /// The id of the job of an image that was submitted before.
     pub(crate) fn job_of(&self, image: &str) -> Option<&str> {
         self.jobs.get(image).map(String::as_str)
     }
 
-    /// One key for one image, one set of parameters and one run, however often it is sent.
+    /// The key of an image with these parameters in this run: equal for every try.
     pub(crate) fn idempotency_key(&self, image: &str, query: &[(String, String)]) -> String {
         let asked = json!([self.run, image, query]).to_string();
         Sha256Digest::of(asked.as_bytes()).hex()
     }
 
-    /// Notes what the service accepted.
-    pub(crate) fn note(&self, image: &str, job: &str, source: &str) -> io::Result<()> {
+    /// Records a job that the service accepted.
+    pub(crate) fn record(&self, image: &str, job: &str, source: &str) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let line = json!({"image": image, "job": job, "source": source});
+        let line = Line {
+            image: Some(image.to_owned()),
+            job: Some(job.to_owned()),
+            source: Some(source.to_owned()),
+            run: None,
+        };
         append(
             &mut file.lock().unwrap_or_else(PoisonError::into_inner),
             &line,
@@ -103,20 +127,21 @@ impl Journal {
     }
 }
 
-/// The run and its jobs; `None` if nothing whole is in the file. A line cut short by a kill ends what counts.
+/// The run and its jobs; `None` if the file has no whole line. The first line that a kill cut short is dropped with all
+/// lines after it.
 fn read(file: &mut fs::File) -> io::Result<Option<(Uuid, HashMap<String, String>)>> {
     file.rewind()?;
     let (mut run, mut jobs, mut whole) = (None, HashMap::new(), 0);
     let mut reader = BufReader::new(&*file);
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
-        let Ok(noted) = serde_json::from_str::<Value>(&line) else {
+        let Ok(recorded) = serde_json::from_str::<Line>(&line) else {
             break;
         };
         if run.is_none() {
-            run = noted["run"].as_str().and_then(|run| run.parse().ok());
-        } else if let (Some(image), Some(job)) = (noted["image"].as_str(), noted["job"].as_str()) {
-            jobs.insert(image.to_owned(), job.to_owned());
+            run = recorded.run;
+        } else if let (Some(image), Some(job)) = (recorded.image, recorded.job) {
+            jobs.insert(image, job);
         }
         whole += line.len() as u64;
         line.clear();
@@ -125,12 +150,13 @@ fn read(file: &mut fs::File) -> io::Result<Option<(Uuid, HashMap<String, String>
     Ok(run.map(|run| (run, jobs)))
 }
 
-/// One `write` a line: killed in between, the file holds the line or a torn one, never a mixture.
-fn append(file: &mut fs::File, line: &Value) -> io::Result<()> {
+/// One `write` a line: after a kill the file has the whole line or a part of it, never a mixture of two.
+fn append(file: &mut fs::File, line: &Line) -> io::Result<()> {
+    let line = serde_json::to_string(line)?;
     file.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Where the journal of these sources, sent to this service with these wishes, is by default:
+/// The default path of the journal of these sources, service, key and parameters:
 /// `$XDG_STATE_HOME/darkroom/submit/….ndjson`. Not beside the photos: their folder may be read-only, synchronized or shared.
 pub(crate) fn default_path(about: &Value) -> Result<PathBuf, Failure> {
     let state = env::var_os("XDG_STATE_HOME").filter(|folder| Path::new(folder).is_absolute());
@@ -161,7 +187,9 @@ mod tests {
         let first = Journal::open(&path, false).expect("opens");
         let query = [("top_k".to_owned(), "3".to_owned())];
         let key = first.idempotency_key("sha256:1", &query);
-        first.note("sha256:1", "job_1", "a.jpg").expect("noted");
+        first
+            .record("sha256:1", "job_1", "a.jpg")
+            .expect("recorded");
         assert!(Journal::open(&path, false).is_err(), "two at once");
         drop(first);
         let mut file = fs::OpenOptions::new()
@@ -176,7 +204,9 @@ mod tests {
         assert_eq!(second.job_of("sha256:2"), None);
         assert_eq!(second.idempotency_key("sha256:1", &query), key);
         assert_ne!(second.idempotency_key("sha256:1", &[]), key);
-        second.note("sha256:2", "job_2", "b.jpg").expect("noted");
+        second
+            .record("sha256:2", "job_2", "b.jpg")
+            .expect("recorded");
         drop(second);
 
         let third = Journal::open(&path, false).expect("opens");

@@ -1,4 +1,4 @@
-//! How far a submit is: a bar on a terminal, a line now and then in a log.
+//! The progress of a submit: a bar on a terminal, a line every ten seconds in a log.
 
 use std::{
     cell::Cell,
@@ -9,9 +9,9 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{failure::Failure, plain};
+use crate::{failure::Failure, terminal};
 
-/// Between two lines where there is no terminal.
+/// Between two lines, if standard error is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const LOOK: &str = "{bar:30} {pos} of {len}  {per_sec}  {eta} left  {msg}";
 
@@ -19,7 +19,7 @@ const LOOK: &str = "{bar:30} {pos} of {len}  {per_sec}  {eta} left  {msg}";
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     images: usize,
-    what: &'static str,
+    goal: &'static str,
     begun_at: Instant,
     told_at: Cell<Instant>,
     sent: Cell<usize>,
@@ -28,8 +28,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of so many images that are `what` in the end: `submitted`, `ended`.
-    pub(crate) fn new(images: usize, what: &'static str) -> Self {
+    /// `goal` is what becomes of all `images`: `submitted` or `ended`.
+    pub(crate) fn new(images: usize, goal: &'static str) -> Self {
         let style = ProgressStyle::with_template(LOOK);
         let bar = (images > 1 && stderr().is_terminal())
             .then_some(style)
@@ -38,7 +38,7 @@ impl Progress {
         Self {
             bar,
             images,
-            what,
+            goal,
             begun_at: Instant::now(),
             told_at: Cell::new(Instant::now()),
             sent: Cell::new(0),
@@ -47,25 +47,25 @@ impl Progress {
         }
     }
 
-    /// A line on standard output, clear of the bar.
-    pub(crate) fn line(&self, text: impl Display) -> Result<(), Failure> {
+    /// Writes to standard output while the bar is hidden.
+    pub(crate) fn print(&self, print: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         match &self.bar {
-            Some(bar) => bar.suspend(|| plain::line(text)),
-            None => plain::line(text),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
-    /// A line on standard error, clear of the bar.
-    pub(crate) fn remark(&self, text: impl Display) {
+    /// Writes a line to standard error while the bar is hidden.
+    pub(crate) fn note(&self, text: impl Display) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| terminal::note(text)),
+            None => terminal::note(text),
         }
     }
 
-    /// The service has one more image, or had it before.
-    pub(crate) fn sent(&self, before: bool) {
-        let count = if before { &self.known } else { &self.sent };
+    /// Counts an image that was submitted now, or by an earlier run.
+    pub(crate) fn count_submitted(&self, is_earlier: bool) {
+        let count = if is_earlier { &self.known } else { &self.sent };
         count.set(count.get() + 1);
         if let Some(bar) = &self.bar {
             bar.set_message(format!(
@@ -75,25 +75,25 @@ impl Progress {
         }
     }
 
-    /// One more image has its line.
-    pub(crate) fn done(&self) {
+    /// Counts an image whose line is written.
+    pub(crate) fn count_done(&self) {
         self.done.set(self.done.get() + 1);
         if let Some(bar) = &self.bar {
             bar.inc(1);
         } else if self.told_at.get().elapsed() > LINE_EVERY {
             self.told_at.set(Instant::now());
-            eprintln!("{}", self.standing());
+            terminal::note(self.summary());
         }
     }
 
-    fn standing(&self) -> String {
-        let (done, images, what) = (self.done.get(), self.images, self.what);
+    fn summary(&self) -> String {
+        let (done, images, goal) = (self.done.get(), self.images, self.goal);
         let rate = done as f64 / self.begun_at.elapsed().as_secs_f64();
         let left = (images - done) as f64 / rate;
-        format!("{done} of {images} {what}, {rate:.1}/s, {left:.0} s left")
+        format!("{done} of {images} {goal}, {rate:.1}/s, {left:.0} s left")
     }
 
-    /// What was done, once there was more than one image to it.
+    /// Removes the bar; for more than one image, says how many were submitted.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -105,7 +105,9 @@ impl Progress {
                 0 => String::new(),
                 known => format!(" {known} before,"),
             };
-            eprintln!("{images} images:{before} {sent} submitted now, in {took:.1} s");
+            terminal::note(format!(
+                "{images} images:{before} {sent} submitted now, in {took:.1} s"
+            ));
         }
     }
 }

@@ -1,9 +1,8 @@
-//! One run over all images: some are being sent while others, sent before, are followed to their ends.
+//! One run over all images: it sends some while it follows others, sent before, to their ends.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{
@@ -15,74 +14,79 @@ use super::{
 use crate::{
     Ended,
     failure::Failure,
-    follow, plain,
     service::{CallError, Client, JobAnswer, Refusal, Submission},
+    terminal,
+    wait::{WAITING_MAX, has_failed, until_ended},
 };
 
-/// Jobs that are submitted and not yet waited for; then sending waits too.
-const UNFINISHED_MAX: usize = 1000;
-/// Jobs that are waited for at once, oldest first: the others end meanwhile and then cost one request each.
-const WAITING_MAX: usize = 16;
+/// Jobs that are submitted and not followed yet. At this limit, sending waits.
+const UNFOLLOWED_MAX: usize = 1000;
 const WAIT_SECONDS: u64 = 30;
 
-/// What became of the sending of one image.
+/// An image after the attempt to send it.
 enum Sent<'a> {
-    /// Accepted now.
-    Now(&'a Source, JobAnswer),
-    /// Accepted by an earlier run: the id of its job.
-    Before(&'a Source, String),
-    Not(&'a Source, CallError),
+    /// The service accepted it now.
+    Now(&'a Source, Box<JobAnswer>),
+    /// An earlier run submitted it: the id of its job.
+    Earlier(&'a Source, String),
+    NotSent(&'a Source, CallError),
 }
 
-/// One run over all images: what each of its steps needs.
+/// The job of an image, as far as the output needs it.
+enum Followed {
+    Id(String),
+    Job(Box<JobAnswer>),
+}
+
+/// What each step of a run needs.
 pub(super) struct Run<'a> {
-    asked: &'a Submit,
+    options: &'a Submit,
     client: &'a Client,
     journal: &'a Journal,
     query: &'a [(String, String)],
     progress: &'a Progress,
     wait_seconds: Option<u64>,
-    /// Set by an answer that concerns all images: what is under way still gets its line, nothing more is sent.
-    stop: AtomicBool,
+    /// Set by an error that concerns all images: no further image is sent; images that were sent still get their lines.
+    is_stopping: AtomicBool,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        asked: &'a Submit,
+        options: &'a Submit,
         client: &'a Client,
         journal: &'a Journal,
         query: &'a [(String, String)],
         progress: &'a Progress,
         images: usize,
     ) -> Self {
-        // A few images may wait for their ends in the submit itself; many would hold up those behind them.
-        let are_few = images <= asked.concurrency.into();
+        // The submits of a few images may wait for the ends of their jobs; among many, they would delay the others.
+        let are_few = images <= options.concurrency.into();
         Self {
-            asked,
+            options,
             client,
             journal,
             query,
             progress,
-            wait_seconds: (asked.wait && are_few).then_some(WAIT_SECONDS),
-            stop: AtomicBool::new(false),
+            wait_seconds: (options.wait && are_few).then_some(WAIT_SECONDS),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
-    pub(super) async fn all(&self, sources: &[Source]) -> Result<Ended, Failure> {
-        let (to_follow, accepted) = mpsc::channel(UNFINISHED_MAX);
+    pub(super) async fn submit_all(&self, sources: &[Source]) -> Result<Ended, Failure> {
+        let (to_follow, accepted) = mpsc::channel(UNFOLLOWED_MAX);
         let sending = async {
             let mut answers = stream::iter(sources)
                 .map(|source| self.send(source))
-                .buffered(self.asked.concurrency.into());
+                .buffered(self.options.concurrency.into());
             while let Some(sent) = answers.next().await {
                 let Some(sent) = sent else { continue };
                 if to_follow.send(sent).await.is_err() {
-                    break; // nobody reads any more
+                    break; // the follower has ended with an error
                 }
             }
             drop(to_follow);
         };
-        let (mut refused, mut failed, mut stopped) = (false, false, None);
+        let (mut any_refused, mut any_failed, mut stopped_by) = (false, false, None);
         let following = async {
             let accepted = stream::unfold(accepted, async |mut accepted| {
                 Some((accepted.recv().await?, accepted))
@@ -91,33 +95,35 @@ impl<'a> Run<'a> {
                 std::pin::pin!(accepted.map(|sent| self.follow(sent)).buffered(WAITING_MAX));
             while let Some((source, job)) = ended.next().await {
                 match job {
-                    Ok(job) => {
-                        failed |= follow::has_failed(&job);
-                        self.show(source, &job)?;
+                    Ok(followed) => {
+                        if let Followed::Job(answer) = &followed {
+                            any_failed |= has_failed(&answer.job);
+                        }
+                        self.show(source, &followed)?;
                     }
-                    Err(CallError::Refused(refusal)) if may_be_of_one_image(&refusal, self) => {
-                        refused = true;
-                        if self.asked.json {
-                            self.progress.line(&refusal.problem)?;
+                    Err(CallError::Refused(refusal)) if self.may_continue_after(&refusal) => {
+                        any_refused = true;
+                        if self.options.json {
+                            self.progress.print(|| terminal::json(&refusal.json))?;
                         } else {
-                            self.progress.remark(format!("error: {source}: {refusal}"));
+                            self.progress.note(format!("error: {source}: {refusal}"));
                         }
                     }
                     Err(error) => {
-                        self.stop.store(true, Relaxed);
-                        stopped.get_or_insert(error);
+                        self.is_stopping.store(true, Relaxed);
+                        stopped_by.get_or_insert(error);
                     }
                 }
-                self.progress.done();
+                self.progress.count_done();
             }
             Ok::<_, Failure>(())
         };
         let ((), followed) = tokio::join!(sending, following);
         followed?;
-        if let Some(error) = stopped {
+        if let Some(error) = stopped_by {
             return Err(error.into());
         }
-        Ok(match (refused, failed) {
+        Ok(match (any_refused, any_failed) {
             (true, _) => Ended::WithRefusals,
             (false, true) => Ended::WithFailedJobs,
             (false, false) => Ended::Well,
@@ -125,14 +131,14 @@ impl<'a> Run<'a> {
     }
 
     async fn send<'s>(&self, source: &'s Source) -> Option<Sent<'s>> {
-        if self.stop.load(Relaxed) {
+        if self.is_stopping.load(Relaxed) {
             return None;
         }
         let sent = match source.load().await {
             Ok(image) => match self.journal.job_of(&image.identity) {
                 Some(id) => {
-                    self.progress.sent(true);
-                    return Some(Sent::Before(source, id.to_owned()));
+                    self.progress.count_submitted(true);
+                    return Some(Sent::Earlier(source, id.to_owned()));
                 }
                 None => self.submit(source, &image).await,
             },
@@ -140,14 +146,14 @@ impl<'a> Run<'a> {
         };
         Some(match sent {
             Ok(job) => {
-                self.progress.sent(false);
-                Sent::Now(source, job)
+                self.progress.count_submitted(false);
+                Sent::Now(source, Box::new(job))
             }
             Err(error) => {
                 if !matches!(&error, CallError::Refused(refusal) if refusal.concerns_one_image()) {
-                    self.stop.store(true, Relaxed);
+                    self.is_stopping.store(true, Relaxed);
                 }
-                Sent::Not(source, error)
+                Sent::NotSent(source, error)
             }
         })
     }
@@ -159,58 +165,65 @@ impl<'a> Run<'a> {
             query: self.query,
             idempotency_key: &key,
             wait_seconds: self.wait_seconds,
-            fresh: self.asked.no_cache,
+            no_cache: self.options.no_cache,
         };
         let accepted = self.client.submit(&submission).await?;
-        let id = accepted.job["id"].as_str().unwrap_or_default();
-        let noted = self.journal.note(&image.identity, id, &source.to_string());
-        noted
-            .map_err(|error| CallError::Unreadable(format!("cannot keep the journal: {error}")))?;
+        let recorded = self
+            .journal
+            .record(&image.identity, &accepted.job.id, &source.to_string());
+        recorded
+            .map_err(|error| CallError::Unreadable(format!("cannot write the journal: {error}")))?;
         Ok(accepted)
     }
 
-    /// The job at its end if that is wanted, else as it was accepted.
-    async fn follow<'s>(&self, sent: Sent<'s>) -> (&'s Source, Result<Value, CallError>) {
+    /// The job as it was accepted; with `--wait` the job at its end.
+    async fn follow<'s>(&self, sent: Sent<'s>) -> (&'s Source, Result<Followed, CallError>) {
         let (source, answer) = match sent {
-            Sent::Now(source, answer) => (source, Ok(answer)),
-            Sent::Before(source, id) if self.asked.wait || self.asked.json => {
+            Sent::Now(source, answer) => (source, Ok(*answer)),
+            Sent::Earlier(source, id) if self.options.wait || self.options.json => {
                 (source, self.client.job_now(&id).await)
             }
-            Sent::Before(source, id) => return (source, Ok(json!({"id": id}))),
-            Sent::Not(source, error) => (source, Err(error)),
+            Sent::Earlier(source, id) => return (source, Ok(Followed::Id(id))),
+            Sent::NotSent(source, error) => (source, Err(error)),
         };
-        let job = match answer {
-            Ok(answer) if self.asked.wait => follow::until_ended(self.client, answer, |_| {}).await,
-            answer => answer.map(|answer| answer.job),
+        let answer = match answer {
+            Ok(answer) if self.options.wait => until_ended(self.client, answer, |_| {}).await,
+            answer => answer,
         };
-        (source, job)
+        (source, answer.map(|answer| Followed::Job(Box::new(answer))))
     }
 
-    fn show(&self, source: &Source, job: &Value) -> Result<(), Failure> {
-        if self.asked.show
+    fn show(&self, source: &Source, followed: &Followed) -> Result<(), Failure> {
+        if self.options.show
             && let Some(bytes) = source.bytes()
-            && let Some(picture) = plain::picture::of(&bytes)
+            && let Some(picture) = terminal::picture::of(&bytes)
         {
-            self.progress.line(picture)?;
+            self.progress.print(|| terminal::raw(picture))?;
         }
-        let id = job["id"].as_str().unwrap_or("?");
-        if self.asked.json {
-            self.progress.line(job)
-        } else if self.asked.wait {
-            let status = job["status"].as_str().unwrap_or("?");
-            let came_of_it = plain::job::outcome(job);
-            self.progress
-                .line(format!("{id}\t{status}\t{source}\t{came_of_it}"))
-        } else {
-            self.progress.line(id)
-        }
+        let answer = match followed {
+            Followed::Id(id) => return self.progress.print(|| terminal::line(id)),
+            Followed::Job(answer) => answer,
+        };
+        let job = &answer.job;
+        self.progress.print(|| {
+            if self.options.json {
+                terminal::json(&answer.json)
+            } else if self.options.wait {
+                let outcome = terminal::job::outcome(job);
+                terminal::line(format!("{}\t{}\t{source}\t{outcome}", job.id, job.status))
+            } else {
+                terminal::line(&job.id)
+            }
+        })
     }
-}
 
-/// A job of an earlier run may be gone by now: that says nothing of the others.
-fn may_be_of_one_image(refusal: &Refusal, run: &Run<'_>) -> bool {
-    refusal.concerns_one_image()
-        || (run.journal.is_kept()
-            && matches!(refusal.status, 404 | 410)
-            && !refusal.is_of_a_model())
+    /// Whether other images may be accepted after this refusal.
+    ///
+    /// The job of an earlier run may be deleted by now: this concerns one image.
+    fn may_continue_after(&self, refusal: &Refusal) -> bool {
+        refusal.concerns_one_image()
+            || (self.journal.is_kept()
+                && matches!(refusal.status, 404 | 410)
+                && !refusal.concerns_the_model())
+    }
 }

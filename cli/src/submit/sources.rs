@@ -1,4 +1,4 @@
-//! Where the images are: files, folders, standard input, addresses.
+//! The images of a submit: files, folders, standard input, URLs.
 
 use std::{
     fmt, fs,
@@ -12,9 +12,10 @@ use jobs::Sha256Digest;
 use crate::{
     failure::Failure,
     service::{CallError, Content},
+    terminal,
 };
 
-/// What is larger is no photo; services take 20 MB unless told otherwise.
+/// A larger file is no photo; services take 20 MB unless configured otherwise.
 const IMAGE_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +29,7 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) content: Content,
-    /// `sha256:…` of the bytes, or the address: what makes it this image.
+    /// `sha256:…` of the bytes, or the URL: identifies the image in the journal.
     pub(crate) identity: String,
 }
 
@@ -64,11 +65,11 @@ impl Source {
         });
         let read = read
             .await
-            .unwrap_or_else(|died| Err(io::Error::other(died)));
+            .unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
         read.map_err(|error| CallError::Unreadable(format!("cannot read {self}: {error}")))
     }
 
-    /// The bytes for a picture on the terminal.
+    /// The bytes of a file, to draw them on the terminal.
     pub(crate) fn bytes(&self) -> Option<Bytes> {
         match self {
             Self::File(path) => Some(bounded(fs::File::open(path).ok()?).ok()?.into()),
@@ -87,7 +88,7 @@ fn bounded(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Every image that the words of the command line mean, those of a folder in the order of their names.
+/// All images that the arguments name; the images of a folder in the order of their names.
 pub(crate) fn collect(words: &[String]) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     for word in words {
@@ -105,7 +106,9 @@ pub(crate) fn collect(words: &[String]) -> Result<Vec<Source>, Failure> {
             walk(path, &mut photos, &mut others)?;
             photos.sort();
             if others > 0 {
-                eprintln!("note: {others} files in {word} are no images and are left out");
+                terminal::note(format!(
+                    "note: {others} files in {word} are no images and are left out"
+                ));
             }
             sources.extend(photos.into_iter().map(Source::File));
         } else {
@@ -114,13 +117,14 @@ pub(crate) fn collect(words: &[String]) -> Result<Vec<Source>, Failure> {
         }
     }
     if sources.is_empty() {
-        let what = "there is no image in what was named (JPEG, PNG, WebP, GIF, BMP, TIFF)";
+        let what =
+            "there is no image (JPEG, PNG, WebP, GIF, BMP, TIFF) in the given files and folders";
         return Err(Failure::Usage(what.into()));
     }
     Ok(sources)
 }
 
-/// Hidden files and folders are left out, and links to folders, which may lead round in circles.
+/// Leaves out hidden files and folders, and links to folders, which may form a cycle.
 fn walk(folder: &Path, photos: &mut Vec<PathBuf>, others: &mut u32) -> Result<(), Failure> {
     let failed = |error| cannot_read(folder, &error);
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -146,7 +150,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot read {}: {error}", path.display()))
 }
 
-/// By its name or by its first bytes: a torn photo shall be refused and told of, not left out.
+/// By its name or by its first bytes. A truncated photo counts as an image: the service refuses it, with a message.
 fn looks_like_an_image(path: &Path) -> io::Result<bool> {
     const NAMES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
     let extension = path.extension().and_then(|extension| extension.to_str());

@@ -1,39 +1,53 @@
-//! A problem (RFC 9457) as a person reads it: what, why, where, and what to do next.
+//! A problem document (RFC 9457) as a person reads it: what, why, where, and what to do next.
 
 use std::{fmt, time::Duration};
 
-use jobs::ProblemCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
-
-use super::bare;
+use wire::{Extensible, FieldError, ProblemCode};
 
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    /// When to come back, if it says so.
+    /// When to retry, if the service says so.
     pub(crate) retry_after: Option<Duration>,
-    /// As the service wrote it; made up if something in between answered instead.
-    pub(crate) problem: Value,
+    /// The document as the service wrote it, for `--json`; made here if a proxy answered instead.
+    pub(crate) json: Value,
+    problem: Box<Problem>,
     url: String,
+}
+
+/// A [`wire::Problem`] of which any field may be missing: something between here and the service may have written it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    #[serde(rename = "type")]
+    page: String,
+    title: String,
+    detail: String,
+    code: Option<Extensible<ProblemCode>>,
+    request_id: Option<String>,
+    errors: Vec<FieldError>,
 }
 
 impl Refusal {
     pub(crate) fn new(url: &str, status: u16, retry_after: Option<Duration>, body: &str) -> Self {
-        let problem = serde_json::from_str(body).ok().filter(Value::is_object);
-        let problem = problem.unwrap_or_else(|| {
+        let json = serde_json::from_str(body).ok().filter(Value::is_object);
+        let json = json.unwrap_or_else(|| {
             let said: String = body.trim().chars().take(200).collect();
             json!({"title": format!("HTTP {status}, and no problem document"), "status": status, "detail": said})
         });
         Self {
             status,
             retry_after,
-            problem,
+            problem: Box::new(Problem::deserialize(&json).unwrap_or_default()),
+            json,
             url: url.to_owned(),
         }
     }
 
     fn code(&self) -> Option<ProblemCode> {
-        serde_json::from_value(self.problem["code"].clone()).ok()
+        self.problem.code.as_ref()?.known()
     }
 
     /// Whether the first request with this key is still being answered.
@@ -41,24 +55,22 @@ impl Refusal {
         self.code() == Some(ProblemCode::IdempotencyInFlight)
     }
 
-    pub(crate) fn is_of_a_model(&self) -> bool {
+    /// Whether the service does not know the model.
+    pub(crate) fn concerns_the_model(&self) -> bool {
         self.code() == Some(ProblemCode::UnknownModel)
     }
 
-    /// Whether there is no such path: a service that is older than this command.
+    /// Whether there is no such path: the service is older than this command.
     pub(crate) fn is_unknown_path(&self) -> bool {
-        self.status == 404
-            && self.problem["detail"]
-                .as_str()
-                .is_some_and(|detail| detail.contains("no such path"))
+        self.status == 404 && self.problem.detail.contains("no such path")
     }
 
-    /// Whether the next image may fare better.
+    /// Whether another image may be accepted.
     pub(crate) fn concerns_one_image(&self) -> bool {
         use ProblemCode as C;
         matches!(
             self.code(),
-            // The request itself is ours: what cannot be understood of it is the body, an empty one for example.
+            // This program writes the request: what the service cannot read is the image, for example an empty one.
             Some(
                 C::InvalidRequest
                     | C::UnsupportedMediaType
@@ -71,14 +83,13 @@ impl Refusal {
         )
     }
 
-    /// Whether a parameter of the model is at fault.
+    /// Whether a parameter of the model is wrong.
     fn concerns_params(&self) -> bool {
-        let errors = self.problem["errors"].as_array().into_iter().flatten();
-        let mut pointers = errors.filter_map(|error| error["pointer"].as_str());
-        pointers.any(|pointer| pointer.starts_with("/params/"))
+        let mut errors = self.problem.errors.iter();
+        errors.any(|error| error.pointer.starts_with("/params/"))
     }
 
-    /// What to do about it; for the rest the page of the code says.
+    /// What to do; for other codes the page of the code says it.
     fn next_step(&self) -> Option<&'static str> {
         use ProblemCode as C;
         Some(match self.code()? {
@@ -94,14 +105,12 @@ impl Refusal {
             C::NotFound => {
                 "check the name or the id: a key sees jobs, batches and images of its own owner only"
             }
-            C::UnknownModel => "`darkroom models list` shows what there is",
-            C::InvalidRequest => {
-                "check that what was sent is what this command takes, and not empty"
-            }
+            C::UnknownModel => "`darkroom models list` shows the models",
+            C::InvalidRequest => "check that the input is what this command takes, and not empty",
             C::InvalidParams if self.concerns_params() => {
                 "correct the parameters named above; the model's manifest defines them"
             }
-            C::InvalidParams => "correct what is named above",
+            C::InvalidParams => "correct the fields named above",
             C::UnsupportedMediaType => "convert the image to JPEG, PNG, WebP or GIF",
             C::ImageTooLarge | C::ImageTooManyPixels => "scale the image down and send it again",
             C::ImageUrlBlocked => "download the image and submit the file",
@@ -110,9 +119,9 @@ impl Refusal {
             C::QueueFull | C::ServiceUnavailable => {
                 "try again in a while, or longer (--patience); the service did not accept this"
             }
-            C::DataPurged => "nothing brings it back; submit the image again",
+            C::DataPurged => "the data cannot be restored; submit the image again",
             C::Internal => {
-                "try again; if it stays, give the request id to whoever runs the service"
+                "try again; if it fails again, give the request id to the operator of the service"
             }
             _ => return None,
         })
@@ -122,33 +131,28 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = &self.problem;
-        write!(f, "{}", bare(&problem["title"]))?;
-        match problem["code"].as_str() {
-            Some(code) => write!(f, " ({code}, {})", self.status)?,
+        match problem.title.as_str() {
+            "" => write!(f, "HTTP {}", self.status)?,
+            title => f.write_str(title)?,
+        }
+        match &problem.code {
+            Some(code) => write!(f, " ({}, {})", code.as_str(), self.status)?,
             None => write!(f, " ({})", self.status)?,
         }
-        if let Some(detail) = problem["detail"].as_str().filter(|text| !text.is_empty()) {
-            write!(f, "\n  {detail}")?;
+        if !problem.detail.is_empty() {
+            write!(f, "\n  {}", problem.detail)?;
         }
-        for error in problem["errors"].as_array().into_iter().flatten() {
-            if error["detail"] == problem["detail"] {
-                continue; // said already
+        for error in &problem.errors {
+            if error.detail != problem.detail {
+                write!(f, "\n  {}: {}", error.pointer, error.detail)?;
             }
-            write!(
-                f,
-                "\n  {}: {}",
-                bare(&error["pointer"]),
-                bare(&error["detail"])
-            )?;
         }
-        if let Some(request_id) = problem["request_id"].as_str() {
+        if let Some(request_id) = &problem.request_id {
             write!(f, "\n  request id {request_id}")?;
         }
-        match (self.next_step(), problem["type"].as_str()) {
+        match (self.next_step(), &problem.page) {
             (Some(step), _) => write!(f, "\nnext: {step}"),
-            (None, Some(page)) if page.starts_with('/') => {
-                write!(f, "\nnext: read {}{page}", self.url)
-            }
+            (None, page) if page.starts_with('/') => write!(f, "\nnext: read {}{page}", self.url),
             _ => write!(
                 f,
                 "\nnext: check DARKROOM_URL: is it Darkroom that answers there?"
@@ -160,7 +164,7 @@ impl fmt::Display for Refusal {
 #[cfg(test)]
 mod tests {
     use super::Refusal;
-    use jobs::{Problem, ProblemCode};
+    use wire::{Problem, ProblemCode};
 
     #[test]
     fn a_refusal_says_what_why_where_and_what_next() {
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_of_tomorrow_points_to_its_page() {
+    fn a_code_that_is_newer_points_to_its_page() {
         let body =
             r#"{"type": "/problems/new_one", "title": "New", "code": "new_one", "status": 409}"#;
         let text = Refusal::new("http://darkroom", 409, None, body).to_string();
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_something_in_between_is_quoted() {
+    fn an_answer_of_a_proxy_is_quoted() {
         let text = Refusal::new("http://proxy", 502, None, "<html>Bad Gateway</html>").to_string();
         assert!(
             text.contains("502") && text.contains("Bad Gateway") && text.contains("DARKROOM_URL")
