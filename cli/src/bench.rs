@@ -30,10 +30,10 @@ Examples:
   darkroom bench cat.jpg
   darkroom bench --clients 64 --seconds 60 photos/*.jpg --json")]
 pub(crate) struct Bench {
-    /// Photos, taken in turn
+    /// Photos, submitted in turn
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Clients at once
+    /// Clients that submit at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
     /// How long to submit; jobs that run at the end are waited for and counted

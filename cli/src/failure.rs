@@ -1,4 +1,4 @@
-//! Why a command ends early, and the exit code that scripts see.
+//! Why a command stops early, and the exit code that scripts see.
 
 use std::{error::Error, io, process::ExitCode};
 
@@ -86,14 +86,14 @@ impl From<CallError> for Failure {
     }
 }
 
-/// Only standard output is written with `?`.
+/// `?` converts I/O errors only where standard output is written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Away {
                 what: format!("cannot write to standard output: {error}"),
-                next: "look at where the output goes",
+                next: "check where the output goes",
             },
         }
     }

@@ -22,8 +22,11 @@ pub(crate) struct Progress {
     goal: &'static str,
     begun_at: Instant,
     told_at: Cell<Instant>,
+    /// Images that this run submitted.
     sent: Cell<usize>,
+    /// Images that an earlier run submitted.
     known: Cell<usize>,
+    /// Images whose line is written.
     done: Cell<usize>,
 }
 

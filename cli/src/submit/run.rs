@@ -93,8 +93,8 @@ impl<'a> Run<'a> {
             });
             let mut ended =
                 std::pin::pin!(accepted.map(|sent| self.follow(sent)).buffered(WAITING_MAX));
-            while let Some((source, job)) = ended.next().await {
-                match job {
+            while let Some((source, followed)) = ended.next().await {
+                match followed {
                     Ok(followed) => {
                         if let Followed::Job(answer) = &followed {
                             any_failed |= has_failed(&answer.job);

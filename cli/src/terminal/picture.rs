@@ -1,19 +1,19 @@
-//! A small picture in the terminal: by its own protocol where it has one, else two pixels a character.
+//! A small picture in the terminal: by an image protocol if the terminal has one, else by characters of two pixels.
 
 use std::{env, fmt::Write, io::Cursor};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, imageops::FilterType};
 
-/// In characters; a character is about twice as high as wide.
+/// Characters of a picture; a character is about twice as high as wide.
 const WIDTH: u32 = 40;
 const HEIGHT: u32 = 16;
-/// Of the picture that goes to a terminal with a protocol: sharp on any screen, and small.
+/// The longer side of a picture that is sent by an image protocol: sharp on any screen, and small.
 const SIDE_PX: u32 = 480;
 const KITTY_CHUNK: usize = 4096;
 const DECODED_BYTES_MAX: u64 = 512 << 20;
 
-/// The image as text that draws it; `None` if it cannot be decoded here.
+/// Text that draws the image; `None` if the image cannot be decoded here.
 pub(crate) fn of(bytes: &[u8]) -> Option<String> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -39,7 +39,7 @@ fn png_in_base64(image: &DynamicImage) -> Option<String> {
     Some(STANDARD.encode(png.into_inner()))
 }
 
-/// <https://sw.kovidgoyal.net/kitty/graphics-protocol/>: PNG, put where the cursor is, in pieces.
+/// <https://sw.kovidgoyal.net/kitty/graphics-protocol/>: a PNG at the cursor, in chunks.
 fn kitty(image: &DynamicImage) -> Option<String> {
     let data = png_in_base64(image)?;
     let mut text = String::new();

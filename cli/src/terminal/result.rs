@@ -40,7 +40,8 @@ pub(crate) fn summary(result: &TaskResult) -> String {
                 format!("{name} {}", share(class, pixels))
             });
             let size = format!("mask of {} × {} px", mask.width, mask.height);
-            listed(&size, classes, ITEMS_SHOWN)
+            let mask_url = &mask.mask_url;
+            format!("{}; {mask_url}", listed(&size, classes, ITEMS_SHOWN))
         }
         TaskResult::Embed(Embedding { embedding, dim }) => {
             let first = embedding.iter().map(|number| decimal(*number));
@@ -207,7 +208,10 @@ mod tests {
             json!({"mask_url": "/v1/jobs/job_1/result", "width": 4, "height": 2, "classes": [
             {"label": "sky", "index": 2, "pixels": 6}, {"label": "sea", "index": 3, "pixels": 2}]}),
         );
-        assert_eq!(summary(&result), "mask of 4 × 2 px: sky 75.0 %, sea 25.0 %");
+        assert_eq!(
+            summary(&result),
+            "mask of 4 × 2 px: sky 75.0 %, sea 25.0 %; /v1/jobs/job_1/result"
+        );
         assert_eq!(
             block(&result),
             "mask of 4 × 2 px at /v1/jobs/job_1/result\n\
