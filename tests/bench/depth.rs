@@ -100,34 +100,6 @@ pub(crate) async fn measure(options: &Options) -> Value {
     figures
 }
 
-/// A row of the table for each depth that was measured.
-pub(crate) fn rows(figures: &Value) -> Vec<String> {
-    let depths = [
-        ("finished_1000000", "1 million finished"),
-        ("finished_10000000", "10 million finished"),
-        ("queued", "a long queue"),
-        ("held_snapshot", "under a held snapshot"),
-    ];
-    let cells = |name: &str| {
-        [
-            "small_claim_ms",
-            "claim_ms",
-            "claim_ratio",
-            "small_complete_ms",
-            "complete_ms",
-            "complete_ratio",
-        ]
-        .map(|key| figures[format!("{name}_{key}")].to_string())
-        .join(" | ")
-    };
-    let measured = depths
-        .into_iter()
-        .filter(|(name, _)| figures[format!("{name}_claim_ms")].is_number());
-    measured
-        .map(|(name, words)| format!("{words} | {}", cells(name)))
-        .collect()
-}
-
 fn note(
     figures: &mut Value,
     name: &str,
