@@ -28,7 +28,7 @@ select j.job_id, ops.job_name(j.job_id), j.version, j.state::text, v.task, j.own
        j.deadline_at, j.retain_until, false, j.lease_no,
        j.attempts_started, j.attempts_charged, j.attempts_max, j.interruptions, j.interruptions_max,
        j.worker, j.device, j.result, j.problem, j.timings,
-       j.batch_size, j.batch_position, j.trace_parent, j.purged_at
+       j.forward_batch_size, j.forward_batch_position, j.trace_parent, j.purged_at
 from finished_jobs j
 join model_versions v using (model_version_id)
 join models m on m.model_id = j.model_id

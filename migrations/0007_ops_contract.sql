@@ -128,7 +128,7 @@ create view ops.usage as
 select f.owner, m.name as model, (f.finished_at at time zone 'UTC')::date as day, count(*) as jobs,
        count(*) filter (where f.state = 'succeeded') as succeeded,
        coalesce(sum(i.bytes), 0)::bigint as image_bytes,
-       coalesce(sum((f.timings ->> 'infer')::float8 / greatest(f.batch_size, 1)) / 1000, 0) as infer_seconds,
+       coalesce(sum((f.timings ->> 'infer')::float8 / greatest(f.forward_batch_size, 1)) / 1000, 0) as infer_seconds,
        coalesce(sum(extract(epoch from f.finished_at - f.claimed_at)), 0)::float8 as attempt_seconds
 from finished_jobs f join models m using (model_id) left join images i on i.owner = f.owner and i.sha256 = f.image_sha256
 where f.job_id >= uuid_from_time(now() - interval '31 days')

@@ -1,12 +1,12 @@
--- Jobs that belong to a group, and jobs that say where to send the news of their end: what the rows carry from submit to archive.
+-- Jobs that belong to a batch, and jobs that say where to send the news of their end: what the rows carry from submit to archive.
 
-alter table live_jobs add column group_id uuid, add column group_position int, add column custom_id text, add column webhook_url text;
-alter table finished_jobs add column group_id uuid, add column group_position int, add column custom_id text, add column webhook_url text;
-create index live_jobs_by_group on live_jobs (group_id, group_position) where group_id is not null;
-create index finished_jobs_by_group on finished_jobs (group_id, group_position) where group_id is not null;
-comment on column live_jobs.group_id is 'The job group (a batch on the wire) that it was submitted with.';
-comment on column live_jobs.group_position is 'Number of its line in the group, from 1.';
-comment on column live_jobs.custom_id is 'The client''s own name of the job within its group.';
+alter table live_jobs add column batch_id uuid, add column batch_line int, add column custom_id text, add column webhook_url text;
+alter table finished_jobs add column batch_id uuid, add column batch_line int, add column custom_id text, add column webhook_url text;
+create index live_jobs_by_batch on live_jobs (batch_id, batch_line) where batch_id is not null;
+create index finished_jobs_by_batch on finished_jobs (batch_id, batch_line) where batch_id is not null;
+comment on column live_jobs.batch_id is 'The batch that the job was submitted with.';
+comment on column live_jobs.batch_line is 'Number of its line in the batch, from 1.';
+comment on column live_jobs.custom_id is 'The client''s own name of the job within its batch.';
 comment on column live_jobs.webhook_url is 'Where this job''s own news go.';
 
 create or replace function cancel_job(job uuid, owner text) returns text
@@ -31,11 +31,11 @@ begin
             insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
                                        deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
                                        attempts_max, interruptions, interruptions_max, trace_parent,
-                                       group_id, group_position, custom_id, webhook_url, worker, device)
+                                       batch_id, batch_line, custom_id, webhook_url, worker, device)
             select g.job_id, 'canceled', g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
                    g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, null,
                    g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged, g.attempts_max, g.interruptions, g.interruptions_max,
-                   g.trace_parent, g.group_id, g.group_position, g.custom_id, g.webhook_url, null, null
+                   g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, null, null
             from gone g
         ),
         came as (
@@ -78,14 +78,14 @@ begin
                                    params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
                                    attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
                                    interruptions, interruptions_max, trace_parent,
-                                   group_id, group_position, custom_id, webhook_url)
+                                   batch_id, batch_line, custom_id, webhook_url)
             select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
                    ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
                    take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
                    case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
                    ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
                    greatest(least(ended.interruptions, ended.interruptions_max - 1), 0), ended.interruptions_max, ended.trace_parent,
-                   ended.group_id, ended.group_position, ended.custom_id, ended.webhook_url
+                   ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
             from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
             perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
             return 'queued';
@@ -123,7 +123,7 @@ select j.job_id, ops.job_name(j.job_id) as id, j.version, j.state::text as statu
        j.attempts_started, j.attempts_charged, j.attempts_max, j.interruptions, j.interruptions_max,
        w.name as worker, w.device, null::jsonb as result, j.problem, null::jsonb as timings,
        null::smallint as batch_size, null::smallint as batch_position, j.trace_parent, null::timestamptz as purged_at,
-       case when j.group_id is not null then 'batch_' || replace(j.group_id::text, '-', '') end as batch_id, j.group_id, j.group_position, j.custom_id, j.webhook_url
+       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end as batch_id, j.batch_id as batch_uuid, j.batch_line, j.custom_id, j.webhook_url
 from live_jobs j
 join model_versions v using (model_version_id)
 join models m on m.model_id = j.model_id
@@ -138,15 +138,15 @@ select j.job_id, ops.job_name(j.job_id), j.version, j.state::text, v.task, j.own
        j.attempts_started, j.attempts_charged, j.attempts_max, j.interruptions, j.interruptions_max,
        j.worker, j.device, j.result, j.problem,
        with_waits(j.timings, j.created_at, j.run_at, j.claimed_at, j.finished_at),
-       j.batch_size, j.batch_position, j.trace_parent, j.purged_at,
-       case when j.group_id is not null then 'batch_' || replace(j.group_id::text, '-', '') end, j.group_id, j.group_position, j.custom_id, j.webhook_url
+       j.forward_batch_size, j.forward_batch_position, j.trace_parent, j.purged_at,
+       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end, j.batch_id, j.batch_line, j.custom_id, j.webhook_url
 from finished_jobs j
 join model_versions v using (model_version_id)
 join models m on m.model_id = j.model_id
 left join images i on i.owner = j.owner and i.sha256 = j.image_sha256;
 comment on column ops.jobs.batch_id is 'The batch it was submitted with, as clients see it.';
-comment on column ops.jobs.group_id is 'The same as a uuid.';
-comment on column ops.jobs.group_position is 'Number of its line in the batch, from 1.';
+comment on column ops.jobs.batch_uuid is 'batch_id as a uuid.';
+comment on column ops.jobs.batch_line is 'Number of its line in the batch, from 1.';
 comment on column ops.jobs.custom_id is 'The client''s own name of the job within its batch.';
 comment on column ops.jobs.webhook_url is 'Where the news of this job are sent.';
 

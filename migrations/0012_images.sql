@@ -21,14 +21,14 @@ begin
 end $$;
 comment on function purge_image is 'purged, with the upload whose object is to be deleted; needed by a live job; or not found.';
 
-create or replace function grant_group_privileges() returns void
+create or replace function grant_batch_privileges() returns void
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 begin
-    revoke execute on function finish_group(uuid), purge_image(text, bytea), grant_group_privileges() from public;
+    revoke execute on function finish_batch(uuid), purge_image(text, bytea), grant_batch_privileges() from public;
     if to_regrole('darkroom_api') is not null then
-        grant select, insert, update, delete on groups, group_refusals to darkroom_api;
-        grant execute on function finish_group(uuid), purge_image(text, bytea) to darkroom_api;
+        grant select, insert, update, delete on batches, batch_refusals to darkroom_api;
+        grant execute on function finish_batch(uuid), purge_image(text, bytea) to darkroom_api;
     end if;
 end $$;
-comment on function grant_group_privileges is 'The part of grant_privileges that concerns groups, and images that are deleted by hand.';
-select grant_group_privileges();
+comment on function grant_batch_privileges is 'The part of grant_privileges that concerns batches, and images that are deleted by hand.';
+select grant_batch_privileges();

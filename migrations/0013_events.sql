@@ -10,8 +10,8 @@ create table events (
     type     text not null,
     at       timestamptz not null default now(),
     job_ids  uuid[] not null default '{}',
-    group_id uuid,
-    constraint of_jobs_or_of_a_group check ((group_id is null) = (cardinality(job_ids) > 0))
+    batch_id uuid,
+    constraint of_jobs_or_of_a_batch check ((batch_id is null) = (cardinality(job_ids) > 0))
 ) partition by range (at);
 create table events_default partition of events default;
 create index events_by_owner on events (owner, xact, event_no);
@@ -29,10 +29,10 @@ comment on function publish_ends is 'The one place where the end of a job become
 create trigger publish_ends after insert on finished_jobs referencing new table as ended
     for each statement execute function publish_ends();
 
-create function publish_event(owner text, type text, group_id uuid, webhook_url text default null) returns void
+create function publish_event(owner text, type text, batch_id uuid, webhook_url text default null) returns void
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 begin
-    insert into events (owner, type, group_id) values (publish_event.owner, publish_event.type, publish_event.group_id);
+    insert into events (owner, type, batch_id) values (publish_event.owner, publish_event.type, publish_event.batch_id);
 end $$;
 comment on function publish_event is 'Says that something happened to a batch; belongs to the statement that makes it so.';
 
@@ -84,7 +84,7 @@ comment on function prune_events is 'Drops days whose events were kept long enou
 
 create view ops.events as
 select format('evt_%s-%s-%s-%s', e.xact, e.event_no, coalesce(j.place, 0), floor(extract(epoch from e.at))) as id, e.type, e.owner, e.at, j.job_id,
-       case when e.group_id is not null then 'batch_' || replace(e.group_id::text, '-', '') end as batch_id
+       case when e.batch_id is not null then 'batch_' || replace(e.batch_id::text, '-', '') end as batch_id
 from events e left join lateral unnest(e.job_ids) with ordinality as j(job_id, place) on true;
 comment on view ops.events is 'What happened to jobs and batches; what GET /v1/events tells their owners.';
 comment on column ops.events.id is 'As clients see it, and send it back to go on from there.';

@@ -35,7 +35,7 @@ create table webhook_deliveries (
     type            text not null,
     at              timestamptz not null default now(),
     job_id          uuid,
-    group_id        uuid,
+    batch_id        uuid,
     status          text not null default 'pending',
     next_attempt_at timestamptz default now(),
     leased_until    timestamptz,
@@ -46,7 +46,7 @@ create table webhook_deliveries (
     constraint status_is_known check (status in ('pending', 'delivered', 'failed')),
     constraint tried_again_exactly_while_pending check ((status = 'pending') = (next_attempt_at is not null)),
     constraint ended_exactly_when_not_pending check ((status = 'pending') = (ended_at is null)),
-    constraint of_a_job_or_of_a_group check ((job_id is null) <> (group_id is null))
+    constraint of_a_job_or_of_a_batch check ((job_id is null) <> (batch_id is null))
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
 create index webhook_deliveries_by_owner on webhook_deliveries (owner, delivery_id);
@@ -75,16 +75,16 @@ begin
     return null;
 end $$;
 
-create or replace function publish_event(owner text, type text, group_id uuid, webhook_url text default null) returns void
+create or replace function publish_event(owner text, type text, batch_id uuid, webhook_url text default null) returns void
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 begin
-    insert into events (owner, type, group_id) values (publish_event.owner, publish_event.type, publish_event.group_id);
-    insert into webhook_deliveries (owner, endpoint_id, url, type, group_id)
-    select publish_event.owner, w.endpoint_id, w.url, publish_event.type, publish_event.group_id
+    insert into events (owner, type, batch_id) values (publish_event.owner, publish_event.type, publish_event.batch_id);
+    insert into webhook_deliveries (owner, endpoint_id, url, type, batch_id)
+    select publish_event.owner, w.endpoint_id, w.url, publish_event.type, publish_event.batch_id
     from webhook_endpoints w
     where w.owner = publish_event.owner and w.disabled_at is null and publish_event.type = any(w.events)
     union all
-    select publish_event.owner, null, publish_event.webhook_url, publish_event.type, publish_event.group_id
+    select publish_event.owner, null, publish_event.webhook_url, publish_event.type, publish_event.batch_id
     where publish_event.webhook_url is not null;
 end $$;
 
@@ -103,7 +103,7 @@ comment on function redeliver_webhook is 'pending or not found. Sends a delivery
 
 create view ops.deliveries as
 select d.delivery_id, 'delivery_' || replace(d.delivery_id::text, '-', '') as id, d.owner, d.type, d.at, d.job_id,
-       case when d.group_id is not null then 'batch_' || replace(d.group_id::text, '-', '') end as batch_id,
+       case when d.batch_id is not null then 'batch_' || replace(d.batch_id::text, '-', '') end as batch_id,
        d.endpoint_id, d.url, d.status, jsonb_array_length(d.log) as attempts, (d.log -> -1 ->> 'at')::timestamptz as last_attempt_at,
        (d.log -> -1 ->> 'status')::int as last_status, d.log -> -1 ->> 'error' as last_error, d.next_attempt_at, d.ended_at
 from webhook_deliveries d;

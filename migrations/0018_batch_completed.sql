@@ -1,25 +1,25 @@
--- The end of a group is news: `batch.completed`, in the statement that ends it. A group that a retry opened again ends again.
-create or replace function finish_group(which uuid) returns boolean
+-- The end of a batch is news: `batch.completed`, in the statement that ends it. A batch that a retry opened again ends again.
+create or replace function finish_batch(which uuid) returns boolean
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     whose text;
 begin
     -- Whoever makes one of its jobs live again (retry_job) holds this row until the commit: what is looked at below is
     -- looked at anew under the lock, and can only move towards the end.
-    perform from groups g where g.group_id = which and g.sealed_at is not null and g.finished_at is null for no key update skip locked;
-    if not found or exists (select from live_jobs j where j.group_id = which) then
+    perform from batches g where g.batch_id = which and g.sealed_at is not null and g.finished_at is null for no key update skip locked;
+    if not found or exists (select from live_jobs j where j.batch_id = which) then
         return false;
     end if;
-    update groups g
+    update batches g
     set finished_at = now(), succeeded = c.succeeded, failed = c.failed, canceled = c.canceled, expired = c.expired
     from (
         select count(*) filter (where f.state = 'succeeded') as succeeded, count(*) filter (where f.state = 'failed') as failed,
                count(*) filter (where f.state = 'canceled') as canceled, count(*) filter (where f.state = 'expired') as expired
         from finished_jobs f
-        where f.group_id = which
-          and f.job_id >= (select uuid_from_time(o.created_at - interval '1 hour') from groups o where o.group_id = which)
+        where f.batch_id = which
+          and f.job_id >= (select uuid_from_time(o.created_at - interval '1 hour') from batches o where o.batch_id = which)
     ) c
-    where g.group_id = which
+    where g.batch_id = which
     returning g.owner into whose;
     perform publish_event(whose, 'batch.completed', which);
     return true;
@@ -43,7 +43,7 @@ comment on function grant_view_privileges is 'The part of grant_privileges that 
 create or replace function grant_privileges_on_jobs() returns void
 language sql set search_path = pg_catalog, public, pg_temp as $$
     select grant_base_privileges();
-    select grant_group_privileges();
+    select grant_batch_privileges();
     select grant_event_privileges();
     select grant_view_privileges();
 $$;

@@ -89,21 +89,21 @@ begin
                                    params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
                                    attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
                                    interruptions, interruptions_max, trace_parent,
-                                   group_id, group_position, custom_id, webhook_url)
+                                   batch_id, batch_line, custom_id, webhook_url)
             select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
                    ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
                    take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
                    case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
                    ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
                    greatest(least(ended.interruptions, ended.interruptions_max - 1), 0), ended.interruptions_max, ended.trace_parent,
-                   ended.group_id, ended.group_position, ended.custom_id, ended.webhook_url
+                   ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
             from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
-            if ended.group_id is not null then
-                -- Waits for a finish_group under way, so that the next statement sees what it wrote.
-                perform from groups g where g.group_id = ended.group_id for no key update;
-                update groups g
+            if ended.batch_id is not null then
+                -- Waits for a finish_batch under way, so that the next statement sees what it wrote.
+                perform from batches g where g.batch_id = ended.batch_id for no key update;
+                update batches g
                 set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
-                where g.group_id = ended.group_id and g.finished_at is not null;
+                where g.batch_id = ended.batch_id and g.finished_at is not null;
             end if;
             perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
             return 'queued';

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use jobs::{
-    db::DbConfig, groups::GroupsConfig, object_store::StoreConfig, queue::EnqueuerConfig,
+    batches::BatchesConfig, db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig,
     retention::RetentionConfig,
 };
 
@@ -46,7 +46,7 @@ pub struct Config {
     #[command(flatten)]
     pub queue: EnqueuerConfig,
     #[command(flatten)]
-    pub groups: GroupsConfig,
+    pub batches: BatchesConfig,
     #[command(flatten)]
     pub webhooks: WebhookConfig,
     #[command(flatten)]

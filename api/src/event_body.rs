@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use jobs::{
-    GroupId, Job, JobId,
+    BatchId, Job, JobId,
+    batches::{self, Batch},
     events::{Event, EventType, Subject},
-    groups::{self, Group},
     queue,
     rfc3339::micros,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{ctx::Ctx, error::ApiError, groups::BatchBody, job_body::JobBody};
+use crate::{batches::BatchBody, ctx::Ctx, error::ApiError, job_body::JobBody};
 
 /// Something that happened to a job or a batch of yours.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,15 +78,15 @@ impl Data {
         )
     }
 
-    /// `group`: if it is there.
-    pub fn of_batch(id: GroupId, group: Option<Group>) -> Self {
+    /// `batch`: if it is there.
+    pub fn of_batch(id: BatchId, batch: Option<Batch>) -> Self {
         let gone = || Gone {
             id: id.to_string(),
             object: "batch",
         };
-        group.map_or_else(
+        batch.map_or_else(
             || Self::Gone(gone()),
-            |group| Self::Batch(Box::new(group.into())),
+            |batch| Self::Batch(Box::new(batch.into())),
         )
     }
 }
@@ -108,13 +108,13 @@ impl EventBody {
         for event in events {
             match event.subject {
                 Subject::Job(id) => jobs.push(id),
-                Subject::Group(id) => batches.push(id),
+                Subject::Batch(id) => batches.push(id),
             }
         }
         let jobs = queue::find_all(&ctx.db, &jobs, owner).await?;
         let jobs: HashMap<_, _> = jobs.into_iter().map(|job| (job.id, job)).collect();
-        let batches = groups::find_all(&ctx.db, &batches, owner).await?;
-        let batches: HashMap<_, _> = batches.into_iter().map(|group| (group.id, group)).collect();
+        let batches = batches::find_all(&ctx.db, &batches, owner).await?;
+        let batches: HashMap<_, _> = batches.into_iter().map(|batch| (batch.id, batch)).collect();
         let body = |event: &Event| Self {
             place: Place {
                 id: event.cursor.to_string(),
@@ -126,7 +126,7 @@ impl EventBody {
                 event.at,
                 match event.subject {
                     Subject::Job(id) => Data::of_job(id, jobs.get(&id).cloned()),
-                    Subject::Group(id) => Data::of_batch(id, batches.get(&id).cloned()),
+                    Subject::Batch(id) => Data::of_batch(id, batches.get(&id).cloned()),
                 },
             ),
         };

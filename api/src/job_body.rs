@@ -146,7 +146,7 @@ impl JobBody {
                 None
             },
             priority: job.priority,
-            batch_id: job.member.as_ref().map(|member| member.group.to_string()),
+            batch_id: job.member.as_ref().map(|member| member.batch.to_string()),
             metadata: job.metadata,
             created_at: job.created_at,
             run_at: job.run_at,
@@ -165,8 +165,8 @@ impl JobBody {
                 .timings
                 .and_then(|timings| serde_json::from_value(timings).ok()),
             batch: job
-                .batch_size
-                .zip(job.batch_position)
+                .forward_batch_size
+                .zip(job.forward_batch_position)
                 .map(|(size, position)| Batch { size, position }),
             cache: Cache::Miss,
             trace_id: job

@@ -1,12 +1,12 @@
 //! The REST side of Darkroom: everything that `docs/` and `/openapi.json` say about HTTP.
 
 mod auth;
+mod batches;
 mod config;
 mod ctx;
 mod error;
 mod event_body;
 mod forms;
-mod groups;
 mod image_url;
 mod job_body;
 mod job_request;

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
-    db, events::FeedListener, groups, health, images, models::Resolver, object_store::ObjectStore,
+    batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
     queue, retention, telemetry,
 };
 use tokio::{
@@ -51,7 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let kept = db::Kept::with_one_plan(pool.clone());
     let by_keys = db::Kept::by_keys(pool.clone());
     tokio::spawn(queue::housekeep(kept.clone()));
-    tokio::spawn(groups::housekeep(pool.clone(), config.groups.clone()));
+    tokio::spawn(batches::housekeep(pool.clone(), config.batches.clone()));
     tokio::spawn(retention::keep(
         pool.clone(),
         store.clone(),

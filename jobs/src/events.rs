@@ -19,7 +19,7 @@ pub use self::{
     history::{Step, history},
     tail::{FeedListener, FeedWatch},
 };
-use crate::{GroupId, JobId};
+use crate::{BatchId, JobId};
 
 /// What can happen that others are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -81,17 +81,17 @@ impl FromStr for EventType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     Job(JobId),
-    Group(GroupId),
+    Batch(BatchId),
 }
 
 impl Subject {
     /// From two columns of which one is set.
     pub(crate) fn from_columns(
         job: Option<uuid::Uuid>,
-        group: Option<uuid::Uuid>,
+        batch: Option<uuid::Uuid>,
     ) -> Result<Self, sqlx::Error> {
         let job = job.map(|job| Self::Job(job.into()));
-        job.or_else(|| group.map(|group| Self::Group(group.into())))
+        job.or_else(|| batch.map(|batch| Self::Batch(batch.into())))
             .ok_or_else(|| sqlx::Error::Decode("an event is about nothing".into()))
     }
 }

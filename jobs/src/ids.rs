@@ -58,16 +58,16 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
-/// A job group's id: `batch_` and 32 hex digits of a UUIDv7 on the wire, `uuid` in SQL.
+/// A job batch's id: `batch_` and 32 hex digits of a UUIDv7 on the wire, `uuid` in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
-pub struct GroupId(Uuid);
+pub struct BatchId(Uuid);
 
 #[derive(Debug, thiserror::Error)]
 #[error("not a batch id: want `batch_` and 32 hex digits")]
-pub struct NotAGroupId;
+pub struct NotABatchId;
 
-impl GroupId {
+impl BatchId {
     pub fn now() -> Self {
         Self(Uuid::now_v7())
     }
@@ -77,28 +77,28 @@ impl GroupId {
     }
 }
 
-impl From<Uuid> for GroupId {
+impl From<Uuid> for BatchId {
     fn from(uuid: Uuid) -> Self {
         Self(uuid)
     }
 }
 
-impl fmt::Display for GroupId {
+impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "batch_{}", self.0.simple())
     }
 }
 
-impl FromStr for GroupId {
-    type Err = NotAGroupId;
+impl FromStr for BatchId {
+    type Err = NotABatchId;
 
-    fn from_str(text: &str) -> Result<Self, NotAGroupId> {
-        let uuid = text.strip_prefix("batch_").ok_or(NotAGroupId)?;
-        Uuid::try_parse(uuid).map(Self).map_err(|_| NotAGroupId)
+    fn from_str(text: &str) -> Result<Self, NotABatchId> {
+        let uuid = text.strip_prefix("batch_").ok_or(NotABatchId)?;
+        Uuid::try_parse(uuid).map(Self).map_err(|_| NotABatchId)
     }
 }
 
-impl Serialize for GroupId {
+impl Serialize for BatchId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

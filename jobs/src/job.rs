@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    GroupId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest,
+    BatchId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest,
     rfc3339::{micros, some_micros},
 };
 
@@ -90,21 +90,21 @@ pub struct Job {
     pub problem: Option<Value>,
     /// Stage to milliseconds, of the last attempt.
     pub timings: Option<Value>,
-    pub batch_size: Option<i16>,
-    pub batch_position: Option<i16>,
+    pub forward_batch_size: Option<i16>,
+    pub forward_batch_position: Option<i16>,
     pub trace_parent: Option<String>,
     pub member: Option<Member>,
     pub webhook_url: Option<String>,
     pub purged_at: Option<DateTime<Utc>>,
 }
 
-/// A job's place in the group that it was submitted with.
+/// A job's place in the batch that it was submitted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    pub group: GroupId,
+    pub batch: BatchId,
     /// Number of its line, from 1.
     pub position: i32,
-    /// The client's own name of the job within the group.
+    /// The client's own name of the job within the batch.
     pub custom_id: Option<String>,
 }
 

@@ -2,10 +2,10 @@
 //!
 //! This crate knows neither actix nor tch: it serves nothing and infers nothing.
 
+pub mod batches;
 pub mod db;
 pub mod digest;
 pub mod events;
-pub mod groups;
 pub mod health;
 pub mod ids;
 pub mod images;
@@ -26,7 +26,7 @@ mod together;
 pub mod webhooks;
 
 pub use digest::Sha256Digest;
-pub use ids::{GroupId, JobId, LeaseNo, WorkerId};
+pub use ids::{BatchId, JobId, LeaseNo, WorkerId};
 pub use job::{Attempt, Job, JobState, Member};
 pub use problem::{Problem, ProblemCode};
 pub use secret::Secret;

@@ -6,8 +6,9 @@ use clap::Args;
 use sqlx::PgPool;
 
 use crate::{
+    batches,
     db::answered,
-    events, groups,
+    events,
     images::{self, CollectError},
     object_store::ObjectStore,
     orphans,
@@ -40,7 +41,7 @@ pub struct Removed {
     pub pruned_jobs: u64,
     pub pruned_days: u64,
     pub collected_results: u64,
-    pub pruned_groups: u64,
+    pub pruned_batches: u64,
     pub pruned_event_days: u64,
     pub pruned_deliveries: u64,
     pub collected_images: u64,
@@ -88,8 +89,8 @@ pub async fn round(
         results::collect(db, store)
     })
     .await?;
-    until_none(&mut removed.pruned_groups, || {
-        answered(db, groups::prune(db, tombstone_seconds))
+    until_none(&mut removed.pruned_batches, || {
+        answered(db, batches::prune(db, tombstone_seconds))
     })
     .await?;
     let event_seconds = config.event_days * 86_400.0;
@@ -133,7 +134,7 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     jobs.pruned = removed.pruned_jobs,
                     days.pruned = removed.pruned_days,
                     results.collected = removed.collected_results,
-                    groups.pruned = removed.pruned_groups,
+                    batches.pruned = removed.pruned_batches,
                     days.events = removed.pruned_event_days,
                     webhooks.pruned = removed.pruned_deliveries,
                     images.collected = removed.collected_images,

@@ -4,12 +4,12 @@
 //! dropped from the test's database; then the test runs as it stands, in a process of its own. `docs/invariants.md` says
 //! which guard belongs to which promise.
 
+mod batches;
 mod claims;
 mod clients;
 mod durability;
 mod endings;
 mod fences;
-mod groups;
 mod images;
 mod order;
 mod tables;

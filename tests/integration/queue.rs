@@ -1,5 +1,6 @@
 //! The queue verbs on a real Postgres, without processes.
 
+mod batches;
 mod canceling;
 mod claiming;
 mod connections;
@@ -10,7 +11,6 @@ mod delivering;
 mod fairness;
 mod fencing;
 mod finding;
-mod groups;
 mod half_open;
 mod invariants;
 mod keeping_time;

@@ -172,7 +172,7 @@ pub fn completion(lease: queue::Lease, answer: &str) -> queue::Completion {
         lease,
         result: json!({ "answer": answer }),
         timings: json!({ "infer": 1.5 }),
-        batch_size: 1,
-        batch_position: 0,
+        forward_batch_size: 1,
+        forward_batch_position: 0,
     }
 }

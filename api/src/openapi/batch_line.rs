@@ -5,7 +5,7 @@ use utoipa::{
 
 use crate::job_request::JobRequest;
 
-/// A job and its name, as the document describes a line of a batch. Nobody makes one: `groups` takes the name off a line, and
+/// A job and its name, as the document describes a line of a batch. Nobody makes one: `batches` takes the name off a line, and
 /// reads what is left as a job.
 pub(crate) enum BatchLine {}
 

@@ -9,7 +9,7 @@ mod list_batches;
 mod retry_failed;
 
 use actix_web::HttpRequest;
-use jobs::{GroupId, groups, groups::Group};
+use jobs::{BatchId, batches, batches::Batch};
 
 pub(crate) use self::{
     cancel_batch::__path_cancel_batch, create_batch::__path_create_batch,
@@ -23,13 +23,13 @@ pub(super) use self::{
 use crate::{ctx::Ctx, error::ApiError};
 
 /// The id in a path; one that cannot be an id is an id of nothing.
-fn group_id(request: &HttpRequest) -> Result<GroupId, ApiError> {
+fn batch_id(request: &HttpRequest) -> Result<BatchId, ApiError> {
     let id = request.match_info().query("id");
     id.parse().map_err(|_| ApiError::not_found())
 }
 
 /// The caller's own batch.
-async fn own_group(ctx: &Ctx, id: GroupId, owner: &str) -> Result<Group, ApiError> {
-    let group = groups::find(&ctx.db, id, owner).await?;
-    group.ok_or_else(ApiError::not_found)
+async fn own_batch(ctx: &Ctx, id: BatchId, owner: &str) -> Result<Batch, ApiError> {
+    let batch = batches::find(&ctx.db, id, owner).await?;
+    batch.ok_or_else(ApiError::not_found)
 }

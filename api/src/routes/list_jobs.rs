@@ -108,7 +108,7 @@ impl Asked {
             "model" => self.filter.model = Some(value.to_owned()),
             "task" => self.filter.task = Some(value.to_owned()),
             "batch_id" => {
-                self.filter.group = Some(value.parse().map_err(|_| "is not the id of a batch")?);
+                self.filter.batch = Some(value.parse().map_err(|_| "is not the id of a batch")?);
             }
             "created_after" => self.filter.created_after = Some(time(value).ok_or(TIME)?),
             "created_before" => self.filter.created_before = Some(time(value).ok_or(TIME)?),

@@ -62,7 +62,7 @@ impl From<Listed> for DeliveryBody {
     fn from(listed: Listed) -> Self {
         let (job_id, batch_id) = match listed.subject {
             Subject::Job(id) => (Some(id.to_string()), None),
-            Subject::Group(id) => (None, Some(id.to_string())),
+            Subject::Batch(id) => (None, Some(id.to_string())),
         };
         Self {
             id: listed.id.to_string(),

@@ -2,10 +2,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use jobs::{
-    Secret,
+    Secret, batches,
     db::answered,
     events::Subject,
-    groups,
     queue::{self, QueueError},
     webhooks::{Delivery, Outcome, Settled, owner_secret, sign},
 };
@@ -120,8 +119,8 @@ impl Sender {
                 trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
                 Data::of_job(id, job)
             }
-            Subject::Group(id) => {
-                Data::of_batch(id, groups::find(&self.db, id, &delivery.owner).await?)
+            Subject::Batch(id) => {
+                Data::of_batch(id, batches::find(&self.db, id, &delivery.owner).await?)
             }
         };
         Ok(Told { data, trace_parent })

@@ -47,7 +47,7 @@ pub async fn feed(
                 .parse()
                 .map_err(|error| decode(Box::new(error)))?,
             at: row.at,
-            subject: Subject::from_columns(row.job_id, row.group_id)?,
+            subject: Subject::from_columns(row.job_id, row.batch_id)?,
         })
     });
     let events = events.collect::<Result<Vec<_>, sqlx::Error>>()?;

@@ -12,8 +12,8 @@ pub struct Completion {
     /// Stage to milliseconds: `fetch`, `decode`, `preprocess`, `batch_wait`, `infer`, `postprocess`, `complete`.
     pub timings: Value,
     /// Images that shared the forward pass, and this one's place among them, from 0.
-    pub batch_size: i16,
-    pub batch_position: i16,
+    pub forward_batch_size: i16,
+    pub forward_batch_position: i16,
 }
 
 impl fenced::Outcome for Completion {
@@ -46,8 +46,11 @@ async fn statement(db: &mut PgConnection, done: &[Completion]) -> Result<Vec<Job
     let (ids, lease_nos) = columns(done.iter().map(|done| &done.lease));
     let results: Vec<_> = done.iter().map(|done| &done.result).collect();
     let timings: Vec<_> = done.iter().map(|done| &done.timings).collect();
-    let sizes: Vec<_> = done.iter().map(|done| done.batch_size).collect();
-    let positions: Vec<_> = done.iter().map(|done| done.batch_position).collect();
+    let sizes: Vec<_> = done.iter().map(|done| done.forward_batch_size).collect();
+    let positions: Vec<_> = done
+        .iter()
+        .map(|done| done.forward_batch_position)
+        .collect();
     let ids = sqlx::query_file_scalar!(
         "src/queue/complete.sql",
         &ids,

@@ -86,8 +86,8 @@ impl NewJob {
             result: None,
             problem: None,
             timings: None,
-            batch_size: None,
-            batch_position: None,
+            forward_batch_size: None,
+            forward_batch_position: None,
             trace_parent: self.trace_parent,
             member: self.member,
             webhook_url: self.webhook_url,
@@ -150,7 +150,7 @@ pub(super) async fn enqueue_on(
         &column(jobs, |job| job.attempts_max),
         &column(jobs, |job| job.interruptions_max),
         &column(jobs, |job| job.trace_parent.as_deref()) as &[Option<&str>],
-        &column(jobs, |job| job.member.as_ref().map(|one| one.group.uuid())) as &[Option<Uuid>],
+        &column(jobs, |job| job.member.as_ref().map(|one| one.batch.uuid())) as &[Option<Uuid>],
         &column(jobs, |job| job.member.as_ref().map(|one| one.position)) as &[Option<i32>],
         &column(jobs, |job| job
             .member

@@ -46,7 +46,7 @@ lane as (
 )
 insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
                        run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
-                       group_id, group_position, custom_id, webhook_url)
+                       batch_id, batch_line, custom_id, webhook_url)
 select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, ($23::text[])[i.lane_no], ($21::bigint[])[i.lane_no],
        i.model_version_id, i.model_ref, i.sha256, i.params, i.metadata, ($22::smallint[])[i.lane_no],
        (select array_agg(l.before order by w.lane_no)
@@ -56,12 +56,12 @@ select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::
        i.attempts_max, i.interruptions_max, i.trace_parent,
        (select array_agg(s.upload order by m.image_no)
         from unnest($25::text[], $26::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
-       i.group_id, i.group_position, i.custom_id, i.webhook_url
+       i.batch_id, i.batch_line, i.custom_id, i.webhook_url
 from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::bigint[], $7::text[], $8::jsonb[], $9::jsonb[],
             $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::int[], $14::smallint[], $15::smallint[], $16::text[],
             $17::uuid[], $18::int[], $19::text[], $20::text[])
      as i(job_id, lane_no, nth, image_no, sha256, model_version_id, model_ref, params, metadata,
           run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-          group_id, group_position, custom_id, webhook_url)
+          batch_id, batch_line, custom_id, webhook_url)
 where i.job_id not in (select job_id from replayed)
 returning job_id, state as "state: JobState", created_at, run_at

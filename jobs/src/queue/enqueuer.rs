@@ -1,4 +1,4 @@
-//! Group commit: concurrent submits of one process share a statement and a commit.
+//! Batch commit: concurrent submits of one process share a statement and a commit.
 //!
 //! The next flush starts when the last has returned, with whatever has arrived: a lone submit waits for nothing, and a
 //! crowd pays for one disk flush. Measured by the design: 3k submits a second one by one, 64k together.

@@ -10,11 +10,11 @@ archived as (
     insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
                                deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
                                attempts_max, interruptions, interruptions_max, trace_parent,
-                               group_id, group_position, custom_id, webhook_url, worker, device, problem)
+                               batch_id, batch_line, custom_id, webhook_url, worker, device, problem)
     select g.job_id, case when g.cancel_requested then 'canceled' else 'failed' end::job_state, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
            g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, g.claimed_at,
            g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged + case when g.cancel_requested then 0 else 1 end, g.attempts_max, g.interruptions, g.interruptions_max,
-           g.trace_parent, g.group_id, g.group_position, g.custom_id, g.webhook_url, w.name, w.device,
+           g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device,
            case when not g.cancel_requested then g.fault end
     from gone g left join workers w using (worker_id)
 ),

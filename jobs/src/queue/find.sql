@@ -7,6 +7,6 @@ select job_id as "job_id!", version as "version!", status as "status!", owner as
        cancel_requested as "cancel_requested!", lease_no as "lease_no!", attempts_started as "attempts_started!",
        attempts_charged as "attempts_charged!", attempts_max as "attempts_max!", interruptions as "interruptions!",
        interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
-       trace_parent, group_id, group_position, custom_id, webhook_url, purged_at
+       trace_parent, batch_uuid, batch_line, custom_id, webhook_url, purged_at
 from unnest($1::uuid[], $2::text[]) as asked(id, by)
 cross join lateral (select * from ops.jobs x where x.job_id = asked.id and x.owner = any(array[asked.by]) offset 0) j

@@ -1,7 +1,7 @@
 use sqlx::PgPool;
 
 use super::QueueError;
-use crate::{GroupId, JobId, Sha256Digest};
+use crate::{BatchId, JobId, Sha256Digest};
 
 /// A client's name for one request, so that sending it again queues nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct IdempotencyKey {
 #[derive(Debug, Clone, Copy)]
 pub struct Earlier {
     pub job_id: JobId,
-    /// The key stands for a whole group, which knows its own fingerprint.
-    pub group_id: Option<GroupId>,
+    /// The key stands for a whole batch, which knows its own fingerprint.
+    pub batch_id: Option<BatchId>,
     pub fingerprint: Sha256Digest,
 }
 
@@ -30,7 +30,7 @@ const KEPT_HOURS: i32 = 48;
 /// Postgres is away.
 pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earlier>, QueueError> {
     let row = sqlx::query!(
-        "select job_id, group_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
+        "select job_id, batch_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
         owner,
         key
     )
@@ -41,7 +41,7 @@ pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earli
         let fingerprint = fingerprint.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok::<_, sqlx::Error>(Earlier {
             job_id: row.job_id.into(),
-            group_id: row.group_id.map(Into::into),
+            batch_id: row.batch_id.map(Into::into),
             fingerprint,
         })
     });

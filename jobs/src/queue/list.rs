@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 use sqlx::PgPool;
 
 use super::{QueueError, find::JobRow};
-use crate::{GroupId, Job, JobId, JobState};
+use crate::{BatchId, Job, JobId, JobState};
 
 /// Which jobs of an owner to list.
 #[derive(Debug, Clone, Default)]
@@ -16,8 +16,8 @@ pub struct Filter {
     pub metadata: Map<String, Value>,
     pub created_after: Option<DateTime<Utc>>,
     pub created_before: Option<DateTime<Utc>>,
-    /// Only jobs of this group.
-    pub group: Option<GroupId>,
+    /// Only jobs of this batch.
+    pub batch: Option<BatchId>,
     /// Only jobs older than this one: the last of the page before.
     pub before: Option<JobId>,
 }
@@ -44,7 +44,7 @@ pub async fn list(
         filter.created_after,
         filter.created_before,
         i64::from(limit),
-        filter.group.map(GroupId::uuid),
+        filter.batch.map(BatchId::uuid),
     );
     let rows = rows.fetch_all(db).await?;
     Ok(rows

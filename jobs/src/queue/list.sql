@@ -1,5 +1,5 @@
 -- Newest first, without tombstones; the cursor is the last id seen, so that a page costs the same at any depth. The jobs of a
--- group were made between its beginning and its sealing, give or take the difference of two clocks. An id is made before its row
+-- batch were made between its beginning and its sealing, give or take the difference of two clocks. An id is made before its row
 -- begins, at the commit, by another clock: an hour of both is more than enough.
 select job_id as "job_id!", version as "version!", status as "status!", owner as "owner!", task as "task!", model as "model!",
        model_name as "model_name!", model_version as "model_version!", model_digest as "model_digest!",
@@ -8,7 +8,7 @@ select job_id as "job_id!", version as "version!", status as "status!", owner as
        cancel_requested as "cancel_requested!", lease_no as "lease_no!", attempts_started as "attempts_started!",
        attempts_charged as "attempts_charged!", attempts_max as "attempts_max!", interruptions as "interruptions!",
        interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
-       trace_parent, group_id, group_position, custom_id, webhook_url, purged_at
+       trace_parent, batch_uuid, batch_line, custom_id, webhook_url, purged_at
 from ops.jobs
 where owner = $1 and purged_at is null
   -- Bounds that a plan for any values can use.
@@ -21,9 +21,9 @@ where owner = $1 and purged_at is null
       select from jsonb_each_text($6) as want(key, value) where (metadata ->> want.key) is distinct from want.value))
   and created_at >= coalesce($7::timestamptz, '-infinity') and job_id >= uuid_from_time(greatest($7 - interval '1 hour', 'epoch'))
   and created_at < coalesce($8::timestamptz, 'infinity')
-  and ($10::uuid is null or group_id = $10)
-  and job_id >= coalesce((select uuid_from_time(g.created_at - interval '1 hour') from groups g where g.group_id = $10),
+  and ($10::uuid is null or batch_uuid = $10)
+  and job_id >= coalesce((select uuid_from_time(g.created_at - interval '1 hour') from batches g where g.batch_id = $10),
                          '00000000-0000-0000-0000-000000000000')
-  and job_id <= coalesce((select uuid_from_time(g.sealed_at + interval '1 hour') from groups g where g.group_id = $10 and g.sealed_at is not null),
+  and job_id <= coalesce((select uuid_from_time(g.sealed_at + interval '1 hour') from batches g where g.batch_id = $10 and g.sealed_at is not null),
                          'ffffffff-ffff-ffff-ffff-ffffffffffff')
 order by job_id desc limit $9

@@ -11,11 +11,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{GroupId, JobId, db::Kept};
+use crate::{BatchId, JobId, db::Kept};
 
 /// Payload: the row id of the model that has queued jobs.
 pub const QUEUED_CHANNEL: &str = "darkroom_queued";
-/// Payload: ids of jobs that ended or went back and of groups that ended, 32 hex digits each.
+/// Payload: ids of jobs that ended or went back and of batches that ended, 32 hex digits each.
 pub const CHANGED_CHANNEL: &str = "darkroom_changed";
 /// Payload: ids of jobs that a worker began, the same way: most who wait want only the end.
 pub const STARTED_CHANNEL: &str = "darkroom_started";
@@ -132,9 +132,9 @@ impl Notifier {
         }
     }
 
-    /// These groups ended. An id is an id: they share the channel of the jobs.
-    pub fn groups_ended(&self, groups: impl IntoIterator<Item = GroupId>) {
-        self.changed(groups.into_iter().map(|group| group.uuid().into()));
+    /// These batches ended. An id is an id: they share the channel of the jobs.
+    pub fn batches_ended(&self, batches: impl IntoIterator<Item = BatchId>) {
+        self.changed(batches.into_iter().map(|batch| batch.uuid().into()));
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

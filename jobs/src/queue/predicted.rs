@@ -20,7 +20,7 @@ impl Predicted {
 
 /// Whether one of the `recent` jobs over the same image, [`crate::images::Stored::recent_jobs`], is what `job` asks for: the
 /// same owner, model version, parameters and metadata, kept for as long. Asks nothing if there is none, or if `job` has
-/// wishes that are its own: a time, a deadline, a webhook, a group.
+/// wishes that are its own: a time, a deadline, a webhook, a batch.
 ///
 /// The time for which a hit is kept begins anew, once a tenth of it is over.
 ///

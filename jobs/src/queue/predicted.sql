@@ -13,12 +13,12 @@ kept as (
     update finished_jobs f set retain_until = now() + f.retain_for, version = f.version + 1
     where f.job_id = (select job_id from hit where is_old)
 ),
--- One that may expire, goes with its group, or stands behind where this one would is not the same.
+-- One that may expire, goes with its batch, or stands behind where this one would is not the same.
 joined as (
     select j.job_id
     from recent r cross join lateral (select * from live_jobs x where x.job_id = r.job_id offset 0) j
     where (j.state in ('queued', 'running') or j.attempts_charged > 0) and not j.cancel_requested and j.deadline_at is null
-      and j.group_id is null and j.owner = $2 and j.model_version_id = $3 and j.params = $4 and j.metadata = $5
+      and j.batch_id is null and j.owner = $2 and j.model_version_id = $3 and j.params = $4 and j.metadata = $5
       and j.retain_for = make_interval(secs => $6) and j.priority >= $7 and j.attempts_max >= $8
     order by r.place limit 1
 )

@@ -24,7 +24,7 @@ use super::{
     wake::listen,
 };
 use crate::{
-    GroupId, JobId,
+    BatchId, JobId,
     db::{Direct, answered},
 };
 
@@ -106,9 +106,9 @@ impl ChangedListener {
         self.enter(job, true)
     }
 
-    /// Hears of the group's end; not of its single jobs.
-    pub fn watch_group(&self, group: GroupId) -> Watch {
-        self.watch(group.uuid().into())
+    /// Hears of the batch's end; not of its single jobs.
+    pub fn watch_batch(&self, batch: BatchId) -> Watch {
+        self.watch(batch.uuid().into())
     }
 
     /// The same for those who wait for the end: not woken when a worker begins.

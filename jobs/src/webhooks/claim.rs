@@ -73,7 +73,7 @@ pub async fn claim(
             host: row.host,
             event_type: event_type.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
             at: row.at,
-            subject: Subject::from_columns(row.job_id, row.group_id)?,
+            subject: Subject::from_columns(row.job_id, row.batch_id)?,
             tries: row.tries,
             secrets: secrets.into_iter().flatten().map(Secret::new).collect(),
         })

@@ -20,7 +20,7 @@ taken as (
     returning d.*
 )
 select t.delivery_id as "delivery_id!", t.lease_no as "lease_no!", t.owner as "owner!", t.endpoint_id, t.url as "url!", t.host as "host!",
-       t.type as "event_type!", t.at as "at!", t.job_id, t.group_id, t.tries as "tries!", e.secret as "endpoint_secret?",
+       t.type as "event_type!", t.at as "at!", t.job_id, t.batch_id, t.tries as "tries!", e.secret as "endpoint_secret?",
        s.secret as "owner_secret?", case when s.previous_until > now() then s.previous_secret end as previous_secret
 from taken t left join webhook_endpoints e on e.endpoint_id = t.endpoint_id left join webhook_secrets s on s.owner = t.owner
 order by t.at

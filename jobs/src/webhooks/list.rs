@@ -115,7 +115,7 @@ pub async fn list(
             url: row.url,
             event_type: row.event_type,
             at: row.at,
-            subject: Subject::from_columns(row.job_id, row.group_id)?,
+            subject: Subject::from_columns(row.job_id, row.batch_id)?,
             status: status.map_err(|error: NotAStatus| sqlx::Error::Decode(Box::new(error)))?,
             next_attempt_at: row.next_attempt_at,
             ended_at: row.ended_at,

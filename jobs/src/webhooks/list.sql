@@ -1,4 +1,4 @@
-select delivery_id, endpoint_id, url, type as event_type, at, job_id, group_id, status, next_attempt_at, ended_at, log
+select delivery_id, endpoint_id, url, type as event_type, at, job_id, batch_id, status, next_attempt_at, ended_at, log
 from webhook_deliveries
 where owner = $1
   and delivery_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')

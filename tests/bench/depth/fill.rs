@@ -40,7 +40,7 @@ pub(super) async fn finished(db: &PgPool, rows: u64) {
                  insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata,
                      priority, created_at, run_at, retain_for, retain_until, lease_no, claimed_at, finished_at, attempt_timeout_seconds,
                      attempts_started, attempts_charged, attempts_max, interruptions, interruptions_max, worker, device, result, timings,
-                     batch_size, batch_position)
+                     forward_batch_size, forward_batch_position)
                  select {ID},
                      'succeeded', 3, 'owner-' || n % 20, 1, 1, 'lite@default', sha256(n::text::bytea), '{{\"top_k\": 5}}', '{{}}', 0, at, at,
                      interval '30 days', at + interval '30 days', 1, at, at, 120, 1, 1, 3, 0, 3, 'bench', 'cpu', '{{\"answer\": \"no-op\"}}',

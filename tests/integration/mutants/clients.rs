@@ -25,7 +25,7 @@ super::mutants! {
     readers_need_their_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
         "find.sql": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
         "list.sql": "where owner = $1" => "where $1::text is not null";
-        "idempotency.rs" at "select job_id, group_id, fingerprint": "owner = $1" => "$1::text is not null";
+        "idempotency.rs" at "select job_id, batch_id, fingerprint": "owner = $1" => "$1::text is not null";
         "../images/finder.rs" at "with unused as": "select * from images i where i.owner = asked.owner" => "select * from images i where asked.owner is not null";
     }
     every_change_needs_a_new_version: "queue::contract::the_version_grows_with_every_change" {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use jobs::{
-    GroupId, JobId,
+    BatchId, JobId,
     events::{Cursor, EventType, Subject, feed, prune_events},
     queue,
     webhooks::{self, Busy, Delivery, Endpoint, Entry, Filter, Listed, Outcome, Settled, Status},
@@ -126,17 +126,17 @@ async fn nothing_is_told_before_the_end_is_committed() {
 async fn the_news_of_a_batch_go_to_its_own_webhook_and_to_endpoints() {
     let db = given::database().await;
     endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
-    let group = GroupId::now();
+    let batch = BatchId::now();
     sqlx::query("select publish_event($1, 'batch.completed', $2, $3)")
         .bind(given::OWNER)
-        .bind(group.uuid())
+        .bind(batch.uuid())
         .bind(HOOK)
         .execute(&*db)
         .await
         .unwrap();
     let told = claim(&db).await;
     assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|one| one.subject == Subject::Group(group)));
+    assert!(told.iter().all(|one| one.subject == Subject::Batch(batch)));
 }
 
 #[tokio::test]

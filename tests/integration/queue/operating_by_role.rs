@@ -5,7 +5,7 @@ mod api;
 use std::str::FromStr;
 
 use jobs::{
-    JobId, Problem, ProblemCode, Sha256Digest, groups, images, keys, models,
+    JobId, Problem, ProblemCode, Sha256Digest, batches, images, keys, models,
     queue::{self, IdempotencyKey, Registration},
     retention::{self, RetentionConfig},
 };

@@ -1,7 +1,7 @@
 //! The prediction cache: which job may answer for another.
 
 use jobs::{
-    GroupId, JobId, Member, images,
+    BatchId, JobId, Member, images,
     models::Resolved,
     queue::{self, NewJob, Predicted},
 };
@@ -54,7 +54,7 @@ async fn only_a_job_that_ends_for_it_is_joined() {
     let again = asked(&model, |_| ());
     let soon = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
     let member = || Member {
-        group: GroupId::now(),
+        batch: BatchId::now(),
         position: 1,
         custom_id: None,
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jobs::{
-    GroupId, JobId, Problem, ProblemCode,
+    BatchId, JobId, Problem, ProblemCode,
     events::{Cursor, Event, EventType, Subject, feed, latest},
     queue,
 };
@@ -37,7 +37,7 @@ async fn all(db: &PgPool, count: usize) -> Vec<Event> {
 fn job(event: &Event) -> JobId {
     match event.subject {
         Subject::Job(id) => id,
-        Subject::Group(_) => panic!("it is about a batch"),
+        Subject::Batch(_) => panic!("it is about a batch"),
     }
 }
 
@@ -215,16 +215,16 @@ async fn a_feed_may_be_of_some_types_only() {
 #[tokio::test]
 async fn what_happens_to_a_batch_is_published_too() {
     let db = given::database().await;
-    let group = GroupId::now();
+    let batch = BatchId::now();
     sqlx::query("select publish_event($1, 'batch.completed', $2)")
         .bind(given::OWNER)
-        .bind(group.uuid())
+        .bind(batch.uuid())
         .execute(&*db)
         .await
         .unwrap();
     let published = all(&db, 1).await;
     assert_eq!(published.len(), 1);
-    assert_eq!(published[0].subject, Subject::Group(group));
+    assert_eq!(published[0].subject, Subject::Batch(batch));
     assert_eq!(published[0].event_type, EventType::BatchCompleted);
     let (rest, _) = events(&db, given::OWNER, published[0].cursor).await;
     assert!(rest.is_empty(), "{rest:?}");

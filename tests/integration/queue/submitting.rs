@@ -1,4 +1,4 @@
-//! Enqueue and the group commit before it.
+//! Enqueue and the batch commit before it.
 
 use std::time::{Duration, Instant};
 

@@ -97,8 +97,11 @@ async fn write(shared: &Shared, settled: Vec<Settled>) {
                     lease,
                     result: prediction.result,
                     timings: timings.to_json(),
-                    batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
-                    batch_position: prediction.batch_position.try_into().unwrap_or(i16::MAX),
+                    forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
+                    forward_batch_position: prediction
+                        .batch_position
+                        .try_into()
+                        .unwrap_or(i16::MAX),
                 });
                 0
             }

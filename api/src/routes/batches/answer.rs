@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
-use jobs::{GroupId, groups::Group, queue::Watch};
+use jobs::{BatchId, batches::Batch, queue::Watch};
 
-use super::own_group;
+use super::own_batch;
 use crate::{
+    batches::{BatchBody, etag},
     ctx::Ctx,
     error::ApiError,
-    groups::{BatchBody, etag},
     wait::{self, Preferred},
 };
 
@@ -20,25 +20,25 @@ const LOOKS_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn wait(
     ctx: &Ctx,
     (preferred, watch): &(Preferred, Watch),
-    id: GroupId,
+    id: BatchId,
     owner: &str,
-    is_news: impl Fn(&Group) -> bool,
-) -> Result<Group, ApiError> {
+    is_news: impl Fn(&Batch) -> bool,
+) -> Result<Batch, ApiError> {
     loop {
-        let group = own_group(ctx, id, owner).await?;
-        let Some(left) = preferred.held(ctx).filter(|_| !is_news(&group)) else {
-            return Ok(group);
+        let batch = own_batch(ctx, id, owner).await?;
+        let Some(left) = preferred.held(ctx).filter(|_| !is_news(&batch)) else {
+            return Ok(batch);
         };
         wait::changed(ctx, watch, left.min(LOOKS_EVERY)).await;
     }
 }
 
 /// The batch, where it is, and when to ask again.
-pub(super) fn answer(mut response: HttpResponseBuilder, group: Group) -> HttpResponse {
-    if !group.has_ended() {
+pub(super) fn answer(mut response: HttpResponseBuilder, batch: Batch) -> HttpResponse {
+    if !batch.has_ended() {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
     response
-        .insert_header((header::ETAG, etag(&group)))
-        .json(BatchBody::from(group))
+        .insert_header((header::ETAG, etag(&batch)))
+        .json(BatchBody::from(batch))
 }

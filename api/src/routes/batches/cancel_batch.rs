@@ -1,12 +1,12 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
     Problem, ProblemCode,
-    groups::{self, GroupStatus},
+    batches::{self, BatchStatus},
     keys::Scope,
 };
 
-use super::{answer::answer, group_id, own_group};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, openapi::NotFound};
+use super::{answer::answer, batch_id, own_batch};
+use crate::{auth::Caller, batches::BatchBody, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Cancels every job of a batch that has not ended: at once if it waits, as soon as its worker lets go if it runs.
 ///
@@ -27,21 +27,21 @@ pub(crate) async fn cancel_batch(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    let id = group_id(&request)?;
-    let was = own_group(&ctx, id, &caller.owner).await?;
-    if was.has_ended() && was.status() != GroupStatus::Canceled {
+    let id = batch_id(&request)?;
+    let was = own_batch(&ctx, id, &caller.owner).await?;
+    if was.has_ended() && was.status() != BatchStatus::Canceled {
         let detail = "every job of the batch has ended already: there is nothing to cancel";
         return Err(ApiError::new(ProblemCode::JobTerminal, detail));
     }
-    if groups::cancel(&ctx.db, id, &caller.owner).await? {
+    if batches::cancel(&ctx.db, id, &caller.owner).await? {
         // Committed is the wish: if this request is cut off here, housekeeping goes on.
-        while groups::cancel_some(&ctx.db, Some(id)).await? > 0 {}
+        while batches::cancel_some(&ctx.db, Some(id)).await? > 0 {}
     }
-    let group = own_group(&ctx, id, &caller.owner).await?;
-    let response = if group.has_ended() {
+    let batch = own_batch(&ctx, id, &caller.owner).await?;
+    let response = if batch.has_ended() {
         HttpResponse::Ok()
     } else {
         HttpResponse::Accepted()
     };
-    Ok(answer(response, group))
+    Ok(answer(response, batch))
 }

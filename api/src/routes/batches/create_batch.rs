@@ -4,8 +4,8 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    GroupId, Problem, ProblemCode, Sha256Digest,
-    groups::{self, Appended, Begun, Resumed, Writer},
+    BatchId, Problem, ProblemCode, Sha256Digest,
+    batches::{self, Appended, Begun, Resumed, Writer},
     keys::Scope,
     queue,
 };
@@ -14,13 +14,13 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     answer::{answer, wait},
-    own_group,
+    own_batch,
 };
 use crate::{
     auth::Caller,
+    batches::{BatchBody, Intake, Source, Taken},
     ctx::Ctx,
     error::ApiError,
-    groups::{BatchBody, Intake, Source, Taken},
     job_request::{invalid, metadata_fault},
     openapi::{BatchLine, SlowBody},
     routes::create_job::{idempotency_key, key_reused},
@@ -82,27 +82,27 @@ pub(crate) async fn create_batch(
         writer: None,
         lines: 0,
     };
-    let (group, replayed) = match Box::pin(uploading.run()).await {
-        Ok(group) => group,
+    let (batch, replayed) = match Box::pin(uploading.run()).await {
+        Ok(batch) => batch,
         Err(error) => return Err(uploading.give_up(error).await),
     };
-    tracing::Span::current().record("batch.id", tracing::field::display(group));
-    let group = match preferred {
-        None => own_group(&ctx, group, &caller.owner).await?,
+    tracing::Span::current().record("batch.id", tracing::field::display(batch));
+    let batch = match preferred {
+        None => own_batch(&ctx, batch, &caller.owner).await?,
         Some(preferred) => {
-            let watching = (preferred, ctx.changes.watch_group(group));
-            wait(&ctx, &watching, group, &caller.owner, |group| {
-                group.has_ended()
+            let watching = (preferred, ctx.changes.watch_batch(batch));
+            wait(&ctx, &watching, batch, &caller.owner, |batch| {
+                batch.has_ended()
             })
             .await?
         }
     };
-    let mut response = if preferred.is_some() && group.has_ended() {
+    let mut response = if preferred.is_some() && batch.has_ended() {
         HttpResponse::Ok()
     } else {
         HttpResponse::Accepted()
     };
-    response.insert_header((header::LOCATION, format!("/v1/batches/{}", group.id)));
+    response.insert_header((header::LOCATION, format!("/v1/batches/{}", batch.id)));
     if let Some(preferred) = preferred {
         response.insert_header(preferred.applied());
     }
@@ -110,10 +110,10 @@ pub(crate) async fn create_batch(
         let name = HeaderName::from_static("idempotent-replayed");
         response.insert_header((name, HeaderValue::from_static("true")));
     }
-    Ok(answer(response, group))
+    Ok(answer(response, batch))
 }
 
-/// One upload on its way into one group.
+/// One upload on its way into one batch.
 struct Uploading<'a> {
     ctx: &'a Ctx,
     caller: &'a Caller,
@@ -128,19 +128,19 @@ struct Uploading<'a> {
 }
 
 impl Uploading<'_> {
-    /// Takes every line; the group, and whether it was there already.
-    async fn run(&mut self) -> Result<(GroupId, bool), ApiError> {
+    /// Takes every line; the batch, and whether it was there already.
+    async fn run(&mut self) -> Result<(BatchId, bool), ApiError> {
         let mut known = std::collections::HashSet::new();
-        if let Some(group) = self.earlier().await? {
+        if let Some(batch) = self.earlier().await? {
             let db = &self.ctx.db;
-            match groups::resume(db, group, &self.caller.owner, SILENT_SECONDS).await? {
+            match batches::resume(db, batch, &self.caller.owner, SILENT_SECONDS).await? {
                 Resumed::NotFound => return Err(ApiError::not_found()),
                 Resumed::InFlight => return Err(in_flight()),
                 Resumed::Complete { lines, sha256 } => {
                     self.pass(lines, sha256).await?;
                     return match self.source.next(&self.ctx.config.limits).await? {
                         Some(_) => Err(key_reused()),
-                        None => Ok((group, true)),
+                        None => Ok((batch, true)),
                     };
                 }
                 Resumed::From {
@@ -150,7 +150,7 @@ impl Uploading<'_> {
                 } => {
                     self.pass(lines, sha256).await?;
                     self.writer = Some(writer);
-                    known = groups::taken_beyond(db, group, lines).await?;
+                    known = batches::taken_beyond(db, batch, lines).await?;
                 }
             }
         }
@@ -167,21 +167,21 @@ impl Uploading<'_> {
             let detail = "the batch is empty: there is no line in it";
             return Err(ApiError::new(ProblemCode::InvalidRequest, detail));
         };
-        if !groups::seal(&self.ctx.db, writer).await? {
+        if !batches::seal(&self.ctx.db, writer).await? {
             return Err(in_flight());
         }
-        Ok((writer.group, false))
+        Ok((writer.batch, false))
     }
 
-    /// The group that the key stands for already.
-    async fn earlier(&self) -> Result<Option<GroupId>, ApiError> {
+    /// The batch that the key stands for already.
+    async fn earlier(&self) -> Result<Option<BatchId>, ApiError> {
         let Some(key) = &self.key else {
             return Ok(None);
         };
         let earlier = queue::earlier(&self.ctx.db, &self.caller.owner, key).await?;
         earlier.map_or(Ok(None), |earlier| {
-            let group = earlier.group_id.ok_or_else(key_reused)?;
-            Ok(Some(group))
+            let batch = earlier.batch_id.ok_or_else(key_reused)?;
+            Ok(Some(batch))
         })
     }
 
@@ -224,13 +224,13 @@ impl Uploading<'_> {
         }))
     }
 
-    /// Makes the group when the first lines are there.
+    /// Makes the batch when the first lines are there.
     async fn writer(&mut self) -> Result<Writer, ApiError> {
         if let Some(writer) = self.writer {
             return Ok(writer);
         }
         let (db, owner) = (&self.ctx.db, &self.caller.owner);
-        match groups::begin(db, owner, &self.metadata, self.key.as_deref()).await? {
+        match batches::begin(db, owner, &self.metadata, self.key.as_deref()).await? {
             Begun::Yes(writer) => Ok(*self.writer.insert(writer)),
             Begun::KeyTaken => Err(in_flight()),
         }
@@ -245,9 +245,9 @@ impl Uploading<'_> {
             return error;
         }
         let db = &self.ctx.db;
-        let canceled = groups::cancel(db, writer.group, &self.caller.owner).await;
-        if let Err(cause) = canceled.and(groups::seal(db, writer).await) {
-            tracing::warn!(error.cause = %cause, batch.id = %writer.group, "a refused batch was not taken back");
+        let canceled = batches::cancel(db, writer.batch, &self.caller.owner).await;
+        if let Err(cause) = canceled.and(batches::seal(db, writer).await) {
+            tracing::warn!(error.cause = %cause, batch.id = %writer.batch, "a refused batch was not taken back");
         }
         error
     }

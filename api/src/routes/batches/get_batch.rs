@@ -1,12 +1,12 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{groups::Group, keys::Scope};
+use jobs::{batches::Batch, keys::Scope};
 
 use super::{
     answer::{answer, wait},
-    group_id, own_group,
+    batch_id, own_batch,
 };
 use crate::{
-    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, groups::etag, openapi::NotFound,
+    auth::Caller, batches::BatchBody, batches::etag, ctx::Ctx, error::ApiError, openapi::NotFound,
     routes::has_version, wait::Preferred,
 };
 
@@ -28,20 +28,20 @@ pub(crate) async fn get_batch(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let id = group_id(&request)?;
+    let id = batch_id(&request)?;
     let preferred = Preferred::of(&request);
-    let group = match preferred {
-        None => own_group(&ctx, id, &caller.owner).await?,
+    let batch = match preferred {
+        None => own_batch(&ctx, id, &caller.owner).await?,
         Some(preferred) => {
-            let watching = (preferred, ctx.changes.watch_group(id));
+            let watching = (preferred, ctx.changes.watch_batch(id));
             let knows_one = request.headers().contains_key(header::IF_NONE_MATCH);
-            let is_news = |group: &Group| {
-                group.has_ended() || (knows_one && !has_version(&request, &etag(group)))
+            let is_news = |batch: &Batch| {
+                batch.has_ended() || (knows_one && !has_version(&request, &etag(batch)))
             };
             wait(&ctx, &watching, id, &caller.owner, is_news).await?
         }
     };
-    let tag = etag(&group);
+    let tag = etag(&batch);
     let is_known = has_version(&request, &tag);
     let mut response = if is_known {
         HttpResponse::NotModified()
@@ -54,5 +54,5 @@ pub(crate) async fn get_batch(
     if is_known {
         return Ok(response.insert_header((header::ETAG, tag)).finish());
     }
-    Ok(answer(response, group))
+    Ok(answer(response, batch))
 }

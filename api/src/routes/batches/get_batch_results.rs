@@ -4,14 +4,14 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use jobs::{
-    GroupId, JobId, Problem, ProblemCode,
-    groups::{self, Line, LineOutcome, Upload},
+    BatchId, JobId, Problem, ProblemCode,
+    batches::{self, Line, LineOutcome, Upload},
     keys::Scope,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{group_id, own_group};
+use super::{batch_id, own_batch};
 use crate::{
     auth::Caller,
     ctx::Ctx,
@@ -60,11 +60,11 @@ pub(crate) async fn get_batch_results(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let id = group_id(&request)?;
+    let id = batch_id(&request)?;
     let preferred = Preferred::of(&request);
     let mut results = Results {
         ctx,
-        group: id,
+        batch: id,
         owner: caller.owner.clone(),
         after: after(request.query_string())?,
         preferred,
@@ -96,7 +96,7 @@ fn after(query: &str) -> Result<i32, ApiError> {
 /// A walk over the lines, a page in memory.
 struct Results {
     ctx: Data<Ctx>,
-    group: GroupId,
+    batch: BatchId,
     owner: String,
     /// The last line that was sent, or is on the page.
     after: i32,
@@ -145,7 +145,7 @@ impl Results {
             };
             let watch = match blocking {
                 Some(job) => self.ctx.changes.watch_end(job),
-                None => self.ctx.changes.watch_group(self.group),
+                None => self.ctx.changes.watch_batch(self.batch),
             };
             wait::changed(&self.ctx, &watch, left.min(LOOKS_EVERY)).await;
         }
@@ -153,14 +153,14 @@ impl Results {
 
     /// Fills the page with the next lines that have ended.
     async fn read(&mut self) -> Result<Next, ApiError> {
-        // Seldom: it counts the jobs of a group that runs.
+        // Seldom: it counts the jobs of a batch that runs.
         if self.after >= self.total && self.upload == Upload::Open {
-            let group = own_group(&self.ctx, self.group, &self.owner).await?;
-            (self.total, self.upload) = (group.counts.total as i32, group.upload);
+            let batch = own_batch(&self.ctx, self.batch, &self.owner).await?;
+            (self.total, self.upload) = (batch.counts.total as i32, batch.upload);
         }
         let last = self.total.min(self.after.saturating_add(PAGE_LINES));
         let db = &self.ctx.db;
-        let lines = groups::results(db, self.group, &self.owner, self.after, last).await?;
+        let lines = batches::results(db, self.batch, &self.owner, self.after, last).await?;
         let mut lines = lines.into_iter().peekable();
         while self.after < last {
             let number = self.after + 1;

@@ -1,10 +1,10 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
-use jobs::{GroupId, groups, keys::Scope};
+use jobs::{BatchId, batches, keys::Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, job_request::invalid,
+    auth::Caller, batches::BatchBody, ctx::Ctx, error::ApiError, job_request::invalid,
     openapi::InvalidParams,
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn list_batches(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let (before, limit) = asked(request.query_string())?;
-    let mut page = groups::list(&ctx.db, &caller.owner, before, limit + 1).await?;
+    let mut page = batches::list(&ctx.db, &caller.owner, before, limit + 1).await?;
     let more = page.len() > usize::from(limit);
     page.truncate(limit.into());
     let next_cursor = page.last().filter(|_| more).map(|one| one.id.to_string());
@@ -56,7 +56,7 @@ pub(crate) async fn list_batches(
     }))
 }
 
-fn asked(query: &str) -> Result<(Option<GroupId>, u16), ApiError> {
+fn asked(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
     let (mut before, mut limit) = (None, LIMIT_DEFAULT);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let fault = match &*name {

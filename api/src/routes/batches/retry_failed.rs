@@ -1,8 +1,8 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{groups, keys::Scope};
+use jobs::{batches, keys::Scope};
 
-use super::{answer::answer, group_id, own_group};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, groups::BatchBody, openapi::NotFound};
+use super::{answer::answer, batch_id, own_batch};
+use crate::{auth::Caller, batches::BatchBody, ctx::Ctx, error::ApiError, openapi::NotFound};
 
 /// Queues every failed job of a batch again, each as `POST /v1/jobs/{id}/retry` does it; the batch runs anew.
 ///
@@ -22,14 +22,14 @@ pub(crate) async fn retry_failed(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    let id = group_id(&request)?;
-    own_group(&ctx, id, &caller.owner).await?;
-    let queued = groups::retry_failed(&ctx.db, id, &caller.owner).await?;
+    let id = batch_id(&request)?;
+    own_batch(&ctx, id, &caller.owner).await?;
+    let queued = batches::retry_failed(&ctx.db, id, &caller.owner).await?;
     let response = if queued > 0 {
         HttpResponse::Accepted()
     } else {
         HttpResponse::Ok()
     };
-    let group = own_group(&ctx, id, &caller.owner).await?;
-    Ok(answer(response, group))
+    let batch = own_batch(&ctx, id, &caller.owner).await?;
+    Ok(answer(response, batch))
 }

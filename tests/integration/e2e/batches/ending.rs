@@ -116,7 +116,7 @@ async fn the_end_of_a_batch_is_told_with_the_batch_as_it_stands() {
     let feed = send(feed.header("Prefer", "wait=20")).await.json();
     assert_eq!(feed["data"][0]["data"], batch, "in the feed");
 
-    sqlx::query("delete from groups")
+    sqlx::query("delete from batches")
         .execute(&*stack.db)
         .await
         .unwrap();

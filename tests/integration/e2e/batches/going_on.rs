@@ -92,7 +92,7 @@ async fn an_upload_that_broke_off_goes_on_behind_its_last_line() {
     let broken = tokio::spawn(broken.send());
     cable.send(Ok(half)).await.unwrap();
     tests::eventually(Duration::from_secs(10), "four lines were taken", || async {
-        let lines: Option<i32> = sqlx::query_scalar("select lines from groups")
+        let lines: Option<i32> = sqlx::query_scalar("select lines from batches")
             .fetch_optional(&*stack.db)
             .await
             .unwrap();
@@ -105,7 +105,7 @@ async fn an_upload_that_broke_off_goes_on_behind_its_last_line() {
     send(keyed(&stack, "k", whole.clone()))
         .await
         .problem(409, "idempotency_in_flight");
-    sqlx::query("update groups set heard_at = now() - interval '1 hour'")
+    sqlx::query("update batches set heard_at = now() - interval '1 hour'")
         .execute(&*stack.db)
         .await
         .unwrap();
@@ -116,7 +116,7 @@ async fn an_upload_that_broke_off_goes_on_behind_its_last_line() {
         (&json!(7), &json!(7))
     );
     let distinct: i64 = sqlx::query_scalar(
-        "select count(distinct group_position) from live_jobs where group_id is not null",
+        "select count(distinct batch_line) from live_jobs where batch_id is not null",
     )
     .fetch_one(&*stack.db)
     .await

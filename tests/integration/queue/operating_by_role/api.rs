@@ -121,43 +121,43 @@ async fn administering(pool: &PgPool) {
 }
 
 #[tokio::test]
-async fn darkroom_api_can_do_all_that_it_does_with_groups() {
+async fn darkroom_api_can_do_all_that_it_does_with_batches() {
     let db = given::database().await;
     let pool = acting_as(&db, "darkroom_api");
-    let begun = groups::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
-    let groups::Begun::Yes(writer) = begun.unwrap() else {
+    let begun = batches::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
+    let batches::Begun::Yes(writer) = begun.unwrap() else {
         panic!("a new key");
     };
-    let chunk = groups::Chunk {
+    let chunk = batches::Chunk {
         lines: 1,
         sha256: Sha256Digest::of(b"lines"),
-        refused: vec![groups::Refusal {
+        refused: vec![batches::Refusal {
             position: 1,
             custom_id: None,
             problem: fault(),
         }],
     };
-    groups::append(&pool, writer, &chunk).await.unwrap();
-    groups::resume(&pool, writer.group, given::OWNER, -1.0)
+    batches::append(&pool, writer, &chunk).await.unwrap();
+    batches::resume(&pool, writer.batch, given::OWNER, -1.0)
         .await
         .unwrap();
-    groups::seal_abandoned(&pool, -1.0).await.unwrap();
-    groups::cancel(&pool, writer.group, given::OWNER)
+    batches::seal_abandoned(&pool, -1.0).await.unwrap();
+    batches::cancel(&pool, writer.batch, given::OWNER)
         .await
         .unwrap();
-    groups::cancel_some(&pool, None).await.unwrap();
-    groups::retry_failed(&pool, writer.group, given::OWNER)
+    batches::cancel_some(&pool, None).await.unwrap();
+    batches::retry_failed(&pool, writer.batch, given::OWNER)
         .await
         .unwrap();
-    assert_eq!(groups::finish_due(&pool).await.unwrap().len(), 1);
+    assert_eq!(batches::finish_due(&pool).await.unwrap().len(), 1);
     assert_eq!(
-        groups::results(&pool, writer.group, given::OWNER, 0, 1)
+        batches::results(&pool, writer.batch, given::OWNER, 0, 1)
             .await
             .unwrap()
             .len(),
         1
     );
-    assert_eq!(groups::prune(&pool, 0.0).await.unwrap(), 1);
+    assert_eq!(batches::prune(&pool, 0.0).await.unwrap(), 1);
 }
 
 #[tokio::test]

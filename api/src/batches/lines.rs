@@ -1,0 +1,167 @@
+use bytes::BytesMut;
+use jobs::{Problem, ProblemCode, Sha256Digest};
+use sha2::{Digest, Sha256};
+
+use super::entry::Entry;
+use crate::{config::Limits, error::ApiError};
+
+/// Cuts a body into lines; blank ones do not count. Holds one line at most.
+#[derive(Debug)]
+pub(super) struct Lines {
+    buffer: BytesMut,
+    /// Bytes of the buffer in which there is no end of a line.
+    searched: usize,
+    /// The line is too long already: its rest is dropped.
+    overlong: bool,
+    hasher: Sha256,
+    line_bytes_max: usize,
+}
+
+impl Lines {
+    pub fn new(seed: &Sha256, limits: &Limits) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            searched: 0,
+            overlong: false,
+            hasher: seed.clone(),
+            line_bytes_max: limits.batch_line_bytes_max,
+        }
+    }
+
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The next whole line of what was pushed.
+    pub fn next(&mut self) -> Option<Entry> {
+        loop {
+            let end = self.buffer[self.searched..]
+                .iter()
+                .position(|&byte| byte == b'\n');
+            let Some(end) = end else {
+                self.searched = self.buffer.len();
+                if self.searched > self.line_bytes_max {
+                    self.overlong = true;
+                    self.drop_buffer();
+                }
+                return None;
+            };
+            let line = self.buffer.split_to(self.searched + end + 1);
+            self.searched = 0;
+            if let Some(entry) = self.line(&line) {
+                return Some(entry);
+            }
+        }
+    }
+
+    /// What stands behind the last end of a line.
+    pub fn last(&mut self) -> Option<Entry> {
+        let line = self.buffer.split();
+        self.searched = 0;
+        self.line(&line)
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<Entry> {
+        let line = line.trim_ascii();
+        if line.is_empty() && !self.overlong {
+            return None;
+        }
+        self.hasher.update(line);
+        self.hasher.update(b"\n");
+        if std::mem::take(&mut self.overlong) || line.len() > self.line_bytes_max {
+            return Some(Entry::Refused {
+                custom_id: None,
+                problem: Box::new(self.too_long()),
+            });
+        }
+        Some(Entry::Line(line.to_vec()))
+    }
+
+    fn drop_buffer(&mut self) {
+        self.hasher.update(&self.buffer);
+        self.buffer.clear();
+        self.searched = 0;
+    }
+
+    fn too_long(&self) -> Problem {
+        let detail = format!("a line may have up to {} bytes", self.line_bytes_max);
+        Problem::new(ProblemCode::ImageTooLarge, detail)
+    }
+
+    /// Of all lines so far.
+    pub fn digest(&self) -> Sha256Digest {
+        Sha256Digest::finish(self.hasher.clone())
+    }
+}
+
+/// The body is larger than a batch may be.
+pub(super) fn too_large(limits: &Limits) -> ApiError {
+    let detail = format!("a batch may have up to {} bytes", limits.batch_bytes_max);
+    ApiError::new(ProblemCode::InvalidRequest, detail)
+        .with_status(actix_web::http::StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use sha2::{Digest, Sha256};
+
+    use super::Lines;
+    use crate::batches::entry::Entry;
+
+    fn lines(line_bytes_max: usize) -> Lines {
+        Lines {
+            buffer: BytesMut::new(),
+            searched: 0,
+            overlong: false,
+            hasher: Sha256::new(),
+            line_bytes_max,
+        }
+    }
+
+    /// As they come out when the body arrives in pieces of this size; `!` for a refused one.
+    fn cut(body: &str, piece: usize) -> (Vec<String>, jobs::Sha256Digest) {
+        let mut lines = lines(8);
+        let mut out = Vec::new();
+        let mut note = |entry| {
+            out.push(match entry {
+                Entry::Line(text) => String::from_utf8(text).expect("text"),
+                _ => "!".into(),
+            });
+        };
+        for piece in body.as_bytes().chunks(piece) {
+            lines.push(piece);
+            while let Some(entry) = lines.next() {
+                note(entry);
+            }
+        }
+        lines.last().into_iter().for_each(note);
+        (out, lines.digest())
+    }
+
+    #[test]
+    fn lines_are_the_same_however_their_bytes_arrive() {
+        let body = "one\r\n\n  \ntwo\nfar too long a line\nthree";
+        let whole = cut(body, 1000);
+        assert_eq!(whole.0, ["one", "two", "!", "three"]);
+        for piece in 1..20 {
+            assert_eq!(cut(body, piece).0, whole.0, "{piece}");
+        }
+    }
+
+    #[test]
+    fn the_digest_tells_lines_apart_and_does_not_see_what_is_blank() {
+        assert_eq!(cut("a\nb\n", 3).1, cut("a\n\nb", 1).1);
+        assert_ne!(cut("a\nb\n", 3).1, cut("ab\n", 3).1);
+    }
+
+    #[test]
+    fn no_more_than_one_line_is_held() {
+        let mut lines = lines(8);
+        for _ in 0..1000 {
+            lines.push(b"0123456789");
+            assert!(lines.next().is_none());
+            assert!(lines.buffer.len() <= 8 + 10);
+        }
+    }
+}

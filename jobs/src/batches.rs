@@ -1,0 +1,39 @@
+//! Job batches, batches on the wire: jobs that were submitted together, in numbered lines. One verb a file.
+//!
+//! A batch costs its jobs nothing: no statement that moves a job looks at it. What became of a batch is counted by index
+//! when somebody asks, and once more when it has ended.
+
+mod append;
+mod batch;
+mod begin;
+mod cancel;
+mod finish;
+mod housekeeping;
+mod list;
+mod prune;
+mod results;
+mod resume;
+mod retry_failed;
+mod seal;
+
+pub use append::{Appended, Chunk, Refusal, append};
+pub use batch::{Batch, BatchStatus, Counts, Upload, find, find_all};
+pub use begin::{Begun, begin};
+pub use cancel::{cancel, cancel_some};
+pub use finish::finish_due;
+pub use housekeeping::{BatchesConfig, housekeep};
+pub use list::list;
+pub use prune::prune;
+pub use results::{Line, LineOutcome, results};
+pub use resume::{Resumed, resume, taken_beyond};
+pub use retry_failed::retry_failed;
+pub use seal::{seal, seal_abandoned};
+
+use crate::BatchId;
+
+/// The right of one upload to a batch's next lines: another that goes on behind it has another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writer {
+    pub batch: BatchId,
+    pub upload_no: i32,
+}

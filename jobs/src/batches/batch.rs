@@ -1,0 +1,229 @@
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{BatchId, queue::QueueError};
+
+/// One batch as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub id: BatchId,
+    pub metadata: Value,
+    pub created_at: DateTime<Utc>,
+    pub upload: Upload,
+    pub cancel_requested: bool,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub counts: Counts,
+}
+
+/// What became of a batch's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
+pub struct Counts {
+    /// Lines taken so far.
+    pub total: i64,
+    pub queued: i64,
+    pub running: i64,
+    pub scheduled: i64,
+    pub succeeded: i64,
+    pub failed: i64,
+    pub canceled: i64,
+    pub expired: i64,
+    /// Lines that never became jobs.
+    pub refused: i64,
+}
+
+/// Whether more lines may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Upload {
+    Open,
+    Complete,
+    /// The last lines never came; the same upload under the same `Idempotency-Key` goes on behind them.
+    BrokenOff,
+}
+
+/// How a batch stands as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchStatus {
+    /// Lines may come, or jobs wait or run.
+    Running,
+    /// Every line succeeded.
+    Succeeded,
+    /// Some lines did not succeed, or never came.
+    PartlyFailed,
+    /// No line succeeded.
+    Failed,
+    /// A cancel was asked for, and came before the end of some of its jobs.
+    Canceled,
+}
+
+impl Batch {
+    pub fn status(&self) -> BatchStatus {
+        let counts = &self.counts;
+        if self.finished_at.is_none() {
+            BatchStatus::Running
+        } else if counts.canceled > 0 && (self.cancel_requested || counts.canceled == counts.total)
+        {
+            BatchStatus::Canceled
+        } else if counts.succeeded == counts.total && self.upload == Upload::Complete {
+            BatchStatus::Succeeded
+        } else if counts.succeeded == 0 {
+            BatchStatus::Failed
+        } else {
+            BatchStatus::PartlyFailed
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
+    /// Nothing of it waits or runs, and nothing can come; whether or not somebody wrote that down.
+    fn is_due(&self) -> bool {
+        let live = self.counts.queued + self.counts.running + self.counts.scheduled;
+        !self.has_ended() && self.upload != Upload::Open && live == 0
+    }
+}
+
+/// One row of `find.sql` or `list.sql`.
+pub(super) struct BatchRow {
+    pub batch_id: Uuid,
+    pub metadata: Value,
+    pub created_at: DateTime<Utc>,
+    pub is_sealed: bool,
+    pub broke_off: bool,
+    pub cancel_requested: bool,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub lines: i32,
+    pub refused: i32,
+    pub queued: i64,
+    pub running: i64,
+    pub scheduled: i64,
+    pub succeeded: i64,
+    pub failed: i64,
+    pub canceled: i64,
+    pub expired: i64,
+}
+
+impl From<BatchRow> for Batch {
+    fn from(row: BatchRow) -> Self {
+        Self {
+            id: row.batch_id.into(),
+            metadata: row.metadata,
+            created_at: row.created_at,
+            upload: match (row.is_sealed, row.broke_off) {
+                (false, _) => Upload::Open,
+                (true, false) => Upload::Complete,
+                (true, true) => Upload::BrokenOff,
+            },
+            cancel_requested: row.cancel_requested,
+            finished_at: row.finished_at,
+            counts: Counts {
+                total: row.lines.into(),
+                queued: row.queued,
+                running: row.running,
+                scheduled: row.scheduled,
+                succeeded: row.succeeded,
+                failed: row.failed,
+                canceled: row.canceled,
+                expired: row.expired,
+                refused: row.refused.into(),
+            },
+        }
+    }
+}
+
+/// A batch of `owner`; another owner's does not exist. One that is at its end is ended on the way.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
+    let found = look(db, batch, owner).await?;
+    if found.as_ref().is_some_and(Batch::is_due) && super::finish::finish(db, batch).await? {
+        return look(db, batch, owner).await;
+    }
+    Ok(found)
+}
+
+async fn look(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
+    Ok(find_all(db, &[batch], owner).await?.pop())
+}
+
+/// Those of `batches` that are `owner`'s, in no order, as they stand.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_all(
+    db: &PgPool,
+    batches: &[BatchId],
+    owner: &str,
+) -> Result<Vec<Batch>, QueueError> {
+    if batches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = batches.iter().map(|batch| batch.uuid()).collect();
+    let rows = sqlx::query_file_as!(BatchRow, "src/batches/find.sql", &ids, owner);
+    let rows = rows.fetch_all(db).await?;
+    Ok(rows.into_iter().map(Batch::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use serde_json::json;
+
+    use super::{Batch, BatchStatus as S, Counts, Upload};
+    use crate::BatchId;
+
+    fn ended(counts: Counts) -> Batch {
+        Batch {
+            id: BatchId::now(),
+            metadata: json!({}),
+            created_at: Utc::now(),
+            upload: Upload::Complete,
+            cancel_requested: false,
+            finished_at: Some(Utc::now()),
+            counts,
+        }
+    }
+
+    fn counts(succeeded: i64, failed: i64, canceled: i64, refused: i64) -> Counts {
+        Counts {
+            total: succeeded + failed + canceled + refused,
+            succeeded,
+            failed,
+            canceled,
+            refused,
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn a_batch_is_called_by_what_became_of_its_lines() {
+        assert_eq!(ended(counts(3, 0, 0, 0)).status(), S::Succeeded);
+        assert_eq!(ended(counts(2, 1, 0, 0)).status(), S::PartlyFailed);
+        assert_eq!(ended(counts(2, 0, 0, 1)).status(), S::PartlyFailed);
+        assert_eq!(ended(counts(2, 0, 1, 0)).status(), S::PartlyFailed);
+        assert_eq!(ended(counts(0, 2, 0, 1)).status(), S::Failed);
+        assert_eq!(ended(counts(0, 0, 2, 0)).status(), S::Canceled);
+    }
+
+    #[test]
+    fn a_canceled_batch_is_called_so_unless_all_had_ended_before() {
+        let mut batch = ended(counts(2, 0, 1, 0));
+        batch.cancel_requested = true;
+        assert_eq!(batch.status(), S::Canceled);
+        batch.counts = counts(3, 0, 0, 0);
+        assert_eq!(batch.status(), S::Succeeded);
+    }
+
+    #[test]
+    fn a_batch_whose_upload_broke_off_never_counts_as_a_success() {
+        let mut batch = ended(counts(3, 0, 0, 0));
+        batch.upload = Upload::BrokenOff;
+        assert_eq!(batch.status(), S::PartlyFailed);
+    }
+}

@@ -1,0 +1,40 @@
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+
+use super::Writer;
+use crate::{BatchId, queue::QueueError};
+
+/// What came of the wish to begin a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    Yes(Writer),
+    /// The owner has used the idempotency key before: nothing was made.
+    KeyTaken,
+}
+
+/// Makes an empty batch of `owner`, and lets the idempotency key stand for it.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn begin(
+    db: &PgPool,
+    owner: &str,
+    metadata: &Map<String, Value>,
+    idempotency_key: Option<&str>,
+) -> Result<Begun, QueueError> {
+    let batch = BatchId::now();
+    let made = sqlx::query_file!(
+        "src/batches/begin.sql",
+        batch.uuid(),
+        owner,
+        Value::Object(metadata.clone()),
+        idempotency_key
+    );
+    let made = made.fetch_optional(db).await?;
+    Ok(made.map_or(Begun::KeyTaken, |row| {
+        Begun::Yes(Writer {
+            batch,
+            upload_no: row.upload_no,
+        })
+    }))
+}

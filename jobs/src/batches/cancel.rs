@@ -1,0 +1,40 @@
+use sqlx::{PgExecutor, PgPool};
+
+use crate::{BatchId, queue::QueueError};
+
+/// Asks for the end of a batch of `owner`: no more lines, and its jobs are canceled, by [`cancel_some`]. `false`: there is
+/// no such batch, or it has ended.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn cancel(db: &PgPool, batch: BatchId, owner: &str) -> Result<bool, QueueError> {
+    let asked = sqlx::query!(
+        "update batches set cancel_requested_at = coalesce(cancel_requested_at, now())
+         where batch_id = $1 and owner = $2 and finished_at is null",
+        batch.uuid(),
+        owner
+    );
+    Ok(asked.execute(db).await?.rows_affected() > 0)
+}
+
+/// Cancels some jobs of batches that are to end, of all such batches if `None`; call again until none is left. Answers how
+/// many it took up.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn cancel_some(
+    db: impl PgExecutor<'_>,
+    batch: Option<BatchId>,
+) -> Result<i64, QueueError> {
+    let canceled = sqlx::query_scalar!(
+        r#"with live as materialized (
+               select j.job_id from batches g join live_jobs j using (batch_id)
+               where g.cancel_requested_at is not null and g.finished_at is null and ($1::uuid is null or g.batch_id = $1)
+                 and not j.cancel_requested
+               limit 500
+           )
+           select count(cancel_job(job_id, null)) as "canceled!" from live"#,
+        batch.map(BatchId::uuid)
+    );
+    Ok(canceled.fetch_one(db).await?)
+}

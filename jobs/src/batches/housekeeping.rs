@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use clap::Args;
+use sqlx::PgPool;
+
+use super::{cancel_some, finish_due, seal_abandoned};
+use crate::queue::{Notifier, QueueError};
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Batches")]
+pub struct BatchesConfig {
+    /// After how long without a word of its uploader a batch takes no more lines, in seconds; what came of it runs
+    #[arg(
+        long,
+        env = "DARKROOM_BATCH_ABANDONED_SECONDS",
+        default_value_t = 900.0
+    )]
+    pub batch_abandoned_seconds: f64,
+}
+
+/// How often a process looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// One round, safe from any number of processes at once.
+async fn round(db: &PgPool, notifier: &Notifier, config: &BatchesConfig) -> Result<(), QueueError> {
+    // One connection for all of them: each way back into the pool is a trip.
+    let mut db = db.acquire().await?;
+    while cancel_some(&mut *db, None).await? > 0 {}
+    let abandoned = seal_abandoned(&mut *db, config.batch_abandoned_seconds).await?;
+    if !abandoned.is_empty() {
+        tracing::warn!(batches = abandoned.len(), "uploads of batches broke off");
+    }
+    loop {
+        let ended = finish_due(&mut *db).await?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        metrics::counter!("darkroom_batches_finished_total").increment(ended.len() as u64);
+        notifier.batches_ended(ended);
+    }
+}
+
+/// Cancels, seals and ends batches once a second, for as long as the process lives.
+pub async fn housekeep(db: PgPool, config: BatchesConfig) {
+    let notifier = Notifier::start(db.clone());
+    loop {
+        let round = Box::pin(round(&db, &notifier, &config));
+        if let Err(error) = crate::db::answered(&db, round).await {
+            tracing::warn!(error.cause = %error, "housekeeping of batches failed; trying again");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}

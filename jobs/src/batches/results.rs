@@ -1,0 +1,81 @@
+use std::collections::BTreeMap;
+
+use sqlx::PgPool;
+
+use crate::{
+    BatchId, Job, Problem,
+    queue::{JobRow, QueueError},
+};
+
+/// What is known of one line.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// From 1.
+    pub position: i32,
+    pub custom_id: Option<String>,
+    pub outcome: LineOutcome,
+}
+
+#[derive(Debug, Clone)]
+pub enum LineOutcome {
+    /// In whatever state it is.
+    Job(Box<Job>),
+    Refused(Box<Problem>),
+}
+
+/// Lines of a batch of `owner`, in order, from behind line `after` up to line `last`. Those whose job is forgotten are left
+/// out.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn results(
+    db: &PgPool,
+    batch: BatchId,
+    owner: &str,
+    after: i32,
+    last: i32,
+) -> Result<Vec<Line>, QueueError> {
+    let jobs = sqlx::query_file_as!(
+        JobRow,
+        "src/batches/results.sql",
+        batch.uuid(),
+        owner,
+        after,
+        last
+    );
+    let mut lines = BTreeMap::new();
+    for row in jobs.fetch_all(db).await? {
+        let job = Job::try_from(row)?;
+        let member = job.member.as_ref();
+        let position = member.map_or(0, |member| member.position);
+        let custom_id = member.and_then(|member| member.custom_id.clone());
+        let outcome = LineOutcome::Job(Box::new(job));
+        lines.insert(
+            position,
+            Line {
+                position,
+                custom_id,
+                outcome,
+            },
+        );
+    }
+    let refused = sqlx::query!(
+        "select batch_line, custom_id, problem from batch_refusals
+         where batch_id = $1 and batch_line > $2 and batch_line <= $3",
+        batch.uuid(),
+        after,
+        last
+    );
+    for row in refused.fetch_all(db).await? {
+        let problem = serde_json::from_value(row.problem);
+        let problem = problem.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let (position, custom_id) = (row.batch_line, row.custom_id);
+        let outcome = LineOutcome::Refused(problem);
+        lines.entry(position).or_insert(Line {
+            position,
+            custom_id,
+            outcome,
+        });
+    }
+    Ok(lines.into_values().collect())
+}
