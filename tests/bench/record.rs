@@ -33,7 +33,7 @@ pub(crate) fn record(bench: &str, figures: &Value) {
     std::fs::write(&page, text).unwrap();
 }
 
-/// The checkout's commit, with a `+` if tracked files have changed since; empty outside of a git checkout.
+/// The checkout's commit, with a `+` if tracked files have changed since. Empty outside of a git checkout.
 fn commit(checkout: &Path) -> String {
     let git = |args: &[&str]| {
         let run = Command::new("git")
@@ -46,7 +46,9 @@ fn commit(checkout: &Path) -> String {
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
         return String::new();
     };
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default();
+    // The readings of this run are no change to the measured code.
+    let code = ["--untracked-files=no", "--", ".", ":!docs/performance*"];
+    let changes = git(&[&["status", "--porcelain"], &code[..]].concat()).unwrap_or_default();
     let mark = if changes.is_empty() { "" } else { "+" };
     format!("{commit}{mark}")
 }
