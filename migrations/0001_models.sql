@@ -47,7 +47,7 @@ begin
     update models m set paused_at = coalesce(m.paused_at, now()), pause_reason = pause_model.why where m.name = pause_model.name;
     return case when found then 'paused' else 'not found' end;
 end $$;
-comment on function pause_model is 'paused or not found. Submits go on, and what runs ends; nothing is claimed.';
+comment on function pause_model is 'Answers paused or not found. Clients may still submit, and running jobs end; workers claim no job of the model.';
 
 create function resume_model(name text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -61,7 +61,7 @@ begin
     perform pg_notify('darkroom_queued', resumed::text);
     return 'resumed';
 end $$;
-comment on function resume_model is 'resumed or not found. Repeating is fine.';
+comment on function resume_model is 'Answers resumed or not found. A second call changes nothing.';
 
 create function set_model_alias(model text, alias text, version int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -72,7 +72,7 @@ begin
     if not exists (select from models m where m.name = set_model_alias.model) then
         return 'no model';
     end if;
-    -- Held until the commit, so that it is not retired meanwhile.
+    -- The lock lasts until the commit, so the version cannot be retired meanwhile.
     select v.* into picked from model_versions v join models m using (model_id)
     where m.name = set_model_alias.model and v.version = set_model_alias.version for share of v;
     if not found then
@@ -84,7 +84,7 @@ begin
     on conflict (model_id, alias) do update set model_version_id = excluded.model_version_id, updated_at = now();
     return 'set';
 end $$;
-comment on function set_model_alias is 'set, no model, no version or retired. Jobs that were submitted before keep the version that the alias meant then.';
+comment on function set_model_alias is 'Answers set, no model, no version or retired. Jobs that were submitted before keep the version that the alias meant then.';
 
 create function retire_model_version(model text, version int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -101,4 +101,4 @@ begin
     update model_versions v set retired_at = coalesce(v.retired_at, now()) where v.model_version_id = picked;
     return 'retired';
 end $$;
-comment on function retire_model_version is 'retired, not found or aliased: an alias means it, and has to be moved first. Jobs that have it already are not touched.';
+comment on function retire_model_version is 'Answers retired, not found or aliased. An aliased version cannot retire: move the alias first. Jobs that already have the version still run.';

@@ -28,4 +28,4 @@ begin
     end if;
     return case when exists (select from workers w where w.worker_id = drain_worker.worker_id) then 'gone' else 'not found' end;
 end $$;
-comment on function drain_worker is 'draining, gone or not found. The worker claims nothing more, finishes what it has, and leaves.';
+comment on function drain_worker is 'Answers draining, gone or not found. The worker claims no more jobs, finishes the jobs that it holds, and exits.';

@@ -39,7 +39,8 @@ comment on table orphan_sweep is 'How far the search for objects without a row h
 create function purge_image(of_owner text, digest bytea, out outcome text, out upload uuid)
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 begin
-    -- Submits write this row: under its lock none commits, and the next statement sees those that did.
+    -- Every submit of the image writes this row. While the row is locked no submit commits, and the next statement sees all
+    -- submits that committed before.
     select i.upload into upload from images i
     where i.owner = of_owner and i.sha256 = digest and i.purged_at is null for no key update;
     if not found then
@@ -51,4 +52,4 @@ begin
         outcome := 'purged';
     end if;
 end $$;
-comment on function purge_image is 'purged, with the upload whose object is to be deleted; needed by a live job; or not found.';
+comment on function purge_image is 'Marks an image as deleted. Answers purged and the upload whose object the caller then deletes, needed (by a live job), or not found.';

@@ -50,8 +50,8 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     whose text;
 begin
-    -- Whoever makes one of its jobs live again (retry_job) holds this row until the commit: what is looked at below is
-    -- looked at anew under the lock, and can only move towards the end.
+    -- retry_job holds this row until its commit when it makes a job of the batch live again. So under this lock the jobs of
+    -- the batch can only move towards their end, and the check below stays true.
     perform from batches g where g.batch_id = which and g.sealed_at is not null and g.finished_at is null for no key update skip locked;
     if not found or exists (select from live_jobs j where j.batch_id = which) then
         return false;
@@ -70,4 +70,4 @@ begin
     perform publish_event(whose, 'batch.completed', which);
     return true;
 end $$;
-comment on function finish_batch is 'Whether it ended by this call. A batch ends once it is sealed and no job of it waits or runs; a retried job opens it again.';
+comment on function finish_batch is 'Ends a batch, and answers whether this call ended it. A batch ends when it is sealed and none of its jobs waits or runs; a retried job opens it again. Only this function sets finished_at.';

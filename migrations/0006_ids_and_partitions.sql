@@ -17,7 +17,7 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     day date; made int := 0; parent text; child text;
 begin
-    -- One maker at a time; whoever comes second finds nothing left to do.
+    -- One maker at a time; the second one finds that the partitions exist.
     perform pg_advisory_xact_lock(hashtext('darkroom.make_partitions'));
     for day in select generate_series(current_date, current_date + days_ahead, interval '1 day')::date loop
         foreach parent in array array['finished_jobs', 'attempts'] loop
@@ -28,7 +28,7 @@ begin
                         uuid_from_time(day::timestamp at time zone 'UTC'), uuid_from_time((day + 1)::timestamp at time zone 'UTC'));
                     made := made + 1;
                 exception when check_violation then
-                    -- Rows of that day came before its partition and stay in the default one; the other days go on.
+                    -- Rows of that day came before its partition and stay in the default partition. The other days are still made.
                     raise warning '% was not made: the default partition has rows of that day', child;
                 end;
             end if;
@@ -36,7 +36,7 @@ begin
     end loop;
     return made;
 end $$;
-comment on function make_partitions is 'Makes the daily partitions from today to so many days ahead; any process may call it at any time.';
+comment on function make_partitions is 'Makes the daily partitions of finished_jobs and attempts, from today to days_ahead days ahead. Answers how many it made. Any process may call it at any time.';
 
 select make_partitions(3);
 
@@ -45,7 +45,8 @@ declare
     child text; day date; pruned int := 0; needed boolean;
 begin
     perform pg_advisory_xact_lock(hashtext('darkroom.make_partitions'));
-    -- Dropping waits for every reader of the table, and everyone else waits behind it: give up soon, and come again.
+    -- A drop waits for every reader of the table, and all other statements wait behind the drop. So it gives up soon; the
+    -- next call tries again.
     set local lock_timeout = '1s';
     for child in
         select c.relname from pg_inherits h join pg_class c on c.oid = h.inhrelid
@@ -55,7 +56,7 @@ begin
         continue when (day + 1)::timestamp at time zone 'UTC' > now() - tombstone_age;
         execute format('select exists (select from %I where purged_at is null or purged_at > now() - $1)', child)
             into needed using tombstone_age;
-        -- A job of that day that still waits keeps its attempts.
+        -- While a job of that day is live, its attempts stay.
         needed := needed or exists (
             select from live_jobs where job_id >= uuid_from_time(day::timestamp at time zone 'UTC')
                                     and job_id < uuid_from_time((day + 1)::timestamp at time zone 'UTC'));
@@ -69,4 +70,4 @@ begin
     end loop;
     return pruned;
 end $$;
-comment on function prune_partitions is 'Drops days of which only old tombstones are left; any process may call it at any time.';
+comment on function prune_partitions is 'Drops the daily partitions that hold only tombstones older than tombstone_age. Answers how many days it dropped. Any process may call it at any time.';

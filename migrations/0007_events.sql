@@ -38,7 +38,7 @@ begin
     end loop;
     return made;
 end $$;
-comment on function make_event_partitions is 'As make_partitions, for events.';
+comment on function make_event_partitions is 'Makes the daily partitions of events, as make_partitions does for finished jobs.';
 
 select make_event_partitions(3);
 
@@ -64,14 +64,14 @@ begin
     delete from events_default where at < now() - kept;
     return pruned;
 end $$;
-comment on function prune_events is 'Drops days whose events were kept long enough; any process may call it at any time.';
+comment on function prune_events is 'Drops the daily partitions whose events are older than kept. Answers how many it dropped. Any process may call it at any time.';
 
 create function publish_starts(jobs uuid[], owners text[]) returns void
 language plpgsql strict security definer set search_path = pg_catalog, public, pg_temp as $$
 begin
     insert into events (owner, type, job_ids)
     select s.owner, 'job.started', array_agg(s.job_id) from unnest(jobs, owners) as s(job_id, owner) group by s.owner;
-    -- Where nobody wants to be told, that is all it costs.
+    -- Without receivers, this check is the only cost of webhooks.
     if exists (select from webhook_endpoints w where w.disabled_at is null and 'job.started' = any(w.events)) then
         insert into webhook_deliveries (owner, endpoint_id, url, type, job_id)
         select s.owner, w.endpoint_id, w.url, 'job.started', s.job_id
@@ -79,13 +79,13 @@ begin
         join webhook_endpoints w on w.owner = s.owner and w.disabled_at is null and 'job.started' = any(w.events);
     end if;
 end $$;
-comment on function publish_starts is 'Says that a worker began these jobs; belongs to the statement that claims them.';
+comment on function publish_starts is 'Writes job.started for jobs that a worker claimed: one row per owner. The statement that claims the jobs calls it. The webhook of a job itself is told only of the end.';
 
 create function publish_ends() returns trigger
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 begin
     insert into events (owner, type, job_ids) select e.owner, 'job.' || e.state, array_agg(e.job_id) from ended e group by e.owner, e.state;
-    -- Where nobody wants to be told, that is all it costs.
+    -- Without receivers, this check is the only cost of webhooks.
     if exists (select from webhook_endpoints where disabled_at is null) or exists (select from ended where webhook_url is not null) then
         insert into webhook_deliveries (owner, endpoint_id, url, type, job_id)
         select e.owner, null, e.webhook_url, 'job.' || e.state, e.job_id from ended e where e.webhook_url is not null
@@ -95,7 +95,7 @@ begin
     end if;
     return null;
 end $$;
-comment on function publish_ends is 'The one place where the end of a job becomes an event: whichever verb archives it.';
+comment on function publish_ends is 'The one place where the end of a job becomes an event and deliveries: every verb that ends a job inserts into finished_jobs.';
 
 create trigger publish_ends after insert on finished_jobs referencing new table as ended
     for each statement execute function publish_ends();
@@ -112,4 +112,4 @@ begin
     select publish_event.owner, null, publish_event.webhook_url, publish_event.type, publish_event.batch_id
     where publish_event.webhook_url is not null;
 end $$;
-comment on function publish_event is 'Says that something happened to a batch; belongs to the statement that makes it so.';
+comment on function publish_event is 'Writes an event of a batch and its deliveries. The statement that changes the batch calls it.';

@@ -63,7 +63,7 @@ comment on column webhook_deliveries.log is 'The attempts, the latest last: at, 
 create function redeliver_webhook(delivery uuid, owner text) returns text
 language sql set search_path = pg_catalog, public, pg_temp as $$
     with again as (
-        -- Whoever is at it now has no more say, and is waited for.
+        -- A process that sends this delivery now loses its claim, and the next attempt waits until its lease ends.
         update webhook_deliveries d
         set status = 'pending', tries = 0, ended_at = null, lease_no = d.lease_no + 1, next_attempt_at = greatest(now(), d.leased_until)
         where d.delivery_id = redeliver_webhook.delivery and (redeliver_webhook.owner is null or d.owner = redeliver_webhook.owner)
@@ -71,4 +71,4 @@ language sql set search_path = pg_catalog, public, pg_temp as $$
     )
     select case when exists (select from again) then 'pending' else 'not found' end
 $$;
-comment on function redeliver_webhook is 'pending or not found. Sends a delivery again, under its id, with a new budget of attempts.';
+comment on function redeliver_webhook is 'Answers pending or not found. Sends a delivery again, under its id, with a new budget of attempts.';

@@ -30,7 +30,7 @@ begin
     update api_keys k set revoked_at = coalesce(k.revoked_at, now()) where k.key_id = revoke_api_key.key_id;
     return case when found then 'revoked' else 'not found' end;
 end $$;
-comment on function revoke_api_key is 'revoked or not found. Processes that have just seen the key believe it for a few seconds more.';
+comment on function revoke_api_key is 'Answers revoked or not found. API processes that cached the key accept it for a few seconds more.';
 
 create table audit (
     audit_id  bigint generated always as identity primary key,
@@ -53,4 +53,4 @@ begin
             audited.verb, audited.subject, jsonb_strip_nulls(audited.arguments), audited.outcome);
     return audited.outcome;
 end $$;
-comment on function audited is 'Writes down an act and answers its outcome, so that it can stand around the call of a verb.';
+comment on function audited is 'Writes one row of audit and answers the outcome that it got, so that it can wrap the call of a verb.';

@@ -16,15 +16,15 @@ language sql set search_path = pg_catalog, public, pg_temp as $$
     do update set next_seq = greatest(l.next_seq, excluded.next_seq - 1) + 1, taken = 1
     returning next_seq
 $$;
-comment on function take_place is 'Position of one more job of an owner at a priority of a model, in the fair order of queue/enqueue.sql.';
+comment on function take_place is 'Takes and answers the position of one more job of an owner at a priority of a model, in the fair order of queue/enqueue.sql.';
 
 create function cancel_job(job uuid, owner text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     outcome text; holder bigint;
 begin
-    -- A statement sees one moment: while it waits for a claim or a completion of the same job, the row may move to where
-    -- that moment does not show it. A job moves seldom enough for a few more looks.
+    -- A statement sees one snapshot. While it waits for a claim or a completion of this job, the row may move to the other
+    -- table, where the snapshot does not show it. Jobs move seldom, so a few looks suffice.
     for look in 1..4 loop
         with asked as (
             update live_jobs j set cancel_requested = true, version = j.version + case when j.cancel_requested then 0 else 1 end
@@ -66,7 +66,7 @@ begin
     end loop;
     return 'not found';
 end $$;
-comment on function cancel_job is 'requested, canceled, was STATE, or not found. A waiting job ends at once; a running one is asked for, and ends when its worker lets go.';
+comment on function cancel_job is 'Answers requested, canceled, was STATE, or not found. A waiting job ends at once. For a running job the cancel is requested, and the job ends when its worker gives it up.';
 
 create function retry_job(job uuid, owner text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -74,22 +74,22 @@ declare
     ended finished_jobs; was record;
 begin
     for look in 1..4 loop
-        -- Whoever deletes the image waits until the job stands there as one that needs it, or has deleted it and is seen below.
-        -- The job's row first, as a purge of it has it.
+        -- Locks the image. A statement that deletes the image waits, and then sees that this live job needs it; or it came
+        -- first, and the check below sees the deletion. The row of the job is locked first: a purge locks in this order too.
         perform from finished_jobs f where f.job_id = retry_job.job for update;
         perform from images i
         where (i.owner, i.sha256) in (select f.owner, f.image_sha256 from finished_jobs f where f.job_id = retry_job.job)
         for no key update;
-        -- Of two retries at once, or a retry and a purge, the second waits here and then finds no such row.
+        -- Of two retries at once, or a retry and a purge, the second waits and then finds no such row.
         delete from finished_jobs f
         where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner)
           and f.state in ('failed', 'canceled', 'expired') and f.purged_at is null
           and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
         returning f.* into ended;
         if found then
-            -- Every ended attempt stands in attempts already: the verb that ended the job wrote it there. attempts_max
-            -- bounds the charged attempts from now on. Lost workers are not forgiven: a job that used up its interruptions
-            -- gets one more, and stays a suspect that is tried alone.
+            -- The verb that ended the job wrote its last attempt to `attempts`. The budget of charged attempts starts anew.
+            -- The budget of interruptions does not: a job that used it up gets one more try, and stays a suspect that a
+            -- worker runs alone.
             insert into live_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, image_upload,
                                    params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
                                    attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
@@ -104,7 +104,7 @@ begin
                    ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
             from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
             if ended.batch_id is not null then
-                -- Waits for a finish_batch under way, so that the next statement sees what it wrote.
+                -- Waits for a finish_batch that runs now, so that the next statement sees what finish_batch wrote.
                 perform from batches g where g.batch_id = ended.batch_id for no key update;
                 update batches g
                 set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
@@ -128,7 +128,7 @@ begin
     end loop;
     return 'not found';
 end $$;
-comment on function retry_job is 'queued, succeeded, input purged, not terminal or not found. A job that ended in vain goes back to the queue under its id, its history kept.';
+comment on function retry_job is 'Answers queued, succeeded, input purged, not terminal or not found. A job that failed, expired or was canceled goes back to the queue under its id and keeps its history.';
 
 create function set_job_priority(job uuid, priority int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -158,7 +158,7 @@ begin
     end loop;
     return 'not found';
 end $$;
-comment on function set_job_priority is 'set, running, was STATE or not found. The job goes to the end of its owner''s lane at that level.';
+comment on function set_job_priority is 'Answers set, running, was STATE or not found. The job goes to the end of its owner''s lane at that priority.';
 
 create function problem_code_only(problem jsonb) returns jsonb language sql immutable parallel safe
     as $$ select case when problem is not null then jsonb_build_object('code', problem -> 'code') end $$;
@@ -180,7 +180,7 @@ create function purge_finished(ids uuid[]) returns bigint language sql as $$
         select owner, image_sha256, count(*) as jobs from purged group by owner, image_sha256
     ),
     image as materialized (
-        -- In the order in which submits lock them.
+        -- Locks the images in the order in which submits lock them.
         select i.owner, i.sha256, r.jobs as fewer from images i join released r on i.owner = r.owner and i.sha256 = r.image_sha256
         order by i.owner, i.sha256 for no key update of i
     ),
@@ -190,7 +190,7 @@ create function purge_finished(ids uuid[]) returns bigint language sql as $$
     )
     select count(*) from purged
 $$;
-comment on function purge_finished is 'Deletes the data of finished jobs and leaves their rows as tombstones.';
+comment on function purge_finished is 'Deletes result, parameters, metadata and details of problems of finished jobs. Answers how many jobs it purged. The rows stay as tombstones, and an image without jobs is collected after a grace period.';
 
 create function purge_job(job uuid, owner text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -209,4 +209,4 @@ begin
     end loop;
     return 'not found';
 end $$;
-comment on function purge_job is 'purged, not terminal or not found. Repeating is fine.';
+comment on function purge_job is 'Answers purged, not terminal or not found. A second call changes nothing.';

@@ -30,7 +30,7 @@ begin
     end loop;
     return filled;
 end $$;
-comment on function checked_params is 'What the model takes, defaults filled in; the same rules as Manifest::params.';
+comment on function checked_params is 'Checks parameters against a manifest, and answers them with the defaults filled in. Follows the rules of Manifest::params.';
 
 create function enqueue_job(model text, owner text, image text, params jsonb, metadata jsonb, priority int, run_at timestamptz, deadline_at timestamptz,
                             retain_for interval, attempts_max int, interruptions_max int, attempt_timeout_seconds int) returns uuid
@@ -74,7 +74,7 @@ begin
     elsif image !~ '^(sha256:)?[0-9a-f]{64}$' then
         raise exception 'an image is named by its SHA-256 in hex, not by %', image using errcode = 'invalid_parameter_value';
     end if;
-    -- Counted, so that it stays for as long as the job needs it.
+    -- Counts the job, so that the image stays while the job needs it.
     update images i set jobs = i.jobs + 1, last_used_at = now(), unused_since = null
     where i.owner = enqueue_job.owner and i.sha256 = decode(right(image, 64), 'hex') and i.purged_at is null
     returning i.* into stored;
@@ -92,4 +92,4 @@ begin
     perform pg_notify('darkroom_queued', picked.model_id::text);
     return new_id;
 end $$;
-comment on function enqueue_job is 'Queues one job in the transaction of the caller; until that ends, no other submit of the same image by the same owner goes on.';
+comment on function enqueue_job is 'Queues one job in the transaction of the caller. Until the transaction ends, other submits of this image by this owner wait.';

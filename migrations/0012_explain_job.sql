@@ -5,7 +5,7 @@ language plpgsql stable set search_path = pg_catalog, public, pg_temp as $$
 declare
     span int; jobs bigint;
 begin
-    -- A busy model needs few seconds to tell its rate, a slow one needs minutes.
+    -- A few seconds tell the rate of a busy model; a slow model needs minutes.
     foreach span in array array[10, 60, 600] loop
         select count(*) into jobs from finished_jobs f
         where f.model_id = finished_per_second.model_id and f.claimed_at is not null
@@ -14,7 +14,7 @@ begin
     end loop;
     return jobs / span::float8;
 end $$;
-comment on function finished_per_second is 'Measured over the last 10 s, 60 s or 10 min, of jobs that were made in the last two days.';
+comment on function finished_per_second is 'Jobs of a model that ended in a second, over the last 10 s, 60 s or 10 min. Counts only jobs that were made in the last two days.';
 
 create function explain_job(job uuid, owner text)
 returns table (job_id uuid, status text, model text, priority smallint, jobs_ahead bigint, live_workers bigint,
@@ -53,7 +53,7 @@ begin
             reasons := reasons || format('its attempt should have ended by %s: housekeeping takes it away', j.attempt_deadline_at);
         end if;
     else
-        -- Two ranges of one index, so that a job at the front does not look at what waits behind it.
+        -- Two ranges of one index, so that a job at the front does not read the jobs behind it.
         select count(*) into jobs_ahead from (
             (select from live_jobs l where l.state = 'queued' and l.model_id = j.model_id and l.priority > j.priority limit counted_max)
             union all

@@ -14,19 +14,19 @@ begin
 exception when invalid_text_representation then
     raise exception '% is not the id of a job', id using errcode = 'invalid_parameter_value', hint = 'An id is job_ and 32 hex digits, or a uuid.';
 end $$;
-comment on function ops.job_id is 'The uuid of an id as clients see it; uuids are fine too.';
+comment on function ops.job_id is 'The uuid of an id as clients see it; takes a uuid as text too.';
 
 create function ops.first_job_id(made_at timestamptz) returns uuid
 language sql stable strict parallel safe as $$ select uuid_from_time(made_at) $$;
 comment on function ops.first_job_id is 'The smallest id of a job made at this time: job_id >= ops.first_job_id(now() - interval ''1 day'') opens no older partition.';
 
--- How long a job waited follows from its times. The archive keeps the times, and not the waits again among the timings.
+-- How long a job waited follows from its times, so the stored timings do not repeat it.
 create function with_waits(timings jsonb, created_at timestamptz, run_at timestamptz, claimed_at timestamptz, finished_at timestamptz) returns jsonb
 language sql immutable parallel safe as $$
     select timings || jsonb_build_object('queue', round(extract(epoch from claimed_at - run_at) * 1000, 3),
                                          'total', round(extract(epoch from finished_at - created_at) * 1000, 3))
 $$;
-comment on function with_waits is 'Stage to milliseconds as the worker measured them, with queue and total; null without any.';
+comment on function with_waits is 'Adds queue and total to the timings of the worker, in milliseconds; null if there are no timings.';
 
 create view ops.jobs as
 select j.job_id, ops.job_name(j.job_id) as id, j.version, j.state::text as status, v.task, j.owner,
@@ -78,21 +78,21 @@ comment on column ops.jobs.params is 'Parameters of the model, defaults filled i
 comment on column ops.jobs.metadata is 'What the client attached.';
 comment on column ops.jobs.priority is 'From -100 to 100; higher goes first.';
 comment on column ops.jobs.created_at is 'When it was accepted.';
-comment on column ops.jobs.run_at is 'When it is, or was, due: later for planned jobs and back-off; again the present after a release or a loss.';
+comment on column ops.jobs.run_at is 'When it is, or was, due. Most jobs: at submit. Planned jobs and backoff: later. After a release or a loss: that moment.';
 comment on column ops.jobs.started_at is 'Start of the running or the last attempt.';
 comment on column ops.jobs.finished_at is 'When it reached its terminal state.';
-comment on column ops.jobs.deadline is 'Of no use after this time.';
-comment on column ops.jobs.retain_until is 'Kept at least until then.';
-comment on column ops.jobs.cancel_requested is 'A client wants it canceled and its worker has not let go yet.';
-comment on column ops.jobs.lease_no is 'Grows with every claim and every taking-away; fences the writes of workers.';
+comment on column ops.jobs.deadline is 'The result is useless after this time, so the job expires.';
+comment on column ops.jobs.retain_until is 'Its data is kept at least until this time.';
+comment on column ops.jobs.cancel_requested is 'A cancel was requested, and its worker has not given it up yet.';
+comment on column ops.jobs.lease_no is 'Grows when a worker claims the job and when a worker loses it; the fencing token of writes by workers.';
 comment on column ops.jobs.attempts_started is 'Attempts so far, charged or not.';
 comment on column ops.jobs.attempts_charged is 'Attempts that count against attempts_max.';
 comment on column ops.jobs.attempts_max is 'Charged attempts that the job may have.';
 comment on column ops.jobs.interruptions is 'Attempts that were lost with their worker.';
-comment on column ops.jobs.interruptions_max is 'At so many interruptions the job fails.';
+comment on column ops.jobs.interruptions_max is 'The job fails when it reaches this number of interruptions.';
 comment on column ops.jobs.worker is 'Name of the worker of the running or the last attempt.';
-comment on column ops.jobs.device is 'Its device.';
-comment on column ops.jobs.result is 'What the model said; only of succeeded jobs.';
+comment on column ops.jobs.device is 'Device of that worker.';
+comment on column ops.jobs.result is 'Output of the model; only for jobs that succeeded.';
 comment on column ops.jobs.problem is 'Why it failed, expired, or backs off: the REST error.';
 comment on column ops.jobs.timings is 'Stage to milliseconds, of the last attempt.';
 comment on column ops.jobs.batch_size is 'Images that shared its forward pass.';
@@ -103,7 +103,7 @@ comment on column ops.jobs.batch_id is 'The batch it was submitted with, as clie
 comment on column ops.jobs.batch_uuid is 'batch_id as a uuid.';
 comment on column ops.jobs.batch_line is 'Number of its line in the batch, from 1.';
 comment on column ops.jobs.custom_id is 'The client''s own name of the job within its batch.';
-comment on column ops.jobs.webhook_url is 'Where the news of this job are sent.';
+comment on column ops.jobs.webhook_url is 'Where the end of this job is told, besides the owner''s endpoints.';
 
 create view ops.attempts as
 select job_id, number, worker, device, started_at, ended_at, outcome, charged, problem from attempts
@@ -117,7 +117,7 @@ comment on view ops.attempts is 'Every attempt of every job; one without an end 
 comment on column ops.attempts.job_id is 'The job.';
 comment on column ops.attempts.number is 'From 1, in the order of starting.';
 comment on column ops.attempts.worker is 'Name of the worker.';
-comment on column ops.attempts.device is 'Its device.';
+comment on column ops.attempts.device is 'Device of that worker.';
 comment on column ops.attempts.started_at is 'When the job was claimed.';
 comment on column ops.attempts.ended_at is 'When the attempt ended; empty while it runs.';
 comment on column ops.attempts.outcome is 'retried, released, lost, timed_out, failed, canceled or succeeded; empty while it runs.';

@@ -16,7 +16,7 @@ from (
     from live_jobs group by model_id, priority
 ) j
 join models m using (model_id)
--- The planner leaves the rates out where nobody asks for them: counting does not touch finished jobs.
+-- The planner drops these joins when a query selects no rates, so a query for counts reads no finished jobs.
 left join (
     select model_id, priority, count(*) as jobs
     from (select model_id, priority from live_jobs where job_id >= uuid_from_time(now() - interval '5 minutes')
@@ -34,12 +34,12 @@ comment on column ops.queue.model is 'Name of the model.';
 comment on column ops.queue.priority is 'Level of these jobs; higher goes first.';
 comment on column ops.queue.queued is 'Jobs that wait for a worker.';
 comment on column ops.queue.running is 'Jobs that a worker holds.';
-comment on column ops.queue.scheduled is 'Jobs that are due later, or back off.';
+comment on column ops.queue.scheduled is 'Jobs that are due later, planned or in backoff.';
 comment on column ops.queue.oldest_age_seconds is 'How long the longest-waiting queued job has been due.';
 comment on column ops.queue.paused is 'Whether workers leave this model alone.';
 comment on column ops.queue.pause_reason is 'Why, as the operator said.';
 comment on column ops.queue.arrived_per_second is 'Jobs made in a second, over the last five minutes.';
-comment on column ops.queue.finished_per_second is 'Jobs that workers ended in a second, over the last five minutes; of those made in the last two days.';
+comment on column ops.queue.finished_per_second is 'Jobs that workers ended in a second, over the last five minutes. Counts only jobs that were made in the last two days.';
 
 create view ops.scaling as
 with backlog as (
@@ -53,7 +53,8 @@ arrived as (
           select model_id from finished_jobs where job_id >= uuid_from_time(now() - interval '5 minutes')) a
     group by model_id
 ),
--- Time in which a worker held at least one job of the model: its attempts overlap, so each counts from where the others end.
+-- Time in which a worker held at least one job of the model. Attempts of a worker overlap, so each counts only from the
+-- moment when the earlier ones had ended.
 attempt as (
     select model_id, claimed_at, finished_at, max(finished_at) over (
                partition by model_id, worker order by claimed_at, finished_at rows between unbounded preceding and 1 preceding) as covered_until
@@ -83,9 +84,9 @@ comment on column ops.scaling.queued is 'Jobs that wait for a worker.';
 comment on column ops.scaling.running is 'Jobs that a worker holds.';
 comment on column ops.scaling.arrived_per_second is 'Jobs made in a second, over the last five minutes.';
 comment on column ops.scaling.finished_per_worker_second is 'What one worker ends in a second while it has jobs of this model, over the last ten minutes; empty if none ended.';
-comment on column ops.scaling.work_seconds is 'How long one worker would take for what is queued and running; divide by your own target if 30 seconds is not it.';
+comment on column ops.scaling.work_seconds is 'Seconds that one worker would need for the queued and running jobs. For a target other than 30 seconds, divide by it.';
 comment on column ops.scaling.live_workers is 'Workers that run the model and are not leaving.';
-comment on column ops.scaling.desired_workers is 'Workers that would end the backlog in 30 seconds and keep up with the arrivals; 0 if there is nothing to do or the model is paused.';
+comment on column ops.scaling.desired_workers is 'Workers that would end the backlog in 30 seconds and keep up with the arrivals; 0 if no job waits, runs or arrives, or if the model is paused.';
 comment on column ops.scaling.paused is 'Whether workers leave this model alone.';
 
 create view ops.models as
@@ -112,15 +113,15 @@ select worker_id, name, device, build, models, registered_at, lease_until, drain
        (select count(*) from live_jobs j where j.worker_id = w.worker_id and j.state = 'running') as running,
        loaded
 from workers w;
-comment on view ops.workers is 'Worker processes, newest last; lost means its lease ran out.';
-comment on column ops.workers.worker_id is 'Number of the worker process; never used again.';
-comment on column ops.workers.name is 'What it calls itself.';
-comment on column ops.workers.device is 'What it infers on.';
+comment on view ops.workers is 'Worker processes; lost means that the lease expired.';
+comment on column ops.workers.worker_id is 'Number of the worker process; never reused.';
+comment on column ops.workers.name is 'Name that the worker gave itself.';
+comment on column ops.workers.device is 'Device that runs the forward passes.';
 comment on column ops.workers.build is 'Version of its program.';
 comment on column ops.workers.models is 'Models it runs; empty for any.';
-comment on column ops.workers.registered_at is 'When it came.';
-comment on column ops.workers.lease_until is 'Until when it holds its jobs unless it renews.';
-comment on column ops.workers.draining is 'Whether it was asked to finish and leave.';
-comment on column ops.workers.status is 'alive, draining, ended, or lost: its lease ran out.';
+comment on column ops.workers.registered_at is 'When the worker registered.';
+comment on column ops.workers.lease_until is 'End of the lease, unless the worker renews it.';
+comment on column ops.workers.draining is 'Whether the worker was asked to finish its jobs and exit.';
+comment on column ops.workers.status is 'alive, draining, ended, or lost (the lease expired).';
 comment on column ops.workers.running is 'Jobs that it holds.';
-comment on column ops.workers.loaded is 'What it has loaded: a list of {model, precision, batch_best}; batch_best is how many images it takes at once.';
+comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best}. batch_best is the number of images in a forward batch.';

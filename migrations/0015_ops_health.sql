@@ -41,11 +41,11 @@ select 'suspect', ops.job_name(j.job_id), m.name, j.created_at, format('%s of it
        format('select * from ops.attempts where job_id = %L order by number;', j.job_id)
 from live_jobs j join models m using (model_id)
 where j.interruptions > 0;
-comment on view ops.stuck is 'What an operator should look at, with the reason; empty when all is well.';
+comment on view ops.stuck is 'What an operator should look at, with the reason; no rows when all is well.';
 comment on column ops.stuck.what is 'model paused, no worker, long wait, worker lost, attempt too long, overdue, cancel ignored or suspect.';
 comment on column ops.stuck.subject is 'The model, or the id of the job as clients see it.';
 comment on column ops.stuck.model is 'Name of the model.';
-comment on column ops.stuck.since is 'Since when, as far as it is known.';
+comment on column ops.stuck.since is 'Since when, as far as known.';
 comment on column ops.stuck.reason is 'What is wrong, in words.';
 comment on column ops.stuck.next_step is 'A statement to run next, or what to do.';
 
@@ -99,9 +99,9 @@ with checked as (
 )
 select name, value::float8, unit, coalesce(value <= at_most, true) and coalesce(value >= at_least, true) as ok, advice
 from checked order by place;
-comment on view ops.health is 'One row a check; where not ok, its advice.';
+comment on view ops.health is 'One row per check, with advice for a check that is not ok.';
 comment on column ops.health.name is 'What is checked.';
-comment on column ops.health.value is 'What was found.';
-comment on column ops.health.unit is 'What it is counted in.';
-comment on column ops.health.ok is 'Whether that is as it should be.';
-comment on column ops.health.advice is 'What to do where it is not.';
+comment on column ops.health.value is 'The measured value.';
+comment on column ops.health.unit is 'Unit of the value.';
+comment on column ops.health.ok is 'Whether the value is within its limits.';
+comment on column ops.health.advice is 'What to do if the check is not ok.';

@@ -9,15 +9,15 @@ from (
     where f.state = 'succeeded' and f.finished_at > now() - interval '24 hours' and f.job_id >= uuid_from_time(now() - interval '2 days')
     group by 1, 2, 3
 ) l join models m using (model_id);
-comment on view ops.latency is 'Percentiles of jobs that succeeded in the last 24 hours and were made in the last two days. Reads them all: a day of millions takes seconds.';
+comment on view ops.latency is 'Percentiles of jobs that succeeded in the last 24 hours and were made in the last two days. Reads all of these jobs: a day of millions takes seconds.';
 comment on column ops.latency.model is 'Name of the model.';
 comment on column ops.latency.stage is 'queue, fetch, decode, preprocess, batch_wait, infer, postprocess, complete, or total: from submit to result.';
-comment on column ops.latency.period is 'Begin of five minutes in which they ended.';
-comment on column ops.latency.jobs is 'Jobs that the percentiles are of.';
-comment on column ops.latency.p50_ms is 'Half of them took no longer, in milliseconds.';
-comment on column ops.latency.p90_ms is 'Nine of ten took no longer, in milliseconds.';
-comment on column ops.latency.p99_ms is '99 of a hundred took no longer, in milliseconds.';
-comment on column ops.latency.max_ms is 'The slowest, in milliseconds.';
+comment on column ops.latency.period is 'Start of the five minutes in which the jobs ended.';
+comment on column ops.latency.jobs is 'Number of jobs behind the percentiles.';
+comment on column ops.latency.p50_ms is 'Median, in milliseconds.';
+comment on column ops.latency.p90_ms is '90th percentile, in milliseconds.';
+comment on column ops.latency.p99_ms is '99th percentile, in milliseconds.';
+comment on column ops.latency.max_ms is 'The slowest job, in milliseconds.';
 
 create view ops.errors as
 select f.problem ->> 'code' as code, m.name as model, (f.finished_at at time zone 'UTC')::date as day, f.state::text as status,
@@ -28,11 +28,11 @@ group by 1, 2, 3, 4;
 comment on view ops.errors is 'Jobs that failed or expired, of those made in the last 30 days.';
 comment on column ops.errors.code is 'Code of the problem: docs/problems.md has a page for each.';
 comment on column ops.errors.model is 'Name of the model.';
-comment on column ops.errors.day is 'Day on which they ended, in UTC.';
+comment on column ops.errors.day is 'Day on which the jobs ended, in UTC.';
 comment on column ops.errors.status is 'failed or expired.';
-comment on column ops.errors.jobs is 'How many.';
-comment on column ops.errors.latest_at is 'When the latest of them ended.';
-comment on column ops.errors.example is 'Id of one of them, the latest made.';
+comment on column ops.errors.jobs is 'Number of jobs.';
+comment on column ops.errors.latest_at is 'When the latest of these jobs ended.';
+comment on column ops.errors.example is 'Id of the latest made of these jobs.';
 
 create view ops.usage as
 select f.owner, m.name as model, (f.finished_at at time zone 'UTC')::date as day, count(*) as jobs,
@@ -43,12 +43,12 @@ select f.owner, m.name as model, (f.finished_at at time zone 'UTC')::date as day
 from finished_jobs f join models m using (model_id) left join images i on i.owner = f.owner and i.sha256 = f.image_sha256
 where f.job_id >= uuid_from_time(now() - interval '31 days')
 group by 1, 2, 3;
-comment on view ops.usage is 'What each owner used, by finished jobs that were made in the last 31 days and not pruned since. Reads them all: millions take seconds.';
-comment on column ops.usage.owner is 'Whose jobs.';
+comment on view ops.usage is 'What each owner used: finished jobs that were made in the last 31 days and were not pruned. Reads all of these jobs: millions take seconds.';
+comment on column ops.usage.owner is 'Owner of the jobs.';
 comment on column ops.usage.model is 'Name of the model.';
-comment on column ops.usage.day is 'Day on which they ended, in UTC.';
-comment on column ops.usage.jobs is 'Jobs that ended, however they did.';
+comment on column ops.usage.day is 'Day on which the jobs ended, in UTC.';
+comment on column ops.usage.jobs is 'Jobs that ended, in any state.';
 comment on column ops.usage.succeeded is 'Jobs that succeeded.';
-comment on column ops.usage.image_bytes is 'Bytes of their images, each counted once a job.';
+comment on column ops.usage.image_bytes is 'Bytes of the images; an image counts once for each job.';
 comment on column ops.usage.infer_seconds is 'Seconds of the device: each job''s share of its forward pass.';
-comment on column ops.usage.attempt_seconds is 'Seconds from claim to end of the last attempts; those of one batch overlap.';
+comment on column ops.usage.attempt_seconds is 'Seconds from claim to end of the last attempts; attempts of one forward batch overlap.';

@@ -32,7 +32,7 @@ begin
     end if;
     return audited('cancel', ops.job_name(job), '{}', outcome);
 end $$;
-comment on function ops.cancel(uuid) is 'Cancels a job: canceled at once if it waits, requested of its worker if it runs. Repeating is fine.';
+comment on function ops.cancel(uuid) is 'Cancels a job. Answers canceled if the job waited, or requested if it runs: then its worker ends it. A second call changes nothing.';
 
 create function ops.retry(job uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -44,7 +44,7 @@ begin
     end if;
     return audited('retry', ops.job_name(job), '{}', outcome);
 end $$;
-comment on function ops.retry(uuid) is 'Queues a failed, canceled or expired job again: same id, history kept, a new budget of attempts, at the end of its owner''s lane.';
+comment on function ops.retry(uuid) is 'Queues a failed, canceled or expired job again, at the end of its owner''s lane. The job keeps its id and history, and gets a new budget of attempts.';
 
 create function ops.retry_failed(model text, code text default null, since timestamptz default now() - interval '1 day', max int default 1000) returns bigint
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -57,7 +57,7 @@ begin
         raise exception 'max must lie between 1 and 10000, not be %', coalesce(max::text, 'null') using errcode = 'invalid_parameter_value', hint = 'Call it again until it answers 0.';
     end if;
     for failed in
-        -- Oldest first, but taken in the order in which submits lock lanes.
+        -- Picks the oldest jobs, but retries them in the order in which submits lock lanes.
         select o.job_id from (
             select f.job_id, f.priority, f.owner from finished_jobs f join models m using (model_id)
             where f.state = 'failed' and f.purged_at is null and m.name = retry_failed.model and f.finished_at >= retry_failed.since
@@ -72,7 +72,7 @@ begin
     perform audited('retry_failed', model, jsonb_build_object('code', code, 'since', since, 'max', max), retried || ' queued');
     return retried;
 end $$;
-comment on function ops.retry_failed is 'Retries the jobs of a model that failed since then, with this code or any; at most so many, oldest first. Answers how many.';
+comment on function ops.retry_failed is 'Retries jobs of a model that failed at or after since, with this code or (by default) any code: at most max jobs, oldest first. Answers how many.';
 
 create function ops.set_priority(job uuid, priority int) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -96,7 +96,7 @@ begin
     end if;
     return audited('purge', ops.job_name(job), '{}', outcome);
 end $$;
-comment on function ops.purge(uuid) is 'Deletes result, parameters, metadata and the words of problems of a job that ended; the row stays as a tombstone. Not to be undone.';
+comment on function ops.purge(uuid) is 'Deletes result, parameters, metadata and details of problems of a job that ended; the row stays as a tombstone. It cannot be undone.';
 
 create function ops.explain(job uuid)
 returns table (job_id uuid, status text, model text, priority smallint, jobs_ahead bigint, live_workers bigint,
@@ -120,9 +120,9 @@ begin
     perform audited('enqueue', ops.job_name(job), jsonb_build_object('model', model, 'owner', owner), 'queued');
     return job;
 end $$;
-comment on function ops.enqueue is 'Queues a job over an image that its owner has stored, in your own transaction: it is there if and when you commit. Keep that short: meanwhile submits of the same image by the same owner wait. Workers are notified in your commit, which takes a lock of the whole database: for thousands a second use REST.';
+comment on function ops.enqueue is 'Queues a job over an image that its owner has stored. The job exists once you commit. Keep the transaction short: until it ends, other submits of this image by this owner wait. Your commit notifies workers under one lock of the whole database: for thousands of jobs a second use REST.';
 
--- By the id that clients see.
+-- The functions above, by the id that clients see.
 create function ops.cancel(job text) returns text language sql as $$ select ops.cancel(ops.job_id(job)) $$;
 create function ops.retry(job text) returns text language sql as $$ select ops.retry(ops.job_id(job)) $$;
 create function ops.set_priority(job text, priority int) returns text language sql as $$ select ops.set_priority(ops.job_id(job), priority) $$;

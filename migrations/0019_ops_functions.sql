@@ -10,7 +10,7 @@ begin
     end if;
     return audited('pause', model, jsonb_build_object('why', why), outcome);
 end $$;
-comment on function ops.pause is 'Stops the claiming of a model''s jobs, and says why; submits go on, and what runs ends.';
+comment on function ops.pause is 'Stops workers from claiming jobs of a model, and records why. Clients may still submit, and running jobs end.';
 
 create function ops.resume(model text) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -22,7 +22,7 @@ begin
     end if;
     return audited('resume', model, '{}', outcome);
 end $$;
-comment on function ops.resume is 'Lets a model''s jobs be claimed again. Repeating is fine.';
+comment on function ops.resume is 'Lets workers claim jobs of a model again. A second call changes nothing.';
 
 create function ops.set_alias(model text, alias text, version int) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -40,7 +40,7 @@ begin
     end if;
     return audited('set_alias', model, jsonb_build_object('alias', alias, 'version', version), outcome);
 end $$;
-comment on function ops.set_alias is 'Lets an alias of a model mean this version from now on: a rollout, or the way back. Jobs keep the version that they were submitted with.';
+comment on function ops.set_alias is 'Points an alias of a model to this version: a rollout, or a rollback. Jobs keep the version that they were submitted with.';
 
 create function ops.retire(model text, version int) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -56,7 +56,7 @@ begin
     end if;
     return audited('retire_version', model, jsonb_build_object('version', version), outcome);
 end $$;
-comment on function ops.retire is 'Lets no new job name this version of a model. Jobs that have it already run. Repeating is fine.';
+comment on function ops.retire is 'Retires a version: new jobs cannot name it. Jobs that already have it still run. A second call changes nothing.';
 
 create function ops.drain(worker bigint) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -70,7 +70,7 @@ begin
     end if;
     return audited('drain', worker::text, '{}', outcome);
 end $$;
-comment on function ops.drain is 'Asks a worker to claim nothing more, finish what it has, and leave. Repeating is fine.';
+comment on function ops.drain is 'Asks a worker to claim no more jobs, finish the jobs that it holds, and exit. A second call changes nothing.';
 
 create function ops.revoke_key(key_id text) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -82,7 +82,7 @@ begin
     end if;
     return audited('revoke_key', key_id, '{}', outcome);
 end $$;
-comment on function ops.revoke_key is 'Ends an API key for good, by its key_id. Repeating is fine.';
+comment on function ops.revoke_key is 'Revokes an API key for good, by its key_id. A second call changes nothing.';
 
 create function ops.redeliver(delivery uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
