@@ -1,7 +1,38 @@
--- What REST refuses, `ops.enqueue` refuses: a time that no program can read, or a retention that the end of the job cannot be
--- reckoned with, stood in the way of everybody's statements. And a retry holds the image that it is about to need.
+-- Submits by SQL. `ops.enqueue` refuses what REST refuses: a value that the programs cannot read would break their statements.
 
-create or replace function enqueue_job(model text, owner text, image text, params jsonb, metadata jsonb, priority int, run_at timestamptz, deadline_at timestamptz,
+create function checked_params(manifest jsonb, asked jsonb) returns jsonb
+language plpgsql immutable set search_path = pg_catalog, public, pg_temp as $$
+declare
+    name text; spec jsonb; value jsonb; filled jsonb := '{}';
+begin
+    if jsonb_typeof(asked) is distinct from 'object' then
+        raise exception 'params must be a JSON object' using errcode = 'invalid_parameter_value';
+    end if;
+    for name in select jsonb_object_keys(asked) loop
+        if manifest -> 'params' -> name is null then
+            raise exception 'model % has no parameter %', manifest ->> 'name', name using errcode = 'invalid_parameter_value',
+                hint = 'Its manifest lists them: select manifest -> ''params'' from model_versions.';
+        end if;
+    end loop;
+    for name, spec in select * from jsonb_each(coalesce(manifest -> 'params', '{}')) loop
+        value := coalesce(asked -> name, spec -> 'default');
+        if not (case spec ->> 'type'
+                when 'boolean' then jsonb_typeof(value) = 'boolean'
+                when 'number' then jsonb_typeof(value) = 'number'
+                when 'integer' then jsonb_typeof(value) = 'number' and value::text !~ '\.|[eE]'
+                else false end) then
+            raise exception 'parameter % must be of type %, not %', name, spec ->> 'type', value using errcode = 'invalid_parameter_value';
+        elsif spec ->> 'type' <> 'boolean' and (value::numeric < (spec ->> 'minimum')::numeric or value::numeric > (spec ->> 'maximum')::numeric) then
+            raise exception 'parameter % must lie between % and %', name, coalesce(spec ->> 'minimum', '…'), coalesce(spec ->> 'maximum', '…')
+                using errcode = 'invalid_parameter_value';
+        end if;
+        filled := filled || jsonb_build_object(name, value);
+    end loop;
+    return filled;
+end $$;
+comment on function checked_params is 'Checks parameters against a manifest, and answers them with the defaults filled in. Follows the rules of Manifest::params.';
+
+create function enqueue_job(model text, owner text, image text, params jsonb, metadata jsonb, priority int, run_at timestamptz, deadline_at timestamptz,
                             retain_for interval, attempts_max int, interruptions_max int, attempt_timeout_seconds int) returns uuid
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
@@ -43,7 +74,7 @@ begin
     elsif image !~ '^(sha256:)?[0-9a-f]{64}$' then
         raise exception 'an image is named by its SHA-256 in hex, not by %', image using errcode = 'invalid_parameter_value';
     end if;
-    -- Counted, so that it stays for as long as the job needs it.
+    -- Counts the job, so that the image stays while the job needs it.
     update images i set jobs = i.jobs + 1, last_used_at = now(), unused_since = null
     where i.owner = enqueue_job.owner and i.sha256 = decode(right(image, 64), 'hex') and i.purged_at is null
     returning i.* into stored;
@@ -61,65 +92,4 @@ begin
     perform pg_notify('darkroom_queued', picked.model_id::text);
     return new_id;
 end $$;
-
--- As in 0011, but for the image.
-create or replace function retry_job(job uuid, owner text) returns text
-language plpgsql set search_path = pg_catalog, public, pg_temp as $$
-declare
-    ended finished_jobs; was record;
-begin
-    for look in 1..4 loop
-        -- Whoever deletes the image waits until the job stands there as one that needs it, or has deleted it and is seen below.
-        -- The job's row first, as a purge of it has it.
-        perform from finished_jobs f where f.job_id = retry_job.job for update;
-        perform from images i
-        where (i.owner, i.sha256) in (select f.owner, f.image_sha256 from finished_jobs f where f.job_id = retry_job.job)
-        for no key update;
-        -- Of two retries at once, or a retry and a purge, the second waits here and then finds no such row.
-        delete from finished_jobs f
-        where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner)
-          and f.state in ('failed', 'canceled', 'expired') and f.purged_at is null
-          and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
-        returning f.* into ended;
-        if found then
-            -- Every ended attempt stands in attempts already: the verb that ended the job wrote it there. attempts_max
-            -- bounds the charged attempts from now on. Lost workers are not forgiven: a job that used up its interruptions
-            -- gets one more, and stays a suspect that is tried alone.
-            insert into live_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, image_upload,
-                                   params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
-                                   attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
-                                   interruptions, interruptions_max, trace_parent,
-                                   batch_id, batch_line, custom_id, webhook_url)
-            select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
-                   ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
-                   take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
-                   case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
-                   ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
-                   greatest(least(ended.interruptions, ended.interruptions_max - 1), 0), ended.interruptions_max, ended.trace_parent,
-                   ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
-            from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
-            if ended.batch_id is not null then
-                -- Waits for a finish_batch under way, so that the next statement sees what it wrote.
-                perform from batches g where g.batch_id = ended.batch_id for no key update;
-                update batches g
-                set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
-                where g.batch_id = ended.batch_id and g.finished_at is not null;
-            end if;
-            perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
-            return 'queued';
-        end if;
-        select f.state, f.purged_at is not null or not exists (
-                   select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null) as without_input
-        into was from finished_jobs f where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner);
-        if found then
-            if was.state = 'succeeded' then
-                return 'succeeded';
-            elsif was.without_input then
-                return 'input purged';
-            end if;
-        elsif exists (select from live_jobs j where j.job_id = retry_job.job and (retry_job.owner is null or j.owner = retry_job.owner)) then
-            return 'not terminal';
-        end if;
-    end loop;
-    return 'not found';
-end $$;
+comment on function enqueue_job is 'Queues one job in the transaction of the caller. Until the transaction ends, other submits of this image by this owner wait.';
