@@ -1,6 +1,6 @@
 //! What happened to jobs and batches, for those who were not there.
 //!
-//! The rows are written by the database alone, in the transaction that they are about (`migrations/0013_events.sql`); here
+//! The rows are written by the database alone, in the transaction that they are about (`migrations/0007_events.sql`); here
 //! they are read.
 
 mod cursor;

@@ -5,14 +5,11 @@
 
 mod cancel;
 mod claim;
-mod complete;
 mod controls;
 mod enqueue;
 mod enqueuer;
 mod expire;
 mod explain;
-mod fail;
-mod fenced;
 mod find;
 mod finder;
 mod heartbeat;
@@ -29,11 +26,10 @@ mod prune;
 mod purge;
 mod purge_due;
 mod register;
-mod release;
 mod rescue;
 mod resubmit;
-mod retry;
 mod set_priority;
+mod settle;
 mod stats;
 mod time_out;
 mod unended;
@@ -44,13 +40,11 @@ mod workers;
 
 pub use cancel::{Canceled, cancel};
 pub use claim::{Claim, claim, claim_above, claim_on};
-pub use complete::{Completion, complete, complete_on};
 pub use controls::{Drained, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Coming, Enqueuer, EnqueuerConfig};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
-pub use fail::{fail, fail_on};
 pub(crate) use find::JobRow;
 pub use find::{attempts, attempts_of, find, find_all};
 pub use finder::Finder;
@@ -70,11 +64,10 @@ pub use prune::{prune, prune_days};
 pub use purge::{Purged, purge};
 pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
-pub use release::{release, release_on};
 pub use rescue::rescue;
 pub use resubmit::{Resubmitted, resubmit};
-pub use retry::{retry, retry_on};
 pub use set_priority::{Prioritized, set_priority};
+pub use settle::{Outcome, Prediction, Settlement, settle};
 pub use stats::{ModelStats, stats};
 pub use time_out::time_out;
 pub use unended::unended;
@@ -117,12 +110,4 @@ impl QueueError {
         let unknown = format!("this program knows no outcome {outcome:?}");
         Self::Db(sqlx::Error::Decode(unknown.into()))
     }
-}
-
-/// Splits leases into the two arrays that the statements take.
-fn columns<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> (Vec<uuid::Uuid>, Vec<i32>) {
-    leases
-        .into_iter()
-        .map(|lease| (lease.job_id.uuid(), lease.lease_no.0))
-        .unzip()
 }

@@ -1,6 +1,6 @@
 //! Webhooks: who is told what happened, with which signature, and what came of it.
 //!
-//! Deliveries are written by the database, in the transaction of their event (`migrations/0014_webhooks.sql`). Whoever
+//! Deliveries are written by the database, in the transaction of their event (`migrations/0008_webhooks.sql`). Whoever
 //! sends them claims them under a short lease, and `lease_no` fences what it says came of them.
 
 mod claim;

@@ -21,47 +21,31 @@ comment on function take_place is 'Takes and answers the position of one more jo
 create function cancel_job(job uuid, owner text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
-    outcome text; holder bigint;
+    held live_jobs; ended job_state;
 begin
-    -- A statement sees one snapshot. While it waits for a claim or a completion of this job, the row may move to the other
-    -- table, where the snapshot does not show it. Jobs move seldom, so a few looks suffice.
+    -- A claim, a release or an end of this job may come between two statements. Jobs move seldom, so a few looks suffice.
     for look in 1..4 loop
-        with asked as (
-            update live_jobs j set cancel_requested = true, version = j.version + case when j.cancel_requested then 0 else 1 end
-            where j.job_id = cancel_job.job and j.state = 'running' and (cancel_job.owner is null or j.owner = cancel_job.owner)
-            returning j.worker_id
-        ),
-        gone as (
-            delete from live_jobs j
-            where j.job_id = cancel_job.job and j.state in ('queued', 'scheduled') and (cancel_job.owner is null or j.owner = cancel_job.owner)
-            returning j.*
-        ),
-        archived as (
-            insert into finished_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
-                                       deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged,
-                                       attempts_max, interruptions, interruptions_max, trace_parent,
-                                       batch_id, batch_line, custom_id, webhook_url, worker, device)
-            select g.job_id, 'canceled', g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata,
-                   g.priority, g.created_at, g.run_at, g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no, null,
-                   g.attempt_timeout_seconds, g.attempts_started, g.attempts_charged, g.attempts_max, g.interruptions, g.interruptions_max,
-                   g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, null, null
-            from gone g
-        ),
-        came as (
-            select 'requested' as what, worker_id from asked
-            union all select 'canceled', null from gone
-            union all select 'was ' || f.state, null from finished_jobs f
-            where f.job_id = cancel_job.job and (cancel_job.owner is null or f.owner = cancel_job.owner)
-        )
-        select c.what, c.worker_id into outcome, holder from came c;
-        if outcome is not null then
-            if outcome in ('requested', 'canceled') then
+        update live_jobs j set cancel_requested = true, version = j.version + case when j.cancel_requested then 0 else 1 end
+        where j.job_id = cancel_job.job and j.state = 'running' and (cancel_job.owner is null or j.owner = cancel_job.owner)
+        returning j.* into held;
+        if found then
+            perform pg_notify('darkroom_changed', replace(job::text, '-', '')), pg_notify('darkroom_worker', held.worker_id::text);
+            return 'requested';
+        end if;
+        select * into held from live_jobs j
+        where j.job_id = cancel_job.job and j.state in ('queued', 'scheduled') and (cancel_job.owner is null or j.owner = cancel_job.owner);
+        if found then
+            -- Fenced: a claim between the two statements has another lease_no, and the next look requests the cancel.
+            perform settle(array[job], array[held.lease_no], array['canceled']);
+            if found then
                 perform pg_notify('darkroom_changed', replace(job::text, '-', ''));
+                return 'canceled';
             end if;
-            if holder is not null then
-                perform pg_notify('darkroom_worker', holder::text);
-            end if;
-            return outcome;
+        end if;
+        select f.state into ended from finished_jobs f
+        where f.job_id = cancel_job.job and (cancel_job.owner is null or f.owner = cancel_job.owner);
+        if found then
+            return 'was ' || ended;
         end if;
     end loop;
     return 'not found';
