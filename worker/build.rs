@@ -1,7 +1,7 @@
 //! Compiles what `tch` lacks, and lets a plain start find the libtorch that the build used, without
 //! `LD_LIBRARY_PATH`.
 
-const LIBTORCH_CC: &str = "src/pipeline/infer/libtorch.cc";
+const LIBTORCH_CC: &str = "src/torch/libtorch.cc";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

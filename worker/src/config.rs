@@ -1,12 +1,15 @@
 //! Every setting of a worker: flags, the same as environment variables, and their manual (`--help`).
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use image::ImageFormat;
-use jobs::{db::DbConfig, manifest::Precision, object_store::StoreConfig};
+use jobs::{db::DbConfig, object_store::StoreConfig};
 
-use crate::preemption::PreemptionConfig;
+use crate::{
+    preemption::PreemptionConfig,
+    torch::{DeviceChoice, PrecisionChoice},
+};
 
 /// Claims jobs, runs their models and writes the results. Start as many as you like, anywhere; end one at any time:
 /// SIGTERM gives its jobs back at once, and those of a worker that was killed come back when its lease runs out.
@@ -137,53 +140,6 @@ pub struct TuningConfig {
     pub poll_ms: u64,
 }
 
-/// `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(Self::Cuda)
-                .ok_or("want auto, cpu or cuda:N"),
-        }
-    }
-}
-
-/// `--precision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionChoice {
-    Default,
-    Auto,
-    Fp32,
-    Bf16,
-    Fp16,
-}
-
-impl PrecisionChoice {
-    /// The fixed precision that was asked for, if one was.
-    pub fn fixed(self) -> Option<Precision> {
-        match self {
-            Self::Default | Self::Auto => None,
-            Self::Fp32 => Some(Precision::Fp32),
-            Self::Bf16 => Some(Precision::Bf16),
-            Self::Fp16 => Some(Precision::Fp16),
-        }
-    }
-}
-
 /// A type of image that may be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -258,7 +214,7 @@ mod tests {
 
     use clap::CommandFactory;
 
-    use super::{Config, DeviceChoice, duration};
+    use super::{Config, duration};
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
@@ -274,12 +230,5 @@ mod tests {
         for wrong in ["", "10", "0s", "-5m", "5 fortnights", "m"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn a_device_is_auto_cpu_or_a_gpu_by_number() {
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
-        assert!("gpu".parse::<DeviceChoice>().is_err());
     }
 }

@@ -1,8 +1,8 @@
 use jobs::manifest::{BoxLayout, BoxUnit, BoxesSpec, Manifest, OutputSpec, Sides};
 use serde_json::{Value, json};
 
-use super::{Output, score};
-use crate::pipeline::Placement;
+use super::score;
+use crate::{pipeline::Placement, torch::Output};
 
 /// One find, in pixels of the model's input.
 #[derive(Debug, Clone, Copy)]

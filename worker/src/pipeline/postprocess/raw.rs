@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
-use super::{Output, number};
+use super::number;
+use crate::torch::Output;
 
 /// `{"shape": […], "data": […]}`: the output as it is, row after row.
 pub(super) fn raw(output: &Output) -> Value {

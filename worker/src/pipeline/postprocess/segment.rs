@@ -1,8 +1,8 @@
 use jobs::manifest::{Manifest, MaskSpec, OutputSpec};
 use serde_json::Value;
 
-use super::{Mask, Output, mask::CLASSES_MAX};
-use crate::pipeline::Placement;
+use super::mask::{CLASSES_MAX, Mask};
+use crate::{pipeline::Placement, torch::Output};
 
 /// The class of each cell of the output, to be drawn over the image: see [`Mask`].
 pub(super) fn segment(

@@ -6,47 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use jobs::manifest::{Activation, Manifest, Precision};
+use jobs::manifest::{Activation, Manifest};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::{
-    device::{Device, kind},
-    launch::launch,
-    upload::Gathered,
+    device::Device, forward_error::ForwardError, launch::launch, output::Output, upload::Upload,
 };
-use crate::pipeline::{develop::message, postprocess::Output};
+use crate::panic_message::panic_message;
 
-/// Why a forward pass came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ForwardError {
-    #[error("out of memory: {0}")]
-    OutOfMemory(String),
-    #[error("{0}")]
-    Failed(String),
-    /// The device answers nothing any more, whatever the image.
-    #[error("device lost: {0}")]
-    DeviceLost(String),
-}
-
-impl From<TchError> for ForwardError {
-    fn from(error: TchError) -> Self {
-        let text = error.to_string();
-        // As the allocators of CUDA and of the CPU say it, cuBLAS and cuDNN, and C++.
-        let says_so = [
-            "out of memory",
-            "can't allocate memory",
-            "_ALLOC_FAILED",
-            "bad_alloc",
-        ];
-        if says_so.iter().any(|words| text.contains(words)) {
-            Self::OutOfMemory(text)
-        } else {
-            Self::Failed(text)
-        }
-    }
-}
-
-/// A loaded TorchScript module with what happens right before and after it.
+/// A loaded TorchScript module, with the steps right before and after it.
 #[derive(Debug)]
 pub struct Program {
     pub(super) layers: Arc<Layers>,
@@ -56,64 +24,53 @@ pub struct Program {
     batch_sizes: Vec<usize>,
 }
 
-/// What runs on the device.
+/// The part of a program that runs on the device.
 #[derive(Debug)]
 pub(super) struct Layers {
     pub(super) module: CModule,
     pub(super) method: String,
     pub(super) kind: Kind,
     device: Device,
-    mean: Guarded,
-    std: Guarded,
+    mean: ConstantTensor,
+    std: ConstantTensor,
     activation: Activation,
 }
 
-/// A tensor that nobody writes to after its making.
+/// A tensor that never changes.
 #[derive(Debug)]
-struct Guarded(Tensor);
+struct ConstantTensor(Tensor);
 
-// Reading a tensor from several threads is what libtorch promises; `tch` cannot tell reading from writing.
 #[allow(unsafe_code)]
-unsafe impl Sync for Guarded {}
+// SAFETY: libtorch allows several threads to read one tensor. `tch` does not distinguish reading from writing.
+unsafe impl Sync for ConstantTensor {}
 
 impl Program {
-    /// Loads a TorchScript file onto a device, for batches of up to `batch_max` images.
+    /// Loads the module of `path` without any optimization.
     ///
     /// # Errors
-    /// It is not TorchScript of this libtorch, or does not fit.
-    pub fn load(
+    /// The file is not TorchScript of this libtorch, or the model does not fit.
+    pub(super) fn load_plain(
         path: &Path,
         manifest: &Manifest,
         device: Device,
-        precision: Precision,
+        kind: Kind,
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
-        caught(|| {
-            // Shapes change with every batch: an executor that compiles anew for each shape never gets done.
-            tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
-            tch::jit::f_set_profiling_mode(false)?;
-            let kind = kind(precision);
-            let layers = Layers {
-                module: module(path, device, kind)?,
-                method: manifest.method.clone(),
-                kind,
-                device,
-                mean: channels(&manifest.input.mean, device)?,
-                std: channels(&manifest.input.std, device)?,
-                activation: manifest.output.activation,
-            };
-            let program = Self {
-                layers: Arc::new(layers),
-                device,
-                height: manifest.input.height as usize,
-                width: manifest.input.width as usize,
-                batch_sizes: batch_sizes(device.is_gpu(), batch_max),
-            };
-            // On a CPU it is not meant for others.
-            if !device.is_gpu() && precision != Precision::Fp32 {
-                return Ok(program);
-            }
-            Ok(program.optimized(path))
+        let layers = Layers {
+            module: load_module(path, device, kind)?,
+            method: manifest.method.clone(),
+            kind,
+            device,
+            mean: channels(&manifest.input.mean, device)?,
+            std: channels(&manifest.input.std, device)?,
+            activation: manifest.output.activation,
+        };
+        Ok(Self {
+            layers: Arc::new(layers),
+            device,
+            height: manifest.input.height as usize,
+            width: manifest.input.width as usize,
+            batch_sizes: batch_sizes(device.is_gpu(), batch_max),
         })
     }
 
@@ -126,35 +83,35 @@ impl Program {
         self.height * self.width * 3
     }
 
-    /// The sizes of a batch that are worth a measurement, ascending. A GPU runs no others.
+    /// The sizes of a forward batch that are worth a measurement, ascending. A GPU runs no other sizes.
     pub fn batch_sizes(&self) -> &[usize] {
         &self.batch_sizes
     }
 
-    /// Whether the device still answers for an image that cannot be to blame.
-    pub fn answers(&self) -> bool {
+    /// Whether a forward pass over a gray image works. If it fails, the device is the cause and not an image.
+    pub fn responds(&self) -> bool {
         let gray = vec![128; self.image_bytes()];
         self.forward(&[&gray]).is_ok()
     }
 
-    /// One forward pass over images `u8[height, width, 3]`; one output for each.
+    /// Runs one forward pass over images `u8[height, width, 3]`. Returns one output for each image, in order.
     ///
     /// # Errors
-    /// See [`ForwardError`]; never [`ForwardError::DeviceLost`], which takes a second look.
+    /// See [`ForwardError`]. Never [`ForwardError::DeviceLost`]: only the caller can ask whether the device still [responds](Self::responds).
     pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
-        caught(|| self.rows(images))
+        caught(|| self.outputs(images))
     }
 
-    fn rows(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
+    fn outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
         let rows = self.rows_on_device(images.len());
         let size = [rows, self.height, self.width, 3].map(|side| side as i64);
-        let gathered = Gathered::of(images, &size, self.device)?;
-        let (layers, pixels) = (self.layers.clone(), gathered.batch.shallow_clone());
+        let upload = Upload::of(images, &size, self.device)?;
+        let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
         let (output, shape) = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
         let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
         let mut values = vec![0.0; output.numel()];
         output.f_copy_data(&mut values, output.numel())?;
-        gathered.copied();
+        upload.release();
         let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
         let each = shape.iter().product::<usize>();
         let outputs = (0..images.len()).map(|index| Output {
@@ -164,7 +121,7 @@ impl Program {
         Ok(outputs.collect())
     }
 
-    /// Rows of the batch that carries so many images: the last ones may carry none.
+    /// Rows of the tensor that carries `images` images. The last rows may be without an image.
     fn rows_on_device(&self, images: usize) -> usize {
         let mut sizes = self.batch_sizes.iter().copied();
         let fits = sizes.find(|&size| size >= images && self.is_on_gpu());
@@ -173,10 +130,10 @@ impl Program {
 }
 
 impl Layers {
-    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, and the shape of one row.
+    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, with the shape of one row.
     fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
         let rows = pixels.size().first().copied().unwrap_or_default();
-        // A quarter of the bytes crosses the bus; what the model sees is NCHW, in channels-last storage.
+        // `u8` is a quarter of the bytes of `f32` on the bus. The model gets NCHW in channels-last storage.
         let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
         let input = input
             .f_permute([0, 3, 1, 2])?
@@ -204,8 +161,8 @@ impl Layers {
     }
 }
 
-/// On a GPU each size costs plans for its layers (see `launch`), so there are few, and a batch is filled up to the next. On a CPU a
-/// batch is as large as it is.
+/// On a GPU each size needs plans for its layers (see `launch`). So there are few sizes, and a forward batch is padded to the
+/// next one. On a CPU there is no padding.
 fn batch_sizes(on_gpu: bool, batch_max: usize) -> Vec<usize> {
     let step = if on_gpu { 4 } else { 2 };
     let smaller = std::iter::successors(Some(1), |size| Some(size * step));
@@ -214,24 +171,28 @@ fn batch_sizes(on_gpu: bool, batch_max: usize) -> Vec<usize> {
 }
 
 /// `f32[1, 3, 1, 1]`.
-fn channels(values: &[f32; 3], device: Device) -> Result<Guarded, TchError> {
+fn channels(values: &[f32; 3], device: Device) -> Result<ConstantTensor, TchError> {
     let tensor = Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?;
-    Ok(Guarded(tensor.f_to_device(device.raw())?))
+    Ok(ConstantTensor(tensor.f_to_device(device.raw())?))
 }
 
-/// Loaded, and ready to be run.
-pub(super) fn module(path: &Path, device: Device, kind: Kind) -> Result<CModule, ForwardError> {
+/// Loads a module in evaluation mode.
+pub(super) fn load_module(
+    path: &Path,
+    device: Device,
+    kind: Kind,
+) -> Result<CModule, ForwardError> {
     let mut module = CModule::load_on_device(path, device.raw())?;
     module.f_set_eval()?;
     module.to(device.raw(), kind, false);
     Ok(module)
 }
 
-/// `tch` panics where it has no fallible form; that must not end an inference thread.
-fn caught<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<T, ForwardError> {
+/// Turns a panic into an error. `tch` panics where it has no fallible form, and a panic must not end an inference thread.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<T, ForwardError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         Err(ForwardError::from(TchError::Torch(
-            message(&*panic).to_owned(),
+            panic_message(&*panic).to_owned(),
         )))
     })
 }
@@ -241,7 +202,7 @@ mod tests {
     use super::batch_sizes;
 
     #[test]
-    fn a_gpu_knows_few_sizes_of_batches_and_the_largest_is_among_them() {
+    fn a_gpu_has_few_sizes_of_forward_batches_and_the_largest_is_among_them() {
         assert_eq!(batch_sizes(true, 64), [1, 4, 16, 64]);
         assert_eq!(batch_sizes(true, 50), [1, 4, 16, 50]);
         assert_eq!(batch_sizes(false, 8), [1, 2, 4, 8]);
