@@ -1,7 +1,7 @@
 //! Background tasks and threads whose end is noticed.
 //!
-//! If one panics, or ends although the worker still works, the worker fails: it drains and ends with an error, so that its
-//! supervisor starts it again. The panic hook has logged the panic itself.
+//! If a task or thread panics, or ends while the worker works, the worker fails: it drains and ends with an error. Then its
+//! supervisor starts it again. The panic hook logs the text of the panic.
 
 use tokio::task::JoinHandle;
 
@@ -46,7 +46,7 @@ pub fn spawn_thread(
     thread.map(drop)
 }
 
-/// Makes the worker fail when it is dropped too early or by a panic.
+/// Makes the worker fail if the guard is dropped by a panic, or too early.
 struct EndGuard {
     drain: Drain,
     name: String,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The delays between the tries of a loop: each is twice as long as the one before, up to a limit.
 ///
-/// Not from the crate `backon`: the loops of the worker also wait for a shutdown signal or for the end of a lease, so they need
-/// the delays and not a function that is called again.
+/// Not from the crate `backon`: the loops of the worker also wait for a shutdown signal or for the end of a lease, so
+/// they need the delays and not a function that is called again.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     first: Duration,

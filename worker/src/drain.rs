@@ -1,5 +1,5 @@
-//! The shutdown of the worker. A finish claims no more jobs and finishes the held ones. A drain finishes only jobs on the device
-//! and releases the others at once. Both end with deregistering, and neither can be undone.
+//! The shutdown of the worker. A finish claims no more jobs and finishes the held ones. A drain finishes only jobs on the
+//! device and releases the others at once. Both end with deregistering, and neither can be undone.
 
 use std::sync::{Arc, OnceLock};
 
@@ -113,7 +113,8 @@ impl Drain {
         drop(now.wait_for(|now| now.phase >= phase).await);
     }
 
-    /// Returns when the time to finish is over: `longest` after the start of the drain, or shortly before the end of the machine.
+    /// Returns when the time to finish is over: `longest` after the start of the drain, or shortly before the end of the
+    /// machine.
     pub async fn time_is_up(&self, longest: Duration) {
         let mut now = self.state.subscribe();
         loop {

@@ -1,7 +1,7 @@
 //! The lease of the worker: registering, renewing the lease, and releasing jobs.
 //!
-//! Nothing here compares a clock of this machine with that of Postgres. The lease runs by the clock of Postgres. The worker only
-//! measures how long ago it renewed the lease.
+//! Nothing here compares a clock of this machine with that of Postgres. The lease runs by the clock of Postgres. The
+//! worker only measures how long ago it renewed the lease.
 
 use std::{
     collections::HashSet,

@@ -21,7 +21,8 @@ use crate::{
     drain::{Drain, Phase},
 };
 
-/// Time between two polls. A notice comes at least 30 seconds before the end, and a poll is two small requests to this machine.
+/// Time between two polls. A notice comes at least 30 seconds before the end, and a poll is two small requests to this
+/// machine.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The delays after failed polls.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(10));
@@ -42,11 +43,12 @@ const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Spot machines")]
 pub struct PreemptionConfig {
-    /// Whose spot notices to watch for. On one the worker claims no more, gives its jobs back within milliseconds and
-    /// ends with exit code 0. `auto` asks once, in the background, which cloud this is; `none` hears signals only
+    /// Cloud whose spot notices drain the worker. On a notice the worker claims no more jobs, releases its jobs within
+    /// milliseconds and ends with exit code 0. `auto` detects the cloud once, in the background. `none`: signals only
     #[arg(long, env = "DARKROOM_PREEMPTION", default_value = "auto")]
     pub preemption: PreemptionChoice,
-    /// The metadata service, if it is not where all three clouds have it: a proxy, or AWS by IPv6 (`http://[fd00:ec2::254]`)
+    /// URL of the metadata service, if it is not at the default of the three clouds: a proxy, or AWS by IPv6
+    /// (`http://[fd00:ec2::254]`)
     #[arg(
         long,
         env = "DARKROOM_METADATA_URL",

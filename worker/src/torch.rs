@@ -1,4 +1,4 @@
-//! Everything that names `tch` or libtorch. Nothing in here knows models, jobs or the pipeline.
+//! Everything that names `tch` or libtorch. It knows manifests, but neither the models of the worker nor the pipeline.
 
 mod device;
 mod forward_error;

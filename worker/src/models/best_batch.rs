@@ -1,9 +1,9 @@
 //! The best batch: the size of a forward batch that costs the least CPU time for each image
 //! (docs/adr/0015-the-best-batch-at-work.md).
 //!
-//! The measurement at load is a first guess: the machine is idle then, and sizes differ by a few percent only. At work the best
-//! size is compared with a neighbor, by turns, in full forward batches of real images. All threads have the same turn, because a
-//! large forward batch beside a small one gains at the cost of the small one.
+//! The measurement at load is a first guess: the machine is idle then, and sizes differ by a few percent only. At work
+//! the best size is compared with a neighbor, by turns, in full forward batches of real images. All threads have the same
+//! turn, because a large forward batch beside a small one gains at the cost of the small one.
 
 use std::{
     sync::{
@@ -361,7 +361,7 @@ mod tests {
             assert!((1..400).contains(&tries), "{tries} with {waiting} waiting");
             assert_eq!(batch.best(), 2);
             run_passes(&batch, 64, 2_000, |images| 1_000 / images as u64);
-            assert_eq!(batch.best(), 8, "once there is enough to do");
+            assert_eq!(batch.best(), 8, "under enough load");
         }
     }
 
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(
             batch.record_out_of_memory(1),
             Some(1),
-            "there is nothing less"
+            "no smaller size exists"
         );
     }
 }

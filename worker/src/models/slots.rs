@@ -87,7 +87,8 @@ impl Slots {
         }
     }
 
-    /// Unloads the least recently used models beyond `bytes_max`, but never `keep`. Jobs that hold an unloaded model finish with it.
+    /// Unloads the least recently used models beyond `bytes_max`, but never `keep`. Jobs that hold an unloaded model
+    /// finish with it.
     pub(super) fn unload_beyond(&self, bytes_max: u64, keep: i64) {
         let mut state = self.state();
         let loaded = state.by_version.values().filter_map(Slot::model);

@@ -70,7 +70,8 @@ pub struct EndedAttempt {
     pub decided_at: Instant,
 }
 
-/// An attempt at a claimed job. It ends by [`Attempt::end`]. If it is dropped before, for example by a panic, the job is released.
+/// An attempt at a claimed job. It ends by [`Attempt::end`]. If it is dropped before, for example by a panic, the job is
+/// released.
 #[derive(Debug)]
 pub struct Attempt {
     pub claim: Claim,

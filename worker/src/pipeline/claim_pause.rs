@@ -24,8 +24,8 @@ struct Outage {
 }
 
 impl ClaimPause {
-    /// Records that S3 or the model registry could not be reached. Reports during a pause change nothing, so that many jobs of one
-    /// outage lengthen the pause once and make one line in the log.
+    /// Records that S3 or the model registry could not be reached. Reports during a pause change nothing, so that many
+    /// jobs of one outage lengthen the pause once and make one line in the log.
     pub(super) fn report_outage(&self, cause: &str) {
         let now = Instant::now();
         let mut outage = self.outage();

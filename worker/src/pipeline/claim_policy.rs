@@ -11,8 +11,8 @@ use crate::backoff::Backoff;
 const BACKLOG_SHARE: usize = 4;
 /// Most jobs of one claim.
 const CLAIM_MAX: usize = 256;
-/// How long new jobs may gather to share a claim, while [enough](ClaimSettings::busy_jobs) jobs are held. Without it there were
-/// 1.5 claims for each job.
+/// How long new jobs may gather to share a claim, while [enough](ClaimSettings::busy_jobs) jobs are held. Without it
+/// there were 1.5 claims for each job.
 const GATHER_TIME: Duration = Duration::from_millis(100);
 /// Empty claims in a row after which `--drain` ends the worker. The first one may have missed jobs that another worker was
 /// releasing.
@@ -122,7 +122,7 @@ pub(super) enum Wait {
 pub(super) struct ClaimPolicy {
     settings: ClaimSettings,
     turns: ModelTurns,
-    /// Whether the queue may have more jobs of which no wake-up will tell.
+    /// Whether the queue may have more jobs. No wake-up will report them.
     has_backlog: bool,
     /// Most jobs of the next claim. One after a suspect, until a claim without one: jobs that are claimed with a suspect are
     /// only released again.
@@ -143,7 +143,8 @@ enum Step {
     Claiming {
         scope: Scope,
         limit: usize,
-        held_jobs: usize,
+        /// Whether the worker held no job when it began to claim.
+        was_idle: bool,
     },
     /// The claim has succeeded. Its jobs may decide what comes next.
     Claimed { scope: Scope },
@@ -179,17 +180,16 @@ impl ClaimPolicy {
         if let Step::Claiming {
             scope,
             limit,
-            held_jobs,
+            was_idle,
         } = self.step
         {
-            let was_idle = held_jobs == 0;
             if let Some(plan) = self.learn(observed, scope, limit, was_idle) {
                 return plan;
             }
         }
         if let Step::Claimed { scope } = self.step {
-            // While crowded only the loaded model of this job tells which models are loaded. In an outage this job tells whether
-            // the outage is over.
+            // While crowded, the next choice needs to know which models are loaded after this job. In an outage this job
+            // tells whether the outage is over.
             let decides = scope == Scope::AllWhileCrowded || observed.has_outage;
             if decides && observed.held_jobs > 0 {
                 return Plan::Wait(Wait::NoHeldJobs);
@@ -219,7 +219,7 @@ impl ClaimPolicy {
         self.step = Step::Claiming {
             scope,
             limit,
-            held_jobs: observed.held_jobs,
+            was_idle: observed.held_jobs == 0,
         };
         Plan::Claim {
             models,

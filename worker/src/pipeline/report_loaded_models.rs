@@ -9,8 +9,8 @@ use super::context::StageContext;
 /// How long a change may stay unreported.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes the list of loaded models whenever the list or the registration has changed. A failed write is tried again at the next
-/// check. Never returns.
+/// Writes the list of loaded models whenever the list or the registration has changed. A failed write is tried again at
+/// the next check. Never returns.
 pub(super) async fn report_loaded_models(context: Arc<StageContext>) {
     let worker = context.held_jobs.worker();
     let mut checks = tokio::time::interval(CHECK_INTERVAL);

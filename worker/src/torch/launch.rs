@@ -25,7 +25,8 @@ pub(super) fn choose_stream(number: usize) {
     STREAM.set(number);
 }
 
-/// Runs `work` on the launching thread, on the stream of the calling thread, and returns its result. On a CPU `work` runs at once.
+/// Runs `work` on the launching thread, on the stream of the calling thread, and returns its result. On a CPU `work` runs
+/// at once.
 ///
 /// The GPU may still be computing when this returns. Later work of the caller is on the same stream, so it comes after.
 pub(super) fn launch<T: Send + 'static>(

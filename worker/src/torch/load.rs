@@ -23,7 +23,7 @@ pub fn load_program(
     batch_max: usize,
 ) -> Result<Program, ForwardError> {
     caught(|| {
-        // Shapes change with every forward batch. An executor that compiles anew for each shape never gets done.
+        // Shapes change with every forward batch. An executor that compiles for each shape would never finish.
         tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
         tch::jit::f_set_profiling_mode(false)?;
         let program = Program::load_plain(path, manifest, device, kind(precision), batch_max)?;

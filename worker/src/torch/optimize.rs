@@ -106,7 +106,7 @@ mod tests {
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/efficientnet-lite0");
 
     fn cpu() -> Device {
-        Device::open(DeviceChoice::Cpu).expect("there is one")
+        Device::open(DeviceChoice::Cpu).expect("every machine has a CPU")
     }
 
     fn model() -> (Manifest, PathBuf) {

@@ -1,4 +1,4 @@
-//! A model's TorchScript on a device, and the one function that runs it.
+//! A TorchScript module on a device, and the forward pass.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -97,7 +97,8 @@ impl Program {
     /// Runs one forward pass over images `u8[height, width, 3]`. Returns one output for each image, in order.
     ///
     /// # Errors
-    /// See [`ForwardError`]. Never [`ForwardError::DeviceLost`]: only the caller can ask whether the device still [responds](Self::responds).
+    /// See [`ForwardError`]. Never [`ForwardError::DeviceLost`]: only the caller can ask whether the device still
+    /// [responds](Self::responds).
     pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
         caught(|| self.outputs(images))
     }

@@ -58,7 +58,8 @@ impl Upload {
         Ok(Self { pixels, buffer })
     }
 
-    /// Makes the buffer available to other passes. Call it only when the output of the pass is on the host: then the copy is over.
+    /// Makes the buffer available to other passes. Call it only when the output of the pass is on the host: then the copy
+    /// is over.
     ///
     /// After a failed pass drop the upload instead: libtorch waits for the copy before it frees the memory.
     pub(super) fn release(self) {

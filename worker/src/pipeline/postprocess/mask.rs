@@ -35,7 +35,8 @@ pub struct DrawnMask {
 }
 
 impl Mask {
-    /// Draws the mask in the size of the upright image, without the padding. Each pixel has the class of the cell under its center.
+    /// Draws the mask in the size of the upright image, without the padding. Each pixel has the class of the cell under
+    /// its center.
     ///
     /// # Errors
     /// The PNG encoder failed.
