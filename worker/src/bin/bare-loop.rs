@@ -14,14 +14,13 @@ use image::ImageFormat;
 use jobs::models::ModelFolder;
 use serde_json::json;
 use worker::{
-    config::{DeviceChoice, PrecisionChoice},
     pipeline::{
-        Device, Placement, Program,
+        Placement,
         decode::{DecodeLimits, decode},
-        postprocess::{Output, predict},
+        postprocess::predict,
         preprocess::{preprocess, shrink},
-        ready_thread,
     },
+    torch::{Device, DeviceChoice, Output, PrecisionChoice, Program, load_program, prepare_thread},
 };
 
 /// Decodes, preprocesses and infers photos in a loop; prints one JSON line.
@@ -75,7 +74,7 @@ struct Loop<'a> {
 impl Loop<'_> {
     /// Milliseconds of each batch.
     fn run(&self, thread: usize, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
-        ready_thread(thread);
+        prepare_thread(thread);
         let (mut tools, mut took, began) = (Default::default(), Vec::new(), Instant::now());
         let gray = vec![vec![128; self.program.image_bytes()]; batch];
         while began.elapsed() < Duration::from_secs_f64(seconds) {
@@ -145,8 +144,8 @@ fn main() -> anyhow::Result<()> {
     let folder = ModelFolder::read(&args.model)?;
     let device = Device::open(args.device)?;
     let precision = device.precision(args.precision, &folder.manifest.precision);
-    ready_thread(0);
-    let program = Program::load(
+    prepare_thread(0);
+    let program = load_program(
         &args.model.join(&folder.manifest.artifact),
         &folder.manifest,
         device,

@@ -1,4 +1,4 @@
-//! Loading one version and warming it up: the first passes are slow, and the best batch is measured for a beginning.
+//! Loads one version and warms it up: the first passes are slow, and a first best batch is measured.
 
 use std::{
     path::PathBuf,
@@ -7,20 +7,22 @@ use std::{
 
 use jobs::manifest::{Manifest, Precision};
 
-use super::{LoadFault, Model, best_batch::BestBatch, model::give_back_freed_memory};
-use crate::pipeline::{Device, ForwardError, Program, postprocess::check, ready_thread};
+use super::{OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model};
+use crate::torch::{
+    Device, ForwardError, Program, give_back_freed_memory, load_program, prepare_thread,
+};
 
-/// A larger batch must gain at least so much an image; all else is longer waiting for nothing.
+/// A larger forward batch must be faster by this factor for each image. Otherwise it only makes images wait longer.
 const GAIN_LEAST: f64 = 1.05;
-/// Of a thread for each size of a batch. The fastest counts, of the slowest thread: whoever ends last may have had the
-/// machine to itself.
+/// Samples of each thread for each size of a forward batch. The result is the fastest sample of the slowest thread: the last
+/// thread may have had the machine for itself.
 const SAMPLES: usize = 2;
-/// A sample is of so many images, in as many passes as it takes: a short one would sooner find a quiet moment.
+/// Images of one sample, in one or more passes. A shorter sample is more likely to meet a quiet moment of the machine.
 const SAMPLE_IMAGES: usize = 4;
 
-/// All that loading needs; blocking.
+/// All that a load needs.
 #[derive(Debug, Clone)]
-pub(super) struct Load {
+pub(super) struct Loader {
     pub version_id: i64,
     pub reference: String,
     pub manifest: Manifest,
@@ -31,60 +33,68 @@ pub(super) struct Load {
     pub precision: Precision,
     pub batch_max: usize,
     pub infer_threads: usize,
+    pub check_output: OutputCheck,
 }
 
-impl Load {
-    pub(super) fn load(self) -> Result<Model, LoadFault> {
-        ready_thread(0);
-        let program = Program::load(
+impl Loader {
+    /// Loads, warms up and measures the model. Blocks the thread for seconds.
+    pub(super) fn load(self) -> Result<Model, LoadError> {
+        prepare_thread(0);
+        let program = load_program(
             &self.artifact,
             &self.manifest,
             self.device,
             self.precision,
             self.batch_max,
         );
-        let fault = |error| self.fault(error);
-        let program = program.map_err(fault)?;
+        let load_error = |error| self.load_error(error);
+        let program = program.map_err(load_error)?;
         let gray = vec![128; program.image_bytes()];
-        let outputs = program.forward(&[&gray]).map_err(fault)?;
+        let outputs = program.forward(&[&gray]).map_err(load_error)?;
         let shape = outputs
             .first()
             .map_or(&[][..], |output| output.shape.as_ref());
-        check(&self.manifest, &self.labels, shape).map_err(LoadFault::Broken)?;
-        let batch_best = self.best_batch(&program, &gray).map_err(fault)?;
-        give_back_freed_memory(); // of loading and measuring
+        (self.check_output)(&self.manifest, &self.labels, shape).map_err(LoadError::Broken)?;
+        let best_batch = self
+            .measure_best_batch(&program, &gray)
+            .map_err(load_error)?;
+        give_back_freed_memory(); // that of the load and the measurements
         tracing::info!(
             model = self.manifest.name,
             device = %self.device,
             precision = %self.precision,
-            batch.images = batch_best,
-            "warm"
+            batch.images = best_batch,
+            "model warmed up"
         );
         Ok(Model {
             version_id: self.version_id,
             reference: self.reference,
             manifest: self.manifest,
             labels: self.labels,
-            batch: BestBatch::new(batch_best, program.batch_sizes(), self.infer_threads),
+            batch: BestBatch::new(best_batch, program.batch_sizes(), self.infer_threads),
             program,
             precision: self.precision,
             bytes: self.bytes,
         })
     }
 
-    /// Larger batches for as long as that pays.
-    fn best_batch(&self, program: &Program, gray: &[u8]) -> Result<usize, ForwardError> {
+    /// Measures larger and larger forward batches until one is not faster. Returns the last one that was.
+    fn measure_best_batch(&self, program: &Program, gray: &[u8]) -> Result<usize, ForwardError> {
         let (mut best, mut each) = (1, f64::INFINITY);
         for &size in program.batch_sizes() {
             let batch = vec![gray; size];
-            let took = match self.takes(program, &batch) {
+            let took = match self.measure_pass(program, &batch) {
                 Ok(took) => took,
-                // One image a thread must fit on all of them at once.
+                // At least one image for each thread must fit.
                 Err(error) if each.is_infinite() => return Err(error),
                 Err(_) => break,
             };
             let took_each = took.as_secs_f64() / size as f64;
-            tracing::debug!(batch.images = size, each_ms = took_each * 1e3, "measured");
+            tracing::debug!(
+                batch.images = size,
+                each_ms = took_each * 1e3,
+                "measured a forward batch"
+            );
             if took_each * GAIN_LEAST > each {
                 break;
             }
@@ -93,9 +103,9 @@ impl Load {
         Ok(best)
     }
 
-    /// How long a pass takes while the other inference threads run one, as at load: they share caches and memory. What was
-    /// best for one thread alone (batches of 4) cost two of them 17.3 ms an image instead of 14.5.
-    fn takes(&self, program: &Program, batch: &[&[u8]]) -> Result<Duration, ForwardError> {
+    /// The time of a pass while all inference threads run one: they share caches and memory, so one thread alone is faster
+    /// (docs/adr/0015-the-best-batch-at-work.md).
+    fn measure_pass(&self, program: &Program, batch: &[&[u8]]) -> Result<Duration, ForwardError> {
         let passes = (SAMPLE_IMAGES / batch.len()).max(1);
         let sample = || {
             let began = Instant::now();
@@ -103,8 +113,8 @@ impl Load {
             Ok(began.elapsed() / passes as u32)
         };
         let fastest = |number| -> Result<Duration, ForwardError> {
-            ready_thread(number);
-            program.forward(batch)?; // warms the thread's memory up
+            prepare_thread(number);
+            program.forward(batch)?; // warm-up of the thread's memory
             let samples = (0..SAMPLES).map(|_| sample());
             let samples: Vec<_> = samples.collect::<Result<_, ForwardError>>()?;
             Ok(samples.into_iter().min().unwrap_or_default())
@@ -122,17 +132,17 @@ impl Load {
         })
     }
 
-    fn fault(&self, error: ForwardError) -> LoadFault {
+    fn load_error(&self, error: ForwardError) -> LoadError {
         match error {
-            ForwardError::OutOfMemory(cause) => LoadFault::TooLarge(cause),
-            // Another worker's limit of the folder may be lower than ours.
+            ForwardError::OutOfMemory(cause) => LoadError::TooLarge(cause),
+            // Another worker of this machine may have removed the file.
             ForwardError::Failed(_) if !self.artifact.exists() => {
-                LoadFault::Unavailable("the model's file is gone from the cache".into())
+                LoadError::Unavailable("the file of the model was removed from the cache".into())
             }
-            // After some faults of a kernel a GPU answers nothing any more: then the artifact need not be to blame.
-            ForwardError::Failed(cause) if self.device.answers() => LoadFault::Broken(cause),
+            // After some kernel faults a GPU fails for all calls. Then the artifact may be good.
+            ForwardError::Failed(cause) if self.device.responds() => LoadError::Broken(cause),
             ForwardError::Failed(cause) | ForwardError::DeviceLost(cause) => {
-                LoadFault::DeviceLost(cause)
+                LoadError::DeviceLost(cause)
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Model files on disk, each named by its SHA-256: verified when fetched and whenever one is about to be loaded. Those that
-//! were not used for longest go when there are too many, or the disk is full.
+//! Model files on disk, each named by its SHA-256. A file is verified when it is fetched and before each load.
+//!
+//! The least recently used files are removed when the files take too many bytes, or when the disk is full.
 
 use std::{
     ffi::OsStr,
@@ -11,10 +12,10 @@ use std::{
 use bytes::Bytes;
 use jobs::{Sha256Digest, models::object_key, object_store::ObjectStore};
 
-use super::LoadFault;
+use super::load_error::LoadError;
 
-/// What was used a moment ago stays: another worker of this machine may be about to load it.
-const LEFT_ALONE_FOR: Duration = Duration::from_hours(1);
+/// A file stays at least so long after its last use: another worker of this machine may be about to load it.
+const KEPT_AFTER_USE: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 pub(super) struct DiskCache {
@@ -32,22 +33,22 @@ impl DiskCache {
         }
     }
 
-    /// Where a file lies, and its length; fetched if it was not there, or not what it should be.
-    pub(super) async fn file(&self, digest: Sha256Digest) -> Result<(PathBuf, u64), LoadFault> {
+    /// The path of a file and its length in bytes. Fetches a file that is missing or damaged.
+    pub(super) async fn file(&self, digest: Sha256Digest) -> Result<(PathBuf, u64), LoadError> {
         let path = self.folder.join(digest.hex());
         let bytes = self.bytes(&path, digest).await?;
         Ok((path, bytes.len() as u64))
     }
 
-    /// The lines of a text file.
-    pub(super) async fn lines(&self, digest: Sha256Digest) -> Result<Vec<String>, LoadFault> {
+    /// The lines of a text file. Fetches a file that is missing or damaged.
+    pub(super) async fn lines(&self, digest: Sha256Digest) -> Result<Vec<String>, LoadError> {
         let bytes = self.bytes(&self.folder.join(digest.hex()), digest).await?;
         let text =
-            std::str::from_utf8(&bytes).map_err(|error| LoadFault::Broken(error.to_string()))?;
+            std::str::from_utf8(&bytes).map_err(|error| LoadError::Broken(error.to_string()))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    async fn bytes(&self, path: &Path, digest: Sha256Digest) -> Result<Bytes, LoadFault> {
+    async fn bytes(&self, path: &Path, digest: Sha256Digest) -> Result<Bytes, LoadError> {
         let cached = path.to_owned();
         let cached = tokio::task::spawn_blocking(move || read_verified(&cached, digest)).await;
         if let Ok(Some(bytes)) = cached {
@@ -57,29 +58,30 @@ impl DiskCache {
         let (folder, path, stored) = (self.folder.clone(), path.to_owned(), bytes.clone());
         let bytes_max = self.bytes_max;
         let written =
-            tokio::task::spawn_blocking(move || keep(&folder, bytes_max, &path, &stored)).await;
+            tokio::task::spawn_blocking(move || write_file(&folder, bytes_max, &path, &stored))
+                .await;
         match written {
             Ok(Ok(())) => Ok(bytes),
-            Ok(Err(error)) => Err(LoadFault::Unavailable(format!("model cache: {error}"))),
-            Err(panic) => Err(LoadFault::Unavailable(panic.to_string())),
+            Ok(Err(error)) => Err(LoadError::Unavailable(format!("model cache: {error}"))),
+            Err(panic) => Err(LoadError::Unavailable(panic.to_string())),
         }
     }
 }
 
-/// The file, if it is there and is what its name says.
+/// The bytes of the file, if it exists and has its digest.
 fn read_verified(path: &Path, digest: Sha256Digest) -> Option<Bytes> {
     let bytes = std::fs::read(path).ok()?;
     if Sha256Digest::of(&bytes) == digest {
-        // Of a folder that may only be read nothing is removed either.
+        // The time of the last use. It may fail in a read-only folder, where no file can be removed either.
         drop(std::fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now())));
         return Some(bytes.into());
     }
-    tracing::warn!(path = %path.display(), "a cached model file is damaged: fetching it again");
+    tracing::warn!(path = %path.display(), "a cached model file is damaged; fetching it again");
     None
 }
 
-/// Stores a file, in place of others if need be.
-fn keep(folder: &Path, bytes_max: u64, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a file, and removes others if the cache or the disk is full.
+fn write_file(folder: &Path, bytes_max: u64, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let length = bytes.len() as u64;
     std::fs::create_dir_all(folder)?;
     remove_unused(folder, bytes_max.saturating_sub(length));
@@ -97,12 +99,13 @@ fn keep(folder: &Path, bytes_max: u64, path: &Path, bytes: &[u8]) -> std::io::Re
     }
 }
 
-/// The files that were not used for longest, until no more than so many bytes are left, or those left may not be removed. What a
-/// process that was killed had half written is a file like others; what is not ours is left alone.
+/// Removes the least recently used files until at most `bytes_max` bytes are left, or until all others were used recently.
+///
+/// Drafts that a killed process left are removed like other files. Files of other programs stay.
 fn remove_unused(folder: &Path, bytes_max: u64) {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<_> = files
-        .filter(|entry| is_ours(&entry.file_name()))
+        .filter(|entry| is_cache_file(&entry.file_name()))
         .filter_map(|entry| {
             let about = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
             Some((about.modified().ok()?, about.len(), entry.path()))
@@ -110,18 +113,18 @@ fn remove_unused(folder: &Path, bytes_max: u64) {
         .collect();
     files.sort_unstable();
     let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-    let is_old = |used_at: &SystemTime| used_at.elapsed().is_ok_and(|age| age > LEFT_ALONE_FOR);
+    let is_old = |used_at: &SystemTime| used_at.elapsed().is_ok_and(|age| age > KEPT_AFTER_USE);
     for (used_at, length, path) in files {
         if bytes <= bytes_max || !is_old(&used_at) {
             return;
         }
         match std::fs::remove_file(&path) {
             Ok(()) => {
-                tracing::info!(path = %path.display(), bytes = length, "removed from the model cache: not used for longest");
+                tracing::info!(path = %path.display(), bytes = length, "removed the least recently used file from the model cache");
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {} // by another worker
+            Err(error) if error.kind() == ErrorKind::NotFound => {} // another worker removed it
             Err(error) => {
-                tracing::warn!(path = %path.display(), error.cause = %error, "not removed from the model cache");
+                tracing::warn!(path = %path.display(), error.cause = %error, "cannot remove a file from the model cache");
                 continue;
             }
         }
@@ -129,8 +132,8 @@ fn remove_unused(folder: &Path, bytes_max: u64) {
     }
 }
 
-/// A digest, or a draft.
-fn is_ours(name: &OsStr) -> bool {
+/// Whether the name is a digest or that of a draft.
+fn is_cache_file(name: &OsStr) -> bool {
     let is_hex = |text: &str, length| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
@@ -140,7 +143,7 @@ fn is_ours(name: &OsStr) -> bool {
     })
 }
 
-/// Under another name first, so that nobody ever reads half a file.
+/// Writes a draft and renames it, so that no reader sees a part of the file.
 fn write_atomically(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let draft = folder.join(format!(
         ".{}-{:016x}",
@@ -164,7 +167,7 @@ mod tests {
 
     use jobs::Sha256Digest;
 
-    use super::{LEFT_ALONE_FOR, keep, read_verified};
+    use super::{KEPT_AFTER_USE, read_verified, write_file};
 
     struct Folder(PathBuf);
 
@@ -176,7 +179,7 @@ mod tests {
 
         fn keep(&self, bytes_max: u64, text: &str) -> PathBuf {
             let path = self.0.join(Sha256Digest::of(text.as_bytes()).hex());
-            keep(&self.0, bytes_max, &path, text.as_bytes()).unwrap();
+            write_file(&self.0, bytes_max, &path, text.as_bytes()).unwrap();
             path
         }
 
@@ -196,13 +199,13 @@ mod tests {
         }
     }
 
-    fn not_used_for(path: &PathBuf, time: Duration) {
+    fn set_unused_for(path: &PathBuf, time: Duration) {
         let file = std::fs::File::open(path).unwrap();
         file.set_modified(SystemTime::now() - time).unwrap();
     }
 
     #[test]
-    fn a_cached_file_is_used_only_while_it_is_what_its_name_says() {
+    fn a_cached_file_is_used_only_while_it_has_its_digest() {
         let folder = Folder::new();
         let digest = Sha256Digest::of(b"weights");
         assert_eq!(read_verified(&folder.0.join(digest.hex()), digest), None);
@@ -217,11 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_makes_room() {
+    fn the_least_recently_used_file_makes_room() {
         let folder = Folder::new();
         let [old, older] = ["old", "older"].map(|text| folder.keep(18, text));
-        not_used_for(&old, LEFT_ALONE_FOR * 2);
-        not_used_for(&older, LEFT_ALONE_FOR * 3);
+        set_unused_for(&old, KEPT_AFTER_USE * 2);
+        set_unused_for(&older, KEPT_AFTER_USE * 3);
         folder.keep(18, "of today");
         assert_eq!(folder.texts(), ["of today", "old", "older"], "all fit");
         folder.keep(18, "new");
@@ -229,17 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_a_moment_ago_stays_whatever_the_limit() {
+    fn a_file_that_was_just_read_stays_whatever_the_limit() {
         let folder = Folder::new();
         let path = folder.keep(10, "weights");
-        not_used_for(&path, LEFT_ALONE_FOR * 2);
+        set_unused_for(&path, KEPT_AFTER_USE * 2);
         read_verified(&path, Sha256Digest::of(b"weights")).unwrap();
         folder.keep(10, "labels");
         assert_eq!(folder.texts(), ["labels", "weights"]);
     }
 
     #[test]
-    fn files_of_others_are_left_alone() {
+    fn files_of_other_programs_stay() {
         let folder = Folder::new();
         let draft = folder.keep(100, "draft");
         let half = folder.0.join(".4711-00000000000000ff");
@@ -247,7 +250,7 @@ mod tests {
         let of_another = folder.0.join("diary.txt");
         std::fs::write(&of_another, "diary").unwrap();
         for path in [&half, &of_another] {
-            not_used_for(path, LEFT_ALONE_FOR * 2);
+            set_unused_for(path, KEPT_AFTER_USE * 2);
         }
         folder.keep(1, "weights");
         assert_eq!(folder.texts(), ["diary", "weights"]);

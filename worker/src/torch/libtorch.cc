@@ -1,4 +1,4 @@
-// What we need of libtorch and `tch` has no name for. Nothing here throws: `why` says what was thrown.
+// Functions of libtorch that `tch` does not offer. No function throws: `error` gets the text of an exception.
 
 #include <cstring>
 #include <exception>
@@ -13,15 +13,15 @@
 #include <torch/csrc/jit/api/module.h>
 
 namespace {
-void say(const std::exception &error, char *why, size_t why_bytes) {
-  std::strncpy(why, error.what(), why_bytes - 1);
-  why[why_bytes - 1] = '\0';
+void write_error(const std::exception &exception, char *error, size_t error_bytes) {
+  std::strncpy(error, exception.what(), error_bytes - 1);
+  error[error_bytes - 1] = '\0';
 }
 } // namespace
 
-// Makes the weights constants, laid out as this device's convolutions want them: on a CPU by
-// `torch.jit.optimize_for_inference`, on a GPU in channels-last storage, as the images are. Replaces the module in place.
-extern "C" bool darkroom_optimize(torch::jit::Module *module, const char *method, bool on_gpu, char *why, size_t why_bytes) noexcept {
+// Makes the weights constants, laid out as the convolutions of the device want them. On a CPU by
+// `torch.jit.optimize_for_inference`; on a GPU in channels-last storage, like the images. Replaces the module in place.
+extern "C" bool darkroom_optimize(torch::jit::Module *module, const char *method, bool on_gpu, char *error, size_t error_bytes) noexcept {
   try {
     std::vector<std::string> methods;
     if (std::strcmp(method, "forward") != 0) methods.emplace_back(method);
@@ -33,14 +33,14 @@ extern "C" bool darkroom_optimize(torch::jit::Module *module, const char *method
     auto frozen = torch::jit::freeze(*module, methods);
     *module = on_gpu ? frozen : torch::jit::optimize_for_inference(frozen, methods);
     return true;
-  } catch (const std::exception &error) {
-    say(error, why, why_bytes);
+  } catch (const std::exception &exception) {
+    write_error(exception, error, error_bytes);
     return false;
   }
 }
 
-// Gives the calling thread the stream of this number on a GPU: one for each number, for as long as the process lives.
-extern "C" bool darkroom_use_stream(int gpu, size_t number, char *why, size_t why_bytes) noexcept {
+// Gives the calling thread stream `number` of a GPU. A stream lives as long as the process.
+extern "C" bool darkroom_use_stream(int gpu, size_t number, char *error, size_t error_bytes) noexcept {
   try {
     static std::mutex guard;
     static std::map<std::pair<int, size_t>, c10::Stream> streams;
@@ -54,18 +54,18 @@ extern "C" bool darkroom_use_stream(int gpu, size_t number, char *why, size_t wh
     }
     cuda.exchangeStream(stream->second);
     return true;
-  } catch (const std::exception &error) {
-    say(error, why, why_bytes);
+  } catch (const std::exception &exception) {
+    write_error(exception, error, error_bytes);
     return false;
   }
 }
 
-// Memory of the host that a GPU reads by itself, `u8[bytes]`; none if it cannot be had.
-extern "C" at::Tensor *darkroom_pinned(int64_t bytes, char *why, size_t why_bytes) noexcept {
+// Allocates pinned memory of the host, `u8[bytes]`: a GPU reads it by itself. Returns null if there is none.
+extern "C" at::Tensor *darkroom_pinned(int64_t bytes, char *error, size_t error_bytes) noexcept {
   try {
     return new at::Tensor(at::empty({bytes}, at::TensorOptions().dtype(at::kByte).pinned_memory(true)));
-  } catch (const std::exception &error) {
-    say(error, why, why_bytes);
+  } catch (const std::exception &exception) {
+    write_error(exception, error, error_bytes);
     return nullptr;
   }
 }

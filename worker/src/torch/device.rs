@@ -1,4 +1,4 @@
-//! Which device this worker runs models on.
+//! The device on which the worker runs models.
 
 use std::{fmt, panic::catch_unwind};
 
@@ -6,19 +6,21 @@ use anyhow::{Context, bail};
 use jobs::manifest::Precision;
 use tch::{Kind, TchError, Tensor};
 
-use super::{launch, program::ForwardError};
-use crate::config::{DeviceChoice, PrecisionChoice};
+use super::{
+    forward_error::ForwardError,
+    settings::{DeviceChoice, PrecisionChoice},
+};
 
-/// A device that was found to be there.
+/// A device that exists on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device(tch::Device);
 
 impl Device {
-    /// Opens the device that was asked for. One binary serves machines with and without a GPU: the CUDA part of libtorch
-    /// is loaded here, if it is there.
+    /// Opens the device of `choice`. One binary serves machines with and without a GPU: this loads the CUDA part of
+    /// libtorch if it is installed.
     ///
     /// # Errors
-    /// A GPU was asked for and is not there.
+    /// `choice` names a GPU that does not exist.
     pub fn open(choice: DeviceChoice) -> anyhow::Result<Self> {
         let (index, required) = match choice {
             DeviceChoice::Cpu => return Ok(Self(tch::Device::Cpu)),
@@ -29,7 +31,10 @@ impl Device {
             Ok(()) => Ok(Self(tch::Device::Cuda(index))),
             Err(error) if required => Err(error),
             Err(error) => {
-                tracing::info!(error.cause = format!("{error:#}"), "no GPU: using the CPU");
+                tracing::info!(
+                    error.cause = format!("{error:#}"),
+                    "no GPU found; using the CPU"
+                );
                 Ok(Self(tch::Device::Cpu))
             }
         }
@@ -46,26 +51,26 @@ impl Device {
         }
     }
 
-    pub(crate) fn raw(self) -> tch::Device {
+    pub(super) fn raw(self) -> tch::Device {
         self.0
     }
 
-    /// Whether it still takes a number and gives it back.
-    pub fn answers(self) -> bool {
-        let there_and_back = || -> Result<f32, TchError> {
+    /// Whether a number can still be copied to the device and back.
+    pub fn responds(self) -> bool {
+        let copy_there_and_back = || -> Result<f32, TchError> {
             let number = Tensor::f_from_slice(&[1.0_f32])?.f_to_device(self.0)?;
             let number = number.f_to_device(tch::Device::Cpu)?;
             f32::try_from(number)
         };
-        match catch_unwind(there_and_back) {
+        match catch_unwind(copy_there_and_back) {
             Ok(Ok(_)) => true,
-            // That is an answer.
+            // A device that reports too little memory still responds.
             Ok(Err(error)) => matches!(error.into(), ForwardError::OutOfMemory(_)),
             Err(_) => false,
         }
     }
 
-    /// What the rows of workers and jobs say: `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.
+    /// The name of the device in the rows of workers and jobs: `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.
     pub fn describe(self) -> String {
         match self.0 {
             tch::Device::Cuda(index) => match gpu_name(index) {
@@ -79,43 +84,45 @@ impl Device {
         }
     }
 
-    /// The precision for a model that allows `allowed`, its default first.
+    /// The precision for a model whose manifest lists `allowed`, its default first.
     pub fn precision(self, choice: PrecisionChoice, allowed: &[Precision]) -> Precision {
-        let good_at = if self.is_gpu() {
-            GoodAt::LowPrecision
+        let fast = if self.is_gpu() {
+            FastPrecision::LowPrecision
         } else if has_cpu_flag("amx_bf16") {
-            GoodAt::Bf16
+            FastPrecision::Bf16
         } else {
-            GoodAt::Fp32
+            FastPrecision::Fp32
         };
-        let chosen = choose(choice, good_at, allowed);
+        let chosen = choose(choice, fast, allowed);
         if chosen == Precision::Bf16 && !self.is_gpu() && !has_bf16() {
-            tracing::warn!("bf16 is emulated on this CPU: slower than fp32, and no more exact");
+            tracing::warn!("this CPU emulates bf16: it is slower than fp32 and less exact");
         }
         chosen
     }
 }
 
-/// What a device is fastest in.
+/// The precision in which a device is fastest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GoodAt {
-    /// A GPU.
+enum FastPrecision {
+    /// A GPU: fp16 or bf16.
     LowPrecision,
-    /// A CPU with matrix units for it.
+    /// A CPU with matrix units for bf16.
     Bf16,
-    /// Any other CPU: bf16 is slower there than fp32, where it has to be emulated by far.
+    /// Any other CPU. bf16 is slower than fp32 there, and much slower where it is emulated.
     Fp32,
 }
 
-fn choose(choice: PrecisionChoice, good_at: GoodAt, allowed: &[Precision]) -> Precision {
+fn choose(choice: PrecisionChoice, fast: FastPrecision, allowed: &[Precision]) -> Precision {
     let default = allowed.first().copied().unwrap_or(Precision::Fp32);
-    let wanted: &[Precision] = match (choice, good_at) {
+    let wanted: &[Precision] = match (choice, fast) {
         (PrecisionChoice::Default, _) => return default,
-        (PrecisionChoice::Auto, GoodAt::LowPrecision) => {
+        (PrecisionChoice::Auto, FastPrecision::LowPrecision) => {
             &[Precision::Fp16, Precision::Bf16, Precision::Fp32]
         }
-        (PrecisionChoice::Auto, GoodAt::Bf16) => &[Precision::Bf16, Precision::Fp32],
-        (PrecisionChoice::Auto, GoodAt::Fp32) | (PrecisionChoice::Fp32, _) => &[Precision::Fp32],
+        (PrecisionChoice::Auto, FastPrecision::Bf16) => &[Precision::Bf16, Precision::Fp32],
+        (PrecisionChoice::Auto, FastPrecision::Fp32) | (PrecisionChoice::Fp32, _) => {
+            &[Precision::Fp32]
+        }
         (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
         (PrecisionChoice::Fp16, _) => &[Precision::Fp16],
     };
@@ -124,7 +131,7 @@ fn choose(choice: PrecisionChoice, good_at: GoodAt, allowed: &[Precision]) -> Pr
         .copied()
         .find(|precision| allowed.contains(precision));
     found.unwrap_or_else(|| {
-        tracing::warn!(precision = %default, "the manifest does not allow the precision asked for: using its default");
+        tracing::warn!(precision = %default, "the manifest does not list the requested precision; using its default");
         default
     })
 }
@@ -135,21 +142,12 @@ impl fmt::Display for Device {
     }
 }
 
-pub(crate) fn kind(precision: Precision) -> Kind {
+pub(super) fn kind(precision: Precision) -> Kind {
     match precision {
         Precision::Fp32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
         Precision::Fp16 => Kind::Half,
     }
-}
-
-/// Readies the calling thread for inference, as the `number`th of those that do it at once.
-///
-/// It gets one libtorch thread: as many inference threads as cores do the rest, and two pools of spinning threads on one core
-/// cost a factor of ten. On a GPU its batches are in flight beside those of the others.
-pub fn ready_thread(number: usize) {
-    tch::set_num_threads(1);
-    launch::choose_stream(number);
 }
 
 fn open_cuda(index: usize) -> anyhow::Result<()> {
@@ -161,18 +159,19 @@ fn open_cuda(index: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads the CUDA part of libtorch: its kernels register themselves.
-#[allow(unsafe_code)] // dlopen runs the library's initializers: it is libtorch's own other half, from beside it
+/// Loads the CUDA part of libtorch. Its kernels register themselves.
+#[allow(unsafe_code)]
 fn load_cuda_library() -> anyhow::Result<()> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    // SAFETY: `dlopen` runs the initializers of the library, which is a part of libtorch itself.
     let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
-    // Never unloaded: libtorch keeps pointers into it.
-    std::mem::forget(library.context("the CUDA part of libtorch is not there")?);
+    // Never unloaded, because libtorch keeps pointers into it.
+    std::mem::forget(library.context("the CUDA part of libtorch cannot be loaded")?);
     Ok(())
 }
 
 fn gpu_name(index: usize) -> Option<String> {
-    // In the order of CUDA as long as CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES leave it alone; it is for people only.
+    // Wrong if CUDA_DEVICE_ORDER or CUDA_VISIBLE_DEVICES changes the order. Only people read this name.
     let mut gpus: Vec<_> = std::fs::read_dir("/proc/driver/nvidia/gpus")
         .ok()?
         .flatten()
@@ -193,7 +192,7 @@ fn has_cpu_flag(flag: &str) -> bool {
         .is_some_and(|flags| flags.split_whitespace().any(|known| known == flag))
 }
 
-/// Whether the CPU has instructions for bf16 at all. `auto` asks for more: matrix units.
+/// Whether the CPU has any instructions for bf16. `auto` requires matrix units for bf16.
 fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16") || has_cpu_flag("amx_bf16");
@@ -211,19 +210,19 @@ fn fact(facts: &str, name: &str) -> Option<String> {
 mod tests {
     use jobs::manifest::Precision::{Bf16, Fp16, Fp32};
 
-    use super::{GoodAt, choose};
-    use crate::config::PrecisionChoice;
+    use super::{FastPrecision, choose};
+    use crate::torch::PrecisionChoice;
 
     #[test]
-    fn auto_takes_what_the_device_is_fastest_in_and_never_an_emulated_one() {
+    fn auto_takes_the_fastest_precision_of_the_device_and_never_an_emulated_one() {
         let all = [Fp32, Bf16, Fp16];
-        let auto = |good_at, allowed| choose(PrecisionChoice::Auto, good_at, allowed);
-        assert_eq!(auto(GoodAt::LowPrecision, &all), Fp16);
-        assert_eq!(auto(GoodAt::LowPrecision, &[Fp32, Bf16]), Bf16);
-        assert_eq!(auto(GoodAt::Bf16, &all), Bf16);
-        assert_eq!(auto(GoodAt::Fp32, &all), Fp32);
+        let auto = |fast, allowed| choose(PrecisionChoice::Auto, fast, allowed);
+        assert_eq!(auto(FastPrecision::LowPrecision, &all), Fp16);
+        assert_eq!(auto(FastPrecision::LowPrecision, &[Fp32, Bf16]), Bf16);
+        assert_eq!(auto(FastPrecision::Bf16, &all), Bf16);
+        assert_eq!(auto(FastPrecision::Fp32, &all), Fp32);
         assert_eq!(
-            auto(GoodAt::Fp32, &[Bf16]),
+            auto(FastPrecision::Fp32, &[Bf16]),
             Bf16,
             "the manifest allows no other"
         );
@@ -231,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_fixed_precision_is_taken_where_the_manifest_allows_it() {
-        let fixed = |choice, allowed| choose(choice, GoodAt::Fp32, allowed);
+        let fixed = |choice, allowed| choose(choice, FastPrecision::Fp32, allowed);
         assert_eq!(fixed(PrecisionChoice::Bf16, &[Fp32, Bf16]), Bf16);
         assert_eq!(fixed(PrecisionChoice::Fp16, &[Fp32, Bf16]), Fp32);
         assert_eq!(fixed(PrecisionChoice::Default, &[Fp16, Fp32]), Fp16);
