@@ -67,7 +67,7 @@ pub use register::{Registration, deregister, register};
 pub use rescue::rescue;
 pub use resubmit::{Resubmitted, resubmit};
 pub use set_priority::{Prioritized, set_priority};
-pub use settle::{Outcome, Prediction, Settlement, settle};
+pub use settle::{Outcome, Prediction, Settlement, release, settle};
 pub use stats::{ModelStats, stats};
 pub use time_out::time_out;
 pub use unended::unended;

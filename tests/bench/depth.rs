@@ -170,7 +170,7 @@ impl Subject {
         }
     }
 
-    async fn claim(&self, count: u16) -> Vec<queue::Completion> {
+    async fn claim(&self, count: u16) -> Vec<queue::Settlement> {
         let claims = queue::claim_above(&self.db, self.worker, &[], count, &self.low_water);
         let claims = claims.await.unwrap().into_iter();
         claims
@@ -178,9 +178,12 @@ impl Subject {
             .collect()
     }
 
-    async fn complete(&self, done: &[queue::Completion]) {
+    async fn complete(&self, done: &[queue::Settlement]) {
         assert_eq!(
-            queue::complete(&self.db, done).await.unwrap().len(),
+            tests::settling::complete(&self.db, done)
+                .await
+                .unwrap()
+                .len(),
             done.len()
         );
     }

@@ -162,17 +162,20 @@ impl Held {
     }
 
     /// A finished prediction that says `answer`.
-    pub fn completion(&self, answer: &str) -> queue::Completion {
+    pub fn completion(&self, answer: &str) -> queue::Settlement {
         completion(self.claim.lease, answer)
     }
 }
 
-pub fn completion(lease: queue::Lease, answer: &str) -> queue::Completion {
-    queue::Completion {
-        lease,
+pub fn completion(lease: queue::Lease, answer: &str) -> queue::Settlement {
+    let prediction = queue::Prediction {
         result: json!({ "answer": answer }),
         timings: json!({ "infer": 1.5 }),
         forward_batch_size: 1,
         forward_batch_position: 0,
+    };
+    queue::Settlement {
+        lease,
+        outcome: queue::Outcome::Succeeded(prediction),
     }
 }

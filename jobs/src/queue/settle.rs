@@ -1,5 +1,5 @@
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::PgExecutor;
 
 use super::{Lease, QueueError};
 use crate::{JobId, Problem};
@@ -68,7 +68,7 @@ impl Outcome {
 /// # Errors
 /// Postgres is away: jobs whose outcome was not written come back when the worker's lease runs out.
 pub async fn settle(
-    db: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     settlements: &[Settlement],
 ) -> Result<Vec<JobId>, QueueError> {
     let leases = settlements.iter().map(|one| one.lease);
@@ -79,8 +79,12 @@ pub async fn settle(
     let predictions = || outcomes().map(Outcome::prediction);
     let words: Vec<_> = outcomes().map(|one| one.as_str().to_owned()).collect();
     let problems: Vec<_> = outcomes().map(Outcome::problem).collect();
-    let results: Vec<_> = predictions().map(|one| one.map(|one| &one.result)).collect();
-    let timings: Vec<_> = predictions().map(|one| one.map(|one| &one.timings)).collect();
+    let results: Vec<_> = predictions()
+        .map(|one| one.map(|one| &one.result))
+        .collect();
+    let timings: Vec<_> = predictions()
+        .map(|one| one.map(|one| &one.timings))
+        .collect();
     let sizes: Vec<_> = predictions()
         .map(|one| one.map(|one| one.forward_batch_size))
         .collect();
@@ -100,4 +104,17 @@ pub async fn settle(
     );
     let settled = settled.fetch_all(db).await?;
     Ok(settled.into_iter().map(JobId::from).collect())
+}
+
+/// Releases jobs: each returns to its place in the queue, or ends if its cancel was requested. Returns the jobs that the leases
+/// still held.
+///
+/// # Errors
+/// As [`settle`].
+pub async fn release(db: impl PgExecutor<'_>, leases: &[Lease]) -> Result<Vec<JobId>, QueueError> {
+    let settlements = leases.iter().map(|&lease| Settlement {
+        lease,
+        outcome: Outcome::Released,
+    });
+    settle(db, &settlements.collect::<Vec<_>>()).await
 }

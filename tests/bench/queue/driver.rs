@@ -206,7 +206,7 @@ async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<V
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
         let completed = kept
-            .run(async |db| queue::complete_on(db, &done).await)
+            .run(async |db| tests::settling::complete(db, &done).await)
             .await
             .unwrap();
         notifier.changed(completed);

@@ -28,7 +28,10 @@ async fn stored(store: &ObjectStore, held: &Held) -> String {
 async fn completed(db: &PgPool, held: &Held, key: &str) {
     let mut done = held.completion("cat");
     done.result = results::naming(json!({"width": 4}), key.to_owned());
-    assert_eq!(queue::complete(db, &[done]).await.unwrap(), [held.job_id()]);
+    assert_eq!(
+        tests::settling::complete(db, &[done]).await.unwrap(),
+        [held.job_id()]
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
 /// The outcome of an attempt.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Written by `queue::complete`.
+    /// The job ends with this result.
     Succeeded(Prediction),
     /// The worker or the service is the cause. The job is queued again after a backoff, and the attempt is charged.
     Retry(StageError),

@@ -1,4 +1,4 @@
-//! The complete stage: writes the outcomes of many jobs in one statement for each verb, fenced by `lease_no`.
+//! The complete stage: settles many jobs of any outcome in one statement, fenced by `lease_no`.
 //!
 //! While Postgres cannot be reached, the stage tries again until the lease ends. Then other workers may claim the jobs.
 
@@ -9,11 +9,10 @@ use std::{
 };
 
 use jobs::{
-    JobId, Problem, ProblemCode, db,
+    JobId, ProblemCode, db,
     job::StageError,
-    queue::{self, Completion, Lease, QueueError},
+    queue::{self, Lease, QueueError, Settlement},
 };
-use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
 use super::{
@@ -60,13 +59,7 @@ pub(super) async fn complete_all(
 }
 
 async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
-    let mut verbs = [
-        Verb::Complete(vec![]),
-        Verb::Fail(vec![]),
-        Verb::Retry(vec![]),
-        Verb::Release(vec![]),
-    ];
-    let mut places: [Vec<Place>; 4] = Default::default();
+    let (mut settlements, mut places) = (Vec::new(), Vec::new());
     for EndedAttempt {
         place,
         mut timings,
@@ -84,144 +77,70 @@ async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
             }
         }
         timings.record(Stage::Complete, decided_at.elapsed());
-        let [
-            Verb::Complete(completions),
-            Verb::Fail(fails),
-            Verb::Retry(retries),
-            Verb::Release(releases),
-        ] = &mut verbs
-        else {
-            unreachable!("as built above");
+        let outcome = match outcome {
+            Outcome::Succeeded(prediction) => queue::Outcome::Succeeded(queue::Prediction {
+                result: prediction.result,
+                timings: timings.to_json(),
+                forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
+                forward_batch_position: prediction.batch_position.try_into().unwrap_or(i16::MAX),
+            }),
+            Outcome::Fail(error) => queue::Outcome::Failed(error.problem()),
+            Outcome::Retry(error) => queue::Outcome::Retried(error.problem()),
+            Outcome::Release => queue::Outcome::Released,
         };
-        let verb = match outcome {
-            Outcome::Succeeded(prediction) => {
-                completions.push(Completion {
-                    lease,
-                    result: prediction.result,
-                    timings: timings.to_json(),
-                    forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
-                    forward_batch_position: prediction
-                        .batch_position
-                        .try_into()
-                        .unwrap_or(i16::MAX),
-                });
-                0
-            }
-            Outcome::Fail(error) => {
-                fails.push((lease, error.problem()));
-                1
-            }
-            Outcome::Retry(error) => {
-                retries.push((lease, error.problem()));
-                2
-            }
-            Outcome::Release => {
-                releases.push(lease);
-                3
-            }
-        };
-        places[verb].push(place);
+        settlements.push(Settlement { lease, outcome });
+        places.push(place);
     }
-    let [complete, fail, retry, release] = verbs;
-    let [completed, failed, retried, released] = places;
-    tokio::join!(
-        write_verb(context, complete, completed),
-        write_verb(context, fail, failed),
-        write_verb(context, retry, retried),
-        write_verb(context, release, released),
-    );
-}
-
-/// The outcomes of one statement.
-#[derive(Debug, Clone)]
-enum Verb {
-    Complete(Vec<Completion>),
-    Fail(Vec<(Lease, Problem)>),
-    Retry(Vec<(Lease, Problem)>),
-    Release(Vec<Lease>),
-}
-
-impl Verb {
-    async fn run(&self, context: &StageContext) -> Result<Vec<JobId>, QueueError> {
-        let write = async |db: &mut PgConnection| match self {
-            Self::Complete(done) => queue::complete_on(db, done).await,
-            Self::Fail(faults) => queue::fail_on(db, faults).await,
-            Self::Retry(faults) => queue::retry_on(db, faults).await,
-            Self::Release(leases) => queue::release_on(db, leases).await,
-        };
-        context.kept.run(write).await
-    }
-
-    /// The outcome at `index` alone.
-    fn only(&self, index: usize) -> Self {
-        match self {
-            Self::Complete(done) => Self::Complete(vec![done[index].clone()]),
-            Self::Fail(faults) => Self::Fail(vec![faults[index].clone()]),
-            Self::Retry(faults) => Self::Retry(vec![faults[index].clone()]),
-            Self::Release(leases) => Self::Release(vec![leases[index]]),
-        }
-    }
-
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Complete(_) => "succeeded",
-            Self::Fail(_) => "failed",
-            Self::Retry(_) => "retried",
-            Self::Release(_) => "released",
-        }
-    }
-}
-
-/// Writes the outcomes of one verb; tries again until the lease ends. Then the places are free.
-async fn write_verb(context: &StageContext, verb: Verb, places: Vec<Place>) {
-    if places.is_empty() {
-        return;
-    }
-    if try_verb(context, &verb, &places).await {
+    if settlements.is_empty() || try_settle(context, &settlements, &places).await {
         return;
     }
     // Postgres refuses the whole statement because of one row. The other rows must still be written.
-    for (index, place) in places.into_iter().enumerate() {
-        let (one, place) = (verb.only(index), [place]);
-        if try_verb(context, &one, &place).await {
-            continue;
-        }
-        let lease = place[0].job.lease;
-        tracing::error!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = one.outcome(), "the outcome cannot be stored");
-        if let Verb::Complete(_) = one {
-            let error = StageError::new(ProblemCode::Internal, "the result cannot be stored");
-            try_verb(
-                context,
-                &Verb::Retry(vec![(lease, error.problem())]),
-                &place,
-            )
-            .await;
-        }
+    for (settlement, place) in settlements.into_iter().zip(places) {
+        settle_alone(context, settlement, place).await;
+    }
+}
+
+/// Writes one outcome. A result that Postgres refuses counts as a failed attempt of the service.
+async fn settle_alone(context: &StageContext, mut settlement: Settlement, place: Place) {
+    let place = [place];
+    if try_settle(context, std::slice::from_ref(&settlement), &place).await {
+        return;
+    }
+    let Settlement { lease, outcome } = &settlement;
+    tracing::error!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = outcome.as_str(), "the outcome cannot be stored");
+    if let queue::Outcome::Succeeded(_) = outcome {
+        let error = StageError::new(ProblemCode::Internal, "the result cannot be stored");
+        settlement.outcome = queue::Outcome::Retried(error.problem());
+        try_settle(context, &[settlement], &place).await;
     }
 }
 
 /// Returns false if Postgres refuses a row, true if the rows are written or the lease has ended.
-async fn try_verb(context: &StageContext, verb: &Verb, places: &[Place]) -> bool {
+async fn try_settle(context: &StageContext, settlements: &[Settlement], places: &[Place]) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     let (mut is_first_write, began) = (true, Instant::now());
     loop {
-        match Box::pin(verb.run(context)).await {
+        let write = context
+            .kept
+            .run(async |db| queue::settle(db, settlements).await);
+        match Box::pin(write).await {
             Ok(written) => {
                 context.notifier.changed(written.iter().copied());
-                if matches!(verb, Verb::Release(_)) {
+                let is_release = |one: &Settlement| matches!(one.outcome, queue::Outcome::Released);
+                if settlements.iter().any(is_release) {
                     context.notifier.queued(queue::ANY_MODEL);
                 }
-                count_written(verb, places, &written, is_first_write);
+                count_written(settlements, &written, is_first_write);
                 return true;
             }
             Err(QueueError::Db(sqlx::Error::Database(error)))
                 if !db::is_passing(error.as_ref()) =>
             {
-                tracing::error!(error.cause = %error, outcome = verb.outcome(), jobs.count = places.len(), "Postgres refuses the outcomes");
+                tracing::error!(error.cause = %error, jobs.count = places.len(), "Postgres refuses the outcomes");
                 return false;
             }
             Err(error) => {
-                tracing::warn!(error.cause = %error, outcome = verb.outcome(), jobs.count = places.len(),
+                tracing::warn!(error.cause = %error, jobs.count = places.len(),
                     waited_ms = began.elapsed().as_millis() as u64, "cannot write outcomes; trying again");
                 // The statement may have been committed. Then the next try finds no leases.
                 is_first_write = false;
@@ -238,22 +157,16 @@ async fn try_verb(context: &StageContext, verb: &Verb, places: &[Place]) -> bool
     }
 }
 
-fn count_written(verb: &Verb, places: &[Place], written: &[JobId], is_first_write: bool) {
-    metrics::counter!("darkroom_jobs_total", "outcome" => verb.outcome())
-        .increment(written.len() as u64);
-    if written.len() == places.len() {
-        return;
-    }
+fn count_written(settlements: &[Settlement], written: &[JobId], is_first_write: bool) {
     let written: HashSet<JobId> = written.iter().copied().collect();
-    let stale = places
-        .iter()
-        .map(|place| place.job.lease)
-        .filter(|lease| !written.contains(&lease.job_id));
-    for lease in stale {
-        if is_first_write {
-            report_stale(lease, verb.outcome());
+    for Settlement { lease, outcome } in settlements {
+        let outcome = outcome.as_str();
+        if written.contains(&lease.job_id) {
+            metrics::counter!("darkroom_jobs_total", "outcome" => outcome).increment(1);
+        } else if is_first_write {
+            report_stale(*lease, outcome);
         } else {
-            tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = verb.outcome(),
+            tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome,
                 "the outcome was written by an earlier try, or is stale");
         }
     }

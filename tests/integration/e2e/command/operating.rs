@@ -9,7 +9,7 @@ use super::{document, ids, log, says};
 async fn one_succeeds(stack: &Stack) {
     stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
 }
