@@ -208,10 +208,10 @@ async fn only_the_holder_of_the_secret_gets_in() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
-    let nobody = reqwest::get(format!("{}/photos", s3.endpoint()))
+    let unsigned = reqwest::get(format!("{}/photos", s3.endpoint()))
         .await
         .unwrap();
-    assert_eq!(nobody.status(), 403);
+    assert_eq!(unsigned.status(), 403);
 }
 
 #[tokio::test]
