@@ -1,4 +1,4 @@
-//! What a stack remembers between runs, so that `.local/env` of yesterday still works.
+//! State of a stack that survives its restarts: ports, keys and passwords. An earlier `.local/env` stays valid.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, write_private};
 
+/// Ports, keys, passwords and URLs of the last run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Memory {
-    /// URL of our own Postgres when it last ran: a shell that has it from `.local/env` does not
-    /// mean a foreign one.
+pub(super) struct SavedState {
+    /// URL of the stack's own Postgres in its last run. A `DATABASE_URL` with this value comes from
+    /// `.local/env` and does not name an external database.
     pub(super) own_database_url: Option<String>,
     pub(super) own_s3_endpoint: Option<String>,
-    /// Where our own cluster really is (elsewhere than `postgres` when root's user could not enter).
+    /// Folder of the stack's own cluster. It is not `postgres` when the server's user could not enter that.
     pub(super) postgres_data: Option<PathBuf>,
     pub(super) s3_port: Option<u16>,
     pub(super) access_key: Option<String>,
@@ -23,14 +24,14 @@ pub(super) struct Memory {
     pub(super) api_key: Option<String>,
 }
 
-impl Memory {
-    /// Unreadable counts as empty: everything in it can be made anew.
+impl SavedState {
+    /// Reads the file. A missing or damaged file gives an empty state: `up` creates all of it again.
     pub(super) fn read(layout: &Layout) -> Self {
-        let text = std::fs::read(layout.memory()).unwrap_or_default();
+        let text = std::fs::read(layout.saved_state()).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
     pub(super) fn write(&self, layout: &Layout) -> anyhow::Result<()> {
-        write_private(&layout.memory(), &serde_json::to_string_pretty(self)?)
+        write_private(&layout.saved_state(), &serde_json::to_string_pretty(self)?)
     }
 }
