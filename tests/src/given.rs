@@ -168,14 +168,21 @@ impl Held {
 }
 
 pub fn completion(lease: queue::Lease, answer: &str) -> queue::Settlement {
-    let prediction = queue::Prediction {
-        result: json!({ "answer": answer }),
-        timings: json!({ "infer": 1.5 }),
-        forward_batch_size: 1,
-        forward_batch_position: 0,
-    };
+    succeeded(lease, prediction(json!({ "answer": answer })))
+}
+
+pub fn succeeded(lease: queue::Lease, prediction: queue::Prediction) -> queue::Settlement {
     queue::Settlement {
         lease,
         outcome: queue::Outcome::Succeeded(prediction),
+    }
+}
+
+pub fn prediction(result: Value) -> queue::Prediction {
+    queue::Prediction {
+        result,
+        timings: json!({ "infer": 1.5 }),
+        forward_batch_size: 1,
+        forward_batch_position: 0,
     }
 }

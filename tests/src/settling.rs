@@ -4,25 +4,29 @@ use jobs::{
     JobId, Problem,
     queue::{self, Lease, Outcome, QueueError, Settlement},
 };
-use sqlx::PgExecutor;
+use sqlx::PgPool;
 
 /// The jobs that the leases still held.
 type Settled = Result<Vec<JobId>, QueueError>;
 
-pub async fn complete(db: impl PgExecutor<'_>, done: &[Settlement]) -> Settled {
+pub async fn complete(db: &PgPool, done: &[Settlement]) -> Settled {
     queue::settle(db, done).await
 }
 
-pub async fn fail(db: impl PgExecutor<'_>, faults: &[(Lease, Problem)]) -> Settled {
+pub async fn fail(db: &PgPool, faults: &[(Lease, Problem)]) -> Settled {
     settle_faults(db, faults, Outcome::Failed).await
 }
 
-pub async fn retry(db: impl PgExecutor<'_>, faults: &[(Lease, Problem)]) -> Settled {
+pub async fn retry(db: &PgPool, faults: &[(Lease, Problem)]) -> Settled {
     settle_faults(db, faults, Outcome::Retried).await
 }
 
+pub async fn release(db: &PgPool, leases: &[Lease]) -> Settled {
+    queue::release(db, leases).await
+}
+
 async fn settle_faults(
-    db: impl PgExecutor<'_>,
+    db: &PgPool,
     faults: &[(Lease, Problem)],
     outcome: impl Fn(Problem) -> Outcome,
 ) -> Settled {

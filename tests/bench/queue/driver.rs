@@ -206,7 +206,7 @@ async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<V
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
         let completed = kept
-            .run(async |db| tests::settling::complete(db, &done).await)
+            .run(async |db| queue::settle(db, &done).await)
             .await
             .unwrap();
         notifier.changed(completed);

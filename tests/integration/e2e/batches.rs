@@ -5,7 +5,7 @@ mod going_on;
 mod reading;
 mod taking;
 
-use jobs::{Problem, ProblemCode, Sha256Digest, queue};
+use jobs::{Problem, ProblemCode, Sha256Digest};
 use reqwest::Method;
 use serde_json::Value;
 use tests::{Client, Stack, client::send, fixtures, given};

@@ -151,7 +151,9 @@ async fn a_stream_tells_every_step_and_ends_with_the_job() {
     let (client, followed) = (stack.client.clone(), id.clone());
     let following = tokio::spawn(async move { stream(&client, &followed, None).await });
     let held = given::claimed_by(&stack.db, "w1").await;
-    queue::release(&stack.db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&stack.db, &[held.lease()])
+        .await
+        .unwrap();
     let held = given::claimed_by(&stack.db, "w2").await;
     tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await

@@ -1,6 +1,5 @@
 //! What a key may take: 429 is the caller's own doing, and says when to come back.
 
-use jobs::queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Stack, client::send, fixtures, given};

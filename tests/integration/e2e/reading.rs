@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};
-use jobs::{JobId, Problem, ProblemCode, queue};
+use jobs::{JobId, Problem, ProblemCode};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, client::send, clock, fixtures, given};

@@ -1,6 +1,6 @@
 //! What is going on, and what was used.
 
-use jobs::{keys::Scope, queue};
+use jobs::keys::Scope;
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 

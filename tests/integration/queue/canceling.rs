@@ -207,7 +207,7 @@ async fn an_outcome_that_races_with_a_cancel_ends_the_job_as_canceled() {
                 "complete" => tests::settling::complete(&pool, &[held.completion("cat")]).await,
                 "fail" => tests::settling::fail(&pool, &[fault]).await,
                 "retry" => tests::settling::retry(&pool, &[fault]).await,
-                _ => queue::release(&pool, &[held.lease()]).await,
+                _ => tests::settling::release(&pool, &[held.lease()]).await,
             }
         });
         someone_waits_for_a_lock(&db).await;

@@ -145,7 +145,9 @@ async fn the_version_grows_with_every_change() {
     let mut seen = vec![version().await];
     let held = given::claimed_by(&db, "one").await;
     seen.push(version().await);
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     seen.push(version().await);
     let held = given::claimed_by(&db, "two").await;
     seen.push(version().await);
@@ -168,7 +170,9 @@ async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let first = given::claimed_by(&db, "first").await;
-    queue::release(&db, &[first.lease()]).await.unwrap();
+    tests::settling::release(&db, &[first.lease()])
+        .await
+        .unwrap();
     let second = given::claimed_by(&db, "second").await;
     let outcomes = || async {
         let attempts = queue::attempts(&db, id).await.unwrap();

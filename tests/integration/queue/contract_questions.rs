@@ -47,8 +47,9 @@ async fn eventful_day(db: &Database) -> (String, String) {
     queue::enqueue(db, &jobs).await.unwrap();
     let worker = given::worker(db, "gpu-07").await;
     let claims = queue::claim(db, worker, &[], 3).await.unwrap();
-    let mut done = given::completion(claims[0].lease, "done");
+    let mut done = given::prediction(json!({"answer": "done"}));
     done.timings = json!({"infer": 19.4, "fetch": 12.0});
+    let done = given::succeeded(claims[0].lease, done);
     tests::settling::complete(db, &[done]).await.unwrap();
     tests::settling::fail(db, &[(claims[1].lease, fault())])
         .await

@@ -73,7 +73,12 @@ async fn a_stale_lease_cannot_retry_a_job() {
 async fn a_stale_lease_cannot_release_a_job() {
     let db = given::database().await;
     let (late, _) = taken_over(&db).await;
-    assert_eq!(queue::release(&db, &[late.lease()]).await.unwrap(), []);
+    assert_eq!(
+        tests::settling::release(&db, &[late.lease()])
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(dump(&db).await, STILL_FRESHS);
 }
 
@@ -131,7 +136,9 @@ async fn a_release_makes_the_lease_stale_though_it_refunds_the_attempt() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let early = given::claimed_by(&db, "early").await;
-    queue::release(&db, &[early.lease()]).await.unwrap();
+    tests::settling::release(&db, &[early.lease()])
+        .await
+        .unwrap();
     let fresh = given::claimed_by(&db, "fresh").await;
     assert!(fresh.lease().lease_no > early.lease().lease_no);
     assert_eq!(

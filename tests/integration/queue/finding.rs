@@ -6,7 +6,7 @@ use jobs::{
     db::Kept,
     images,
     models::Resolver,
-    queue::{self, Finder, QueueError},
+    queue::{Finder, QueueError},
 };
 use tests::given;
 

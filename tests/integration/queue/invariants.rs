@@ -28,7 +28,11 @@ async fn no_lease_number_of_a_job_comes_twice() {
         let claimed = held.lease().lease_no.0;
         assert!(claimed > latest, "claim before {verb}: {claimed}");
         match verb {
-            "release" => drop(queue::release(&db, &[held.lease()]).await.unwrap()),
+            "release" => drop(
+                tests::settling::release(&db, &[held.lease()])
+                    .await
+                    .unwrap(),
+            ),
             "retry" => drop(
                 tests::settling::retry(&db, &[(held.lease(), fault())])
                     .await
@@ -73,7 +77,12 @@ async fn no_verb_changes_a_job_that_succeeded() {
     let fault = [(held.lease(), fault())];
     assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), []);
     assert_eq!(tests::settling::retry(&db, &fault).await.unwrap(), []);
-    assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), []);
+    assert_eq!(
+        tests::settling::release(&db, &[held.lease()])
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(queue::rescue(&*db).await.unwrap(), []);
     assert_eq!(queue::time_out(&*db).await.unwrap(), []);
     assert_eq!(queue::promote(&*db).await.unwrap(), []);
@@ -253,10 +262,7 @@ async fn no_statement_of_a_worker_takes_a_time() {
         include_str!("../../../jobs/src/queue/register.sql"),
         include_str!("../../../jobs/src/queue/heartbeat.sql"),
         include_str!("../../../jobs/src/queue/claim.sql"),
-        include_str!("../../../jobs/src/queue/complete.sql"),
-        include_str!("../../../jobs/src/queue/fail.sql"),
-        include_str!("../../../jobs/src/queue/retry.sql"),
-        include_str!("../../../jobs/src/queue/release.sql"),
+        include_str!("../../../jobs/src/queue/settle.sql"),
         include_str!("../../../jobs/src/queue/rescue.sql"),
         include_str!("../../../jobs/src/queue/time_out.sql"),
         include_str!("../../../jobs/src/queue/promote.sql"),

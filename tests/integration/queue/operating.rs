@@ -229,7 +229,9 @@ async fn whoever_waits_hears_of_what_operators_do() {
         heard(&mut listener, 2).await,
         [changed(), ("darkroom_worker".to_owned(), worker.clone())]
     );
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     queue::resubmit(&db, cat, OWNER).await.unwrap();
     assert_eq!(
         heard(&mut listener, 2).await,

@@ -124,7 +124,7 @@ async fn darkroom_worker_can_do_all_that_workers_do() {
         1
     );
     assert_eq!(
-        queue::release(&pool, &[claims[3].lease])
+        tests::settling::release(&pool, &[claims[3].lease])
             .await
             .unwrap()
             .len(),

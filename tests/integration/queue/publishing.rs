@@ -85,7 +85,9 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
     let given_back = given::queued(&db, ["is canceled and given back"]).await[0];
     let held = given::claimed_by(&db, "w").await;
     queue::cancel(&db, given_back, None).await.unwrap();
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     ended.push((given_back, EventType::JobCanceled));
 
     let canceled = given::queued(&db, ["is canceled"]).await[0];
@@ -111,7 +113,9 @@ async fn each_attempt_that_a_worker_begins_is_an_event() {
     let db = given::database().await;
     let id = given::queued(&db, ["is given back"]).await[0];
     let held = given::claimed_by(&db, "leaves").await;
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     given::claimed_by(&db, "stays").await;
     let started = || async {
         let starts = [EventType::JobStarted];
@@ -262,7 +266,9 @@ async fn an_attempt_that_ends_between_two_reads_is_told_once() {
     let [id] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w1").await;
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     let steps = jobs::events::history(&db, &job).await.unwrap();
     let types: Vec<_> = steps.iter().map(|step| step.step_type.as_str()).collect();
     assert_eq!(types, ["job.created", "job.started", "job.attempt_ended"]);

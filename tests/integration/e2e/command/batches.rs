@@ -1,7 +1,7 @@
 //! `darkroom batch …`. The test itself plays the worker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use jobs::{Problem, ProblemCode, queue};
+use jobs::{Problem, ProblemCode};
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 

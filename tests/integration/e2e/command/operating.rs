@@ -1,6 +1,5 @@
 //! Keys, models, figures: what operators type.
 
-use jobs::queue;
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 

@@ -14,7 +14,7 @@ impl Walk<'_> {
             }
             Step::Fail(_) => tests::settling::fail(db, &[(lease, fault())]).await?,
             Step::Retry(_) => tests::settling::retry(db, &[(lease, fault())]).await?,
-            _ => queue::release(db, &[lease]).await?,
+            _ => tests::settling::release(db, &[lease]).await?,
         };
         let Some((job, clock)) = held else {
             assert_eq!(landed, [], "a stale {lease:?} landed by {step:?}");
