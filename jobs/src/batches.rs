@@ -16,16 +16,16 @@ mod resume;
 mod retry_failed;
 mod seal;
 
-pub use append::{Appended, Chunk, Refusal, append};
+pub use append::{AppendOutcome, Chunk, Refusal, append};
 pub use batch::{Batch, BatchStatus, Counts, Upload, find, find_all};
-pub use begin::{Begun, begin};
+pub use begin::{BeginOutcome, begin};
 pub use cancel::{cancel, cancel_some};
 pub use finish::finish_due;
 pub use housekeeping::{BatchesConfig, housekeep};
 pub use list::list;
 pub use prune::prune;
 pub use results::{Line, LineOutcome, results};
-pub use resume::{Resumed, resume, taken_beyond};
+pub use resume::{ResumeOutcome, resume, taken_beyond};
 pub use retry_failed::retry_failed;
 pub use seal::{seal, seal_abandoned};
 

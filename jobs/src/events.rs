@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cursor::{Cursor, NotACursor},
-    feed::{Page, feed, latest, prune_events},
+    feed::{EventPage, feed, latest, prune_events},
     history::{Step, history},
     tail::{FeedListener, FeedWatch},
 };

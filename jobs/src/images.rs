@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use self::{
     collect::{CollectError, collect},
     finder::{Finder, find, find_many},
-    purge::{Purged, purge},
+    purge::{PurgeOutcome, purge},
     register::register,
     stored_bytes::stored_bytes,
 };

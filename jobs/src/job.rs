@@ -93,14 +93,14 @@ pub struct Job {
     pub forward_batch_size: Option<i16>,
     pub forward_batch_position: Option<i16>,
     pub trace_parent: Option<String>,
-    pub member: Option<Member>,
+    pub member: Option<BatchMember>,
     pub webhook_url: Option<String>,
     pub purged_at: Option<DateTime<Utc>>,
 }
 
 /// A job's place in the batch that it was submitted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct BatchMember {
     pub batch: BatchId,
     /// Number of its line, from 1.
     pub position: i32,

@@ -87,7 +87,7 @@ pub struct InputSpec {
     #[serde(default = "whole")]
     pub crop_ratio: f64,
     #[serde(default)]
-    pub filter: Filter,
+    pub filter: ResizeFilter,
     /// Of `letterbox`: what is around the image, RGB.
     #[serde(default = "gray", skip_serializing_if = "is_gray")]
     pub pad_color: [u8; 3],
@@ -128,7 +128,7 @@ pub enum Resize {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Filter {
+pub enum ResizeFilter {
     Bilinear,
     #[default]
     CatmullRom,

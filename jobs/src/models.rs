@@ -7,10 +7,10 @@ mod retire;
 
 use std::collections::BTreeMap;
 
-pub use alias::{Aliased, is_alias, set_alias};
+pub use alias::{SetAliasOutcome, is_alias, set_alias};
 pub use push::{ModelFolder, PushError, Pushed, push};
 pub use resolve::{Resolved, Resolver, resolve};
-pub use retire::{Retired, retire};
+pub use retire::{RetireOutcome, retire};
 use sqlx::{PgPool, types::Json};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};

@@ -4,6 +4,7 @@
 //! whatever the worker writes later.
 
 mod cancel;
+mod changed_listener;
 mod claim;
 mod complete;
 mod controls;
@@ -20,7 +21,7 @@ mod housekeeping;
 mod idempotency;
 mod latency;
 mod list;
-mod loaded;
+mod listen;
 mod low_water;
 mod notify;
 mod predicted;
@@ -30,6 +31,7 @@ mod purge;
 mod purge_due;
 mod register;
 mod release;
+mod report_loaded_models;
 mod rescue;
 mod resubmit;
 mod retry;
@@ -38,16 +40,16 @@ mod stats;
 mod time_out;
 mod unended;
 mod usage;
-mod wake;
-mod watch;
+mod worker_listener;
 mod workers;
 
 pub use cancel::{Canceled, cancel};
+pub use changed_listener::{ChangedListener, JobWatch};
 pub use claim::{Claim, claim, claim_above, claim_on};
 pub use complete::{Completion, complete, complete_on};
-pub use controls::{Drained, drain, pause, resume};
+pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
-pub use enqueuer::{Coming, Enqueuer, EnqueuerConfig};
+pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
 pub use fail::{fail, fail_on};
@@ -55,32 +57,33 @@ pub(crate) use find::JobRow;
 pub use find::{attempts, attempts_of, find, find_all};
 pub use finder::Finder;
 pub use heartbeat::{Heartbeat, heartbeat};
-pub use housekeeping::{Housekept, housekeep};
-pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys, remember_key};
+pub use housekeeping::{HousekeepingCounts, housekeep};
+pub use idempotency::{
+    EarlierRequest, IdempotencyKey, find_earlier_request, forget_keys, remember_key,
+};
 pub use latency::{Latency, latency};
-pub use list::{Filter, list};
-pub use loaded::{LoadedModel, show_loaded};
+pub use list::{JobFilter, list};
 pub use low_water::LowWater;
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,
 };
-pub use predicted::{Predicted, predicted};
+pub use predicted::{MatchingJob, find_matching_job};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
-pub use purge::{Purged, purge};
+pub use purge::{PurgeOutcome, purge};
 pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
 pub use release::{release, release_on};
+pub use report_loaded_models::{LoadedModel, report_loaded_models};
 pub use rescue::rescue;
 pub use resubmit::{Resubmitted, resubmit};
 pub use retry::{retry, retry_on};
-pub use set_priority::{Prioritized, set_priority};
+pub use set_priority::{SetPriorityOutcome, set_priority};
 pub use stats::{ModelStats, stats};
 pub use time_out::time_out;
 pub use unended::unended;
 pub use usage::{Usage, UsageQuery, usage};
-pub use wake::WorkerListener;
-pub use watch::{ChangedListener, Watch};
+pub use worker_listener::WorkerListener;
 pub use workers::{WorkerView, workers};
 
 use crate::{JobId, LeaseNo};

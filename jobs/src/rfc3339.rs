@@ -27,7 +27,7 @@ mod tests {
     use serde_json::json;
 
     use super::{micros, some_micros};
-    use crate::{Attempt, events::Step, queue::WorkerView, webhooks::Entry};
+    use crate::{Attempt, events::Step, queue::WorkerView, webhooks::DeliveryAttempt};
 
     #[derive(Serialize)]
     struct Times {
@@ -78,7 +78,7 @@ mod tests {
             at,
             attempt: None,
         };
-        let sent = Entry {
+        let sent = DeliveryAttempt {
             at,
             status: Some(200),
             error: None,

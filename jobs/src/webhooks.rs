@@ -14,13 +14,13 @@ mod settle;
 mod signature;
 
 pub use self::{
-    claim::{Busy, Delivery, claim},
+    claim::{Delivery, HostLoad, claim},
     endpoints::{Endpoint, create_endpoint, delete_endpoint, disable_endpoint, endpoints},
     ids::{DeliveryId, EndpointId},
-    list::{Entry, Filter, Listed, Status, list},
+    list::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list},
     prune::prune_deliveries,
     redeliver::redeliver,
     secrets::{OwnerSecret, new_secret, owner_secret, rotate_secret},
-    settle::{Outcome, Settled, settle},
+    settle::{AttemptResult, DeliveryOutcome, settle},
     signature::sign,
 };

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jobs::db::Db;
 use jobs::{
     WorkerId,
     queue::{self, Lease, Notifier, QueueError, Registration, WorkerListener},
 };
-use sqlx::PgPool;
 
 use crate::{
     drain::{Drain, Phase},
@@ -27,7 +27,7 @@ const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Keeps a lease for as long as the worker works: registers, renews, and registers anew under a new id after a loss.
 pub async fn keep(
-    db: PgPool,
+    db: Db,
     registration: Registration,
     lease: Duration,
     holdings: Arc<Holdings>,
@@ -53,7 +53,7 @@ pub async fn keep(
 
 /// Registers, however long Postgres is away; gives up only when the worker drains.
 async fn register(
-    db: &PgPool,
+    db: &Db,
     registration: &Registration,
     lease: Duration,
     drain: &Drain,
@@ -76,7 +76,7 @@ async fn register(
 
 /// Renews three times a lease, and at once when somebody asks this worker for something: the answer says for what.
 async fn renew_until_lost(
-    db: &PgPool,
+    db: &Db,
     worker: WorkerId,
     lease: Duration,
     holdings: &Holdings,
@@ -121,7 +121,7 @@ async fn renew_until_lost(
 }
 
 /// Releases what was claimed for this worker without its knowing; what cannot be released now is a stray the next time.
-async fn give_back_strays(db: &PgPool, strays: &[Lease]) {
+async fn give_back_strays(db: &Db, strays: &[Lease]) {
     if strays.is_empty() {
         return;
     }
@@ -136,7 +136,7 @@ async fn give_back_strays(db: &PgPool, strays: &[Lease]) {
 
 /// Writes the release of jobs that go back, as soon as they do: those that are canceled, and when the worker drains all
 /// that are not on the device. They need not wait for the pipeline, which finds out at its next boundary.
-pub async fn give_back(db: PgPool, holdings: Arc<Holdings>, notifier: Notifier, drain: Drain) {
+pub async fn give_back(db: Db, holdings: Arc<Holdings>, notifier: Notifier, drain: Drain) {
     let mut drained = false;
     loop {
         tokio::select! {
@@ -173,7 +173,7 @@ pub async fn give_back(db: PgPool, holdings: Arc<Holdings>, notifier: Notifier, 
 }
 
 /// Gives back whatever is in hand and ends the registration: the last thing a worker does.
-pub async fn leave(db: &PgPool, holdings: &Holdings, notifier: &Notifier) {
+pub async fn leave(db: &Db, holdings: &Holdings, notifier: &Notifier) {
     let worker = *holdings.worker().borrow();
     let Some(worker) = worker else { return };
     let goodbye = async {

@@ -13,8 +13,8 @@ pub mod preemption;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jobs::{db, health, object_store::ObjectStore, queue, telemetry};
-use sqlx::PgPool;
+use jobs::db::Db;
+use jobs::{db, health, object_store::ObjectStore, queue, tasks, telemetry};
 use tokio::sync::watch;
 
 use crate::{
@@ -36,8 +36,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(device) = open_device(&config, &drain).await? else {
         return Ok(());
     };
-    let db = db::connect(&config.db, "darkroom-worker").context("DATABASE_URL")?;
-    let direct = db::Direct::of(&config.db, "darkroom-worker").context("DATABASE_DIRECT_URL")?;
+    let db = db::Db::connect(&config.db, "darkroom-worker")
+        .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await;
     let holdings = Arc::new(Holdings::default());
 
@@ -51,10 +51,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if !drain.is_working() {
         return Ok(());
     }
-    let kept = db::Kept::with_one_plan(db.clone());
+    let kept = db::StatementPool::with_one_plan(db.clone());
     let news = News {
         notifier: queue::Notifier::start(kept.clone()),
-        listener: queue::WorkerListener::start(direct),
+        listener: queue::WorkerListener::start(db.direct()),
     };
     pipeline::start(
         &config,
@@ -65,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         holdings.clone(),
         drain.clone(),
     )?;
-    tokio::spawn(queue::housekeep(kept));
+    tasks::restart("queue housekeeping", move || queue::housekeep(kept.clone()));
     tokio::spawn(lease::give_back(
         db.clone(),
         holdings.clone(),
@@ -120,7 +120,7 @@ fn ready(holdings: &Holdings) -> watch::Receiver<bool> {
 }
 
 /// Migrations and the bucket, however long Postgres and S3 are away; `None` if the worker is told to leave before.
-async fn prepare(config: &Config, db: &PgPool, store: &ObjectStore, drain: &Drain) -> Option<()> {
+async fn prepare(config: &Config, db: &Db, store: &ObjectStore, drain: &Drain) -> Option<()> {
     let mut pause = Duration::from_millis(100);
     loop {
         let prepared = async {

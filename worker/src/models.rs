@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jobs::db::Db;
 use jobs::{
     models::ModelVersion,
     object_store::{ObjectStore, StoreError},
     queue::LoadedModel,
 };
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 pub use self::model::Model;
@@ -73,7 +73,7 @@ pub struct ModelsConfig {
 /// Every version that this worker has loaded, or is loading.
 #[derive(Debug)]
 pub struct Models {
-    db: PgPool,
+    db: Db,
     cache: DiskCache,
     config: ModelsConfig,
     slots: Slots,
@@ -82,7 +82,7 @@ pub struct Models {
 }
 
 impl Models {
-    pub fn new(db: PgPool, store: ObjectStore, config: ModelsConfig) -> Self {
+    pub fn new(db: Db, store: ObjectStore, config: ModelsConfig) -> Self {
         Self {
             db,
             cache: DiskCache::new(config.cache_dir.clone(), config.cache_bytes_max, store),

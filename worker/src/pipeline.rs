@@ -26,8 +26,8 @@ use std::{
 };
 
 use image::ImageFormat;
-use jobs::{db::Kept, object_store::ObjectStore, queue};
-use sqlx::PgPool;
+use jobs::db::Db;
+use jobs::{db::StatementPool, object_store::ObjectStore, queue};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use infer::{
@@ -48,9 +48,9 @@ use crate::{
 /// What every stage may need.
 #[derive(Debug)]
 pub struct Shared {
-    pub db: PgPool,
+    pub db: Db,
     /// For the statements of every job.
-    pub kept: Kept,
+    pub kept: StatementPool,
     pub notifier: queue::Notifier,
     pub store: ObjectStore,
     pub models: Models,
@@ -112,14 +112,14 @@ pub struct News {
 pub fn start(
     config: &Config,
     device: Device,
-    kept: Kept,
+    kept: StatementPool,
     store: ObjectStore,
     news: News,
     holdings: Arc<Holdings>,
     drain: Drain,
 ) -> anyhow::Result<()> {
     let widths = Widths::of(config, device);
-    let db = kept.pool().clone();
+    let db = kept.db().clone();
     tracing::info!(?widths, "pipeline");
     let models = Models::new(
         db.clone(),

@@ -24,7 +24,7 @@ pub struct Refusal {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     Taken,
     /// A cancel of the batch was asked for: no use in more lines.
     Canceled,
@@ -36,7 +36,11 @@ pub enum Appended {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn append(db: &PgPool, writer: Writer, chunk: &Chunk) -> Result<Appended, QueueError> {
+pub async fn append(
+    db: &PgPool,
+    writer: Writer,
+    chunk: &Chunk,
+) -> Result<AppendOutcome, QueueError> {
     let positions: Vec<_> = chunk.refused.iter().map(|one| one.position).collect();
     let custom_ids: Vec<_> = (chunk.refused.iter())
         .map(|one| one.custom_id.clone())
@@ -55,8 +59,8 @@ pub async fn append(db: &PgPool, writer: Writer, chunk: &Chunk) -> Result<Append
         &problems,
     );
     Ok(match canceled.fetch_optional(db).await? {
-        Some(false) => Appended::Taken,
-        Some(true) => Appended::Canceled,
-        None => Appended::Lost,
+        Some(false) => AppendOutcome::Taken,
+        Some(true) => AppendOutcome::Canceled,
+        None => AppendOutcome::Lost,
     })
 }

@@ -7,7 +7,7 @@ use crate::{BatchId, Sha256Digest, queue::QueueError};
 
 /// Where an upload under a used idempotency key stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumed {
+pub enum ResumeOutcome {
     /// The first one broke off: go on behind its last line.
     From {
         writer: Writer,
@@ -34,7 +34,7 @@ pub async fn resume(
     batch: BatchId,
     owner: &str,
     silent_seconds: f64,
-) -> Result<Resumed, QueueError> {
+) -> Result<ResumeOutcome, QueueError> {
     let row = sqlx::query_file!(
         "src/batches/resume.sql",
         batch.uuid(),
@@ -42,7 +42,7 @@ pub async fn resume(
         silent_seconds
     );
     let Some(row) = row.fetch_optional(db).await? else {
-        return Ok(Resumed::NotFound);
+        return Ok(ResumeOutcome::NotFound);
     };
     let digest = row.upload_sha256.as_deref().map(Sha256Digest::try_from);
     let sha256 = digest
@@ -50,13 +50,13 @@ pub async fn resume(
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     let lines = row.lines;
     Ok(match row.upload_no {
-        Some(upload_no) => Resumed::From {
+        Some(upload_no) => ResumeOutcome::From {
             writer: Writer { batch, upload_no },
             lines,
             sha256,
         },
-        None if row.is_sealed => Resumed::Complete { lines, sha256 },
-        None => Resumed::InFlight,
+        None if row.is_sealed => ResumeOutcome::Complete { lines, sha256 },
+        None => ResumeOutcome::InFlight,
     })
 }
 

@@ -4,7 +4,7 @@ use super::{Cursor, Event, EventType, Subject};
 
 /// Some events, oldest first, and where to go on.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct EventPage {
     pub events: Vec<Event>,
     pub next: Cursor,
 }
@@ -21,7 +21,7 @@ pub async fn feed(
     after: Cursor,
     types: &[EventType],
     limit: u16,
-) -> Result<Page, sqlx::Error> {
+) -> Result<EventPage, sqlx::Error> {
     let types: Vec<_> = types.iter().map(|one| one.as_str().to_owned()).collect();
     let rows = sqlx::query_file!(
         "src/events/feed.sql",
@@ -52,7 +52,7 @@ pub async fn feed(
     });
     let events = events.collect::<Result<Vec<_>, sqlx::Error>>()?;
     let next = events.last().map_or(after, |event| event.cursor);
-    Ok(Page { events, next })
+    Ok(EventPage { events, next })
 }
 
 /// The end of the feed as it is now.

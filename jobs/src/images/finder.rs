@@ -5,12 +5,12 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use super::{Image, Stored};
 use crate::{
     Sha256Digest,
-    db::Kept,
-    together::{Found, Look, Together},
+    batch_loader::{BatchLoad, BatchLoader, Loaded},
+    db::StatementPool,
 };
 
-/// The image that an owner has already stored under this digest, if it is still there. One that no job needs any more
-/// starts its grace anew, so that it is still there when the submit that asks is committed.
+/// The image that an owner has already stored under this digest, if it still exists. If no job needs the image any more, its
+/// grace begins anew, so that it still exists when the caller's submit is committed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -23,7 +23,7 @@ pub async fn find(
     Ok(found.into_iter().next().map(|(_, stored)| stored))
 }
 
-/// Those of an owner's digests under which images are stored, as [`find`] has it.
+/// As [`find`], for many digests of an owner. Digests without a stored image are left out.
 ///
 /// # Errors
 /// Postgres is away.
@@ -32,37 +32,39 @@ pub async fn find_many(
     owner: &str,
     digests: &[Sha256Digest],
 ) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
-    let asked: Vec<_> = digests
+    let keys: Vec<_> = digests
         .iter()
         .map(|&sha256| (owner.to_owned(), sha256))
         .collect();
-    let found = find_on(db, &asked).await?.into_iter();
+    let found = find_on(db, &keys).await?.into_iter();
     Ok(found
         .map(|((_, sha256), stored)| (sha256, stored.image))
         .collect())
 }
 
-/// Looks images up for all submits of the same moment; cheap to clone.
+/// Finds images; concurrent look-ups share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Finder(Together<Images>);
+pub struct Finder(BatchLoader<ImageLoad>);
 
 #[derive(Debug)]
-struct Images;
+struct ImageLoad;
 
-impl Look for Images {
-    type Ask = (String, Sha256Digest);
-    type Found = Stored;
+impl BatchLoad for ImageLoad {
+    type Key = (String, Sha256Digest);
+    type Value = Stored;
     type Error = sqlx::Error;
 
-    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, sqlx::Error> {
-        find_on(db, asks).await
+    const TASK: &'static str = "image loader";
+
+    async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
+        find_on(db, keys).await
     }
 }
 
 impl Finder {
-    /// `db` reads [by keys](Kept::by_keys).
-    pub fn start(db: Kept) -> Self {
-        Self(Together::start(db))
+    /// `db`: a pool for look-ups [by keys](StatementPool::by_keys).
+    pub fn start(db: StatementPool) -> Self {
+        Self(BatchLoader::start(db))
     }
 
     /// As [`find`].
@@ -74,11 +76,11 @@ impl Finder {
         owner: &str,
         sha256: Sha256Digest,
     ) -> Result<Option<Stored>, sqlx::Error> {
-        self.0.find((owner.to_owned(), sha256)).await
+        self.0.load((owner.to_owned(), sha256)).await
     }
 }
 
-/// Each image with what is stored of it, if it is. Rows are locked in the order in which all others lock them.
+/// Each stored image with its key. Rows are locked in one order everywhere, by owner and digest.
 async fn find_on(
     db: impl PgExecutor<'_>,
     images: &[(String, Sha256Digest)],
@@ -86,7 +88,7 @@ async fn find_on(
     let owners: Vec<_> = images.iter().map(|(owner, _)| owner.as_str()).collect();
     let digests: Vec<_> = images
         .iter()
-        .map(|(_, one)| one.as_bytes().as_slice())
+        .map(|(_, sha256)| sha256.as_bytes().as_slice())
         .collect();
     let rows = sqlx::query!(
         "with unused as materialized (

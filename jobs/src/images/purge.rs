@@ -5,7 +5,7 @@ use crate::{Sha256Digest, object_store::ObjectStore};
 
 /// What came of the wish to delete an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purged {
+pub enum PurgeOutcome {
     Done,
     /// A job over it waits or runs.
     Needed,
@@ -25,7 +25,7 @@ pub async fn purge(
     store: &ObjectStore,
     owner: &str,
     sha256: Sha256Digest,
-) -> Result<Purged, CollectError> {
+) -> Result<PurgeOutcome, CollectError> {
     let purged = sqlx::query!(
         r#"select outcome as "outcome!", upload from purge_image($1, $2)"#,
         owner,
@@ -35,9 +35,9 @@ pub async fn purge(
     match (purged.outcome.as_str(), purged.upload) {
         ("purged", Some(upload)) => {
             store.delete(&object_key(owner, sha256, upload)).await?;
-            Ok(Purged::Done)
+            Ok(PurgeOutcome::Done)
         }
-        ("needed", _) => Ok(Purged::Needed),
-        _ => Ok(Purged::NotFound),
+        ("needed", _) => Ok(PurgeOutcome::Needed),
+        _ => Ok(PurgeOutcome::NotFound),
     }
 }

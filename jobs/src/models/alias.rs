@@ -2,7 +2,7 @@ use sqlx::PgPool;
 
 /// What came of moving an alias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aliased {
+pub enum SetAliasOutcome {
     /// From now on the alias means this version.
     Set,
     NoModel,
@@ -29,7 +29,7 @@ pub async fn set_alias(
     alias: &str,
     version: i32,
     actor: &str,
-) -> Result<Aliased, sqlx::Error> {
+) -> Result<SetAliasOutcome, sqlx::Error> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('set_alias', $1, jsonb_build_object('alias', $2::text, 'version', $3::int), set_model_alias($1, $2, $3), $4) as "outcome!""#,
         model,
@@ -38,9 +38,9 @@ pub async fn set_alias(
         actor
     );
     Ok(match outcome.fetch_one(db).await?.as_str() {
-        "set" => Aliased::Set,
-        "no model" => Aliased::NoModel,
-        "no version" => Aliased::NoVersion,
-        _ => Aliased::Retired,
+        "set" => SetAliasOutcome::Set,
+        "no model" => SetAliasOutcome::NoModel,
+        "no version" => SetAliasOutcome::NoVersion,
+        _ => SetAliasOutcome::Retired,
     })
 }

@@ -1,14 +1,14 @@
-//! From what a client writes to one immutable version.
+//! Resolves a client's reference to one immutable model version.
 
 use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
 
 use super::DEFAULT_ALIAS;
 use crate::{
     Sha256Digest,
-    db::Kept,
+    batch_loader::{BatchLoad, BatchLoader, Loaded},
+    db::StatementPool,
     job::ResolvedModel,
     manifest::Manifest,
-    together::{Found, Look, Together},
 };
 
 /// A model version as a submit needs it.
@@ -16,7 +16,7 @@ use crate::{
 pub struct Resolved {
     pub model_id: i64,
     pub model_version_id: i64,
-    /// What was asked for with its alias spelled out: `efficientnet-lite0@default`.
+    /// The reference with its alias spelled out: `efficientnet-lite0@default`.
     pub model_ref: String,
     pub model: ResolvedModel,
     pub manifest: Manifest,
@@ -58,26 +58,28 @@ pub async fn resolve(
     Ok(found.into_iter().next().map(|(_, resolved)| resolved))
 }
 
-/// Resolves the references of all submits of the same moment; cheap to clone.
+/// Resolves references; concurrent ones share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Resolver(Together<References>);
+pub struct Resolver(BatchLoader<ReferenceLoad>);
 
 #[derive(Debug)]
-struct References;
+struct ReferenceLoad;
 
-impl Look for References {
-    type Ask = Option<String>;
-    type Found = Resolved;
+impl BatchLoad for ReferenceLoad {
+    type Key = Option<String>;
+    type Value = Resolved;
     type Error = sqlx::Error;
 
-    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, sqlx::Error> {
-        resolve_on(db, asks).await
+    const TASK: &'static str = "model resolver";
+
+    async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
+        resolve_on(db, keys).await
     }
 }
 
 impl Resolver {
-    pub fn start(db: Kept) -> Self {
-        Self(Together::start(db))
+    pub fn start(db: StatementPool) -> Self {
+        Self(BatchLoader::start(db))
     }
 
     /// As [`resolve`].
@@ -85,16 +87,16 @@ impl Resolver {
     /// # Errors
     /// Postgres is away.
     pub async fn resolve(&self, reference: Option<&str>) -> Result<Option<Resolved>, sqlx::Error> {
-        self.0.find(reference.map(str::to_owned)).await
+        self.0.load(reference.map(str::to_owned)).await
     }
 }
 
-/// Each reference with what it means, if it means something.
+/// Each reference that can be resolved, with its version.
 async fn resolve_on(
     db: impl PgExecutor<'_>,
     references: &[Option<String>],
 ) -> Result<Vec<(Option<String>, Resolved)>, sqlx::Error> {
-    let mut asked = Vec::new();
+    let mut parsed = Vec::new();
     let (mut names, mut aliases, mut versions, mut digests) = (vec![], vec![], vec![], vec![]);
     for reference in references {
         let (name, pick) = match reference.as_deref().map(parse) {
@@ -115,7 +117,7 @@ async fn resolve_on(
             Pick::Digest(digest) => Some(digest.as_bytes().to_vec()),
             _ => None,
         });
-        asked.push((reference, pick));
+        parsed.push((reference, pick));
     }
     let rows = sqlx::query!(
         r#"select asked.nth as "nth!", v.model_id, v.model_version_id, m.name, v.version, v.digest,
@@ -135,7 +137,7 @@ async fn resolve_on(
     );
     let mut resolved = Vec::new();
     for row in rows.fetch_all(db).await? {
-        let Some((reference, pick)) = asked.get(row.nth as usize - 1) else {
+        let Some((reference, pick)) = parsed.get(row.nth as usize - 1) else {
             continue;
         };
         let digest = row.digest.as_slice().try_into();

@@ -2,7 +2,7 @@ use sqlx::PgPool;
 
 /// What came of retiring a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retired {
+pub enum RetireOutcome {
     /// No new job may name it.
     Done,
     NotFound,
@@ -19,7 +19,7 @@ pub async fn retire(
     model: &str,
     version: i32,
     actor: &str,
-) -> Result<Retired, sqlx::Error> {
+) -> Result<RetireOutcome, sqlx::Error> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('retire_version', $1, jsonb_build_object('version', $2::int), retire_model_version($1, $2), $3) as "outcome!""#,
         model,
@@ -27,8 +27,8 @@ pub async fn retire(
         actor
     );
     Ok(match outcome.fetch_one(db).await?.as_str() {
-        "retired" => Retired::Done,
-        "not found" => Retired::NotFound,
-        _ => Retired::Aliased,
+        "retired" => RetireOutcome::Done,
+        "not found" => RetireOutcome::NotFound,
+        _ => RetireOutcome::Aliased,
     })
 }

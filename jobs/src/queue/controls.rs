@@ -7,7 +7,7 @@ use crate::WorkerId;
 
 /// What came of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
+pub enum DrainOutcome {
     /// It claims nothing more, finishes what it has, and leaves.
     Draining,
     /// It had left, or was lost, before.
@@ -54,7 +54,7 @@ pub async fn resume(db: &PgPool, model: &str, actor: &str) -> Result<bool, Queue
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<Drained, QueueError> {
+pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<DrainOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('drain', $1::bigint::text, '{}', drain_worker($1), $2) as "outcome!""#,
         worker.0,
@@ -62,9 +62,9 @@ pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<Drained
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "draining" => Drained::Draining,
-        "gone" => Drained::Gone,
-        "not found" => Drained::NotFound,
+        "draining" => DrainOutcome::Draining,
+        "gone" => DrainOutcome::Gone,
+        "not found" => DrainOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

@@ -9,7 +9,7 @@ use super::{IdempotencyKey, QueueError};
 use crate::{
     JobId, JobState, LeaseNo,
     images::Image,
-    job::{Job, JobImage, Member},
+    job::{BatchMember, Job, JobImage},
     models::Resolved,
 };
 
@@ -33,7 +33,7 @@ pub struct NewJob {
     pub interruptions_max: i16,
     pub trace_parent: Option<String>,
     pub idempotency: Option<IdempotencyKey>,
-    pub member: Option<Member>,
+    pub member: Option<BatchMember>,
     /// Where the news of this job go, besides its owner's standing receivers.
     pub webhook_url: Option<String>,
 }

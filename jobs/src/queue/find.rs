@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::QueueError;
 use crate::{
     Attempt, Job, JobId, JobState, LeaseNo,
-    job::{JobImage, Member, ResolvedModel},
+    job::{BatchMember, JobImage, ResolvedModel},
 };
 
 /// One row of `ops.jobs`.
@@ -171,7 +171,7 @@ impl TryFrom<JobRow> for Job {
             forward_batch_size: row.batch_size,
             forward_batch_position: row.batch_position,
             trace_parent: row.trace_parent,
-            member: row.batch_uuid.map(|batch| Member {
+            member: row.batch_uuid.map(|batch| BatchMember {
                 batch: batch.into(),
                 position: row.batch_line.unwrap_or_default(),
                 custom_id: row.custom_id,

@@ -14,7 +14,7 @@ pub struct IdempotencyKey {
 
 /// What a key stands for already.
 #[derive(Debug, Clone, Copy)]
-pub struct Earlier {
+pub struct EarlierRequest {
     pub job_id: JobId,
     /// The key stands for a whole batch, which knows its own fingerprint.
     pub batch_id: Option<BatchId>,
@@ -28,7 +28,11 @@ const KEPT_HOURS: i32 = 48;
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earlier>, QueueError> {
+pub async fn find_earlier_request(
+    db: &PgPool,
+    owner: &str,
+    key: &str,
+) -> Result<Option<EarlierRequest>, QueueError> {
     let row = sqlx::query!(
         "select job_id, batch_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
         owner,
@@ -39,7 +43,7 @@ pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earli
     let earlier = row.map(|row| {
         let fingerprint = row.fingerprint.as_slice().try_into();
         let fingerprint = fingerprint.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok::<_, sqlx::Error>(Earlier {
+        Ok::<_, sqlx::Error>(EarlierRequest {
             job_id: row.job_id.into(),
             batch_id: row.batch_id.map(Into::into),
             fingerprint,

@@ -7,7 +7,7 @@ use crate::{BatchId, Job, JobId, JobState};
 
 /// Which jobs of an owner to list.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct JobFilter {
     pub state: Option<JobState>,
     /// Name of the model, any version.
     pub model: Option<String>,
@@ -29,7 +29,7 @@ pub struct Filter {
 pub async fn list(
     db: &PgPool,
     owner: &str,
-    filter: &Filter,
+    filter: &JobFilter,
     limit: u16,
 ) -> Result<Vec<Job>, QueueError> {
     let rows = sqlx::query_file_as!(

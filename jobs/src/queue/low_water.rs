@@ -36,7 +36,7 @@ pub(super) struct Position {
 
 /// What one claim looks through: columns of stretches, none for a sweep.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ScanRanges {
     pub model_ids: Vec<i64>,
     pub highest: Vec<i16>,
     pub lowest: Vec<i16>,
@@ -61,7 +61,7 @@ struct Lane {
     claimed_at: Instant,
 }
 
-impl Look {
+impl ScanRanges {
     pub(super) fn is_sweep(&self) -> bool {
         self.model_ids.is_empty()
     }
@@ -89,7 +89,7 @@ impl LowWater {
     }
 
     /// What the next claim should look through.
-    pub(super) fn look(&self, now: Instant) -> Look {
+    pub(super) fn look(&self, now: Instant) -> ScanRanges {
         let mut marks = self.marks();
         marks.turn(now);
         let patience = if marks.short {
@@ -98,7 +98,7 @@ impl LowWater {
             SWEEP_EVERY
         };
         if marks.swept_ago(now) >= patience {
-            return Look::default();
+            return ScanRanges::default();
         }
         marks.stretches()
     }
@@ -109,7 +109,13 @@ impl LowWater {
     }
 
     /// What came of it.
-    pub(super) fn note(&self, look: &Look, claimed: &[Position], is_full: bool, now: Instant) {
+    pub(super) fn note(
+        &self,
+        look: &ScanRanges,
+        claimed: &[Position],
+        is_full: bool,
+        now: Instant,
+    ) {
         self.marks().note(look, claimed, is_full, now);
     }
 
@@ -126,8 +132,8 @@ impl Marks {
 
     /// Each lane from its mark on, and what lies between the lanes from the start: jobs of a priority that was not seen yet
     /// go first as well.
-    fn stretches(&self) -> Look {
-        let mut look = Look::default();
+    fn stretches(&self) -> ScanRanges {
+        let mut look = ScanRanges::default();
         let mut before: Option<(i64, i16)> = None;
         // Highest priority first, as the index has it.
         let mut lanes: Vec<_> = self
@@ -157,7 +163,7 @@ impl Marks {
         look
     }
 
-    fn note(&mut self, look: &Look, claimed: &[Position], is_full: bool, now: Instant) {
+    fn note(&mut self, look: &ScanRanges, claimed: &[Position], is_full: bool, now: Instant) {
         let mut highest = BTreeMap::<(i64, i16), i64>::new();
         for place in claimed {
             let lane = (place.model_id, place.priority);
@@ -216,7 +222,7 @@ mod tests {
         }
     }
 
-    fn stretches(look: &Look) -> Vec<(i16, i16, i64)> {
+    fn stretches(look: &ScanRanges) -> Vec<(i16, i16, i64)> {
         let edges = look.highest.iter().zip(&look.lowest).zip(&look.marks);
         edges
             .map(|((highest, lowest), mark)| (*highest, *lowest, *mark))

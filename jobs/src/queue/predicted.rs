@@ -1,16 +1,16 @@
 use super::{NewJob, QueueError};
-use crate::{JobId, db::Kept};
+use crate::{JobId, db::StatementPool};
 
 /// A job that a submit would only repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Predicted {
+pub enum MatchingJob {
     /// It has succeeded.
     Hit(JobId),
     /// It waits or runs.
     Joined(JobId),
 }
 
-impl Predicted {
+impl MatchingJob {
     pub fn job(self) -> JobId {
         match self {
             Self::Hit(job) | Self::Joined(job) => job,
@@ -26,11 +26,11 @@ impl Predicted {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn predicted(
-    db: &Kept,
+pub async fn find_matching_job(
+    db: &StatementPool,
     job: &NewJob,
     recent: &[JobId],
-) -> Result<Option<Predicted>, QueueError> {
+) -> Result<Option<MatchingJob>, QueueError> {
     let has_own_wishes = job.run_at.is_some()
         || job.deadline.is_some()
         || job.webhook_url.is_some()
@@ -54,9 +54,9 @@ pub async fn predicted(
     Ok(found.map(|row| {
         let job = row.job_id.into();
         if row.has_succeeded {
-            Predicted::Hit(job)
+            MatchingJob::Hit(job)
         } else {
-            Predicted::Joined(job)
+            MatchingJob::Joined(job)
         }
     }))
 }

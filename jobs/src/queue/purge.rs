@@ -5,7 +5,7 @@ use crate::JobId;
 
 /// What came of a purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purged {
+pub enum PurgeOutcome {
     /// Its data is gone, now or since before; the row stays as a tombstone.
     Done,
     /// It still waits or runs: cancel it first.
@@ -19,7 +19,11 @@ pub enum Purged {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn purge(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Purged, QueueError> {
+pub async fn purge(
+    db: &PgPool,
+    job: JobId,
+    owner: Option<&str>,
+) -> Result<PurgeOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select purge_job($1, $2) as "outcome!""#,
         job.uuid(),
@@ -27,9 +31,9 @@ pub async fn purge(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Purge
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "purged" => Purged::Done,
-        "not terminal" => Purged::NotTerminal,
-        "not found" => Purged::NotFound,
+        "purged" => PurgeOutcome::Done,
+        "not terminal" => PurgeOutcome::NotTerminal,
+        "not found" => PurgeOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

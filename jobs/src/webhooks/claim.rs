@@ -9,7 +9,7 @@ use crate::{
 
 /// What a process is sending already, to one host.
 #[derive(Debug, Clone)]
-pub struct Busy {
+pub struct HostLoad {
     pub host: String,
     pub sends: i32,
 }
@@ -44,7 +44,7 @@ pub async fn claim(
     db: &PgPool,
     limit: i64,
     per_host: i32,
-    busy: &[Busy],
+    busy: &[HostLoad],
     lease_seconds: f64,
 ) -> Result<Vec<Delivery>, sqlx::Error> {
     let hosts: Vec<_> = busy.iter().map(|one| one.host.clone()).collect();

@@ -7,7 +7,7 @@ use super::Delivery;
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     Delivered,
     /// Again after so long.
     Retry(Duration),
@@ -16,8 +16,8 @@ pub enum Outcome {
 
 /// What came of one attempt.
 #[derive(Debug, Clone)]
-pub struct Settled {
-    pub outcome: Outcome,
+pub struct AttemptResult {
+    pub outcome: DeliveryOutcome,
     pub began_at: DateTime<Utc>,
     pub took: Duration,
     /// HTTP status, if there was an answer.
@@ -33,12 +33,12 @@ pub struct Settled {
 pub async fn settle(
     db: &PgPool,
     delivery: &Delivery,
-    settled: &Settled,
+    settled: &AttemptResult,
 ) -> Result<bool, sqlx::Error> {
     let (status, after) = match settled.outcome {
-        Outcome::Delivered => ("delivered", Duration::ZERO),
-        Outcome::Retry(after) => ("pending", after),
-        Outcome::Failed => ("failed", Duration::ZERO),
+        DeliveryOutcome::Delivered => ("delivered", Duration::ZERO),
+        DeliveryOutcome::Retry(after) => ("pending", after),
+        DeliveryOutcome::Failed => ("failed", Duration::ZERO),
     };
     let done = sqlx::query_file!(
         "src/webhooks/settle.sql",

@@ -23,7 +23,7 @@ pub(super) async fn show_loaded(shared: Arc<Shared>) {
         if shown.as_ref() == Some(&now) {
             continue;
         }
-        let written = queue::show_loaded(&shared.db, worker, &now.1);
+        let written = queue::report_loaded_models(&shared.db, worker, &now.1);
         match answered(&shared.db, written).await {
             Ok(()) => shown = Some(now),
             Err(error) => tracing::debug!(error.cause = %error, "what is loaded is not shown yet"),

@@ -21,7 +21,7 @@ pub struct LoadedModel {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn show_loaded(
+pub async fn report_loaded_models(
     db: &PgPool,
     worker: WorkerId,
     loaded: &[LoadedModel],
