@@ -48,7 +48,7 @@ pub struct DbConfig {
         default_value_t = 30_000
     )]
     pub db_statement_timeout_ms: u64,
-    /// Leave the schema alone at start: somebody else runs the migrations
+    /// Leave the schema alone at start: the migrations run elsewhere
     #[arg(long, env = "DARKROOM_NO_MIGRATE")]
     pub no_migrate: bool,
 }

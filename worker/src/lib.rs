@@ -72,16 +72,26 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         news.notifier.clone(),
         drain.clone(),
     ));
-    tokio::spawn(lease::keep(
+    let keep_lease = lease::keep(
         db.clone(),
         registration(&config, device),
         config.lease(),
         holdings.clone(),
         drain.clone(),
         news.listener,
-    ));
+    );
+    tasks::watch("lease", async move {
+        keep_lease.await; // returns only when the worker leaves
+        std::future::pending().await
+    });
 
-    drain.reached(Phase::Finishing).await;
+    tokio::select! {
+        () = drain.reached(Phase::Finishing) => {}
+        ended = tasks::ended() => {
+            lease::leave(&db, &holdings, &news.notifier).await;
+            return Err(ended.into());
+        }
+    }
     tokio::select! {
         () = emptied(&holdings) => {}
         () = drain.reached(Phase::Leaving) => {}
