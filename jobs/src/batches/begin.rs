@@ -4,15 +4,15 @@ use sqlx::PgPool;
 use super::Writer;
 use crate::{BatchId, queue::QueueError};
 
-/// What came of the wish to begin a batch.
+/// Result of [`begin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
     Yes(Writer),
-    /// The owner has used the idempotency key before: nothing was made.
+    /// The owner used the idempotency key before: nothing was made.
     KeyTaken,
 }
 
-/// Makes an empty batch of `owner`, and lets the idempotency key stand for it.
+/// Makes an empty batch of `owner`, and binds the idempotency key to it.
 ///
 /// # Errors
 /// Postgres is away.

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchesConfig {
-    /// After how long without a word of its uploader a batch takes no more lines, in seconds; what came of it runs
+    /// A batch whose upload appends nothing for so long takes no more lines, in seconds; its jobs run
     #[arg(
         long,
         env = "DARKROOM_BATCH_ABANDONED_SECONDS",
@@ -31,7 +31,7 @@ async fn round(db: &PgPool, notifier: &Notifier, config: &BatchesConfig) -> Resu
     while cancel_some(&mut *db, None).await? > 0 {}
     let abandoned = seal_abandoned(&mut *db, config.batch_abandoned_seconds).await?;
     if !abandoned.is_empty() {
-        tracing::warn!(batches = abandoned.len(), "uploads of batches broke off");
+        tracing::warn!(batches = abandoned.len(), "uploads of batches ended early");
     }
     loop {
         let ended = finish_due(&mut *db).await?;

@@ -5,27 +5,27 @@ use sqlx::PgPool;
 use super::Writer;
 use crate::{BatchId, Sha256Digest, queue::QueueError};
 
-/// Where an upload under a used idempotency key stands.
+/// Result of [`resume`]: how far the first upload under the idempotency key came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeOutcome {
-    /// The first one broke off: go on behind its last line.
+    /// The first upload ended early: continue after line `lines`.
     From {
         writer: Writer,
         lines: i32,
         sha256: Option<Sha256Digest>,
     },
-    /// The first one came to its end.
+    /// The first upload is complete.
     Complete {
         lines: i32,
         sha256: Option<Sha256Digest>,
     },
-    /// The first one still goes on.
+    /// The first upload still runs.
     InFlight,
     /// The owner has no such batch.
     NotFound,
 }
 
-/// Takes a batch over from an upload that broke off, or that nobody heard of for `silent_seconds`.
+/// Takes a batch over from an upload that ended early, or that appended nothing for `silent_seconds`.
 ///
 /// # Errors
 /// Postgres is away.
@@ -60,7 +60,8 @@ pub async fn resume(
     })
 }
 
-/// Lines behind the last one noted that are jobs all the same: the first upload broke off in between.
+/// Lines after line `lines` that are jobs already: the first upload ended between the commit of a chunk's jobs and
+/// [`append`](super::append()).
 ///
 /// # Errors
 /// Postgres is away.
