@@ -1,7 +1,7 @@
-//! Webhooks: who is told what happened, with which signature, and what came of it.
+//! Webhooks: endpoints, deliveries, and their signatures.
 //!
-//! Deliveries are written by the database, in the transaction of their event (`migrations/0014_webhooks.sql`). Whoever
-//! sends them claims them under a short lease, and `lease_no` fences what it says came of them.
+//! The database writes a delivery in the transaction of its event (`migrations/0014_webhooks.sql`). A process claims a delivery
+//! under a short lease before it sends it, and `lease_no` fences the result.
 
 mod claim;
 mod endpoints;

@@ -22,7 +22,7 @@ pub struct Resolved {
     pub manifest: Manifest,
 }
 
-/// Which part of a reference picks the version.
+/// The part of a reference that selects the version.
 #[derive(Debug, PartialEq, Eq)]
 enum Pick<'a> {
     Alias(&'a str),
@@ -44,9 +44,8 @@ fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
     Some((reference, Pick::Alias(DEFAULT_ALIAS)))
 }
 
-/// Finds the version that a reference means now; without a reference, the default model's.
-///
-/// `None`: no such model, version or alias, or the version is retired.
+/// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
+/// such model, version or alias exists, or the version is retired.
 ///
 /// # Errors
 /// Postgres is away.

@@ -1,16 +1,16 @@
 use sqlx::PgPool;
 
-/// What came of retiring a version.
+/// Result of [`retire`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetireOutcome {
-    /// No new job may name it.
+    /// No new job may name the version.
     Done,
     NotFound,
-    /// An alias means it, and has to be moved first.
+    /// An alias means the version: move the alias first.
     Aliased,
 }
 
-/// Lets no new job name this version; repeating is fine. `actor`: who does it, for the audit.
+/// Retires a version: no new job may name it. Idempotent. `actor` is the name for the audit.
 ///
 /// # Errors
 /// Postgres is away.

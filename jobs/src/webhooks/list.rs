@@ -7,16 +7,16 @@ use sqlx::PgPool;
 use super::{DeliveryId, EndpointId};
 use crate::{JobId, events::Subject, rfc3339::micros};
 
-/// Where a delivery is.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Status)]
 pub enum DeliveryStatus {
-    /// Not sent yet, or to be sent again.
+    /// Not sent yet, or waiting for its next attempt.
     Pending,
     /// Answered with 2xx.
     Delivered,
-    /// Given up.
+    /// No attempt follows.
     Failed,
 }
 
@@ -51,13 +51,13 @@ impl FromStr for DeliveryStatus {
 pub struct DeliveryAttempt {
     #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
-    /// HTTP status, if there was an answer.
+    /// HTTP status; empty without a response.
     #[serde(default)]
     pub status: Option<u16>,
-    /// What was wrong; empty if nothing was.
+    /// What went wrong; empty after a success.
     #[serde(default)]
     pub error: Option<String>,
-    /// Empty if it was given up without being sent.
+    /// Empty if nothing was sent.
     #[serde(default)]
     pub took_ms: Option<f64>,
 }
@@ -74,7 +74,7 @@ pub struct DeliveryView {
     pub status: DeliveryStatus,
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
-    /// The latest fifty, oldest first.
+    /// The last fifty attempts, oldest first.
     pub attempts: Vec<DeliveryAttempt>,
 }
 
@@ -84,7 +84,7 @@ pub struct DeliveryFilter {
     pub status: Option<DeliveryStatus>,
     pub job: Option<JobId>,
     pub endpoint: Option<EndpointId>,
-    /// Only those made before this one: the last of the page before.
+    /// Only older deliveries than this one: the last delivery of the previous page.
     pub before: Option<DeliveryId>,
 }
 
