@@ -1,7 +1,7 @@
 //! The queue: one verb a file, one statement a verb, one arrow of `docs/states.md`.
 //!
-//! Workers never hold a row lock or a transaction while they work: a claim commits a lease, and `lease_no` fences
-//! whatever the worker writes later.
+//! A worker holds no row lock and no transaction while it works. A claim commits a lease, and `lease_no` fences all that the
+//! worker writes later.
 
 mod cancel;
 mod changed_listener;
@@ -88,7 +88,7 @@ pub use workers::{WorkerView, workers};
 
 use crate::{JobId, LeaseNo};
 
-/// A worker's right to one job: every write names both, and lands only while both still match.
+/// A worker's right to one job. A write of a worker names both fields, and has an effect only while both match the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub job_id: JobId,
@@ -97,16 +97,16 @@ pub struct Lease {
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// Nothing was written, or it is not known whether it was: try again.
+    /// Nothing was written, or it is not known whether it was. Try again.
     #[error("Postgres: {0}")]
     Db(#[from] sqlx::Error),
-    /// The worker's own lease ran out: its jobs are others' now. Stop working and register anew.
+    /// The worker's own lease ran out, and its jobs went back to the queue. Stop all work and register anew.
     #[error("the worker's lease has run out")]
     LeaseLost,
-    /// The owner has used the idempotency key before: nothing was queued.
-    #[error("the idempotency key stands for another job")]
+    /// The owner used the idempotency key before: nothing was queued.
+    #[error("the idempotency key belongs to another job")]
     KeyTaken,
-    /// The image that the submit found stored was deleted meanwhile: nothing was queued, upload it again.
+    /// The image was stored before the submit and purged meanwhile: nothing was queued. Upload it again.
     #[error("the stored image was purged meanwhile")]
     ImagePurged,
     /// The process takes no more submits now.
@@ -115,7 +115,7 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// The functions of a newer database may answer what this program does not know.
+    /// A newer schema may return outcomes that this program does not know.
     fn unknown_outcome(outcome: &str) -> Self {
         let unknown = format!("this program knows no outcome {outcome:?}");
         Self::Db(sqlx::Error::Decode(unknown.into()))

@@ -3,28 +3,28 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{BatchId, JobId, Sha256Digest};
 
-/// A client's name for one request, so that sending it again queues nothing again.
+/// A client's name for one request. A repeated request with the key queues nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// Unique per owner for two days at least.
     pub key: String,
-    /// Of everything that was asked.
+    /// Digest of the whole request.
     pub fingerprint: Sha256Digest,
 }
 
-/// What a key stands for already.
+/// The earlier request with a key.
 #[derive(Debug, Clone, Copy)]
 pub struct EarlierRequest {
     pub job_id: JobId,
-    /// The key stands for a whole batch, which knows its own fingerprint.
+    /// Set if the key belongs to a batch, which has a fingerprint of its own.
     pub batch_id: Option<BatchId>,
     pub fingerprint: Sha256Digest,
 }
 
-/// How long a key is known at least.
+/// How long a key is kept at least.
 const KEPT_HOURS: i32 = 48;
 
-/// The job that this owner's key was used for, if it was.
+/// The earlier request of this owner with this key, if there is one.
 ///
 /// # Errors
 /// Postgres is away.
@@ -52,7 +52,7 @@ pub async fn find_earlier_request(
     Ok(earlier.transpose()?)
 }
 
-/// Lets a new key stand for a job that is there already. `false`: the owner has used the key before.
+/// Binds a new key to an existing job. `false`: the owner used the key before.
 ///
 /// # Errors
 /// Postgres is away.
@@ -73,7 +73,7 @@ pub async fn remember_key(
     Ok(remembered.execute(db).await?.rows_affected() > 0)
 }
 
-/// Forgets the oldest keys whose time is up, a bounded number of them. Answers how many.
+/// Deletes the oldest expired keys, at most 10,000. Returns how many.
 ///
 /// # Errors
 /// Postgres is away.

@@ -1,12 +1,12 @@
 use super::{NewJob, QueueError};
 use crate::{JobId, db::StatementPool};
 
-/// A job that a submit would only repeat.
+/// An earlier job that can answer a submit (docs/adr/0010-prediction-cache.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchingJob {
-    /// It has succeeded.
+    /// The job has succeeded.
     Hit(JobId),
-    /// It waits or runs.
+    /// The job waits or runs.
     Joined(JobId),
 }
 
@@ -18,11 +18,12 @@ impl MatchingJob {
     }
 }
 
-/// Whether one of the `recent` jobs over the same image, [`crate::images::Stored::recent_jobs`], is what `job` asks for: the
-/// same owner, model version, parameters and metadata, kept for as long. Asks nothing if there is none, or if `job` has
-/// wishes that are its own: a time, a deadline, a webhook, a batch.
+/// Finds the one of the `recent` jobs of an image that can answer `job`: equal owner, model version, parameters and metadata,
+/// and at least equal retention. `recent` comes from [`crate::images::Stored::recent_jobs`].
 ///
-/// The time for which a hit is kept begins anew, once a tenth of it is over.
+/// Runs no statement if `recent` is empty, or if `job` has a start time, a deadline, a webhook or a batch.
+///
+/// The retention of a hit begins anew once a tenth of it has passed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -31,11 +32,11 @@ pub async fn find_matching_job(
     job: &NewJob,
     recent: &[JobId],
 ) -> Result<Option<MatchingJob>, QueueError> {
-    let has_own_wishes = job.run_at.is_some()
+    let is_special = job.run_at.is_some()
         || job.deadline.is_some()
         || job.webhook_url.is_some()
         || job.member.is_some();
-    if recent.is_empty() || has_own_wishes {
+    if recent.is_empty() || is_special {
         return Ok(None);
     }
     let recent: Vec<_> = recent.iter().map(|job| job.uuid()).collect();

@@ -3,19 +3,19 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::JobId;
 
-/// What came of a purge.
+/// Result of [`purge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeOutcome {
-    /// Its data is gone, now or since before; the row stays as a tombstone.
+    /// The data is deleted, now or before; the row stays as a tombstone.
     Done,
-    /// It still waits or runs: cancel it first.
+    /// The job waits or runs: cancel it first.
     NotTerminal,
     /// The owner has no such job.
     NotFound,
 }
 
-/// Deletes what a finished job of `owner` was about, of anyone's if `None`: result, parameters, metadata and the words of
-/// its problems. Its image goes once no other job needs it. Repeating is fine.
+/// Deletes the data of a finished job of `owner`, of any owner if `None`: result, parameters, metadata, and details of its
+/// problems. The image is deleted once no other job needs it. Idempotent.
 ///
 /// # Errors
 /// Postgres is away.

@@ -3,20 +3,20 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{JobId, JobState};
 
-/// What came of a new priority.
+/// Result of [`set_priority`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetPriorityOutcome {
-    /// It has this priority, and stands at the end of its owner's lane there unless it had it before.
+    /// The job has the priority. Unless it had it before, it is now the last one of its owner's lane.
     Set,
-    /// A worker has it already.
+    /// A worker runs the job already.
     Running,
-    /// It had ended before, in this state.
+    /// The job ended before, in this state.
     Terminal(JobState),
-    /// There is no such job.
+    /// No such job exists.
     NotFound,
 }
 
-/// Moves a waiting job of anyone to another priority, from -100 to 100.
+/// Moves a waiting job of any owner to another priority, from -100 to 100.
 ///
 /// # Errors
 /// Postgres is away, or refuses the priority.
