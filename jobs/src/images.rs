@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
-    finder::{Finder, find, find_many},
+    finder::{Finder, find_all, find_many},
     purge::{PurgeOutcome, purge},
     register::register,
     stored_bytes::stored_bytes,

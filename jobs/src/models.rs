@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub use alias::{SetAliasOutcome, is_alias, set_alias};
 pub use push::{ModelFolder, PushError, PushedVersion, push};
-pub use resolve::{Resolved, Resolver, resolve};
+pub use resolve::{Resolved, Resolver, resolve_all};
 pub use retire::{RetireOutcome, retire};
 use sqlx::{PgPool, types::Json};
 

@@ -9,21 +9,7 @@ use crate::{
     db::StatementPool,
 };
 
-/// The image that an owner has already stored under this digest, if it still exists. If no job needs the image any more, its
-/// grace begins anew, so that it still exists when the caller's submit is committed.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn find(
-    db: &PgPool,
-    owner: &str,
-    sha256: Sha256Digest,
-) -> Result<Option<Stored>, sqlx::Error> {
-    let found = find_on(db, &[(owner.to_owned(), sha256)]).await?;
-    Ok(found.into_iter().next().map(|(_, stored)| stored))
-}
-
-/// As [`find`], for many digests of an owner. Digests without a stored image are left out.
+/// The images that an owner has stored under these digests, as [`find_all`] finds them.
 ///
 /// # Errors
 /// Postgres is away.
@@ -36,7 +22,7 @@ pub async fn find_many(
         .iter()
         .map(|&sha256| (owner.to_owned(), sha256))
         .collect();
-    let found = find_on(db, &keys).await?.into_iter();
+    let found = find_all(db, &keys).await?.into_iter();
     Ok(found
         .map(|((_, sha256), stored)| (sha256, stored.image))
         .collect())
@@ -57,7 +43,7 @@ impl BatchLoad for ImageLoad {
     const TASK: &'static str = "image loader";
 
     async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
-        find_on(db, keys).await
+        find_all(db, keys).await
     }
 }
 
@@ -67,7 +53,7 @@ impl Finder {
         Self(BatchLoader::start(db))
     }
 
-    /// As [`find`].
+    /// The image that an owner has stored under this digest, as [`find_all`] finds it.
     ///
     /// # Errors
     /// Postgres is away.
@@ -80,8 +66,14 @@ impl Finder {
     }
 }
 
-/// Each stored image with its key. Rows are locked in one order everywhere, by owner and digest.
-async fn find_on(
+/// Finds stored images by owner and digest. Images that are not stored are left out. If no job needs an image any more, its
+/// grace begins anew, so that it still exists when the caller's submit is committed.
+///
+/// Rows are locked in the order of owner and digest, as everywhere.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_all(
     db: impl PgExecutor<'_>,
     images: &[(String, Sha256Digest)],
 ) -> Result<Vec<((String, Sha256Digest), Stored)>, sqlx::Error> {

@@ -1,6 +1,6 @@
 //! Resolves a client's reference to one immutable model version.
 
-use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 
 use super::DEFAULT_ALIAS;
 use crate::{
@@ -44,19 +44,6 @@ fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
     Some((reference, Pick::Alias(DEFAULT_ALIAS)))
 }
 
-/// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
-/// such model, version or alias exists, or the version is retired.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn resolve(
-    db: &PgPool,
-    reference: Option<&str>,
-) -> Result<Option<Resolved>, sqlx::Error> {
-    let found = resolve_on(db, &[reference.map(str::to_owned)]).await?;
-    Ok(found.into_iter().next().map(|(_, resolved)| resolved))
-}
-
 /// Resolves references; concurrent ones share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Resolver(BatchLoader<ReferenceLoad>);
@@ -72,7 +59,7 @@ impl BatchLoad for ReferenceLoad {
     const TASK: &'static str = "model resolver";
 
     async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
-        resolve_on(db, keys).await
+        resolve_all(db, keys).await
     }
 }
 
@@ -81,7 +68,8 @@ impl Resolver {
         Self(BatchLoader::start(db))
     }
 
-    /// As [`resolve`].
+    /// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
+    /// such model, version or alias exists, or the version is retired.
     ///
     /// # Errors
     /// Postgres is away.
@@ -90,8 +78,11 @@ impl Resolver {
     }
 }
 
-/// Each reference that can be resolved, with its version.
-async fn resolve_on(
+/// Resolves many references. Those that [`Resolver::resolve`] cannot resolve are left out.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn resolve_all(
     db: impl PgExecutor<'_>,
     references: &[Option<String>],
 ) -> Result<Vec<(Option<String>, Resolved)>, sqlx::Error> {

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use jobs::{
     JobId, JobState, Problem, ProblemCode, Sha256Digest,
     db::StatementPool,
-    images,
     object_store::{Body, StoreError},
     queue::{
         self, CHANGED_CHANNEL, Canceled, IdempotencyKey, JobFilter, Notifier, PurgeOutcome,
@@ -116,8 +115,8 @@ async fn owners_do_not_see_each_others_jobs() {
             .await
             .unwrap();
         assert_eq!(key.is_some(), knows, "{owner}");
-        let image = images::find(&db, owner, Sha256Digest::of(b"live")).await;
-        assert_eq!(image.unwrap().is_some(), knows, "{owner}");
+        let image = given::stored(&db, owner, Sha256Digest::of(b"live")).await;
+        assert_eq!(image.is_some(), knows, "{owner}");
     }
 }
 

@@ -3,7 +3,6 @@
 use jobs::{
     BatchId, BatchMember, JobId,
     db::Db,
-    images,
     models::Resolved,
     queue::{self, MatchingJob, NewJob},
 };
@@ -12,9 +11,7 @@ use tests::given;
 
 /// What a submit of `job` would be answered with.
 async fn answer(db: &Db, job: &NewJob) -> Option<MatchingJob> {
-    let stored = images::find(db, &job.owner, job.image.sha256)
-        .await
-        .unwrap();
+    let stored = given::stored(db, &job.owner, job.image.sha256).await;
     let recent = stored.map(|stored| stored.recent_jobs).unwrap_or_default();
     queue::find_matching_job(&db.clone().into(), job, &recent)
         .await

@@ -45,7 +45,7 @@ async fn stored(store: &ObjectStore, name: &str, upload: Uuid) -> String {
 
 async fn upload_of(db: &PgPool, name: &str) -> Option<Uuid> {
     let sha256 = Sha256Digest::of(name.as_bytes());
-    let found = images::find(db, given::OWNER, sha256).await.unwrap();
+    let found = given::stored(db, given::OWNER, sha256).await;
     found.map(|stored| stored.image.upload)
 }
 

@@ -8,10 +8,7 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
     let [lost, ..] = work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_api");
     housekeeping(&pool).await;
-    let model = models::resolve(&pool, Some(given::MODEL))
-        .await
-        .unwrap()
-        .unwrap();
+    let model = given::resolved(&pool, given::MODEL).await;
     assert_eq!(models::list(&pool).await.unwrap().len(), 1);
     let mut job = given::job(&model, "cat");
     let fingerprint = Sha256Digest::of(b"request");
@@ -29,9 +26,8 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
             .is_some()
     );
     assert!(
-        images::find(&pool, given::OWNER, job.image.sha256)
+        given::stored(&pool, given::OWNER, job.image.sha256)
             .await
-            .unwrap()
             .is_some()
     );
     assert!(
