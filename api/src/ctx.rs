@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
+use jobs::db::Db;
 use jobs::{
-    db::Kept,
+    db::StatementPool,
     events::FeedListener,
     images,
     models::Resolver,
     object_store::ObjectStore,
     queue::{ChangedListener, Enqueuer, Finder, Notifier},
 };
-use sqlx::PgPool;
 use tokio::sync::watch;
 
 use crate::{Config, auth::Keyring, outside::Outside, pace::Pace, quota::Quotas};
@@ -17,10 +17,10 @@ use crate::{Config, auth::Keyring, outside::Outside, pace::Pace, quota::Quotas};
 #[derive(Debug, Clone)]
 pub(crate) struct Ctx {
     pub config: Arc<Config>,
-    pub db: PgPool,
+    pub db: Db,
     pub store: ObjectStore,
     /// For the statements that every submit needs.
-    pub kept: Kept,
+    pub kept: StatementPool,
     pub enqueuer: Enqueuer,
     pub finder: Finder,
     pub images: images::Finder,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use chrono::Utc;
+use jobs::db::Db;
 use jobs::{Job, db::answered, queue};
-use sqlx::PgPool;
 
 /// The database is asked no more often, and only while somebody wants to know.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const SECONDS_MAX: f64 = 60.0;
 /// What jobs took lately.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    db: PgPool,
+    db: Db,
     seen: Mutex<Seen>,
 }
 
@@ -28,7 +28,7 @@ struct Seen {
 }
 
 impl Pace {
-    pub fn new(db: PgPool) -> Self {
+    pub fn new(db: Db) -> Self {
         Self {
             db,
             seen: Mutex::default(),

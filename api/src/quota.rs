@@ -9,7 +9,7 @@ use std::{
 };
 
 use jobs::ProblemCode;
-use sqlx::PgPool;
+use jobs::db::Db;
 
 pub(crate) use self::tally::Reserved;
 use self::tally::{Full, Tally, What};
@@ -23,7 +23,7 @@ const STORE_RETRY_AFTER_SECONDS: u32 = 60;
 /// What every owner that submits here has in use.
 #[derive(Debug)]
 pub(crate) struct Quotas {
-    db: PgPool,
+    db: Db,
     pace: Arc<Pace>,
     owners: Mutex<HashMap<String, Account>>,
 }
@@ -36,7 +36,7 @@ struct Account {
 }
 
 impl Quotas {
-    pub fn new(db: PgPool, pace: Arc<Pace>) -> Self {
+    pub fn new(db: Db, pace: Arc<Pace>) -> Self {
         Self {
             db,
             pace,

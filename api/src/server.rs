@@ -4,7 +4,7 @@ use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
     batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
-    queue, retention, telemetry,
+    queue, retention, tasks, telemetry,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -33,9 +33,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
 
-    let pool = db::connect(&config.db, "darkroom-api").context("DATABASE_URL cannot be read")?;
-    let direct =
-        db::Direct::of(&config.db, "darkroom-api").context("DATABASE_DIRECT_URL cannot be read")?;
+    let pool = db::Db::connect(&config.db, "darkroom-api")
+        .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     db::migrate(&pool, &config.db)
         .await
         .context("the schema could not be brought up to date")?;
@@ -48,20 +47,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.store.s3_bucket
         );
     }
-    let kept = db::Kept::with_one_plan(pool.clone());
-    let by_keys = db::Kept::by_keys(pool.clone());
-    tokio::spawn(queue::housekeep(kept.clone()));
-    tokio::spawn(batches::housekeep(pool.clone(), config.batches.clone()));
-    tokio::spawn(retention::keep(
-        pool.clone(),
-        store.clone(),
-        config.retention.clone(),
-    ));
+    let kept = db::StatementPool::with_one_plan(pool.clone());
+    let by_keys = db::StatementPool::by_keys(pool.clone());
+    let statements = kept.clone();
+    tasks::restart("queue housekeeping", move || {
+        queue::housekeep(statements.clone())
+    });
+    let (db, batches) = (pool.clone(), config.batches.clone());
+    tasks::restart("batch housekeeping", move || {
+        batches::housekeep(db.clone(), batches.clone())
+    });
+    let (db, objects, retained) = (pool.clone(), store.clone(), config.retention.clone());
+    tasks::restart("retention", move || {
+        retention::keep(db.clone(), objects.clone(), retained.clone())
+    });
     let leaving = leaving();
     let connect_timeout = Duration::from_millis(config.webhooks.outside_connect_timeout_ms);
     let outside = Outside::new(config.webhooks.allow_private_addresses, connect_timeout)
         .context("no HTTP client for webhooks")?;
-    let changes = queue::ChangedListener::start(pool.clone(), direct);
+    let changes = queue::ChangedListener::start(pool.clone(), pool.direct());
     let dispatcher = Dispatcher::start(
         pool.clone(),
         outside.clone(),
@@ -109,7 +113,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listen = server.addrs().first().copied().unwrap_or(config.listen);
     tracing::info!(%listen, "ready");
     ready.send_replace(true);
-    server.run().await?;
+    tokio::select! {
+        served = server.run() => served?,
+        ended = tasks::ended() => return Err(ended.into()),
+    }
     dispatcher.ended().await;
     tracing::info!("stopped");
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use jobs::{Job, JobId, queue::Watch};
+use jobs::{Job, JobId, queue::JobWatch};
 use tokio::time::Instant;
 
 use crate::{ctx::Ctx, error::ApiError, routes::own_job};
@@ -57,7 +57,7 @@ impl Preferred {
     pub async fn until(
         self,
         ctx: &Ctx,
-        watch: &Watch,
+        watch: &JobWatch,
         mut job: Job,
         is_news: impl Fn(&Job) -> bool,
     ) -> Result<Job, ApiError> {
@@ -76,7 +76,7 @@ impl Preferred {
 }
 
 /// Returns once there is news, after `longest`, or when the process leaves: it has less time than a client may want to wait.
-pub(crate) async fn changed(ctx: &Ctx, watch: &Watch, longest: Duration) {
+pub(crate) async fn changed(ctx: &Ctx, watch: &JobWatch, longest: Duration) {
     tokio::select! { () = watch.changed(longest) => {} () = ctx.leaves() => {} }
 }
 

@@ -7,11 +7,11 @@ mod send;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
+use jobs::db::Db;
 use jobs::{
     db::answered,
-    webhooks::{Busy, Delivery, Outcome, claim, disable_endpoint, settle},
+    webhooks::{Delivery, DeliveryOutcome, HostLoad, claim, disable_endpoint, settle},
 };
-use sqlx::PgPool;
 use tokio::{
     sync::watch,
     task::{Id, JoinHandle, JoinSet},
@@ -65,7 +65,7 @@ pub(crate) struct Dispatcher(JoinHandle<()>);
 impl Dispatcher {
     /// `changes` says that some job of anybody changed: perhaps there is something to tell.
     pub fn start(
-        db: PgPool,
+        db: Db,
         outside: Outside,
         config: &WebhookConfig,
         changes: watch::Receiver<()>,
@@ -91,7 +91,7 @@ impl Dispatcher {
 }
 
 struct Dispatch {
-    db: PgPool,
+    db: Db,
     sends_max: usize,
     per_host_max: i32,
     lease: Duration,
@@ -145,7 +145,7 @@ impl Dispatch {
         }
         let busy: Vec<_> = sends
             .into_iter()
-            .map(|(host, sends)| Busy {
+            .map(|(host, sends)| HostLoad {
                 host: host.clone(),
                 sends,
             })
@@ -169,7 +169,7 @@ impl Dispatch {
 
 /// Sends a delivery once, and writes down what came of it. Whatever keeps it from that leaves the delivery to the next one
 /// who looks, after the lease.
-async fn attempt(db: PgPool, sender: Arc<Sender>, delivery: Delivery) {
+async fn attempt(db: Db, sender: Arc<Sender>, delivery: Delivery) {
     let sent = match sender.send(&delivery).await {
         Ok(sent) => sent,
         Err(error) => {
@@ -179,9 +179,9 @@ async fn attempt(db: PgPool, sender: Arc<Sender>, delivery: Delivery) {
     };
     let Sent { settled, is_gone } = sent;
     let outcome = match settled.outcome {
-        Outcome::Delivered => "delivered",
-        Outcome::Retry(_) => "retried",
-        Outcome::Failed => "failed",
+        DeliveryOutcome::Delivered => "delivered",
+        DeliveryOutcome::Retry(_) => "retried",
+        DeliveryOutcome::Failed => "failed",
     };
     metrics::counter!("darkroom_webhooks_total", "outcome" => outcome).increment(1);
     metrics::histogram!("darkroom_webhook_seconds").record(settled.took.as_secs_f64());

@@ -1,5 +1,5 @@
 use clap::Args;
-use jobs::db::{DbConfig, connect, migrate_now};
+use jobs::db::{Db, DbConfig, migrate_now};
 
 use crate::{Ended, failure::Failure, plain, stores};
 
@@ -19,9 +19,9 @@ impl Migrate {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::away("migrations", error, stores::CHECK_POSTGRES)
         };
-        let db = connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
+        let db = Db::connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
         // Asked for by name: DARKROOM_NO_MIGRATE, which is meant for services, does not stop it.
-        let migrated = migrate_now(&db, &self.db).await;
+        let migrated = migrate_now(&db).await;
         migrated.map_err(|error| failed(&error))?;
         let newest = jobs::MIGRATOR.iter().last();
         let newest = newest.map(|one| format!("{:04} {}", one.version, one.description));

@@ -1,10 +1,10 @@
 //! Postgres and S3, for the commands that go past the service.
 
+use jobs::db::Db;
 use jobs::{
     db::{self, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
-use sqlx::PgPool;
 
 use crate::failure::Failure;
 
@@ -14,8 +14,8 @@ pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… vari
      --s3-create-bucket makes a missing bucket";
 
 /// The pool, its schema brought up to date.
-pub(crate) async fn database(config: &DbConfig) -> Result<PgPool, Failure> {
-    let pool = db::connect(config, "darkroom");
+pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
+    let pool = db::Db::connect(config, "darkroom");
     let pool = pool.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
     let migrated = db::migrate(&pool, config).await;
     migrated.map_err(|error| Failure::away("migrations", &error, CHECK_POSTGRES))?;

@@ -163,11 +163,11 @@ struct Crowd {
 
 impl Crowd {
     async fn of(stack: &Stack, size: usize, sse_share: f64) -> Self {
-        let model = jobs::models::resolve(&stack.db, None).await.unwrap();
-        let model = model.unwrap();
-        let new: Vec<_> = (0..size)
-            .map(|_| given::job(&model, "waited for"))
-            .collect();
+        let models = jobs::models::resolve_all(&*stack.db, &[None])
+            .await
+            .unwrap();
+        let (_, model) = &models[0];
+        let new: Vec<_> = (0..size).map(|_| given::job(model, "waited for")).collect();
         for new in new.chunks(QUEUED_AT_ONCE) {
             jobs::queue::enqueue(&stack.db, new).await.unwrap();
         }

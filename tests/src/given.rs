@@ -2,7 +2,7 @@
 
 use jobs::{
     JobId, Sha256Digest, WorkerId,
-    images::Image,
+    images::{self, Image, Stored},
     models::{self, Resolved},
     object_store::{ObjectStore, StoreConfig},
     queue::{self, Claim, NewJob, Registration},
@@ -69,7 +69,18 @@ pub async fn registered(db: &PgPool, manifest: Value) -> Resolved {
     .execute(db)
     .await
     .unwrap();
-    models::resolve(db, Some(&name)).await.unwrap().unwrap()
+    resolved(db, &name).await
+}
+
+pub async fn resolved(db: &PgPool, reference: &str) -> Resolved {
+    let resolved = models::resolve_all(db, &[Some(reference.to_owned())]).await;
+    resolved.unwrap().remove(0).1
+}
+
+/// The image that an owner has stored, if it is.
+pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<Stored> {
+    let found = images::find_all(db, &[(owner.to_owned(), sha256)]).await;
+    found.unwrap().pop().map(|(_, stored)| stored)
 }
 
 /// A job as the API would queue it; a test changes what it is about.

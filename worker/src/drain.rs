@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-/// Time before the end of the machine that is kept for releasing jobs and deregistering.
+/// Time before the end of the machine that is statements for releasing jobs and deregistering.
 const RELEASE_TIME: Duration = Duration::from_secs(3);
 /// The device gets at least this time to finish, even if a notice leaves less.
 const FINISH_TIME_MIN: Duration = Duration::from_secs(2);

@@ -100,7 +100,7 @@ impl HeldJobs {
         self.worker.subscribe()
     }
 
-    /// The permit for one claim, to be kept until its jobs are added. There is one permit.
+    /// The permit for one claim, to be statements until its jobs are added. There is one permit.
     pub async fn begin_claim(&self) -> Option<OwnedSemaphorePermit> {
         self.claiming.clone().acquire_owned().await.ok()
     }
@@ -309,15 +309,18 @@ mod tests {
     fn a_heartbeat_returns_canceled_jobs_and_loses_jobs_without_a_lease() {
         let held_jobs = held_jobs();
         let jobs = [lease(), lease(), lease(), lease()];
-        let [kept, canceled, late, gone] = jobs.map(|lease| held_jobs.add(WorkerId(1), lease));
+        let [statements, canceled, late, gone] =
+            jobs.map(|lease| held_jobs.add(WorkerId(1), lease));
         assert!(late.decide());
         let beat = Heartbeat {
             draining: false,
             canceled: vec![canceled.lease.job_id, late.lease.job_id],
-            held: [&kept, &canceled, &late].map(|job| job.lease).to_vec(),
+            held: [&statements, &canceled, &late]
+                .map(|job| job.lease)
+                .to_vec(),
         };
         held_jobs.apply_heartbeat(&held_jobs.all(), &beat);
-        assert_eq!(kept.state(), HeldJobState::Wanted);
+        assert_eq!(statements.state(), HeldJobState::Wanted);
         assert_eq!(canceled.state(), HeldJobState::Returned);
         assert_eq!(late.state(), HeldJobState::Decided, "its outcome ends it");
         assert_eq!(gone.state(), HeldJobState::Lost);

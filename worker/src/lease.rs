@@ -11,9 +11,9 @@ use std::{
 
 use jobs::{
     WorkerId,
+    db::Db,
     queue::{self, Lease, Notifier, QueueError, Registration, WorkerListener},
 };
-use sqlx::PgPool;
 
 use crate::{
     backoff::{Backoff, with_jitter},
@@ -28,7 +28,7 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Registers the worker and renews its lease while the worker works. After a lost lease, registers under a new id.
 pub async fn keep_lease(
-    db: PgPool,
+    db: Db,
     registration: Registration,
     lease: Duration,
     held_jobs: Arc<HeldJobs>,
@@ -54,7 +54,7 @@ pub async fn keep_lease(
 
 /// Registers the worker; tries again until it works. Returns `None` only when the worker drains.
 async fn register(
-    db: &PgPool,
+    db: &Db,
     registration: &Registration,
     lease: Duration,
     drain: &Drain,
@@ -76,7 +76,7 @@ async fn register(
 
 /// Renews the lease three times in its length, and at once on a wake-up: the heartbeat tells what is requested of this worker.
 async fn renew_until_lost(
-    db: &PgPool,
+    db: &Db,
     worker: WorkerId,
     lease: Duration,
     held_jobs: &HeldJobs,
@@ -121,7 +121,7 @@ async fn renew_until_lost(
 }
 
 /// Releases jobs that this worker claimed without getting the response. A failed release is tried again at the next heartbeat.
-async fn release_strays(db: &PgPool, strays: &[Lease]) {
+async fn release_strays(db: &Db, strays: &[Lease]) {
     if strays.is_empty() {
         return;
     }
@@ -138,7 +138,7 @@ async fn release_strays(db: &PgPool, strays: &[Lease]) {
 ///
 /// A returned job does not wait for the pipeline, which drops the job at its next stage.
 pub async fn release_returned_jobs(
-    db: PgPool,
+    db: Db,
     held_jobs: Arc<HeldJobs>,
     notifier: Notifier,
     drain: Drain,
@@ -178,7 +178,7 @@ pub async fn release_returned_jobs(
 }
 
 /// Releases all held jobs and ends the registration. The worker calls this at its end.
-pub async fn deregister(db: &PgPool, held_jobs: &HeldJobs, notifier: &Notifier) {
+pub async fn deregister(db: &Db, held_jobs: &HeldJobs, notifier: &Notifier) {
     let worker = *held_jobs.worker().borrow();
     let Some(worker) = worker else { return };
     let deregister = async {

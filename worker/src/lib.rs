@@ -19,8 +19,7 @@ pub mod torch;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jobs::{db, health, object_store::ObjectStore, queue, telemetry};
-use sqlx::PgPool;
+use jobs::{db, health, object_store::ObjectStore, queue, tasks, telemetry};
 use tokio::sync::watch;
 
 use crate::{
@@ -44,8 +43,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(device) = open_device(&config, &drain).await? else {
         return ended(&drain);
     };
-    let db = db::connect(&config.db, "darkroom-worker").context("DATABASE_URL")?;
-    let direct = db::Direct::of(&config.db, "darkroom-worker").context("DATABASE_DIRECT_URL")?;
+    let db = db::Db::connect(&config.db, "darkroom-worker")
+        .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await;
     let held_jobs = Arc::new(HeldJobs::default());
 
@@ -60,21 +59,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if !drain.is_working() {
         return ended(&drain);
     }
-    let kept = db::Kept::with_one_plan(db.clone());
+    let statements = db::StatementPool::with_one_plan(db.clone());
     let wake_ups = WakeUps {
-        notifier: queue::Notifier::start(kept.clone()),
-        listener: queue::WorkerListener::start(direct),
+        notifier: queue::Notifier::start(statements.clone()),
+        listener: queue::WorkerListener::start(db.direct()),
     };
     pipeline::start(
         &config,
         device,
-        kept.clone(),
+        statements.clone(),
         store,
         wake_ups.clone(),
         held_jobs.clone(),
         &drain,
     )?;
-    background::spawn(&drain, "housekeeping", queue::housekeep(kept));
+    tasks::restart("queue housekeeping", move || {
+        queue::housekeep(statements.clone())
+    });
+    let watched = drain.clone();
+    background::spawn(&drain, "watch over background tasks", async move {
+        watched.fail(tasks::ended().await.to_string());
+    });
     background::spawn(
         &drain,
         "release of returned jobs",
@@ -142,7 +147,7 @@ fn watch_readiness(held_jobs: &HeldJobs, drain: &Drain) -> watch::Receiver<bool>
 }
 
 /// Migrates the database and creates the bucket; tries again until it works. Returns `None` if the worker drains first.
-async fn prepare(config: &Config, db: &PgPool, store: &ObjectStore, drain: &Drain) -> Option<()> {
+async fn prepare(config: &Config, db: &db::Db, store: &ObjectStore, drain: &Drain) -> Option<()> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let prepared = async {

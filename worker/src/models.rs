@@ -1,4 +1,4 @@
-//! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and kept while they are used.
+//! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and statements while they are used.
 
 mod best_batch;
 mod disk_cache;
@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jobs::db::Db;
 use jobs::{
     manifest::Manifest, models::ModelVersion, object_store::ObjectStore, queue::LoadedModel,
 };
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use self::{
@@ -50,7 +50,7 @@ pub struct ModelsConfig {
 /// All model versions that this worker has loaded or is loading.
 #[derive(Debug)]
 pub struct Models {
-    db: PgPool,
+    db: Db,
     cache: DiskCache,
     config: ModelsConfig,
     slots: Slots,
@@ -59,7 +59,7 @@ pub struct Models {
 }
 
 impl Models {
-    pub fn new(db: PgPool, store: ObjectStore, config: ModelsConfig) -> Self {
+    pub fn new(db: Db, store: ObjectStore, config: ModelsConfig) -> Self {
         Self {
             db,
             cache: DiskCache::new(config.cache_dir.clone(), config.cache_bytes_max, store),

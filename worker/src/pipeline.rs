@@ -26,7 +26,7 @@ mod store;
 use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use image::ImageFormat;
-use jobs::{db::Kept, object_store::ObjectStore, queue};
+use jobs::{db::StatementPool, object_store::ObjectStore, queue};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use self::placement::Placement;
@@ -54,14 +54,14 @@ pub struct WakeUps {
 pub fn start(
     config: &Config,
     device: Device,
-    kept: Kept,
+    statements: StatementPool,
     store: ObjectStore,
     wake_ups: WakeUps,
     held_jobs: Arc<HeldJobs>,
     drain: &Drain,
 ) -> anyhow::Result<()> {
     let settings = PipelineSettings::new(config, device);
-    let db = kept.pool().clone();
+    let db = statements.db().clone();
     tracing::info!(?settings, "pipeline started");
     let models = Models::new(
         db.clone(),
@@ -80,7 +80,7 @@ pub fn start(
     let context = Arc::new(StageContext {
         notifier: wake_ups.notifier,
         db,
-        kept,
+        statements,
         store,
         models,
         held_jobs,

@@ -3,8 +3,8 @@ use std::collections::{HashMap, HashSet};
 use actix_web::HttpRequest;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jobs::{
-    Member, Problem, Sha256Digest,
-    batches::{self, Appended, Chunk, Refusal, Writer},
+    BatchMember, Problem, Sha256Digest,
+    batches::{self, AppendOutcome, Chunk, Refusal, Writer},
     images::{self, Image},
     models::Resolved,
     queue::{self, NewJob, QueueError},
@@ -96,7 +96,7 @@ impl<'a> Intake<'a> {
 
     /// Queues the jobs of these lines and notes that they are taken. What is wrong with a line is noted, too; only our own
     /// trouble is an error, and then nothing is noted.
-    pub async fn take(&mut self, writer: Writer, taken: Taken) -> Result<Appended, ApiError> {
+    pub async fn take(&mut self, writer: Writer, taken: Taken) -> Result<AppendOutcome, ApiError> {
         let (mut candidates, mut refused) = (Vec::new(), Vec::new());
         for (position, entry) in taken.entries {
             let (custom_id, candidate) = self.candidate(position, entry).await;
@@ -221,7 +221,7 @@ impl<'a> Intake<'a> {
                     let trace = self.trace.clone();
                     let asked = candidate.asked;
                     let mut job = asked.into_new_job(owner, model, params, image, trace, limits);
-                    job.member = Some(Member {
+                    job.member = Some(BatchMember {
                         batch: writer.batch,
                         position,
                         custom_id,

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jobs::db::Db;
 use jobs::{
     db::answered,
     images,
     queue::{self, QueueError},
 };
-use sqlx::PgPool;
 
 /// A count is good for this long when the cap may be near.
 const NEAR: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(super) enum What {
 
 #[derive(Debug)]
 pub(super) struct Tally {
-    db: PgPool,
+    db: Db,
     owner: String,
     what: What,
     counted: Mutex<Option<Counted>>,
@@ -90,7 +90,7 @@ impl Drop for Reserved {
 }
 
 impl Tally {
-    pub fn new(db: PgPool, owner: &str, what: What) -> Arc<Self> {
+    pub fn new(db: Db, owner: &str, what: What) -> Arc<Self> {
         Arc::new(Self {
             db,
             owner: owner.to_owned(),

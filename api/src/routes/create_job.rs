@@ -7,7 +7,10 @@ use jobs::{
     Job, JobId, Problem, ProblemCode,
     images::Image,
     keys::Scope,
-    queue::{self, Coming, Earlier, IdempotencyKey, NewJob, Predicted, QueueError, Watch},
+    queue::{
+        self, EarlierRequest, IdempotencyKey, JobWatch, MatchingJob, NewJob, PendingUpload,
+        QueueError,
+    },
 };
 
 use super::own_job;
@@ -89,7 +92,8 @@ pub(crate) async fn create_job(
         fingerprint: submit.asked.fingerprint(submit.image.image().sha256),
     });
     if let Some(idempotency) = &idempotency
-        && let Some(earlier) = queue::earlier(&ctx.db, &caller.owner, &idempotency.key).await?
+        && let Some(earlier) =
+            queue::find_earlier_request(&ctx.db, &caller.owner, &idempotency.key).await?
     {
         return replay(&ctx, &caller, idempotency, earlier, preferred).await;
     }
@@ -122,7 +126,7 @@ pub(crate) async fn create_job(
     match (submitted, idempotency) {
         // Another request with this key was faster.
         (Err(QueueError::KeyTaken), Some(idempotency)) => {
-            let earlier = queue::earlier(&ctx.db, owner, &idempotency.key).await?;
+            let earlier = queue::find_earlier_request(&ctx.db, owner, &idempotency.key).await?;
             let earlier = earlier.ok_or(QueueError::KeyTaken)?;
             replay(&ctx, &caller, &idempotency, earlier, preferred).await
         }
@@ -155,7 +159,7 @@ async fn cached(
     recent_jobs: &[JobId],
     preferred: Option<Preferred>,
 ) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(predicted) = queue::predicted(&ctx.kept, job, recent_jobs).await? else {
+    let Some(predicted) = queue::find_matching_job(&ctx.kept, job, recent_jobs).await? else {
         return Ok(None);
     };
     let id = predicted.job();
@@ -171,8 +175,8 @@ async fn cached(
         return Ok(None); // another request with this key was faster: the enqueuer tells which
     }
     let cache = match predicted {
-        Predicted::Hit(_) => Cache::Hit,
-        Predicted::Joined(_) => Cache::Joined,
+        MatchingJob::Hit(_) => Cache::Hit,
+        MatchingJob::Joined(_) => Cache::Joined,
     };
     metrics::counter!("darkroom_cached_total", "cache" => cache.as_str()).increment(1);
     tracing::Span::current().record("job.id", tracing::field::display(id));
@@ -206,7 +210,7 @@ async fn replay(
     ctx: &Ctx,
     caller: &Caller,
     asked: &IdempotencyKey,
-    earlier: Earlier,
+    earlier: EarlierRequest,
     preferred: Option<Preferred>,
 ) -> Result<HttpResponse, ApiError> {
     if earlier.fingerprint != asked.fingerprint {
@@ -227,7 +231,7 @@ async fn answer(
     ctx: &Ctx,
     mut job: Job,
     cache: Cache,
-    wait: Option<(Preferred, Watch)>,
+    wait: Option<(Preferred, JobWatch)>,
 ) -> Result<HttpResponse, ApiError> {
     let mut attempts = match job.attempts_started {
         0 => Vec::new(),
@@ -268,7 +272,7 @@ struct InBucket<'a> {
     /// That a new one takes.
     room: Option<Reserved>,
     /// Of a new one: no other job can answer for its own, so that it comes at once.
-    coming: Option<Coming<'a>>,
+    coming: Option<PendingUpload<'a>>,
 }
 
 /// Puts a new image into the object store, unless this owner has it there.
@@ -285,7 +289,7 @@ async fn store<'a>(ctx: &'a Ctx, caller: &Caller, given: Given) -> Result<InBuck
             coming: None,
         });
     }
-    let coming = ctx.enqueuer.coming();
+    let coming = ctx.enqueuer.announce_upload();
     let (image, room) = forms::put(ctx, caller, given).await?;
     Ok(InBucket {
         image,

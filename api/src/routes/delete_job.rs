@@ -2,7 +2,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
     Problem, ProblemCode,
     keys::Scope,
-    queue::{self, Purged},
+    queue::{self, PurgeOutcome},
 };
 
 use super::job_id;
@@ -27,11 +27,11 @@ pub(crate) async fn delete_job(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     match queue::purge(&ctx.db, job_id(&request)?, Some(&caller.owner)).await? {
-        Purged::Done => Ok(HttpResponse::NoContent().finish()),
-        Purged::NotTerminal => {
+        PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
+        PurgeOutcome::NotTerminal => {
             let detail = "the job has not ended: cancel it, then delete it";
             Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1))
         }
-        Purged::NotFound => Err(ApiError::not_found()),
+        PurgeOutcome::NotFound => Err(ApiError::not_found()),
     }
 }

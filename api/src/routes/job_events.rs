@@ -7,7 +7,7 @@ use jobs::{
     Job, JobId, Problem,
     events::{Step, history},
     keys::Scope,
-    queue::Watch,
+    queue::JobWatch,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -121,7 +121,7 @@ fn bodies(steps: Vec<Step>, job: &Job) -> Vec<StepBody> {
 #[derive(Debug)]
 struct Follower {
     ctx: Data<Ctx>,
-    watch: Watch,
+    watch: JobWatch,
     id: JobId,
     owner: Box<str>,
     /// The last step that was sent.

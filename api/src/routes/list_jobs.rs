@@ -78,7 +78,7 @@ pub(crate) async fn list_jobs(
 /// The query of a list, understood.
 #[derive(Debug)]
 struct Asked {
-    filter: queue::Filter,
+    filter: queue::JobFilter,
     limit: u16,
     with_attempts: bool,
 }
@@ -86,7 +86,7 @@ struct Asked {
 impl Asked {
     fn parse(query: &str) -> Result<Self, ApiError> {
         let mut asked = Self {
-            filter: queue::Filter::default(),
+            filter: queue::JobFilter::default(),
             limit: LIMIT_DEFAULT,
             with_attempts: false,
         };

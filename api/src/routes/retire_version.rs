@@ -2,7 +2,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
     Problem,
     keys::Scope,
-    models::{self, Retired},
+    models::{self, RetireOutcome},
 };
 
 use super::actor;
@@ -32,9 +32,9 @@ pub(crate) async fn retire_version(
         return Err(ApiError::not_found());
     };
     match models::retire(&ctx.db, model, version, &actor(&caller)).await? {
-        Retired::Done => Ok(HttpResponse::NoContent().finish()),
-        Retired::NotFound => Err(ApiError::not_found()),
-        Retired::Aliased => {
+        RetireOutcome::Done => Ok(HttpResponse::NoContent().finish()),
+        RetireOutcome::NotFound => Err(ApiError::not_found()),
+        RetireOutcome::Aliased => {
             let detail = "an alias means this version: move it to another one first";
             Err(invalid("/version", "aliased", detail))
         }

@@ -5,7 +5,7 @@ use actix_web::{
 use jobs::{
     Problem,
     keys::Scope,
-    models::{self, Aliased, is_alias},
+    models::{self, SetAliasOutcome, is_alias},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -73,18 +73,18 @@ pub(crate) async fn set_alias(
         return Err(invalid("/alias", "invalid", rule));
     }
     match models::set_alias(&ctx.db, model, alias, asked.version, &actor(&caller)).await? {
-        Aliased::Set => Ok(HttpResponse::Ok().json(AliasBody {
+        SetAliasOutcome::Set => Ok(HttpResponse::Ok().json(AliasBody {
             object: "alias",
             model: model.to_owned(),
             alias: alias.to_owned(),
             version: asked.version,
         })),
-        Aliased::NoModel => Err(ApiError::not_found()),
-        Aliased::NoVersion => Err(invalid(
+        SetAliasOutcome::NoModel => Err(ApiError::not_found()),
+        SetAliasOutcome::NoVersion => Err(invalid(
             "/version",
             "unknown",
             "the model has no such version",
         )),
-        Aliased::Retired => Err(invalid("/version", "retired", "this version is retired")),
+        SetAliasOutcome::Retired => Err(invalid("/version", "retired", "this version is retired")),
     }
 }

@@ -5,7 +5,7 @@ use jobs::{
     events::Subject,
     keys::Scope,
     rfc3339::{micros, some_micros},
-    webhooks::{Entry, Filter, Listed, Status, list, redeliver},
+    webhooks::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list, redeliver},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -31,7 +31,7 @@ pub(crate) struct DeliveryBody {
     #[serde(rename = "type")]
     #[schema(example = "job.succeeded")]
     event_type: String,
-    status: Status,
+    status: DeliveryStatus,
     url: String,
     /// Empty: the job named the URL itself.
     endpoint_id: Option<String>,
@@ -45,7 +45,7 @@ pub(crate) struct DeliveryBody {
     #[serde(serialize_with = "some_micros")]
     ended_at: Option<DateTime<Utc>>,
     /// The latest fifty, oldest first.
-    attempts: Vec<Entry>,
+    attempts: Vec<DeliveryAttempt>,
 }
 
 /// One page of deliveries, newest first.
@@ -58,8 +58,8 @@ pub(crate) struct DeliveryList {
     next_cursor: Option<String>,
 }
 
-impl From<Listed> for DeliveryBody {
-    fn from(listed: Listed) -> Self {
+impl From<DeliveryView> for DeliveryBody {
+    fn from(listed: DeliveryView) -> Self {
         let (job_id, batch_id) = match listed.subject {
             Subject::Job(id) => (Some(id.to_string()), None),
             Subject::Batch(id) => (None, Some(id.to_string())),
@@ -85,7 +85,7 @@ impl From<Listed> for DeliveryBody {
 #[utoipa::path(
     get, path = "/v1/webhook_deliveries", operation_id = "list_webhook_deliveries", tag = "events",
     params(
-        ("status" = Option<Status>, Query, description = "Only deliveries in this state"),
+        ("status" = Option<DeliveryStatus>, Query, description = "Only deliveries in this state"),
         ("job_id" = Option<String>, Query, description = "Only about this job"),
         ("endpoint_id" = Option<String>, Query, description = "Only to this endpoint"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 if left out"),
@@ -124,8 +124,8 @@ pub(crate) async fn list_webhook_deliveries(
     }))
 }
 
-fn parse(query: &str) -> Result<(Filter, u16), ApiError> {
-    let (mut filter, mut limit) = (Filter::default(), LIMIT_DEFAULT);
+fn parse(query: &str) -> Result<(DeliveryFilter, u16), ApiError> {
+    let (mut filter, mut limit) = (DeliveryFilter::default(), LIMIT_DEFAULT);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let refused = match name.as_ref() {
             "status" => match value.parse() {

@@ -2,7 +2,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
     WorkerId,
     keys::Scope,
-    queue::{self, Drained, WorkerView},
+    queue::{self, DrainOutcome, WorkerView},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -51,8 +51,8 @@ pub(crate) async fn drain_worker(
     let id = request.match_info().query("id").parse();
     let id = WorkerId(id.map_err(|_| ApiError::not_found())?);
     match queue::drain(&ctx.db, id, &actor(&caller)).await? {
-        Drained::Draining => Ok(HttpResponse::Accepted().finish()),
-        Drained::Gone => Ok(HttpResponse::NoContent().finish()),
-        Drained::NotFound => Err(ApiError::not_found()),
+        DrainOutcome::Draining => Ok(HttpResponse::Accepted().finish()),
+        DrainOutcome::Gone => Ok(HttpResponse::NoContent().finish()),
+        DrainOutcome::NotFound => Err(ApiError::not_found()),
     }
 }

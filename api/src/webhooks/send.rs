@@ -1,15 +1,15 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use jobs::db::Db;
 use jobs::{
     Secret, batches,
     db::answered,
     events::Subject,
     queue::{self, QueueError},
-    webhooks::{Delivery, Outcome, Settled, owner_secret, sign},
+    webhooks::{AttemptResult, Delivery, DeliveryOutcome, owner_secret, sign},
 };
 use reqwest::{Response, StatusCode, header};
-use sqlx::PgPool;
 
 use super::schedule::pause;
 use crate::{
@@ -23,7 +23,7 @@ const LOCATION_CHARS_MAX: usize = 200;
 /// What sends one delivery at a time.
 #[derive(Debug)]
 pub(super) struct Sender {
-    db: PgPool,
+    db: Db,
     outside: Outside,
     timeout: Duration,
 }
@@ -31,7 +31,7 @@ pub(super) struct Sender {
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub settled: Settled,
+    pub settled: AttemptResult,
     /// The receiver wants no more.
     pub is_gone: bool,
 }
@@ -63,7 +63,7 @@ impl Answer {
 }
 
 impl Sender {
-    pub fn new(db: PgPool, outside: Outside, timeout: Duration) -> Self {
+    pub fn new(db: Db, outside: Outside, timeout: Duration) -> Self {
         Self {
             db,
             outside,
@@ -86,21 +86,22 @@ impl Sender {
         };
         let is_gone = matches!(answer, Answer::Gone);
         let (outcome, error) = match answer {
-            Answer::Taken => (Outcome::Delivered, None),
-            Answer::Gone if status.is_none() => {
-                (Outcome::Failed, Some("the endpoint was deleted".into()))
-            }
+            Answer::Taken => (DeliveryOutcome::Delivered, None),
+            Answer::Gone if status.is_none() => (
+                DeliveryOutcome::Failed,
+                Some("the endpoint was deleted".into()),
+            ),
             Answer::Gone => (
-                Outcome::Failed,
+                DeliveryOutcome::Failed,
                 Some("410: the receiver is gone for good".into()),
             ),
             Answer::Failed { error, retry_after } => {
-                let outcome =
-                    pause(delivery.tries, retry_after).map_or(Outcome::Failed, Outcome::Retry);
+                let outcome = pause(delivery.tries, retry_after)
+                    .map_or(DeliveryOutcome::Failed, DeliveryOutcome::Retry);
                 (outcome, Some(error))
             }
         };
-        let settled = Settled {
+        let settled = AttemptResult {
             outcome,
             began_at,
             took: began.elapsed(),

@@ -2,7 +2,7 @@ use sqlx::PgPool;
 
 use super::QueueError;
 
-/// How many jobs of an owner have not ended: scheduled, queued and running ones.
+/// Counts the jobs of an owner that have not ended: scheduled, queued and running ones.
 ///
 /// # Errors
 /// Postgres is away.

@@ -197,7 +197,7 @@ async fn a_list_pages_by_key_and_filters() {
     tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
-    let mut filter = queue::Filter::default();
+    let mut filter = queue::JobFilter::default();
     let mut seen = Vec::new();
     loop {
         let page = queue::list(&db, given::OWNER, &filter, 2).await.unwrap();
@@ -206,17 +206,17 @@ async fn a_list_pages_by_key_and_filters() {
         seen.extend(page.iter().map(|job| job.id));
     }
     assert!(seen.iter().rev().eq(ids.iter()), "newest first, each once");
-    let only = |filter: queue::Filter| {
+    let only = |filter: queue::JobFilter| {
         let db = &db;
         async move {
             let jobs = queue::list(db, given::OWNER, &filter, 100).await.unwrap();
             jobs.len()
         }
     };
-    let none = queue::Filter::default;
+    let none = queue::JobFilter::default;
     let succeeded = Some(jobs::JobState::Succeeded);
     assert_eq!(
-        only(queue::Filter {
+        only(queue::JobFilter {
             state: succeeded,
             ..none()
         })
@@ -225,7 +225,7 @@ async fn a_list_pages_by_key_and_filters() {
     );
     let queued = Some(jobs::JobState::Queued);
     assert_eq!(
-        only(queue::Filter {
+        only(queue::JobFilter {
             state: queued,
             ..none()
         })
@@ -234,7 +234,7 @@ async fn a_list_pages_by_key_and_filters() {
     );
     let unknown = Some("nobody".to_owned());
     assert_eq!(
-        only(queue::Filter {
+        only(queue::JobFilter {
             model: unknown,
             ..none()
         })
@@ -242,15 +242,15 @@ async fn a_list_pages_by_key_and_filters() {
         0
     );
     let task = Some("classify".to_owned());
-    assert_eq!(only(queue::Filter { task, ..none() }).await, 5);
+    assert_eq!(only(queue::JobFilter { task, ..none() }).await, 5);
     let metadata = serde_json::json!({"name": "c"})
         .as_object()
         .unwrap()
         .clone();
-    assert_eq!(only(queue::Filter { metadata, ..none() }).await, 1);
+    assert_eq!(only(queue::JobFilter { metadata, ..none() }).await, 1);
     let ahead = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
     assert_eq!(
-        only(queue::Filter {
+        only(queue::JobFilter {
             created_after: ahead,
             ..none()
         })
@@ -258,7 +258,7 @@ async fn a_list_pages_by_key_and_filters() {
         0
     );
     assert_eq!(
-        only(queue::Filter {
+        only(queue::JobFilter {
             created_before: ahead,
             ..none()
         })
@@ -282,7 +282,7 @@ async fn a_job_whose_id_is_older_than_its_row_is_found_by_the_time_of_the_row() 
     let id = given::queued_with(&db, "cat", |job| job.id = uuid::Uuid::new_v7(made).into()).await;
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
     let since = async |time| {
-        let filter = queue::Filter {
+        let filter = queue::JobFilter {
             created_after: Some(time),
             ..Default::default()
         };
@@ -316,7 +316,7 @@ async fn metadata_is_found_by_the_text_of_its_values() {
         (json!({"price": "8841"}), 0),
         (json!({}), 2),
     ] {
-        let filter = queue::Filter {
+        let filter = queue::JobFilter {
             metadata: object(asked.clone()),
             ..Default::default()
         };

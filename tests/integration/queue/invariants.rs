@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use jobs::{
     JobId, JobState, Problem, ProblemCode, Sha256Digest,
-    db::Kept,
-    images,
+    db::StatementPool,
     object_store::{Body, StoreError},
     queue::{
-        self, CHANGED_CHANNEL, Canceled, Filter, IdempotencyKey, Notifier, Purged, Resubmitted,
+        self, CHANGED_CHANNEL, Canceled, IdempotencyKey, JobFilter, Notifier, PurgeOutcome,
+        Resubmitted,
     },
 };
 use sqlx::{Either, Executor, PgPool, SqlSafeStr, Statement, TypeInfo, postgres::PgListener};
@@ -120,14 +120,16 @@ async fn owners_do_not_see_each_others_jobs() {
             let found = queue::find(&db, *job, owner).await.unwrap();
             assert!(found.is_none(), "{owner} sees {found:?}");
         }
-        let listed = queue::list(&db, owner, &Filter::default(), 100).await;
+        let listed = queue::list(&db, owner, &JobFilter::default(), 100).await;
         let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
         assert_eq!(listed, mine, "{owner}, newest first");
         let knows = owner == given::OWNER;
-        let key = queue::earlier(&db, owner, "alice's").await.unwrap();
+        let key = queue::find_earlier_request(&db, owner, "alice's")
+            .await
+            .unwrap();
         assert_eq!(key.is_some(), knows, "{owner}");
-        let image = images::find(&db, owner, Sha256Digest::of(b"live")).await;
-        assert_eq!(image.unwrap().is_some(), knows, "{owner}");
+        let image = given::stored(&db, owner, Sha256Digest::of(b"live")).await;
+        assert_eq!(image.is_some(), knows, "{owner}");
     }
 }
 
@@ -146,7 +148,7 @@ async fn owners_do_not_touch_each_others_jobs() {
         let again = queue::resubmit(&db, job, stranger).await.unwrap();
         assert_eq!(again, Resubmitted::NotFound);
         let purged = queue::purge(&db, job, stranger).await.unwrap();
-        assert_eq!(purged, Purged::NotFound);
+        assert_eq!(purged, PurgeOutcome::NotFound);
     }
     assert_eq!(dump(&db).await, before);
 }
@@ -282,7 +284,7 @@ async fn commits_wait_for_the_disk_though_wake_ups_do_not() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener.listen(CHANGED_CHANNEL).await.unwrap();
-    let kept = Kept::with_one_plan(db.another_pool());
+    let kept = StatementPool::with_one_plan(db.another_pool());
     let notifier = Notifier::start(kept.clone());
     notifier.changed([JobId::now()]);
     let heard = listener.recv().await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::{
     JobId, Problem, ProblemCode, Sha256Digest, images,
-    queue::{self, Prioritized, Purged, Resubmitted},
+    queue::{self, PurgeOutcome, Resubmitted, SetPriorityOutcome},
 };
 use sqlx::PgPool;
 use tests::{Database, database::someone_waits_for_a_lock, given};
@@ -61,9 +61,9 @@ where
         .execute(&mut *rival)
         .await
         .unwrap();
-    let first = tokio::spawn(first(db.another_pool()));
+    let first = tokio::spawn(first(db.another_pool().pool().clone()));
     waiting(db, 1).await;
-    let second = tokio::spawn(second(db.another_pool()));
+    let second = tokio::spawn(second(db.another_pool().pool().clone()));
     waiting(db, 2).await;
     rival.rollback().await.unwrap();
     (first.await.unwrap(), second.await.unwrap())
@@ -90,7 +90,7 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, retry, purge).await,
-        (Resubmitted::Queued, Purged::NotTerminal)
+        (Resubmitted::Queued, PurgeOutcome::NotTerminal)
     );
     assert_eq!(
         number(&db, "select sum(jobs)::bigint from images").await,
@@ -107,7 +107,7 @@ async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, purge, retry).await,
-        (Purged::Done, Resubmitted::InputPurged)
+        (PurgeOutcome::Done, Resubmitted::InputPurged)
     );
     assert_eq!(number(&db, "select count(*) from live_jobs").await, 0);
 }
@@ -130,7 +130,7 @@ async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
     let moved = tokio::spawn(async move { queue::set_priority(&pool, cat, 7).await.unwrap() });
     someone_waits_for_a_lock(&db).await;
     claim.commit().await.unwrap();
-    assert_eq!(moved.await.unwrap(), Prioritized::Running);
+    assert_eq!(moved.await.unwrap(), SetPriorityOutcome::Running);
 }
 
 /// The retry has not committed yet when somebody deletes the image that it needs.
@@ -149,5 +149,5 @@ async fn an_image_that_a_retry_is_about_to_need_stays() {
     });
     someone_waits_for_a_lock(&db).await;
     retry.commit().await.unwrap();
-    assert_eq!(purge.await.unwrap().unwrap(), images::Purged::Needed);
+    assert_eq!(purge.await.unwrap().unwrap(), images::PurgeOutcome::Needed);
 }

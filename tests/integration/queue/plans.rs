@@ -1,6 +1,6 @@
 //! The hot statements keep their index whatever the statistics say: a plan cached over an idle queue serves a full one.
 
-use jobs::{db::Kept, queue};
+use jobs::{db::StatementPool, queue};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tests::given;
 
@@ -36,7 +36,7 @@ async fn scans_of(
 ) -> Vec<(String, String)> {
     sqlx::raw_sql(AssertSqlSafe(format!(
         "{}; deallocate all; prepare verb ({types}) as {statement}",
-        Kept::ONE_PLAN
+        StatementPool::ONE_PLAN
     )))
     .execute(&mut *db)
     .await
@@ -150,7 +150,7 @@ async fn a_look_up_reads_each_table_by_its_keys() {
         let mut db = db.connection().await;
         sqlx::raw_sql(AssertSqlSafe(format!(
             "{}; prepare look_up (uuid[], text[]) as {FIND}",
-            Kept::BY_KEYS
+            StatementPool::BY_KEYS
         )))
         .execute(&mut db)
         .await

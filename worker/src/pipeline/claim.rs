@@ -225,7 +225,7 @@ impl ClaimTask {
         let claim = async |db: &mut PgConnection| {
             queue::claim_on(db, self.worker, &self.models, limit, &self.low_water).await
         };
-        let claims = context.kept.run(claim).await?;
+        let claims = context.statements.run(claim).await?;
         let ids = claims.iter().map(|claim| claim.lease.job_id);
         context.notifier.started(ids);
         let (jobs, mut suspects) = (claims.len(), Vec::new());

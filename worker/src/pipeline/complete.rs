@@ -121,7 +121,7 @@ async fn try_settle(context: &StageContext, settlements: &[Settlement], places: 
     let (mut is_first_write, began) = (true, Instant::now());
     loop {
         let write = context
-            .kept
+            .statements
             .run(async |db| queue::settle(db, settlements).await);
         match Box::pin(write).await {
             Ok(written) => {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use jobs::{db::Kept, object_store::ObjectStore, queue};
-use sqlx::PgPool;
+use jobs::{
+    db::{Db, StatementPool},
+    object_store::ObjectStore,
+    queue,
+};
 
 use super::{claim_pause::ClaimPause, decode::DecodeLimits};
 use crate::{drain::Drain, held_jobs::HeldJobs, models::Models};
@@ -11,9 +14,9 @@ use crate::{drain::Drain, held_jobs::HeldJobs, models::Models};
 /// What every stage of the pipeline may need.
 #[derive(Debug)]
 pub(super) struct StageContext {
-    pub db: PgPool,
+    pub db: Db,
     /// Connections with prepared statements, for the statements of every job.
-    pub kept: Kept,
+    pub statements: StatementPool,
     pub notifier: queue::Notifier,
     pub store: ObjectStore,
     pub models: Models,

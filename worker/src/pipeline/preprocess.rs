@@ -8,7 +8,7 @@ use image::RgbImage;
 use jobs::{
     ProblemCode,
     job::StageError,
-    manifest::{Filter, InputSpec},
+    manifest::{InputSpec, ResizeFilter},
 };
 
 use super::placement::{Placement, Region};
@@ -44,9 +44,9 @@ pub fn preprocess(
         .caused_by(cause)
     };
     let filter = match input.filter {
-        Filter::Bilinear => FilterType::Bilinear,
-        Filter::CatmullRom => FilterType::CatmullRom,
-        Filter::Lanczos3 => FilterType::Lanczos3,
+        ResizeFilter::Bilinear => FilterType::Bilinear,
+        ResizeFilter::CatmullRom => FilterType::CatmullRom,
+        ResizeFilter::Lanczos3 => FilterType::Lanczos3,
     };
     let Region {
         left,

@@ -24,7 +24,7 @@ pub(super) async fn report_loaded_models(context: Arc<StageContext>) {
         if reported.as_ref() == Some(&current) {
             continue;
         }
-        let write = queue::show_loaded(&context.db, worker, &current.1);
+        let write = queue::report_loaded_models(&context.db, worker, &current.1);
         match answered(&context.db, write).await {
             Ok(()) => reported = Some(current),
             Err(error) => {

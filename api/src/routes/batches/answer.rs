@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, HttpResponseBuilder, http::header};
-use jobs::{BatchId, batches::Batch, queue::Watch};
+use jobs::{BatchId, batches::Batch, queue::JobWatch};
 
 use super::own_batch;
 use crate::{
@@ -19,7 +19,7 @@ const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Holds on until the batch is as the client wants it, time is up, or the process leaves.
 pub(super) async fn wait(
     ctx: &Ctx,
-    (preferred, watch): &(Preferred, Watch),
+    (preferred, watch): &(Preferred, JobWatch),
     id: BatchId,
     owner: &str,
     is_news: impl Fn(&Batch) -> bool,

@@ -5,7 +5,7 @@ use actix_web::{
 };
 use jobs::{
     BatchId, Problem, ProblemCode, Sha256Digest,
-    batches::{self, Appended, Begun, Resumed, Writer},
+    batches::{self, AppendOutcome, BeginOutcome, ResumeOutcome, Writer},
     keys::Scope,
     queue,
 };
@@ -134,16 +134,16 @@ impl Uploading<'_> {
         if let Some(batch) = self.earlier().await? {
             let db = &self.ctx.db;
             match batches::resume(db, batch, &self.caller.owner, SILENT_SECONDS).await? {
-                Resumed::NotFound => return Err(ApiError::not_found()),
-                Resumed::InFlight => return Err(in_flight()),
-                Resumed::Complete { lines, sha256 } => {
+                ResumeOutcome::NotFound => return Err(ApiError::not_found()),
+                ResumeOutcome::InFlight => return Err(in_flight()),
+                ResumeOutcome::Complete { lines, sha256 } => {
                     self.pass(lines, sha256).await?;
                     return match self.source.next(&self.ctx.config.limits).await? {
                         Some(_) => Err(key_reused()),
                         None => Ok((batch, true)),
                     };
                 }
-                Resumed::From {
+                ResumeOutcome::From {
                     writer,
                     lines,
                     sha256,
@@ -158,9 +158,9 @@ impl Uploading<'_> {
             chunk.entries.retain(|(line, _)| !known.contains(line));
             let writer = self.writer().await?;
             match self.intake.take(writer, chunk).await? {
-                Appended::Taken => {}
-                Appended::Canceled => break,
-                Appended::Lost => return Err(in_flight()),
+                AppendOutcome::Taken => {}
+                AppendOutcome::Canceled => break,
+                AppendOutcome::Lost => return Err(in_flight()),
             }
         }
         let Some(writer) = self.writer else {
@@ -178,7 +178,7 @@ impl Uploading<'_> {
         let Some(key) = &self.key else {
             return Ok(None);
         };
-        let earlier = queue::earlier(&self.ctx.db, &self.caller.owner, key).await?;
+        let earlier = queue::find_earlier_request(&self.ctx.db, &self.caller.owner, key).await?;
         earlier.map_or(Ok(None), |earlier| {
             let batch = earlier.batch_id.ok_or_else(key_reused)?;
             Ok(Some(batch))
@@ -231,8 +231,8 @@ impl Uploading<'_> {
         }
         let (db, owner) = (&self.ctx.db, &self.caller.owner);
         match batches::begin(db, owner, &self.metadata, self.key.as_deref()).await? {
-            Begun::Yes(writer) => Ok(*self.writer.insert(writer)),
-            Begun::KeyTaken => Err(in_flight()),
+            BeginOutcome::Yes(writer) => Ok(*self.writer.insert(writer)),
+            BeginOutcome::KeyTaken => Err(in_flight()),
         }
     }
 

@@ -1,7 +1,7 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use jobs::{
     Problem, ProblemCode,
-    images::{self, CollectError, Purged},
+    images::{self, CollectError, PurgeOutcome},
     keys::Scope,
 };
 
@@ -31,11 +31,11 @@ pub(crate) async fn delete_image(
         CollectError::Store(error) => error.into(),
     });
     match purged? {
-        Purged::Done => Ok(HttpResponse::NoContent().finish()),
-        Purged::Needed => {
+        PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
+        PurgeOutcome::Needed => {
             let detail = "a job over this image has not ended: cancel it, then delete the image";
             Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1))
         }
-        Purged::NotFound => Err(ApiError::not_found()),
+        PurgeOutcome::NotFound => Err(ApiError::not_found()),
     }
 }

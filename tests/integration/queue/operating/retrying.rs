@@ -186,7 +186,10 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
         queue::resubmit(&db, JobId::now(), None).await.unwrap(),
         Resubmitted::NotFound
     );
-    assert_eq!(queue::purge(&db, dog, OWNER).await.unwrap(), Purged::Done);
+    assert_eq!(
+        queue::purge(&db, dog, OWNER).await.unwrap(),
+        PurgeOutcome::Done
+    );
     assert_eq!(
         queue::resubmit(&db, dog, OWNER).await.unwrap(),
         Resubmitted::InputPurged

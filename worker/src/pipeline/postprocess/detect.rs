@@ -45,7 +45,7 @@ pub(super) fn detect(
     // Stable: equal scores stay in the order of their rows.
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut boxes = Vec::new();
-    let mut kept: Vec<Detection> = Vec::new();
+    let mut statements: Vec<Detection> = Vec::new();
     for found in detections {
         if boxes.len() == boxes_max {
             break;
@@ -56,11 +56,11 @@ pub(super) fn detect(
                     .nms_iou
                     .is_some_and(|iou| intersection_over_union(other, &found) > iou)
         };
-        if kept.iter().any(overlaps_too_much) {
+        if statements.iter().any(overlaps_too_much) {
             continue;
         }
         if let Some([x, y, width, height]) = clip_to_image(&found, placement) {
-            kept.push(found);
+            statements.push(found);
             boxes.push(json!({
                 "label": labels.get(found.class), "index": found.class, "score": score(found.score),
                 "x": x, "y": y, "width": width, "height": height,

@@ -12,16 +12,16 @@ pub struct LoadedModel {
     /// `fp32`, `bf16` or `fp16`.
     #[schema(example = "fp32")]
     pub precision: String,
-    /// Images that it takes at once: measured when the model was loaded, and halved whenever memory ran out.
+    /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
     #[schema(example = 8)]
     pub batch_best: u32,
 }
 
-/// Says what a worker has loaded now, for operators: no decision is made by it.
+/// Stores the models that a worker has loaded, for operators only: no decision depends on it.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn show_loaded(
+pub async fn report_loaded_models(
     db: &PgPool,
     worker: WorkerId,
     loaded: &[LoadedModel],
