@@ -1,4 +1,6 @@
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+//! `/v1/workers`: the worker processes.
+
+use actix_web::{HttpRequest, HttpResponse, get, post, web::Data};
 use jobs::{
     WorkerId,
     keys::Scope,
@@ -6,9 +8,13 @@ use jobs::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
+use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::NotFound};
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(list_workers).service(drain_worker);
+}
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WorkerList {
@@ -19,12 +25,13 @@ pub(crate) struct WorkerList {
 
 /// The worker processes that are there, and those that were within the last hour; newest first.
 #[utoipa::path(
-    get, path = "/v1/workers", operation_id = "list_workers", tag = "operating",
+    operation_id = "list_workers", tag = "operating",
     responses(
         (status = 200, description = "The workers", body = WorkerList),
     ),
 )]
-pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+#[get("/v1/workers")]
+async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
     Ok(HttpResponse::Ok().json(WorkerList {
         object: "list",
@@ -34,7 +41,7 @@ pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpR
 
 /// Asks a worker to claim nothing more, to finish what it has, and to leave. Repeating is fine.
 #[utoipa::path(
-    post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "operating",
+    operation_id = "drain_worker", tag = "operating",
     params(("id" = i64, Path, description = "`worker_id` of the list")),
     responses(
         (status = 202, description = "Asked"),
@@ -42,7 +49,8 @@ pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpR
         NotFound,
     ),
 )]
-pub(crate) async fn drain_worker(
+#[post("/v1/workers/{id}/drain")]
+async fn drain_worker(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
@@ -50,7 +58,7 @@ pub(crate) async fn drain_worker(
     caller.needs(Scope::Operate)?;
     let id = request.match_info().query("id").parse();
     let id = WorkerId(id.map_err(|_| ApiError::not_found())?);
-    match queue::drain(&ctx.db, id, &actor(&caller)).await? {
+    match queue::drain(&ctx.db, id, &caller.audit_name()).await? {
         Drained::Draining => Ok(HttpResponse::Accepted().finish()),
         Drained::Gone => Ok(HttpResponse::NoContent().finish()),
         Drained::NotFound => Err(ApiError::not_found()),
