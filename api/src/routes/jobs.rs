@@ -216,9 +216,9 @@ async fn get_result(
 
 /// Redirects to a signed URL of a result object.
 async fn redirect_to_object(ctx: &Ctx, key: &str, etag: String) -> Result<HttpResponse, ApiError> {
-    let lives = Duration::from_secs(ctx.config.limits.result_url_seconds);
+    let valid_for = Duration::from_secs(ctx.config.limits.result_url_seconds);
     let file_name = key.rsplit('/').next().unwrap_or(key);
-    let url = ctx.store.presign_get(key, file_name, lives).await?;
+    let url = ctx.store.presign_get(key, file_name, valid_for).await?;
     Ok(HttpResponse::SeeOther()
         .insert_header((header::ETAG, etag))
         .insert_header((header::LOCATION, url))
