@@ -28,11 +28,11 @@ use crate::pages;
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
         (name = "batches", description = "Many images at once"),
-        (name = "images", description = "Images apart from jobs"),
-        (name = "events", description = "Hear what happened: webhooks, a feed to read, a stream to follow"),
-        (name = "models", description = "What jobs may ask for"),
-        (name = "operating", description = "Look after queues and workers; what goes on, and what was used"),
-        (name = "keys", description = "Who may do what"),
+        (name = "images", description = "Images without jobs"),
+        (name = "events", description = "What happened: webhooks, a feed, a stream for each job"),
+        (name = "models", description = "The models that jobs can use"),
+        (name = "operating", description = "Queues and workers, the current load, the usage"),
+        (name = "keys", description = "API keys: who may do what"),
     ),
     components(schemas(jobs::Problem)),
 )]

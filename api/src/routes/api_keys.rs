@@ -44,11 +44,11 @@ pub(crate) struct KeyBody {
     id: String,
     #[schema(example = "api_key")]
     object: &'static str,
-    /// The whole key, only in the answer that makes it.
+    /// The whole key; only in the response that creates it.
     #[serde(serialize_with = "exposed", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     key: Option<Secret>,
-    /// What the key begins with, to tell which one it is.
+    /// The beginning of the key, to recognize it.
     #[schema(example = "dk_1f3a9c0b7d2e_")]
     prefix: String,
     name: String,
@@ -61,7 +61,7 @@ pub(crate) struct KeyBody {
     expires_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "some_micros")]
     revoked_at: Option<DateTime<Utc>>,
-    /// Its own limits; a field that is empty is what the service gives to any key.
+    /// Its own limits; the default of the service applies where a field is empty.
     limits: KeyLimits,
 }
 
@@ -91,20 +91,20 @@ impl KeyBody {
     }
 }
 
-/// What a new API key is to be.
+/// A new API key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyRequest {
-    /// What it is for, for people: up to 200 characters.
+    /// Its purpose, for people: up to 200 characters.
     #[schema(min_length = 1, max_length = 200)]
     name: String,
-    /// Whose jobs it sees: lowercase letters, digits, `_` and `-`, up to 63. Several keys may share one owner.
+    /// The owner whose jobs and images it can use: lowercase letters, digits, `_` and `-`, up to 63. Several keys may have one owner.
     #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "shop")]
     owner: String,
-    /// What it may do.
+    /// What the key may do.
     #[schema(min_items = 1)]
     scopes: Vec<Scope>,
-    /// Until when it is valid; until it is revoked if left out.
+    /// The end of its validity; without it, the key is valid until it is revoked.
     expires_at: Option<DateTime<Utc>>,
     #[serde(default)]
     limits: KeyLimits,
@@ -149,14 +149,14 @@ impl KeyRequest {
     }
 }
 
-/// Makes an API key. The answer is the only time that it can be seen.
+/// Creates an API key. Only this response shows it.
 ///
-/// To change keys without a pause make the new one first: several keys of one owner are valid at once.
+/// To replace a key without an interruption, create the new key first. An owner may have several valid keys.
 #[utoipa::path(
     operation_id = "create_key", tag = "keys",
     request_body = KeyRequest,
     responses(
-        (status = 201, description = "Made; keep `key`, it is not shown again", body = KeyBody),
+        (status = 201, description = "Created; keep `key`, it is not shown again", body = KeyBody),
         InvalidRequest,
         SlowBody,
         InvalidParams,
@@ -204,7 +204,7 @@ pub(crate) struct KeyList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<KeyBody>,
-    /// Send it back as `cursor` for the next page; empty on the last one.
+    /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
@@ -213,7 +213,7 @@ pub(crate) struct KeyList {
     operation_id = "list_keys", tag = "keys",
     params(
         ("owner" = Option<String>, Query, description = "Only keys of this owner"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 keys a page; 100 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 keys a page; 100 by default"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -258,9 +258,9 @@ async fn list_keys(
     }))
 }
 
-/// Ends an API key for good. Repeating is fine.
+/// Revokes an API key for good. May be repeated.
 ///
-/// This process refuses it from now on; others believe a key that they have just seen for some seconds more.
+/// This API process refuses the key at once. Other processes may accept it for up to 10 seconds.
 #[utoipa::path(
     operation_id = "revoke_key", tag = "keys",
     params(("id" = String, Path, description = "`id` of the key, not the key itself")),

@@ -89,7 +89,7 @@ fn batch_response(mut response: HttpResponseBuilder, batch: Batch) -> HttpRespon
         .json(BatchBody::from(batch))
 }
 
-/// A batch as it stands: how many of its jobs wait, run and have ended.
+/// A batch: how many of its jobs are waiting, running and finished.
 #[utoipa::path(
     operation_id = "get_batch", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits"),
@@ -143,7 +143,7 @@ pub(crate) struct BatchList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<BatchBody>,
-    /// Send it back as `cursor` for the next page; empty on the last one.
+    /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
@@ -151,7 +151,7 @@ pub(crate) struct BatchList {
 #[utoipa::path(
     operation_id = "list_batches", tag = "batches",
     params(
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 100, description = "Up to 100; 20 if you do not say"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 100, description = "1 to 100 batches a page; 20 by default"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -211,15 +211,15 @@ fn list_query(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
     Ok((before, limit))
 }
 
-/// Cancels every job of a batch that has not ended: at once if it waits, as soon as its worker lets go if it runs.
+/// Cancels every unended job of a batch: a waiting job at once, a running job when its worker stops.
 ///
-/// What has ended stays as it is. An upload that still goes on takes no more lines. Repeating is fine.
+/// Ended jobs do not change. A running upload of the batch takes no more lines. May be repeated.
 #[utoipa::path(
     operation_id = "cancel_batch", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits")),
     responses(
         (status = 200, description = "Canceled", body = BatchBody),
-        (status = 202, description = "Asked for; some of its jobs still run", body = BatchBody),
+        (status = 202, description = "Requested; some of its jobs still run", body = BatchBody),
         NotFound,
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
     ),
@@ -250,9 +250,9 @@ async fn cancel_batch(
     Ok(batch_response(response, batch))
 }
 
-/// Queues every failed job of a batch again, each as `POST /v1/jobs/{id}/retry` does it; the batch runs anew.
+/// Queues every failed job of a batch again, like `POST /v1/jobs/{id}/retry`. The batch runs again.
 ///
-/// Refused lines never became jobs and stay refused; so do jobs whose image was deleted.
+/// Refused lines stay refused. Jobs whose image was deleted stay failed.
 #[utoipa::path(
     operation_id = "retry_failed", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits")),

@@ -43,21 +43,21 @@ pub(crate) struct EventList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<EventBody>,
-    /// Send it back as `after`, now or later: no event is left out in between.
+    /// Send it as `after`, now or later, to get the next events without a gap.
     #[schema(example = "evt_735-42-1-1764132000")]
     next_cursor: String,
 }
 
-/// What happened to your jobs and batches: the same news that webhooks send.
+/// The events of your jobs and batches: the same ones that webhooks send.
 ///
-/// Each event comes once, in an order that does not change; a reader that was away goes on from its last `next_cursor`. Events
-/// stay for thirty days, unless the service is told otherwise.
+/// Each event comes once, in a fixed order. A reader continues from its last `next_cursor`, however old. Events are kept for 30
+/// days by default.
 #[utoipa::path(
     operation_id = "list_events", tag = "events",
     params(
-        ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only what comes from now on; from the beginning if left out"),
-        ("types" = Option<String>, Query, description = "Only events of these types, by commas: `job.failed,batch.completed`"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 if left out"),
+        ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only events from now on; by default from the beginning"),
+        ("types" = Option<String>, Query, description = "Only events of these types, separated by commas: `job.failed,batch.completed`"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 by default"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold an empty answer up to N (60) seconds for an event"),
     ),
     responses(
@@ -141,7 +141,7 @@ impl FeedQuery {
     }
 }
 
-/// Something that happened to a job or a batch of yours.
+/// An event of one of your jobs or batches.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventBody {
     #[serde(flatten)]
@@ -153,14 +153,14 @@ pub(crate) struct EventBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Place)]
 struct EventIdentity {
-    /// Also its place in the feed: `after`.
+    /// Also its position in the feed, for `after`.
     #[schema(example = "evt_735-42-1-1764132000")]
     id: String,
     #[schema(example = "event")]
     object: &'static str,
 }
 
-/// What a webhook's body is, too.
+/// Also the body of a webhook.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = News)]
 pub(crate) struct EventContent {
@@ -172,19 +172,19 @@ pub(crate) struct EventContent {
     data: EventData,
 }
 
-/// What it happened to.
+/// The job or batch of the event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Data)]
 #[serde(untagged)]
 pub(crate) enum EventData {
-    /// The job as it stands now.
+    /// The current state of the job.
     Job(Box<JobBody>),
-    /// The batch as it stands now.
+    /// The current state of the batch.
     Batch(Box<BatchBody>),
     Gone(Gone),
 }
 
-/// A job or a batch that is no longer there to be read.
+/// A job or a batch that was removed.
 // `deny_unknown_fields` becomes `additionalProperties: false`, which tells this variant from the others.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -36,19 +36,19 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(delete_image);
 }
 
-/// What is known of an image that is stored.
+/// A stored image.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ImageBody {
     #[schema(example = "image")]
     object: &'static str,
-    /// What a job names it by.
+    /// Its digest, by which a job names it.
     #[schema(value_type = String, example = "sha256:4f…")]
     image: Sha256Digest,
-    /// As sniffed from the bytes.
+    /// From the bytes, not from the request.
     #[schema(example = "image/jpeg")]
     content_type: String,
     bytes: i64,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// In pixels, before any EXIF rotation.
     width: i32,
     height: i32,
 }
@@ -83,12 +83,12 @@ async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<I
     Ok(stored.image)
 }
 
-/// Stores an image for jobs to come. One that no job ever names is deleted after a while.
+/// Stores an image for later jobs. An image that no job names is deleted after a while.
 #[utoipa::path(
     operation_id = "create_image", tag = "images",
     request_body(description = "The bytes", content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = 200, description = "It was there already", body = ImageBody),
+        (status = 200, description = "It is stored already", body = ImageBody),
         (status = 201, description = "Stored", body = ImageBody, headers(("Location" = String))),
         InvalidRequest,
         SlowBody,
@@ -121,12 +121,12 @@ async fn create_image(
         .json(ImageBody::from(image)))
 }
 
-/// What is known of an image: type, bytes, pixels.
+/// Type and size of an image.
 #[utoipa::path(
     operation_id = "get_image", tag = "images",
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
-        (status = 200, description = "It is there", body = ImageBody),
+        (status = 200, description = "The image", body = ImageBody),
         NotFound,
     ),
 )]
@@ -141,12 +141,12 @@ async fn get_image(
     Ok(HttpResponse::Ok().json(ImageBody::from(image)))
 }
 
-/// The bytes of an image: sends you on to a URL that is good for a minute, and that browsers save as a file.
+/// The bytes of an image: redirects to a URL that is valid for a minute. Browsers save it as a file.
 #[utoipa::path(
     operation_id = "get_image_content", tag = "images",
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
-        (status = 303, description = "There", headers(("Location" = String))),
+        (status = 303, description = "The URL of the bytes", headers(("Location" = String))),
         NotFound,
     ),
 )]
@@ -171,7 +171,7 @@ async fn get_image_content(
         .finish())
 }
 
-/// Deletes an image that no job waits or runs for. Finished jobs keep their results; they cannot be retried any more.
+/// Deletes an image that no unended job needs. Finished jobs keep their results but cannot be retried.
 #[utoipa::path(
     operation_id = "delete_image", tag = "images",
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),

@@ -89,7 +89,7 @@ fn into_id_and_owner(job: Job) -> (JobId, String) {
     (job.id, job.owner)
 }
 
-/// A job as it stands, with its result once it has one.
+/// The current state of a job, with its result once it has succeeded.
 #[utoipa::path(
     operation_id = "get_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits"),
@@ -161,13 +161,13 @@ fn server_timing(timings: Option<&serde_json::Value>) -> Option<String> {
     Some(parts.join(", "))
 }
 
-/// The result alone: the JSON, or where to read the object that it is.
+/// The result alone: as JSON, or as a redirect to an object.
 #[utoipa::path(
     operation_id = "get_result", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "What the model said; its shape depends on the task", body = Object, headers(("ETag" = String))),
-        (status = 303, description = "It is an object of its own (the picture of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
+        (status = 200, description = "The prediction; its shape depends on the task", body = Object, headers(("ETag" = String))),
+        (status = 303, description = "The result is an object (the mask of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
         (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = Problem, content_type = "application/problem+json"),
@@ -235,15 +235,15 @@ fn describe_end(state: JobState) -> &'static str {
     }
 }
 
-/// Cancels a job: at once if it waits, as soon as its worker lets go if it runs.
+/// Cancels a job: a waiting job at once, a running job when its worker stops.
 ///
-/// A canceled job never becomes `succeeded`. Repeating is fine.
+/// A canceled job never becomes `succeeded`. May be repeated.
 #[utoipa::path(
     operation_id = "cancel_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
         (status = 200, description = "Canceled", body = JobBody),
-        (status = 202, description = "Asked of its worker", body = JobBody),
+        (status = 202, description = "Requested; its worker will stop", body = JobBody),
         NotFound,
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
@@ -274,7 +274,7 @@ async fn cancel_job(
         .json(JobBody::new(job, Some(attempts))))
 }
 
-/// Queues a job again that `failed`, `expired` or was `canceled`: same id, its history kept, with a new budget of attempts.
+/// Queues a `failed`, `expired` or `canceled` job again. It keeps its id and history and gets new attempts.
 #[utoipa::path(
     operation_id = "retry_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
@@ -322,9 +322,9 @@ async fn retry_job(
         .json(JobBody::new(job, Some(attempts))))
 }
 
-/// Deletes what a finished job was about: result, parameters, metadata; its image too once no other job needs it.
+/// Deletes the data of a finished job: result, parameters, metadata; and its image once no other job needs it.
 ///
-/// The id stays known for a while and answers 410. Repeating is fine.
+/// For a while the id answers 410. May be repeated.
 #[utoipa::path(
     operation_id = "delete_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
@@ -351,12 +351,12 @@ async fn delete_job(
     }
 }
 
-/// Why a job is where it is: what goes first, who could take it, when it may begin, what is in its way.
+/// Explains the state of a job: the jobs before it, the workers that could run it, when it may start, what blocks it.
 #[utoipa::path(
     operation_id = "explain_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "As things stand", body = Explanation),
+        (status = 200, description = "The explanation", body = Explanation),
         NotFound,
     ),
 )]

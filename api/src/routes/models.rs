@@ -30,18 +30,18 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(retire_version);
 }
 
-/// A model and the version that its name means.
+/// A model, and the version that its name refers to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelBody {
     name: String,
     #[schema(example = "model")]
     object: &'static str,
     task: String,
-    /// Whether jobs that name no model get this one.
+    /// Whether jobs without a model use this one.
     is_default: bool,
     /// The version that the alias `default` points to.
     default_version: Option<i32>,
-    /// What a job may set, with bounds and defaults.
+    /// The parameters that a job may set, with bounds and defaults.
     #[schema(value_type = Object)]
     params: Value,
     license: Option<String>,
@@ -180,7 +180,7 @@ async fn versions_of(
     }
 }
 
-/// Which version an alias is to mean.
+/// The version that an alias will refer to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AliasRequest {
@@ -188,7 +188,7 @@ pub(crate) struct AliasRequest {
     version: i32,
 }
 
-/// An alias and what it means now.
+/// An alias, and the version that it refers to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AliasBody {
     #[schema(example = "alias")]
@@ -198,9 +198,9 @@ pub(crate) struct AliasBody {
     version: i32,
 }
 
-/// Lets an alias of a model mean a version from now on: a rollout, or the way back.
+/// Points an alias of a model to a version: a rollout or a rollback.
 ///
-/// Jobs keep the version that they were submitted with. `default` is the alias of a model that is named without one.
+/// Existing jobs keep their version. A model without an alias in its reference means the alias `default`.
 #[utoipa::path(
     operation_id = "set_alias", tag = "models",
     params(("name" = String, Path, description = "Name of the model"),
@@ -254,7 +254,7 @@ async fn set_alias(
     }
 }
 
-/// Lets no new job name this version. Jobs that have it already run. Repeating is fine.
+/// Retires a version: new jobs cannot use it, existing jobs still run. May be repeated.
 #[utoipa::path(
     operation_id = "retire_version", tag = "models",
     params(("name" = String, Path, description = "Name of the model"),

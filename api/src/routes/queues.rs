@@ -42,7 +42,7 @@ fn named_model(request: &HttpRequest) -> Result<&str, ApiError> {
     is_text.then_some(model).ok_or_else(ApiError::not_found)
 }
 
-/// Lets workers leave a model alone. Submits go on, and what runs ends. Repeating is fine.
+/// Pauses a model: workers claim no more of its jobs. Running jobs finish, and submits are still accepted. May be repeated.
 #[utoipa::path(
     operation_id = "pause_queue", tag = "operating",
     params(("model" = String, Path, description = "Name of the model"),
@@ -69,7 +69,7 @@ async fn pause_queue(
     Err(ApiError::not_found())
 }
 
-/// Lets workers claim a model's jobs again. Repeating is fine.
+/// Resumes a model: workers claim its jobs again. May be repeated.
 #[utoipa::path(
     operation_id = "resume_queue", tag = "operating",
     params(("model" = String, Path, description = "Name of the model")),

@@ -15,7 +15,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(get_stats);
 }
 
-/// How the whole service stands, and each model.
+/// The current load of the service and of each model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StatsBody {
     #[schema(example = "stats")]
@@ -30,11 +30,11 @@ pub(crate) struct StatsBody {
     models: Vec<ModelStats>,
 }
 
-/// Backlog, age of the oldest job, rates and desired workers, in all and by model; jobs of all owners count.
+/// Backlog, age of the oldest job, rates and desired workers: in total and by model, over the jobs of all owners.
 #[utoipa::path(
     operation_id = "get_stats", tag = "operating",
     responses(
-        (status = 200, description = "As things stand", body = StatsBody),
+        (status = 200, description = "The current numbers", body = StatsBody),
     ),
 )]
 #[get("/v1/stats")]

@@ -26,11 +26,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(create_upload);
 }
 
-/// What the client is about to put.
+/// The file to upload.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadRequest {
-    /// Of the whole file; 64 hex digits, with or without `sha256:` before them.
+    /// The digest of the whole file: 64 hex digits, with or without `sha256:` before them.
     #[schema(value_type = String, pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")]
     sha256: Sha256Digest,
     #[schema(minimum = 1)]
@@ -39,43 +39,43 @@ pub(crate) struct UploadRequest {
     content_type: String,
 }
 
-/// Where to put it; or that it is there.
+/// How to upload the file, or that it is stored already.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UploadBody {
     #[schema(example = "upload")]
     object: &'static str,
-    /// What a job names it by.
+    /// Its digest, by which a job names it.
     #[schema(value_type = String, example = "sha256:4f…")]
     image: Sha256Digest,
-    /// It is there already: nothing has to be sent.
+    /// The file is stored already: nothing has to be sent.
     stored: bool,
     #[serde(flatten)]
     put: Option<Put>,
 }
 
-/// The one request that stores it.
+/// The request that uploads the file.
 #[derive(Debug, Serialize, ToSchema)]
 struct Put {
     #[schema(example = "PUT")]
     method: &'static str,
     url: String,
-    /// To be sent as they are.
+    /// Headers to send unchanged.
     headers: BTreeMap<String, String>,
-    /// Past it the URL is refused.
+    /// The URL is refused after this time.
     #[serde(serialize_with = "micros")]
     expires_at: DateTime<Utc>,
 }
 
-/// Signs an upload straight into the object store, for one file whose digest, length and type are known.
+/// Signs the upload of one file straight into the object store. Its digest, length and type must be known.
 ///
-/// The store refuses any other bytes. Afterwards a job may name the digest: with the first one that does, the image is looked
-/// at, and refused if it is none. Name it within half an hour; what no job ever names is deleted.
+/// The store refuses other bytes. After the upload, jobs may name the digest. The first job that does checks the image and may
+/// refuse it. Name the image within half an hour; an image that no job names is deleted.
 #[utoipa::path(
     operation_id = "create_upload", tag = "images",
     request_body(content = UploadRequest),
     responses(
-        (status = 200, description = "It is there already: `stored` is true", body = UploadBody),
-        (status = 201, description = "Send it as `method`, `url` and `headers` say", body = UploadBody),
+        (status = 200, description = "It is stored already: `stored` is true", body = UploadBody),
+        (status = 201, description = "Send the file with `method`, `url` and `headers`", body = UploadBody),
         InvalidRequest,
         SlowBody,
         (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),

@@ -23,30 +23,30 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(get_usage);
 }
 
-/// What jobs used, added up.
+/// The usage of jobs, in groups.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageList {
     #[schema(example = "list")]
     object: &'static str,
-    /// What it is grouped by.
+    /// The fields of the groups.
     group_by: Vec<&'static str>,
-    /// Latest day first; 10,000 groups at most.
+    /// Latest day first; at most 10,000 groups.
     data: Vec<Usage>,
 }
 
-/// What jobs used that were made in the last 31 days and have ended: yours, or with scope `admin` everyone's.
+/// The usage of ended jobs that were created in the last 31 days: yours, or of all owners with scope `admin`.
 ///
-/// Read from the finished jobs themselves: millions of them take seconds.
+/// It is computed from the finished jobs: millions of them take seconds.
 #[utoipa::path(
     operation_id = "get_usage", tag = "operating",
     params(
-        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
-        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only this owner's; another one than yours needs scope `admin`"),
+        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them separated by commas; `day` by default"),
+        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only the usage of this owner; another owner than yours needs scope `admin`"),
         ("from" = Option<String>, Query, format = Date, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
         ("to" = Option<String>, Query, format = Date, description = "Last day"),
     ),
     responses(
-        (status = 200, description = "One entry a group", body = UsageList),
+        (status = 200, description = "One entry for each group", body = UsageList),
         InvalidParams,
     ),
 )]

@@ -23,7 +23,7 @@ pub(crate) struct WorkerList {
     data: Vec<WorkerView>,
 }
 
-/// The worker processes that are there, and those that were within the last hour; newest first.
+/// The worker processes of now and of the last hour, newest first.
 #[utoipa::path(
     operation_id = "list_workers", tag = "operating",
     responses(
@@ -39,13 +39,13 @@ async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, Ap
     }))
 }
 
-/// Asks a worker to claim nothing more, to finish what it has, and to leave. Repeating is fine.
+/// Drains a worker: it claims no more jobs, finishes those in hand, and exits. May be repeated.
 #[utoipa::path(
     operation_id = "drain_worker", tag = "operating",
     params(("id" = i64, Path, description = "`worker_id` of the list")),
     responses(
-        (status = 202, description = "Asked"),
-        (status = 204, description = "It has left already"),
+        (status = 202, description = "Requested"),
+        (status = 204, description = "The worker has exited already"),
         NotFound,
     ),
 )]

@@ -22,25 +22,25 @@ const ATTEMPTS_MAX_RANGE: std::ops::RangeInclusive<i16> = 1..=20;
 const METADATA_KEYS_MAX: usize = 50;
 const RETAIN_DAYS_MAX: f64 = 3650.0;
 
-/// A job as JSON. Everything may be left out but, in the JSON form, the image.
+/// A job as JSON. Every field is optional, except `image` in a JSON body.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct JobRequest {
-    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model if left out.
+    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model by default.
     pub model: Option<String>,
     pub image: Option<ImageSource>,
     /// The model's own parameters, see `GET /v1/models/{name}`.
     #[schema(value_type = Object)]
     pub params: Map<String, Value>,
-    /// From -100 to 100; higher goes first.
+    /// From -100 to 100; jobs with a higher priority run first.
     #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
-    /// Yours: up to 50 keys; `GET /v1/jobs?metadata.KEY=…` finds them again.
+    /// Your metadata: up to 50 keys. `GET /v1/jobs?metadata.KEY=…` finds jobs by it.
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     /// Not before this time.
     pub run_at: Option<DateTime<Utc>>,
-    /// Of no use after this time.
+    /// The job expires at this time.
     pub deadline: Option<DateTime<Utc>>,
     /// From 1 to 20.
     #[schema(minimum = 1, maximum = 20)]
@@ -49,11 +49,11 @@ pub(crate) struct JobRequest {
     #[serde(deserialize_with = "retention_period::deserialize")]
     #[schema(value_type = Option<String>, example = "P7D")]
     pub retain_for: Option<TimeDelta>,
-    /// Where the news of this job's end go, besides your endpoints.
+    /// A receiver for the end of this job, in addition to your endpoints.
     pub webhook: Option<WebhookRequest>,
 }
 
-/// Who is told.
+/// A receiver of webhooks.
 #[derive(Debug, Deserialize, Serialize, ToSchema)] // `Serialize`: for the defaults in the OpenAPI document
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookRequest {

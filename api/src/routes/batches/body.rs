@@ -19,9 +19,9 @@ pub(crate) struct BatchBody {
     #[schema(example = "batch")]
     object: &'static str,
     status: BatchStatus,
-    /// Whether all of its lines have come.
+    /// Whether all lines have been uploaded.
     upload: Upload,
-    /// What became of its lines.
+    /// The lines, counted by their state.
     counts: Counts,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cancel_requested: bool,
@@ -29,7 +29,7 @@ pub(crate) struct BatchBody {
     metadata: Value,
     #[serde(serialize_with = "micros")]
     created_at: DateTime<Utc>,
-    /// When the last of its jobs ended; empty until then.
+    /// When the last job ended; empty until then.
     #[serde(serialize_with = "some_micros")]
     finished_at: Option<DateTime<Utc>>,
     urls: BatchUrls,

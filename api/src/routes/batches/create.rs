@@ -38,25 +38,25 @@ const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Queues a job for each of many images.
 ///
-/// `application/x-ndjson`: on each line a job as JSON, as `POST /v1/jobs` takes it, and your own `custom_id` of it. Blank
-/// lines do not count. `multipart/form-data`: a part `job` first, if you like, with what is asked of all; then a part `image`
-/// for each, whose file name is the `custom_id`.
+/// `application/x-ndjson`: each line is a job as JSON, as in `POST /v1/jobs`, with your own `custom_id`. Blank lines are
+/// skipped. `multipart/form-data`: an optional part `job` first, which applies to all images; then one part `image` for each
+/// image. Its file name is the `custom_id`.
 ///
-/// Jobs begin while the rest is still on its way. A line that is refused is reported by its number and does not sink the
-/// others. What was queued before an upload broke off runs; send the same under the same `Idempotency-Key` and it goes on
-/// behind the last line that was taken. 202 means that every line was taken.
+/// Jobs start while the rest is still being uploaded. A refused line is reported by its number; the other lines are queued. If
+/// an upload breaks off, its queued jobs run. Send the same body with the same `Idempotency-Key` to continue after the last
+/// line that was taken. 202 means that every line was taken.
 #[utoipa::path(
     operation_id = "create_batch", tag = "batches",
     params(
-        ("metadata.KEY" = Option<String>, Query, description = "Yours, of the batch as a whole"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each batch: sending the same again queues nothing twice"),
+        ("metadata.KEY" = Option<String>, Query, description = "Your metadata of the whole batch"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A key of yours, new for each batch: repeating the request queues nothing twice"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the batch to end"),
     ),
-    request_body(description = "Jobs, one a line, or images, one a part", content(
+    request_body(description = "Jobs, one on each line; or images, one in each part", content(
         (BatchLine = "application/x-ndjson"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Accepted, and ended while you waited", body = BatchBody),
+        (status = 200, description = "Accepted, and ended within the wait", body = BatchBody),
         (status = 202, description = "Accepted and durable", body = BatchBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request: no line came, or the body broke off", body = Problem, content_type = "application/problem+json"),

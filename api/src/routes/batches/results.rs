@@ -29,7 +29,7 @@ const PAGE_LINES: i32 = 200;
 /// How often a waiting stream reads, in case a notification was lost.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// One line of a batch that has ended: with its `job`, or with the `error` for which it never became one.
+/// One ended line of a batch: its `job`, or the `error` that refused it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchResult {
     custom_id: Option<String>,
@@ -41,17 +41,17 @@ pub(crate) struct BatchResult {
     error: Option<Box<Problem>>,
 }
 
-/// What became of the lines of a batch, in their order, as NDJSON.
+/// The results of the lines of a batch, in order, as NDJSON.
 ///
-/// While the batch runs it goes as far as the first line that has not ended; go on with `?after=` and the last `line` that
-/// you have. With `Prefer: wait=N` the stream stays open up to N seconds, and lines come as they end.
+/// While the batch runs, the stream ends before the first line that has not ended. Continue with `?after=` and the last `line`
+/// that you have. With `Prefer: wait=N` the stream stays open up to N seconds and sends lines as they end.
 #[utoipa::path(
     operation_id = "get_batch_results", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits"),
-           ("after" = Option<i32>, Query, description = "Only lines behind this one"),
+           ("after" = Option<i32>, Query, description = "Only lines after this number"),
            ("Prefer" = Option<String>, Header, description = "`wait=N`: keep the stream open up to N (60) seconds while the batch runs")),
     responses(
-        (status = 200, description = "One object a line", body = BatchResult, content_type = "application/x-ndjson"),
+        (status = 200, description = "One JSON object on each line", body = BatchResult, content_type = "application/x-ndjson"),
         NotFound,
         InvalidParams,
     ),

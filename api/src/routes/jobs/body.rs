@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::http::trace::trace_id;
 
-/// One image, one model version, one answer.
+/// A job: one image, one model version, one prediction.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobBody {
     #[schema(value_type = String, example = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
@@ -25,7 +25,8 @@ pub(crate) struct JobBody {
     /// Grows with every change; also the `ETag`.
     version: i32,
     status: JobState,
-    /// Why it is where it is, when that needs a word: `backing_off`, `waiting_for_run_at`, or the code of its error.
+    /// The reason of the status, if the status alone does not say it: `backing_off`, `waiting_for_run_at`, `cancel_requested`, or the
+    /// code of the error.
     status_reason: Option<&'static str>,
     task: String,
     #[schema(example = "efficientnet-lite0@default")]
@@ -34,11 +35,11 @@ pub(crate) struct JobBody {
     input: Input,
     #[schema(value_type = Object)]
     params: Value,
-    /// What the model said; its shape depends on the task. Empty until `succeeded`. A mask, and a result that is too
-    /// large for here, are told by their place: `mask_url`, or `url` and `bytes`.
+    /// The prediction; its shape depends on the task. Empty until `succeeded`. A mask or a large result is an object of its
+    /// own, named by `mask_url`, or by `url` and `bytes`.
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
-    /// Why it `failed` or `expired`.
+    /// Why the job `failed` or `expired`.
     #[schema(value_type = Option<Problem>)]
     error: Option<Value>,
     priority: i16,
@@ -62,9 +63,9 @@ pub(crate) struct JobBody {
     attempts: Attempts,
     /// Milliseconds of each stage of the last attempt; empty until finished.
     timings_ms: Option<BTreeMap<String, f64>>,
-    /// Which images shared the forward pass.
+    /// The place of the image in its forward batch.
     batch: Option<Batch>,
-    /// `miss`: made for the request; `hit`: it had made this prediction already; `joined`: it was about to.
+    /// `miss`: a new job; `hit`: an earlier job that has made this prediction; `joined`: an earlier job that is about to make it.
     #[schema(value_type = String, example = "miss")]
     cache: Cache,
     trace_id: Option<String>,
@@ -77,7 +78,7 @@ struct Input {
     image: String,
     content_type: Option<String>,
     bytes: Option<i64>,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// In pixels, before any EXIF rotation.
     width: Option<i32>,
     height: Option<i32>,
 }
@@ -87,7 +88,7 @@ struct Attempts {
     /// Attempts that count against `max`.
     charged: i16,
     max: i16,
-    /// Attempts that were lost with their worker.
+    /// Attempts that ended because their worker was lost.
     interruptions: i16,
     /// Only with `?include=attempts` in lists.
     #[serde(skip_serializing_if = "Option::is_none")]

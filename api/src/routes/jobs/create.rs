@@ -29,30 +29,30 @@ use crate::{
 
 /// Stores the image and queues one job over it.
 ///
-/// Three forms, the same job: the raw bytes with parameters in the query; `multipart/form-data` with a part `image` and a
-/// part `job`; JSON that carries the image in base64 or names one that was uploaded before. 202 means durable: the image is
-/// in the object store and the job is committed.
+/// There are three forms: the raw bytes, with the job in the query; `multipart/form-data` with the parts `image` and `job`;
+/// JSON that contains the image in base64 or names a stored image or a URL. 202 means durable: the image is in the object
+/// store and the job is committed.
 #[utoipa::path(
     operation_id = "create_job", tag = "jobs",
     params(
         ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
-        ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; higher goes first"),
-        ("metadata.KEY" = Option<String>, Query, description = "Raw form: yours, as text"),
+        ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; jobs with a higher priority run first"),
+        ("metadata.KEY" = Option<String>, Query, description = "Raw form: your metadata, as text"),
         ("run_at" = Option<String>, Query, format = DateTime, description = "Raw form: not before this time"),
-        ("deadline" = Option<String>, Query, format = DateTime, description = "Raw form: of no use after this time"),
+        ("deadline" = Option<String>, Query, format = DateTime, description = "Raw form: the job expires at this time"),
         ("max_attempts" = Option<i16>, Query, minimum = 1, maximum = 20, description = "Raw form: from 1 to 20"),
         ("retain_for" = Option<String>, Query, description = "Raw form: how long to keep the finished job: `P7D`, `PT12H`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Yours, new for each request: sending the same again queues nothing again"),
-        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a job of its own, even if the same prediction was made already"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A key of yours, new for each job: repeating the request queues nothing twice"),
+        ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a new job, even if an earlier job made this prediction"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
-        ("webhook" = Option<String>, Query, description = "Raw form: a URL that is told how the job ends"),
-        ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, as any other query parameter"),
+        ("webhook" = Option<String>, Query, description = "Raw form: a URL that gets a webhook when the job ends"),
+        ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, like every other query parameter"),
     ),
-    request_body(description = "The image, or JSON that says where it is", content(
+    request_body(description = "The image, or JSON that says where the image is", content(
         (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Ended already: while you waited, or because the same prediction was made before", body = JobBody),
+        (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = JobBody),
         (status = 202, description = "Accepted and durable", body = JobBody,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),

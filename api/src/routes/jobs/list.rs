@@ -26,7 +26,7 @@ pub(crate) struct JobList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<JobBody>,
-    /// Send it back as `cursor` for the next page; empty on the last one.
+    /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
@@ -39,10 +39,10 @@ pub(crate) struct JobList {
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
         ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
         ("metadata.KEY" = Option<String>, Query, description = "Only jobs whose metadata has this value under `KEY`; numbers and booleans as JSON writes them"),
-        ("created_after" = Option<String>, Query, format = DateTime, description = "From this time on"),
-        ("created_before" = Option<String>, Query, format = DateTime, description = "Before this time"),
-        ("include" = Option<String>, Query, description = "`attempts`: with every attempt of each job"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 if left out"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "Only jobs created at or after this time"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "Only jobs created before this time"),
+        ("include" = Option<String>, Query, description = "`attempts`: adds every attempt of each job"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(

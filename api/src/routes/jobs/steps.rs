@@ -18,7 +18,7 @@ use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::N
 /// How often a stream sends a comment while nothing happens, and reads the job in case a notification was lost.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// What happened to a job so far, first step first.
+/// The steps of a job so far, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StepList {
     #[schema(example = "list")]
@@ -26,20 +26,20 @@ pub(crate) struct StepList {
     data: Vec<StepBody>,
 }
 
-/// One step, and with the last one the job.
+/// One step. The last step contains the ended job.
 #[derive(Debug, Serialize, ToSchema)]
 struct StepBody {
     #[serde(flatten)]
     step: Step,
-    /// As it ended.
+    /// The ended job.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<Box<JobBody>>,
 }
 
-/// What happened to a job: made, begun, tried again, ended.
+/// The steps of a job: created, started, retried, ended.
 ///
-/// With `Accept: text/event-stream` as server-sent events that go on until the job ends, `id`, `event` (the type) and `data`
-/// (the step) each. `Last-Event-ID` goes on behind a step; 204 if that was the last one.
+/// With `Accept: text/event-stream`, the answer is a stream of server-sent events until the job ends. Each has `id`, `event` (the
+/// type) and `data` (the step). `Last-Event-ID` continues after a step; 204 if that was the last one.
 #[utoipa::path(
     operation_id = "job_events", tag = "events",
     params(("id" = String, Path, description = "`job_` and 32 hex digits"),

@@ -22,10 +22,10 @@ use crate::{
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
 
-/// One event for one receiver, and what came of it.
+/// One event for one receiver, and its attempts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryBody {
-    /// The `webhook-id`, however often it is sent.
+    /// Also the `webhook-id` of every attempt.
     #[schema(example = "delivery_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
     id: String,
     #[schema(example = "webhook_delivery")]
@@ -41,7 +41,7 @@ pub(crate) struct DeliveryBody {
     batch_id: Option<String>,
     #[serde(serialize_with = "micros")]
     created_at: DateTime<Utc>,
-    /// When it is sent next; empty once it is delivered or given up.
+    /// When the next attempt is due; empty once the delivery has ended.
     #[serde(serialize_with = "some_micros")]
     next_attempt_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "some_micros")]
@@ -56,7 +56,7 @@ pub(crate) struct DeliveryList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<DeliveryBody>,
-    /// Send it back as `cursor` for the next page; empty on the last one.
+    /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
@@ -83,14 +83,14 @@ impl From<Listed> for DeliveryBody {
     }
 }
 
-/// What was sent to your receivers, or is to be: each attempt, and what was wrong with it.
+/// The webhooks to your receivers: sent or still to send, with each attempt and its error.
 #[utoipa::path(
     operation_id = "list_webhook_deliveries", tag = "events",
     params(
         ("status" = Option<Status>, Query, description = "Only deliveries in this state"),
         ("job_id" = Option<String>, Query, description = "Only about this job"),
         ("endpoint_id" = Option<String>, Query, description = "Only to this endpoint"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 if left out"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 by default"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -141,7 +141,7 @@ fn set_once<T: std::str::FromStr>(field: &mut Option<T>, value: &str) -> Option<
     before.is_none().then_some(())
 }
 
-/// Sends a delivery again, whatever came of it: under its id, at once, with a new budget of attempts.
+/// Sends a delivery again at once, whether it succeeded or failed. It keeps its id and gets new attempts.
 #[utoipa::path(
     operation_id = "redeliver_webhook", tag = "events",
     params(("id" = String, Path, description = "`delivery_` and 32 hex digits")),

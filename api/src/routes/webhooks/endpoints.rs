@@ -22,13 +22,13 @@ use crate::{
     openapi::{InvalidRequest, NotFound, SlowBody},
 };
 
-/// A receiver of your news.
+/// A receiver of your webhooks.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointRequest {
     /// `https://…`, at a public address.
     url: String,
-    /// Which events to send there; all if left out.
+    /// The events to send there; all by default.
     #[serde(default = "all_events")]
     events: Vec<EventType>,
 }
@@ -37,7 +37,7 @@ fn all_events() -> Vec<EventType> {
     EventType::ALL.to_vec()
 }
 
-/// A receiver of your news as it stands.
+/// A receiver of your webhooks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointBody {
     #[schema(example = "endpoint_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
@@ -48,10 +48,10 @@ pub(crate) struct EndpointBody {
     events: Vec<EventType>,
     #[serde(serialize_with = "micros")]
     created_at: DateTime<Utc>,
-    /// Since when nothing is sent there any more, because it answered 410: delete it, and make it anew if you want it back.
+    /// When the endpoint was disabled because it answered 410. To enable it, delete it and create it again.
     #[serde(serialize_with = "some_micros")]
     disabled_at: Option<DateTime<Utc>>,
-    /// What signs the messages. Shown this once.
+    /// The secret that signs the webhooks. Only this response shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "whsec_…")]
     secret: Option<String>,
@@ -78,12 +78,12 @@ impl EndpointBody {
     }
 }
 
-/// From now on sends your news to a URL.
+/// Creates an endpoint: a URL that gets webhooks of your events from now on.
 #[utoipa::path(
     operation_id = "create_webhook_endpoint", tag = "events",
     request_body = EndpointRequest,
     responses(
-        (status = 201, description = "Made; with its secret, which is shown this once", body = EndpointBody),
+        (status = 201, description = "Created; only this response shows its secret", body = EndpointBody),
         InvalidRequest,
         SlowBody,
         (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = Problem, content_type = "application/problem+json"),
@@ -128,7 +128,7 @@ pub(super) async fn create_webhook_endpoint(
         .json(EndpointBody::new(made, Some(&secret))))
 }
 
-/// Your standing receivers.
+/// Your endpoints.
 #[utoipa::path(
     operation_id = "list_webhook_endpoints", tag = "events",
     responses(
@@ -148,7 +148,7 @@ pub(super) async fn list_webhook_endpoints(
     }))
 }
 
-/// Sends nothing there any more, not even what was on its way.
+/// Deletes an endpoint. Its pending webhooks are not sent.
 #[utoipa::path(
     operation_id = "delete_webhook_endpoint", tag = "events",
     params(("id" = String, Path, description = "`endpoint_` and 32 hex digits")),

@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 
 use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller};
 
-/// What signs the webhooks that your jobs name themselves. Endpoints have secrets of their own.
+/// The secret that signs the webhooks of single jobs. Endpoints have their own secrets.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SecretBody {
     #[schema(example = "whsec_…")]
     secret: String,
-    /// Until when the secret before signs along.
+    /// Until when the previous secret also signs.
     #[serde(serialize_with = "some_micros")]
     previous_until: Option<DateTime<Utc>>,
 }
@@ -29,11 +29,11 @@ fn response(secret: &OwnerSecret) -> HttpResponse {
         })
 }
 
-/// The secret that signs your jobs' own webhooks.
+/// The secret that signs the webhooks of your single jobs.
 #[utoipa::path(
     operation_id = "get_webhook_secret", tag = "events",
     responses(
-        (status = 200, description = "The secret; made now if there was none", body = SecretBody),
+        (status = 200, description = "The secret; created now if there was none", body = SecretBody),
     ),
 )]
 #[get("/v1/webhook_secret")]
@@ -45,7 +45,7 @@ pub(super) async fn get_webhook_secret(
     Ok(response(&owner_secret(&ctx.db, &caller.owner).await?))
 }
 
-/// Makes a new one. For a day messages carry signatures by both, so that receivers can change over.
+/// Creates a new secret. For a day, webhooks carry the signatures of both secrets, so that receivers can switch.
 #[utoipa::path(
     operation_id = "rotate_webhook_secret", tag = "events",
     responses(

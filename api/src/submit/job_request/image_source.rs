@@ -6,14 +6,14 @@ use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 
-/// Where the image is; exactly one of them.
+/// Where the image is: exactly one of these fields.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)] // `Serialize`: for the defaults in the OpenAPI document
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageSource {
-    /// An image that was uploaded before, by its digest.
+    /// The digest of a stored image.
     #[schema(value_type = Option<String>, pattern = "^(sha256:)?[0-9a-fA-F]{64}$")]
     pub sha256: Option<Sha256Digest>,
-    /// Fetched at submit; off unless the service allows it.
+    /// Fetched at submit, if the service allows image URLs.
     pub url: Option<String>,
     /// The bytes in base64.
     pub data: Option<String>,
