@@ -30,7 +30,7 @@ pub(crate) struct Submit {
 pub(crate) enum Given {
     Uploaded(Upload),
     /// Named by its digest: this owner stored it before.
-    Stored(images::Stored),
+    Stored(images::StoredImage),
 }
 
 impl Given {

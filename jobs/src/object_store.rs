@@ -89,7 +89,7 @@ pub struct ObjectStore {
 }
 
 impl ObjectStore {
-    pub fn connect<'a>(config: &'a StoreConfig) -> BoxFuture<'a, Self> {
+    pub fn connect(config: &StoreConfig) -> BoxFuture<'_, Self> {
         Box::pin(async move {
             let http = aws_smithy_http_client::Builder::new()
                 .tls_provider(tls::Provider::Rustls(
@@ -128,7 +128,7 @@ impl ObjectStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn create_bucket<'a>(&'a self) -> BoxFuture<'a, Result<(), StoreError>> {
+    pub fn create_bucket(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             match self
                 .client
@@ -154,7 +154,7 @@ impl ObjectStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn ping<'a>(&'a self) -> BoxFuture<'a, Result<(), StoreError>> {
+    pub fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let head = self.client.head_bucket().bucket(&self.bucket).send().await;
             head.map(drop).map_err(|error| unavailable(&error))

@@ -38,7 +38,7 @@ pub async fn keep(
         let Some(worker) = register(&db, &registration, lease, &drain).await else {
             return;
         };
-        listener.is(worker);
+        listener.set_worker(worker);
         holdings.registered(Some(worker));
         tracing::info!(worker.id = %worker, worker.name = registration.name, device = registration.device, "registered");
         renew_until_lost(&db, worker, lease, &holdings, &drain, &listener).await;
@@ -87,7 +87,7 @@ async fn renew_until_lost(
     let mut pause = lease / 3;
     let mut unknown = HashSet::new();
     loop {
-        listener.asked(pause).await;
+        listener.requested(pause).await;
         // What is in hand before the statement begins is what its answer can speak about.
         let (asked_at, before) = (Instant::now(), holdings.all());
         let beat = queue::heartbeat(db, worker, lease.as_secs_f64());
