@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jobs::{
-    db::StatementPool,
+    db::{Db, StatementPool},
     events::FeedListener,
     images,
     models::Resolver,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Ctx {
     pub config: Arc<Config>,
-    pub db: jobs::db::Db,
+    pub db: Db,
     pub store: ObjectStore,
     /// Connections with the prepared statements that every submit needs.
     pub kept: StatementPool,

@@ -5,6 +5,7 @@
 mod schedule;
 mod send;
 
+use jobs::db::Db;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jobs::{
@@ -34,7 +35,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(30);
 ///
 /// `changes` wakes the sender after a job changed: the change may have a receiver.
 pub(crate) async fn send_until_shutdown(
-    db: jobs::db::Db,
+    db: Db,
     egress: Egress,
     config: WebhookConfig,
     changes: watch::Receiver<()>,
@@ -54,7 +55,7 @@ pub(crate) async fn send_until_shutdown(
 }
 
 struct Dispatcher {
-    db: jobs::db::Db,
+    db: Db,
     sends_max: usize,
     per_host_max: i32,
     lease: Duration,
@@ -130,7 +131,7 @@ impl Dispatcher {
 }
 
 /// Sends a delivery once and records the outcome. If that fails, the delivery is claimed again after its lease.
-async fn attempt(db: jobs::db::Db, sender: Arc<Sender>, delivery: Delivery) {
+async fn attempt(db: Db, sender: Arc<Sender>, delivery: Delivery) {
     let sent = match sender.send(&delivery).await {
         Ok(sent) => sent,
         Err(error) => {

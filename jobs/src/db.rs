@@ -169,9 +169,7 @@ impl Db {
     /// How to connect to Postgres itself, for what needs a session.
     pub fn direct(&self) -> DirectConnector {
         match &self.mode {
-            PoolingMode::Session => {
-                DirectConnector::new(self.pool.connect_options().as_ref().clone())
-            }
+            PoolingMode::Session => DirectConnector::new(self.pool.connect_options()),
             PoolingMode::Transaction { direct } => direct.clone(),
         }
     }

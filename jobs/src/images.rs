@@ -42,7 +42,7 @@ pub struct Image {
 
 /// An image that is in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredImage {
     pub image: Image,
     /// The last jobs of this image, newest first, in any state.
     pub recent_jobs: Vec<JobId>,

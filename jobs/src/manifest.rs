@@ -32,7 +32,7 @@ pub struct Manifest {
     /// Precisions that the model allows, the default first.
     #[serde(default = "fp32_only")]
     pub precision: Vec<Precision>,
-    #[serde(default = "one")]
+    #[serde(default = "default_batch_max")]
     pub batch_max: u16,
     /// Parameters that a job may set.
     #[serde(default)]
@@ -51,7 +51,7 @@ fn fp32_only() -> Vec<Precision> {
     vec![Precision::Fp32]
 }
 
-fn one() -> u16 {
+fn default_batch_max() -> u16 {
     1
 }
 
@@ -275,15 +275,18 @@ mod tests {
         .expect("manifest")
     }
 
-    fn asked(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
         serde_json::from_value(value).expect("object")
     }
 
     #[test]
     fn a_parameter_left_out_takes_its_default() {
-        assert_eq!(lite0().params(&asked(json!({}))).expect("fits")["top_k"], 5);
         assert_eq!(
-            lite0().params(&asked(json!({"top_k": 3}))).expect("fits")["top_k"],
+            lite0().params(&object(json!({}))).expect("fits")["top_k"],
+            5
+        );
+        assert_eq!(
+            lite0().params(&object(json!({"top_k": 3}))).expect("fits")["top_k"],
             3
         );
     }
@@ -297,7 +300,7 @@ mod tests {
             (json!({"top_k": 1.5}), "/params/top_k"),
             (json!({"topk": 5}), "/params/topk"),
         ] {
-            let problem = lite0().params(&asked(params)).expect_err("refused");
+            let problem = lite0().params(&object(params)).expect_err("refused");
             assert_eq!(problem.errors[0].pointer, pointer);
         }
     }

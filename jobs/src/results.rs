@@ -129,16 +129,16 @@ mod tests {
             job_id: JobId::now(),
             lease_no: LeaseNo(number),
         };
-        let one = lease(3);
-        let key = object_key("alice", one, Kind::Mask);
+        let first = lease(3);
+        let key = object_key("alice", first, Kind::Mask);
         assert!(
             key.starts_with("results/alice/") && key.ends_with("/3.png"),
             "{key}"
         );
-        assert_eq!(job_of(&key), Some(one.job_id.uuid()));
+        assert_eq!(job_of(&key), Some(first.job_id.uuid()));
         let retried = Lease {
             lease_no: LeaseNo(4),
-            ..one
+            ..first
         };
         assert_ne!(object_key("alice", retried, Kind::Mask), key);
         for other in [

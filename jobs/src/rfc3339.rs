@@ -96,8 +96,8 @@ mod tests {
             running: 0,
             loaded: sqlx::types::Json(Vec::new()),
         };
-        let told = json!([attempt, step, sent, worker]).to_string();
-        let with_digits = told.matches("\"2025-11-26T04:40:00.000000Z\"").count();
-        assert_eq!(with_digits, 6, "{told}");
+        let text = json!([attempt, step, sent, worker]).to_string();
+        let with_digits = text.matches("\"2025-11-26T04:40:00.000000Z\"").count();
+        assert_eq!(with_digits, 6, "{text}");
     }
 }

@@ -2,7 +2,7 @@
 
 use jobs::{
     JobId, Sha256Digest, WorkerId,
-    images::{self, Image, Stored},
+    images::{self, Image, StoredImage},
     models::{self, Resolved},
     object_store::{ObjectStore, StoreConfig},
     queue::{self, Claim, NewJob, Registration},
@@ -78,7 +78,7 @@ pub async fn resolved(db: &PgPool, reference: &str) -> Resolved {
 }
 
 /// The image that an owner has stored, if it is.
-pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<Stored> {
+pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<StoredImage> {
     let found = images::find_all(db, &[(owner.to_owned(), sha256)]).await;
     found.unwrap().pop().map(|(_, stored)| stored)
 }

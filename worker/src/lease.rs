@@ -39,7 +39,7 @@ pub async fn keep_lease(
         let Some(worker) = register(&db, &registration, lease, &drain).await else {
             return;
         };
-        listener.is(worker);
+        listener.set_worker(worker);
         held_jobs.set_worker(Some(worker));
         tracing::info!(worker.id = %worker, worker.name = registration.name, device = registration.device, "registered");
         renew_until_lost(&db, worker, lease, &held_jobs, &drain, &listener).await;
@@ -87,7 +87,7 @@ async fn renew_until_lost(
     let mut wait = lease / 3;
     let mut unknown_leases = HashSet::new();
     loop {
-        listener.asked(wait).await;
+        listener.requested(wait).await;
         // The response can only be about jobs that were claimed before the statement began.
         let (sent_at, jobs) = (Instant::now(), held_jobs.all());
         let beat = queue::heartbeat(db, worker, lease.as_secs_f64());

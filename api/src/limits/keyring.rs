@@ -1,5 +1,6 @@
 //! API keys that this process has verified, and the caller behind each.
 
+use jobs::db::Db;
 use std::{
     ops::Deref,
     sync::Arc,
@@ -22,7 +23,7 @@ const KEYS_MAX: u64 = 10_000;
 /// Verified keys by the digest of their text, so that not every request asks Postgres.
 #[derive(Debug)]
 pub(crate) struct Keyring {
-    db: jobs::db::Db,
+    db: Db,
     defaults: KeyDefaults,
     /// False with `--insecure-no-auth`.
     pub needs_keys: bool,
@@ -39,7 +40,7 @@ struct Verified {
 }
 
 impl Keyring {
-    pub fn new(db: jobs::db::Db, defaults: KeyDefaults, needs_keys: bool) -> Self {
+    pub fn new(db: Db, defaults: KeyDefaults, needs_keys: bool) -> Self {
         Self {
             db,
             defaults,

@@ -5,6 +5,7 @@
 
 mod tally;
 
+use jobs::db::Db;
 use std::sync::Arc;
 
 use jobs::ProblemCode;
@@ -22,7 +23,7 @@ const STORE_RETRY_AFTER_SECONDS: u32 = 60;
 /// What each owner that submits to this process has in use.
 #[derive(Debug)]
 pub(crate) struct Quotas {
-    db: jobs::db::Db,
+    db: Db,
     retry_after: Arc<RetryAfter>,
     owners: Cache<String, Account>,
 }
@@ -35,7 +36,7 @@ struct Account {
 }
 
 impl Quotas {
-    pub fn new(db: jobs::db::Db, retry_after: Arc<RetryAfter>) -> Self {
+    pub fn new(db: Db, retry_after: Arc<RetryAfter>) -> Self {
         Self {
             db,
             retry_after,

@@ -1,5 +1,6 @@
 //! `Retry-After` of unended jobs, from the recent latency of their model.
 
+use jobs::db::Db;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -16,7 +17,7 @@ const SECONDS_MAX: f64 = 60.0;
 /// Estimates when a job will end.
 #[derive(Debug)]
 pub(crate) struct RetryAfter {
-    db: jobs::db::Db,
+    db: Db,
     latency: Mutex<Latency>,
 }
 
@@ -28,7 +29,7 @@ struct Latency {
 }
 
 impl RetryAfter {
-    pub fn new(db: jobs::db::Db) -> Self {
+    pub fn new(db: Db) -> Self {
         Self {
             db,
             latency: Mutex::default(),

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum ImageInput {
     Uploaded(Upload),
-    Stored(images::Stored),
+    Stored(images::StoredImage),
 }
 
 impl ImageInput {

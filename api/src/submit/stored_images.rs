@@ -5,7 +5,7 @@ use std::io::Cursor;
 use chrono::{TimeDelta, Utc};
 use jobs::{
     Sha256Digest,
-    images::{self, Image, Stored},
+    images::{self, Image, StoredImage},
     object_store::StoreError,
 };
 
@@ -29,7 +29,7 @@ pub(crate) async fn find(
     ctx: &Ctx,
     caller: &Caller,
     sha256: Sha256Digest,
-) -> Result<Option<Stored>, ApiError> {
+) -> Result<Option<StoredImage>, ApiError> {
     let owner = &caller.owner;
     if let Some(stored) = find_registered(ctx, owner, sha256).await? {
         return Ok(Some(stored));
@@ -83,6 +83,6 @@ pub(crate) async fn find_registered(
     ctx: &Ctx,
     owner: &str,
     sha256: Sha256Digest,
-) -> Result<Option<Stored>, ApiError> {
+) -> Result<Option<StoredImage>, ApiError> {
     Ok(ctx.images.find(owner, sha256).await?)
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use jobs::{
     Secret, batches,
-    db::answered,
+    db::{Db, answered},
     events::Subject,
     queue::{self, QueueError},
     webhooks::{AttemptResult, Delivery, DeliveryOutcome, owner_secret, sign},
@@ -22,7 +22,7 @@ const LOCATION_CHARS_MAX: usize = 200;
 /// Sends single deliveries.
 #[derive(Debug)]
 pub(super) struct Sender {
-    db: jobs::db::Db,
+    db: Db,
     egress: Egress,
     timeout: Duration,
 }
@@ -62,7 +62,7 @@ impl ReceiverAnswer {
 }
 
 impl Sender {
-    pub fn new(db: jobs::db::Db, egress: Egress, timeout: Duration) -> Self {
+    pub fn new(db: Db, egress: Egress, timeout: Duration) -> Self {
         Self {
             db,
             egress,

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sqlx::{
     PgPool,
@@ -7,13 +7,13 @@ use sqlx::{
 
 use super::Db;
 
-/// Connects to Postgres itself, past a pooler, for what needs a session: LISTEN and migrations.
+/// Connects to Postgres itself, past a pooler, for what needs a session: LISTEN and migrations. Cheap to clone.
 #[derive(Clone)]
-pub struct DirectConnector(PgConnectOptions);
+pub struct DirectConnector(Arc<PgConnectOptions>);
 
 impl DirectConnector {
-    pub(super) fn new(options: PgConnectOptions) -> Self {
-        Self(options)
+    pub(super) fn new(options: impl Into<Arc<PgConnectOptions>>) -> Self {
+        Self(options.into())
     }
 
     /// Makes a pool of one connection that never expires.
@@ -23,7 +23,7 @@ impl DirectConnector {
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(acquire_timeout)
-            .connect_lazy_with(self.0.clone())
+            .connect_lazy_with(self.0.as_ref().clone())
     }
 }
 

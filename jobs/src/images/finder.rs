@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::{Image, Stored};
+use super::{Image, StoredImage};
 use crate::{
     Sha256Digest,
     batch_loader::{BatchLoad, BatchLoader, Loaded},
@@ -37,7 +37,7 @@ struct ImageLoad;
 
 impl BatchLoad for ImageLoad {
     type Key = (String, Sha256Digest);
-    type Value = Stored;
+    type Value = StoredImage;
     type Error = sqlx::Error;
 
     const TASK: &'static str = "image loader";
@@ -61,7 +61,7 @@ impl Finder {
         &self,
         owner: &str,
         sha256: Sha256Digest,
-    ) -> Result<Option<Stored>, sqlx::Error> {
+    ) -> Result<Option<StoredImage>, sqlx::Error> {
         self.0.load((owner.to_owned(), sha256)).await
     }
 }
@@ -76,7 +76,7 @@ impl Finder {
 pub async fn find_all(
     db: impl PgExecutor<'_>,
     images: &[(String, Sha256Digest)],
-) -> Result<Vec<((String, Sha256Digest), Stored)>, sqlx::Error> {
+) -> Result<Vec<((String, Sha256Digest), StoredImage)>, sqlx::Error> {
     let owners: Vec<_> = images.iter().map(|(owner, _)| owner.as_str()).collect();
     let digests: Vec<_> = images
         .iter()
@@ -107,7 +107,7 @@ pub async fn find_all(
     rows.map(|row| {
         let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
         let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let stored = Stored {
+        let stored = StoredImage {
             image: Image {
                 sha256,
                 upload: row.upload,

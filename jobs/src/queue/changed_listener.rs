@@ -50,12 +50,12 @@ impl Waiter {
     }
 }
 
-type Waiters = Mutex<HashMap<JobId, Vec<Arc<Waiter>>>>;
+type Waiters = HashMap<JobId, Vec<Arc<Waiter>>>;
 
 /// Wakes all waiters of a process when their jobs change, with one connection. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ChangedListener {
-    waiters: Arc<Waiters>,
+    waiters: Arc<Mutex<Waiters>>,
     any: watch::Receiver<()>,
 }
 
@@ -64,7 +64,7 @@ pub struct ChangedListener {
 pub struct JobWatch {
     job: JobId,
     waiter: Arc<Waiter>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<Mutex<Waiters>>,
 }
 
 impl ChangedListener {
@@ -143,7 +143,7 @@ impl ChangedListener {
         }
     }
 
-    fn waiters(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Arc<Waiter>>>> {
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().expect("no panic holds it")
     }
 

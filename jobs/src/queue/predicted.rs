@@ -19,7 +19,7 @@ impl MatchingJob {
 }
 
 /// Finds the one of the `recent` jobs of an image that can answer `job`: equal owner, model version, parameters and metadata,
-/// and at least equal retention. `recent` comes from [`crate::images::Stored::recent_jobs`].
+/// and at least equal retention. `recent` comes from [`crate::images::StoredImage::recent_jobs`].
 ///
 /// Runs no statement if `recent` is empty, or if `job` has a start time, a deadline, a webhook or a batch.
 ///

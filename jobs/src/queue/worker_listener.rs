@@ -17,7 +17,7 @@ use crate::{WorkerId, db::DirectConnector};
 #[derive(Debug, Default)]
 struct Signals {
     queued: Notify,
-    asked: Notify,
+    requested: Notify,
     /// Row id of the worker whose requests are heard; 0: none yet.
     worker: AtomicI64,
 }
@@ -39,12 +39,12 @@ impl WorkerListener {
                 payload: worker, ..
             } => {
                 if worker.parse() == Ok(woken.worker.load(Ordering::Acquire)) {
-                    woken.asked.notify_one();
+                    woken.requested.notify_one();
                 }
             }
             Received::Gap => {
                 woken.queued.notify_one();
-                woken.asked.notify_one();
+                woken.requested.notify_one();
             }
         };
         let channels = &[QUEUED_CHANNEL, WORKER_CHANNEL];
@@ -53,7 +53,7 @@ impl WorkerListener {
     }
 
     /// From now on hears the requests to this worker.
-    pub fn is(&self, worker: WorkerId) {
+    pub fn set_worker(&self, worker: WorkerId) {
         self.0.worker.store(worker.0, Ordering::Release);
     }
 
@@ -63,7 +63,7 @@ impl WorkerListener {
     }
 
     /// Returns once a request to the worker was made since the last call, or after `longest`.
-    pub async fn asked(&self, longest: Duration) {
-        drop(timeout(longest, self.0.asked.notified()).await);
+    pub async fn requested(&self, longest: Duration) {
+        drop(timeout(longest, self.0.requested.notified()).await);
     }
 }

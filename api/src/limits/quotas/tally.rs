@@ -1,5 +1,6 @@
 //! One quantity of one owner: the last count by Postgres, plus what this process has accepted since.
 
+use jobs::db::Db;
 use std::{
     sync::{
         Arc, Mutex,
@@ -34,7 +35,7 @@ pub(super) enum Counted {
 
 #[derive(Debug)]
 pub(super) struct Tally {
-    db: jobs::db::Db,
+    db: Db,
     owner: String,
     what: Counted,
     last_count: Mutex<Option<Count>>,
@@ -91,7 +92,7 @@ impl Drop for Reservation {
 }
 
 impl Tally {
-    pub fn new(db: jobs::db::Db, owner: &str, what: Counted) -> Arc<Self> {
+    pub fn new(db: Db, owner: &str, what: Counted) -> Arc<Self> {
         Arc::new(Self {
             db,
             owner: owner.to_owned(),
