@@ -69,7 +69,7 @@ impl RetryAfter {
                     latency.p50_seconds.extend(lately);
                 }
                 Err(error) => {
-                    tracing::debug!(error.cause = %error, "cannot read the latency of models; the last one stays in use")
+                    tracing::debug!(error.cause = %error, "cannot read the latency of models; the last one stays in use");
                 }
             }
         });
