@@ -2,7 +2,7 @@ use sqlx::PgPool;
 
 use crate::{BatchId, queue::QueueError};
 
-/// Queues every failed job of a batch again whose input still exists, as [`crate::queue::resubmit`] does. Returns how many.
+/// Queues every failed job of a batch again whose input still exists, as [`crate::queue::retry`] does. Returns how many.
 ///
 /// # Errors
 /// Postgres is away; the jobs that were queued until then stay queued.

@@ -37,7 +37,7 @@ impl Step {
 
 /// The steps of a job so far, first step first. The last step of an ended job is its end.
 ///
-/// Made from the job's row and its attempts. An end that a resubmit undid is not among the steps.
+/// Made from the job's row and its attempts. An end that a retry by hand undid is not among the steps.
 ///
 /// # Errors
 /// Postgres is away.

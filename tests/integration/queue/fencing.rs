@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use jobs::{
     JobState, LeaseNo, Problem, ProblemCode,
-    queue::{self, QueueError, Resubmitted},
+    queue::{self, QueueError, RetryOutcome},
 };
 use tests::{clock, dump, given};
 
@@ -158,8 +158,8 @@ async fn a_lease_from_before_a_retry_by_hand_is_stale() {
     tests::settling::fail(&db, &[(held.lease(), fault())])
         .await
         .unwrap();
-    let again = queue::resubmit(&db, cat, Some(given::OWNER)).await;
-    assert_eq!(again.unwrap(), Resubmitted::Queued);
+    let again = queue::retry(&db, cat, Some(given::OWNER)).await;
+    assert_eq!(again.unwrap(), RetryOutcome::Queued);
     let landed = tests::settling::complete(&db, &[held.completion("late")]).await;
     assert_eq!(landed.unwrap(), []);
     let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jobs::{
     JobId, JobState, Problem, ProblemCode,
-    queue::{self, DrainOutcome, PurgeOutcome, QueueError, Resubmitted, SetPriorityOutcome},
+    queue::{self, DrainOutcome, PurgeOutcome, QueueError, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::{PgPool, postgres::PgListener};
 use tests::{clock, dump, given};
@@ -235,7 +235,7 @@ async fn whoever_waits_hears_of_what_operators_do() {
     tests::settling::release(&db, &[held.lease()])
         .await
         .unwrap();
-    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    queue::retry(&db, cat, OWNER).await.unwrap();
     assert_eq!(
         heard(&mut listener, 2).await,
         [("darkroom_queued".to_owned(), model.clone()), changed()]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::{
     JobId, Problem, ProblemCode, Sha256Digest, images,
-    queue::{self, PurgeOutcome, Resubmitted, SetPriorityOutcome},
+    queue::{self, PurgeOutcome, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::PgPool;
 use tests::{Database, database::someone_waits_for_a_lock, given};
@@ -73,11 +73,11 @@ where
 async fn of_two_retries_at_once_one_queues_the_job() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let (first, second) = race(&db, cat, retry, retry).await;
     assert_eq!(
         (first, second),
-        (Resubmitted::Queued, Resubmitted::NotTerminal)
+        (RetryOutcome::Queued, RetryOutcome::NotTerminal)
     );
     assert_eq!(number(&db, "select count(*) from ops.jobs").await, 1);
 }
@@ -86,11 +86,11 @@ async fn of_two_retries_at_once_one_queues_the_job() {
 async fn a_purge_that_waits_for_a_retry_purges_nothing() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, retry, purge).await,
-        (Resubmitted::Queued, PurgeOutcome::NotTerminal)
+        (RetryOutcome::Queued, PurgeOutcome::NotTerminal)
     );
     assert_eq!(
         number(&db, "select sum(jobs)::bigint from images").await,
@@ -103,11 +103,11 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
 async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, purge, retry).await,
-        (PurgeOutcome::Done, Resubmitted::InputPurged)
+        (PurgeOutcome::Done, RetryOutcome::InputPurged)
     );
     assert_eq!(number(&db, "select count(*) from live_jobs").await, 0);
 }
@@ -140,8 +140,8 @@ async fn an_image_that_a_retry_is_about_to_need_stays() {
     let (_, store) = given::bucket().await;
     let cat = failed(&db, "cat").await;
     let mut retry = db.begin().await.unwrap();
-    let resubmit = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
-    let retried: String = resubmit.fetch_one(&mut *retry).await.unwrap();
+    let retried = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
+    let retried: String = retried.fetch_one(&mut *retry).await.unwrap();
     assert_eq!(retried, "queued");
     let pool = db.another_pool();
     let purge = tokio::spawn(async move {

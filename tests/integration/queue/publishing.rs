@@ -188,7 +188,7 @@ async fn a_job_that_was_retried_by_hand_ends_in_another_event() {
         .await
         .unwrap();
     let from_now_on = latest(&db).await.unwrap();
-    queue::resubmit(&db, id, None).await.unwrap();
+    queue::retry(&db, id, None).await.unwrap();
     let held = given::claimed_by(&db, "w").await;
     tests::settling::complete(&db, &[held.completion("cat")])
         .await

@@ -5,7 +5,7 @@ use crate::JobId;
 
 /// What came of a retry by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resubmitted {
+pub enum RetryOutcome {
     /// It is queued again, at the end of its owner's lane.
     Queued,
     /// It still waits or runs: there is nothing to repeat yet.
@@ -25,11 +25,11 @@ pub enum Resubmitted {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn resubmit(
+pub async fn retry(
     db: &PgPool,
     job: JobId,
     owner: Option<&str>,
-) -> Result<Resubmitted, QueueError> {
+) -> Result<RetryOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select retry_job($1, $2) as "outcome!""#,
         job.uuid(),
@@ -37,11 +37,11 @@ pub async fn resubmit(
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "queued" => Resubmitted::Queued,
-        "not terminal" => Resubmitted::NotTerminal,
-        "succeeded" => Resubmitted::Succeeded,
-        "input purged" => Resubmitted::InputPurged,
-        "not found" => Resubmitted::NotFound,
+        "queued" => RetryOutcome::Queued,
+        "not terminal" => RetryOutcome::NotTerminal,
+        "succeeded" => RetryOutcome::Succeeded,
+        "input purged" => RetryOutcome::InputPurged,
+        "not found" => RetryOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }
