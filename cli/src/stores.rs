@@ -2,10 +2,9 @@
 
 use clap::Args;
 use jobs::{
-    db::{self, DbConfig},
+    db::{self, Db, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
-use sqlx::PgPool;
 
 use crate::{Ended, failure::Failure, terminal};
 
@@ -15,8 +14,8 @@ pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… vari
      --s3-create-bucket makes a missing bucket";
 
 /// Connects to Postgres and brings the schema up to date.
-pub(crate) async fn database(config: &DbConfig) -> Result<PgPool, Failure> {
-    let pool = db::connect(config, "darkroom");
+pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
+    let pool = Db::connect(config, "darkroom");
     let pool = pool.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
     let migrated = db::migrate(&pool, config).await;
     migrated.map_err(|error| Failure::away("migrations", &error, CHECK_POSTGRES))?;
@@ -49,9 +48,9 @@ impl Migrate {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::away("migrations", error, CHECK_POSTGRES)
         };
-        let pool = db::connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
+        let db = Db::connect(&self.db, "darkroom").map_err(|error| failed(&error))?;
         // DARKROOM_NO_MIGRATE is meant for services: this command migrates all the same.
-        let migrated = db::migrate_now(&pool, &self.db).await;
+        let migrated = db::migrate_now(&db).await;
         migrated.map_err(|error| failed(&error))?;
         let newest = jobs::MIGRATOR.iter().last();
         let newest = newest.map(|one| format!("{:04} {}", one.version, one.description));

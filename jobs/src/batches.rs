@@ -1,7 +1,7 @@
-//! Job batches, batches on the wire: jobs that were submitted together, in numbered lines. One verb a file.
+//! Batches: jobs that were submitted together, in numbered lines. One verb a file.
 //!
-//! A batch costs its jobs nothing: no statement that moves a job looks at it. What became of a batch is counted by index
-//! when somebody asks, and once more when it has ended.
+//! A batch costs its jobs nothing: no statement that moves a job reads it. Its counts are computed by index on request, and
+//! stored when the batch has ended.
 
 mod append;
 mod batch;
@@ -16,22 +16,23 @@ mod resume;
 mod retry_failed;
 mod seal;
 
-pub use append::{Appended, Chunk, Refusal, append};
+pub use append::{AppendOutcome, Chunk, Refusal, append};
 pub use batch::{Batch, BatchStatus, Counts, Upload, find, find_all};
-pub use begin::{Begun, begin};
+pub use begin::{BeginOutcome, begin};
 pub use cancel::{cancel, cancel_some};
 pub use finish::finish_due;
 pub use housekeeping::{BatchesConfig, housekeep};
 pub use list::list;
 pub use prune::prune;
 pub use results::{Line, LineOutcome, results};
-pub use resume::{Resumed, resume, taken_beyond};
+pub use resume::{ResumeOutcome, resume, taken_beyond};
 pub use retry_failed::retry_failed;
 pub use seal::{seal, seal_abandoned};
 
 use crate::BatchId;
 
-/// The right of one upload to a batch's next lines: another that goes on behind it has another number.
+/// The right of one upload to append lines to a batch. An upload that resumes the batch gets another number, so the earlier
+/// upload can append no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Writer {
     pub batch: BatchId,

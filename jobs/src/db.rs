@@ -1,20 +1,25 @@
-//! The Postgres pool and the migrations.
+//! The connection pool, its time-outs, and the migrations.
 
-mod kept;
+mod direct_connector;
+mod migrate;
 mod pooler;
+mod statement_pool;
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{ops::Deref, str::FromStr, time::Duration};
 
 use clap::Args;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    Connection, PgConnection, PgPool,
-    migrate::{Migrate, MigrateError, Migration},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    Connection, Describe, Either, Execute, Executor, PgPool, Postgres, SqlStr,
+    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
-pub use self::kept::{Kept, Lent};
-pub use self::pooler::Direct;
-pub(crate) use self::pooler::advised;
+pub(crate) use self::pooler::with_advice;
+pub use self::{
+    direct_connector::DirectConnector,
+    migrate::{make_partitions, migrate, migrate_now},
+    statement_pool::{PooledConnection, StatementPool},
+};
 use crate::Secret;
 
 /// Where Postgres is and how much of it one process may take.
@@ -43,77 +48,214 @@ pub struct DbConfig {
         default_value_t = 30_000
     )]
     pub db_statement_timeout_ms: u64,
-    /// Leave the schema alone at start: somebody else runs the migrations
+    /// Leave the schema alone at start: the migrations run elsewhere
     #[arg(long, env = "DARKROOM_NO_MIGRATE")]
     pub no_migrate: bool,
 }
 
 impl DbConfig {
-    /// Set only where `database_url` leads to a pooler; a variable that is there and empty counts as none.
+    /// The URL of Postgres itself, if `database_url` leads to a pooler. An empty variable counts as unset.
     fn direct_url(&self) -> Option<&Secret> {
         let url = self.database_direct_url.as_ref();
         url.filter(|url| !url.expose().is_empty())
     }
 }
 
-/// Opens the pool: connections come on demand, so this succeeds without a server.
+/// The database of a process: a connection pool, and what the pool does not know about its connections. Cheap to clone.
 ///
-/// # Errors
-/// The URL cannot be read, or has settings that a pooler would refuse.
-pub fn connect(config: &DbConfig, application: &str) -> Result<PgPool, sqlx::Error> {
-    let statement_max = Duration::from_millis(config.db_statement_timeout_ms);
-    let is_pooled = config.direct_url().is_some();
-    let (options, reset) = if is_pooled {
-        // No session is ours: `reset all` were one of anybody's.
-        (pooler::options(config, application)?, "begin; rollback")
-    } else {
-        let own = session(&config.database_url, config, application)?;
-        (own, "begin; rollback; reset all")
-    };
-    let acquire_timeout = Duration::from_millis(config.db_acquire_timeout_ms);
-    // A pooler answers when it has a connection of Postgres to spare.
-    let patience = if is_pooled { acquire_timeout } else { PATIENCE };
-    let mut pool = PgPoolOptions::new()
-        .max_connections(config.db_connections_max)
-        .acquire_timeout(acquire_timeout)
-        // Busy connections are not asked whether they live: that would be one more trip for each statement.
-        .test_before_acquire(false)
-        .before_acquire(move |connection, about| {
-            Box::pin(async move {
-                if about.idle_for < ASKED_AFTER {
-                    return Ok(true);
-                }
-                // One that leads nowhere must not use up all the time there is to find another.
-                match tokio::time::timeout(patience, connection.ping()).await {
-                    Ok(answer) => answer.map(|()| true),
-                    Err(_) => Err(no_answer()),
-                }
-            })
-        })
-        // A `begin` whose future was dropped may come back inside an open transaction (sqlx #4393), and an actix handler
-        // is dropped when its client leaves. [`Kept`] may have changed its settings. `begin` first: to roll back where nothing
-        // is open, which is nearly always, is a warning in the server's log, one for each statement. Inside a transaction that
-        // failed it fails, and the connection is closed.
-        .after_release(move |connection, _| {
-            Box::pin(async move {
-                let reset = sqlx::raw_sql(reset).execute(connection);
-                // Behind the statement that nobody waits for any more, if there is one. Without an end a connection that
-                // leads nowhere would keep its place in the pool for good.
-                match tokio::time::timeout(statement_max + MARGIN, reset).await {
-                    Ok(done) => done.map(|_| true),
-                    Err(_) => Err(no_answer()),
-                }
-            })
-        });
-    if is_pooled {
-        // Where `statement_max()` finds it, since there are no options to read it from.
-        pool = pool.acquire_slow_threshold(statement_max);
-    }
-    Ok(pool.connect_lazy_with(options))
+/// Dereferences to the pool and is an [`Executor`] as the pool is.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: PgPool,
+    /// The server cancels a statement after this time.
+    statement_timeout: Duration,
+    mode: PoolingMode,
 }
 
-/// To Postgres itself, with the settings of our sessions. docs/sql.md has the same for a role.
-fn session(
+/// How long a connection of Postgres belongs to one connection of the pool.
+#[derive(Debug, Clone)]
+pub enum PoolingMode {
+    /// For the whole session: there is no pooler between this process and Postgres.
+    Session,
+    /// For one transaction: a pooler decides anew each time (docs/adr/0017-behind-a-pooler.md).
+    Transaction {
+        /// The way past the pooler.
+        direct: DirectConnector,
+    },
+}
+
+impl Db {
+    /// Makes the pool. Connections are opened on demand, so this succeeds without a server.
+    ///
+    /// # Errors
+    /// A URL cannot be read, or has settings that a pooler would refuse.
+    pub fn connect(config: &DbConfig, application: &str) -> Result<Self, sqlx::Error> {
+        let statement_timeout = Duration::from_millis(config.db_statement_timeout_ms);
+        let acquire_timeout = Duration::from_millis(config.db_acquire_timeout_ms);
+        let (options, mode) = match config.direct_url() {
+            None => {
+                let options = session_options(&config.database_url, config, application)?;
+                (options, PoolingMode::Session)
+            }
+            Some(url) => {
+                let direct = DirectConnector::new(session_options(url, config, application)?);
+                let options = pooler::options(config, application)?;
+                (options, PoolingMode::Transaction { direct })
+            }
+        };
+        let ping_timeout = mode.ping_timeout(acquire_timeout);
+        // `begin` first: a rollback outside a transaction is a warning in the server's log, one for each statement. Inside a
+        // failed transaction `begin` fails, and the pool closes the connection. [`StatementPool`] may have changed settings.
+        let reset = match mode {
+            PoolingMode::Session => "begin; rollback; reset all",
+            // The session belongs to the pooler: its settings are not ours to reset.
+            PoolingMode::Transaction { .. } => "begin; rollback",
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(config.db_connections_max)
+            .acquire_timeout(acquire_timeout)
+            // A ping before each statement would be one more round trip; `before_acquire` pings idle connections only.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, metadata| {
+                Box::pin(async move {
+                    if metadata.idle_for < PING_AFTER_IDLE {
+                        return Ok(true);
+                    }
+                    // A half-open connection must leave time to find another one.
+                    match tokio::time::timeout(ping_timeout, connection.ping()).await {
+                        Ok(answer) => answer.map(|()| true),
+                        Err(_) => Err(no_answer()),
+                    }
+                })
+            })
+            // A `begin` whose future was dropped may leave a connection inside a transaction (sqlx #4393). An actix handler
+            // is dropped when its client disconnects.
+            .after_release(move |connection, _| {
+                Box::pin(async move {
+                    let reset = sqlx::raw_sql(reset).execute(connection);
+                    // The reset waits for a statement that still runs. A half-open connection must not keep its place in
+                    // the pool for ever.
+                    match tokio::time::timeout(statement_timeout + ROUND_TRIP_MAX, reset).await {
+                        Ok(done) => done.map(|_| true),
+                        Err(_) => Err(no_answer()),
+                    }
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Self::from_pool(pool, statement_timeout, mode))
+    }
+
+    /// A pool that was made elsewhere. `statement_timeout` is the one that its connections have.
+    pub fn from_pool(pool: PgPool, statement_timeout: Duration, mode: PoolingMode) -> Self {
+        Self {
+            pool,
+            statement_timeout,
+            mode,
+        }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+
+    pub fn mode(&self) -> &PoolingMode {
+        &self.mode
+    }
+
+    /// How to connect to Postgres itself, for what needs a session.
+    pub fn direct(&self) -> DirectConnector {
+        match &self.mode {
+            PoolingMode::Session => DirectConnector::new(self.pool.connect_options()),
+            PoolingMode::Transaction { direct } => direct.clone(),
+        }
+    }
+
+    /// How long a pooled connection may take to answer a ping.
+    fn ping_timeout(&self) -> Duration {
+        self.mode
+            .ping_timeout(self.pool.options().get_acquire_timeout())
+    }
+}
+
+impl PoolingMode {
+    fn ping_timeout(&self, acquire_timeout: Duration) -> Duration {
+        match self {
+            Self::Session => PING_TIMEOUT,
+            // A pooler answers only when it has a connection of Postgres to spare.
+            Self::Transaction { .. } => acquire_timeout,
+        }
+    }
+
+    fn is_transaction(&self) -> bool {
+        matches!(self, Self::Transaction { .. })
+    }
+}
+
+impl Deref for Db {
+    type Target = PgPool;
+
+    fn deref(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl<'c> Executor<'c> for &'_ Db {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        self.pool.fetch_many(query)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        self.pool.fetch_optional(query)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.pool.clone();
+        Box::pin(async move { pool.acquire().await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.pool.clone();
+        Box::pin(async move { pool.acquire().await?.describe(sql).await })
+    }
+}
+
+/// A connection that was idle for so long is pinged before it is used.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// How long Postgres may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a statement and its answer may travel.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+
+/// Options of a connection to Postgres itself, with the settings of its session. docs/sql.md lists them for a role.
+fn session_options(
     url: &Secret,
     config: &DbConfig,
     application: &str,
@@ -123,8 +265,8 @@ fn session(
     Ok(options.options([
         ("statement_timeout", statement_timeout.as_str()),
         ("idle_in_transaction_session_timeout", "60000"),
-        // A client that vanished in the middle of a statement: its row locks go with its connection, and TCP by itself
-        // would take hours to notice.
+        // Row locks of a client that vanished during a statement last as long as its connection. By its own rules TCP
+        // would notice after hours.
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
@@ -132,40 +274,34 @@ fn session(
         ("client_connection_check_interval", "5000"),
         // Notices are for people at a terminal.
         ("client_min_messages", "error"),
-        // A scan that was forbidden and is the only way counts as very dear, and would be compiled first.
+        // Where a disabled scan is the only plan its estimated cost is huge, and JIT would compile it.
         ("jit", "off"),
     ]))
 }
-
-/// A connection that was idle for so long is asked whether it lives before it is used.
-const ASKED_AFTER: Duration = Duration::from_secs(1);
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// For the way there and back.
-const MARGIN: Duration = Duration::from_secs(1);
 
 fn no_answer() -> sqlx::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer").into()
 }
 
-/// Waits for an answer no longer than the server works on a statement. After that none can come: the connection leads
-/// nowhere, and TCP would tell in a quarter of an hour at best.
+/// Waits for the answer to a statement, but no longer than an answer can take: the time to acquire a connection, the
+/// statement time-out, and a second. Later none can come: the connection is half-open, and TCP would report that after a
+/// quarter of an hour at best.
 ///
 /// # Errors
 /// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether the statement was executed.
 pub async fn answered<T, E: From<sqlx::Error>>(
-    db: &PgPool,
+    db: &Db,
     statement: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let longest = db.options().get_acquire_timeout() + statement_max(db) + MARGIN;
+    let acquire_timeout = db.pool.options().get_acquire_timeout();
+    let longest = acquire_timeout + db.statement_timeout + ROUND_TRIP_MAX;
     let answer = tokio::time::timeout(longest, statement).await;
     answer.unwrap_or_else(|_| Err(no_answer().into()))
 }
 
-/// Faults of the server that pass: it is starting, stopping, out of connections or disk, took too long, or chose this
-/// transaction as the victim. By the class of their code: 08 connection, 40 roll-back, 53 resources, 55P03 a lock that did
-/// not come, 57 operator, 58 system.
+/// Whether an error of the server may pass: the server starts, stops, lacks connections or disk, took too long, or chose
+/// this transaction as the victim. Classes of codes: 08 connection, 40 rollback, 53 resources, 55P03 lock not available, 57
+/// operator, 58 system.
 pub fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| {
         ["08", "40", "53", "55P03", "57", "58"]
@@ -174,88 +310,39 @@ pub fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
     })
 }
 
-/// As [`connect`] has put it there.
-fn statement_max(db: &PgPool) -> Duration {
-    match db.connect_options().get_options() {
-        Some(options) => statement_timeout(options),
-        None => db.options().get_acquire_slow_threshold(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-fn statement_timeout(options: &str) -> Duration {
-    let words = options.split_whitespace();
-    let ms = words
-        .filter_map(|word| word.strip_prefix("statement_timeout="))
-        .find_map(|ms| ms.parse().ok());
-    Duration::from_millis(ms.unwrap_or(30_000))
-}
+    use super::{Db, DbConfig, PoolingMode};
+    use crate::Secret;
 
-/// Brings the schema up to date, unless told not to. One that has more than this program knows of is fine: it was brought
-/// further by a later version, and schemas only grow. Several processes may do so at once: an advisory lock orders them.
-/// Where nothing is missing nobody takes it: its last holder may have vanished, and its connection live on for long.
-///
-/// # Errors
-/// Postgres is away, or a migration failed.
-pub async fn migrate(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError> {
-    if config.no_migrate {
-        return Ok(());
+    pub(super) fn config(url: &str, direct_url: Option<&str>) -> DbConfig {
+        DbConfig {
+            database_url: Secret::new(url),
+            database_direct_url: direct_url.map(Secret::new),
+            db_connections_max: 4,
+            db_acquire_timeout_ms: 5_000,
+            db_statement_timeout_ms: 70_000,
+            no_migrate: true,
+        }
     }
-    migrate_now(db, config).await
-}
 
-/// The same, whatever the configuration says of whether.
-///
-/// # Errors
-/// As [`migrate`].
-pub async fn migrate_now(db: &PgPool, config: &DbConfig) -> Result<(), MigrateError> {
-    let db = with_sessions(db, config)?;
-    let mut connection = db.acquire().await.map_err(advised)?;
-    if is_up_to_date(&mut connection).await? {
-        return Ok(());
-    }
-    let migrated = crate::MIGRATOR.run(&mut *connection).await;
-    if migrated.is_err() {
-        // The lock goes with its connection, not back to the pool.
-        drop(connection.detach());
-    }
-    migrated
-}
+    pub(super) const POOLER: &str = "postgres://one@localhost:6432/darkroom";
+    pub(super) const POSTGRES: &str = "postgres://one@localhost:5432/darkroom";
 
-/// The lock of the migrations is a session's.
-fn with_sessions(db: &PgPool, config: &DbConfig) -> Result<PgPool, sqlx::Error> {
-    if config.direct_url().is_none() {
-        return Ok(db.clone());
+    #[tokio::test]
+    async fn the_longest_time_of_a_statement_is_known_on_both_ways() {
+        for direct_url in [None, Some(POSTGRES)] {
+            let db = Db::connect(&config(POOLER, direct_url), "test").expect("good URLs");
+            assert_eq!(db.statement_timeout(), Duration::from_secs(70));
+            assert_eq!(db.mode().is_transaction(), direct_url.is_some());
+        }
     }
-    let options = db.connect_options();
-    let application = options.get_application_name().unwrap_or_default();
-    let patience = db.options().get_acquire_timeout();
-    Ok(Direct::of(config, application)?.one_connection(patience))
-}
 
-/// A migration whose text has changed since counts as missing: the migrator refuses it.
-async fn is_up_to_date(db: &mut PgConnection) -> Result<bool, MigrateError> {
-    let table = "_sqlx_migrations";
-    let is_there = sqlx::query_scalar("select to_regclass($1) is not null").bind(table);
-    if !is_there.fetch_one(&mut *db).await? || db.dirty_version(table).await?.is_some() {
-        return Ok(false);
+    #[tokio::test]
+    async fn a_direct_url_that_is_empty_is_none() {
+        let db = Db::connect(&config(POSTGRES, Some("")), "test").expect("good URLs");
+        assert!(matches!(db.mode(), PoolingMode::Session));
     }
-    let applied = db.list_applied_migrations(table).await?;
-    let applied: HashMap<_, _> = applied
-        .iter()
-        .map(|one| (one.version, &one.checksum))
-        .collect();
-    let is_there = |one: &Migration| applied.get(&one.version).copied() == Some(&one.checksum);
-    Ok(crate::MIGRATOR.iter().all(is_there))
-}
-
-/// Makes the partitions of the next days.
-///
-/// # Errors
-/// Postgres is away or refuses.
-pub async fn make_partitions(db: &PgPool, days_ahead: i32) -> Result<i32, sqlx::Error> {
-    let made = sqlx::query_scalar!(
-        r#"select make_partitions($1) + make_event_partitions($1) as "made!""#,
-        days_ahead
-    );
-    made.fetch_one(db).await
 }

@@ -1,11 +1,11 @@
-//! SHA-256 as a value: how images, model files and model versions are named.
+//! SHA-256 digests, which name images, model files and model versions.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// 32 bytes of SHA-256; reads and shows as `sha256:<64 hex digits>`.
+/// A SHA-256 digest. Parses and prints as `sha256:<64 hex digits>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sha256Digest([u8; 32]);
 

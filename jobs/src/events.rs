@@ -1,7 +1,7 @@
-//! What happened to jobs and batches, for those who were not there.
+//! Events of jobs and batches: the feed of an owner and the steps of a job.
 //!
-//! The rows are written by the database alone, in the transaction that they are about (`migrations/0013_events.sql`); here
-//! they are read.
+//! Only the database writes the rows, in the transaction that changes the job (`migrations/0007_events.sql`). This module
+//! reads them.
 
 mod cursor;
 mod feed;
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cursor::{Cursor, NotACursor},
-    feed::{Page, feed, latest, prune_events},
+    feed::{EventPage, feed, latest, prune_events},
     history::{Step, history},
     tail::{FeedListener, FeedWatch},
 };
 use crate::{BatchId, JobId};
 
-/// What can happen that others are told of.
+/// Types of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum EventType {
     #[serde(rename = "job.started")]
@@ -77,7 +77,7 @@ impl FromStr for EventType {
     }
 }
 
-/// What an event is about.
+/// The job or batch of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     Job(JobId),
@@ -85,21 +85,21 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// From two columns of which one is set.
+    /// From two columns, exactly one of them set.
     pub(crate) fn from_columns(
         job: Option<uuid::Uuid>,
         batch: Option<uuid::Uuid>,
     ) -> Result<Self, sqlx::Error> {
         let job = job.map(|job| Self::Job(job.into()));
         job.or_else(|| batch.map(|batch| Self::Batch(batch.into())))
-            .ok_or_else(|| sqlx::Error::Decode("an event is about nothing".into()))
+            .ok_or_else(|| sqlx::Error::Decode("an event has neither job nor batch".into()))
     }
 }
 
-/// One thing that happened.
+/// One event of the feed.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its place in the feed, and its id.
+    /// The event's id, and its place in the feed.
     pub cursor: Cursor,
     pub event_type: EventType,
     pub at: DateTime<Utc>,

@@ -1,6 +1,6 @@
-//! The page for orchestrators, on a port of its own: `/livez`, `/readyz`, `/metrics`.
+//! The HTTP server for orchestrators, on a port of its own: `/livez`, `/readyz`, `/metrics`.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,7 +11,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::watch};
 
-/// Serves until the process ends. Ready follows `ready`; alive is whoever answers.
+use crate::tasks;
+
+/// Serves until the process ends. `/readyz` follows `ready`; `/livez` always answers 200.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -22,25 +24,34 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "health and metrics");
-    tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                continue;
-            };
-            let (metrics, ready) = (metrics.clone(), ready.clone());
-            tokio::spawn(async move {
-                let answer = service_fn(|request| {
-                    let answer = answer(&request, &metrics, *ready.borrow());
-                    async move { Ok::<_, Infallible>(answer) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), answer);
-                drop(connection.await); // a scraper that hangs up is no news
-            });
-        }
+    let listener = Arc::new(listener);
+    tasks::restart("health server", move || {
+        accept(listener.clone(), metrics.clone(), ready.clone())
     });
     Ok(())
+}
+
+async fn accept(
+    listener: Arc<TcpListener>,
+    metrics: PrometheusHandle,
+    ready: watch::Receiver<bool>,
+) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let (metrics, ready) = (metrics.clone(), ready.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &metrics, *ready.borrow());
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
+            drop(connection.await); // an error means only that the client hung up
+        });
+    }
 }
 
 fn answer(

@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for JobId {
     }
 }
 
-/// A job batch's id: `batch_` and 32 hex digits of a UUIDv7 on the wire, `uuid` in SQL.
+/// A batch's id: `batch_` and 32 hex digits of a UUIDv7 on the wire, `uuid` in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::Type)]
 #[sqlx(transparent)]
 pub struct BatchId(Uuid);
@@ -104,7 +104,8 @@ impl Serialize for BatchId {
     }
 }
 
-/// Fence of one claim: grows with every claim and every taking-away (attempt counters can be refunded).
+/// Fencing token of a job's lease. Grows with every claim and whenever the job is taken back; never refunded, unlike attempt
+/// counters.
 #[derive(
     Debug,
     Clone,
@@ -122,7 +123,7 @@ impl Serialize for BatchId {
 #[sqlx(transparent)]
 pub struct LeaseNo(pub i32);
 
-/// One worker process; never reused.
+/// Id of one worker process; never reused.
 #[derive(
     Debug,
     Clone,

@@ -1,4 +1,4 @@
-//! Uploaded images, content-addressed per owner. The bytes are in S3, the facts in a row that `queue::enqueue` writes.
+//! Uploaded images, named by owner and content. The bytes are in S3; `queue::enqueue` writes a row for each image.
 
 mod collect;
 mod finder;
@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
-    finder::{Finder, find, find_many},
-    purge::{Purged, purge},
+    finder::{Finder, find_all, find_many},
+    purge::{PurgeOutcome, purge},
     register::register,
     stored_bytes::stored_bytes,
 };
@@ -23,33 +23,33 @@ use crate::{
     object_store::{ObjectStore, StoreError, StoredObject},
 };
 
-/// What all keys of images begin with.
+/// Prefix of the keys of all images.
 pub(crate) const PREFIX: &str = "images/";
 
-/// What the API learned about an upload before it accepted it.
+/// An uploaded image that the API has checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub sha256: Sha256Digest,
-    /// Which upload of these bytes: new for one that just came in.
+    /// Names the upload: each upload of equal bytes gets a new one.
     pub upload: Uuid,
-    /// As sniffed from the bytes: `image/jpeg`.
+    /// By the first bytes of the image, not by the client: `image/jpeg`.
     pub content_type: String,
     pub bytes: i64,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// Pixels by the image's header, before any EXIF rotation.
     pub width: i32,
     pub height: i32,
 }
 
 /// An image that is in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredImage {
     pub image: Image,
-    /// The last jobs over it, newest first, whatever became of them.
+    /// The last jobs of this image, newest first, in any state.
     pub recent_jobs: Vec<JobId>,
 }
 
-/// Where an owner's image lies in the bucket. Owners share nothing: the same bytes of two owners are two objects. Each
-/// upload has a name of its own, so that deleting an old object never hits a new one.
+/// The key of an owner's image in the bucket. Owners share no objects: equal bytes of two owners are two objects. Each upload
+/// has its own key, so that the delete of an old object never hits a new one.
 pub fn object_key(owner: &str, sha256: Sha256Digest, upload: Uuid) -> String {
     let folder = folder(owner, sha256);
     if upload.is_nil() {
@@ -63,7 +63,7 @@ fn folder(owner: &str, sha256: Sha256Digest) -> String {
     format!("{PREFIX}{owner}/{}/{hex}", &hex[..2])
 }
 
-/// Objects of an owner with this digest that came in by themselves or otherwise, newest upload first: a few of them.
+/// Stored objects of an owner with this digest, newest upload first; at most 100. Includes presigned uploads without a row.
 ///
 /// # Errors
 /// The store is away.
@@ -82,10 +82,11 @@ pub async fn uploads(
     uploads.sort_unstable_by_key(|(upload, _)| std::cmp::Reverse(*upload));
     Ok(uploads)
 }
-/// Owner, digest and upload: what a key and a row have in common.
+
+/// Owner, digest and upload: they identify an object and a row.
 type Name = (String, Sha256Digest, Uuid);
 
-/// What [`object_key`] made a key of; `None` if it did not.
+/// The arguments that [`object_key`] made a key of; `None` if the key has another origin.
 fn parse_object_key(key: &str) -> Option<Name> {
     let mut parts = key.strip_prefix(PREFIX)?.split('/');
     let (owner, _, hex) = (parts.next()?, parts.next()?, parts.next()?);
@@ -96,7 +97,7 @@ fn parse_object_key(key: &str) -> Option<Name> {
     (parts.next().is_none()).then(|| (owner.to_owned(), sha256, upload))
 }
 
-/// Those of these keys that rows name, and those that no upload has made.
+/// Those of `keys` that must stay: rows name them, or no upload made them.
 pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
     let mut needed = HashSet::new();
     let (mut owners, mut digests, mut uploads) = (vec![], vec![], vec![]);

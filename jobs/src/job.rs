@@ -1,4 +1,4 @@
-//! A job as everyone outside the queue sees it: one row of `ops.jobs`.
+//! A job as it is seen outside the queue: one row of `ops.jobs`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "job_state", rename_all = "snake_case")]
 pub enum JobState {
-    /// Due later: `run_at` lies ahead, or an attempt failed and backs off.
+    /// Due later: `run_at` is in the future, or a failed attempt backs off.
     #[display("scheduled")]
     Scheduled,
     /// Due, waiting for a worker.
@@ -41,7 +41,7 @@ pub enum JobState {
     Failed,
     #[display("canceled")]
     Canceled,
-    /// Its deadline passed before a worker began.
+    /// Its deadline passed before an attempt began.
     #[display("expired")]
     Expired,
 }
@@ -55,7 +55,7 @@ impl JobState {
     }
 }
 
-/// One job with everything that REST and SQL tell about it.
+/// One job, with all that REST and SQL show of it.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub id: JobId,
@@ -64,7 +64,7 @@ pub struct Job {
     pub state: JobState,
     pub owner: String,
     pub task: String,
-    /// What the client asked for, its alias spelled out: `efficientnet-lite0@default`.
+    /// The client's reference with its alias spelled out: `efficientnet-lite0@default`.
     pub model_ref: String,
     pub model: ResolvedModel,
     pub image: JobImage,
@@ -93,14 +93,14 @@ pub struct Job {
     pub forward_batch_size: Option<i16>,
     pub forward_batch_position: Option<i16>,
     pub trace_parent: Option<String>,
-    pub member: Option<Member>,
+    pub member: Option<BatchMember>,
     pub webhook_url: Option<String>,
     pub purged_at: Option<DateTime<Utc>>,
 }
 
 /// A job's place in the batch that it was submitted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct BatchMember {
     pub batch: BatchId,
     /// Number of its line, from 1.
     pub position: i32,
@@ -117,7 +117,7 @@ pub struct ResolvedModel {
     pub digest: Sha256Digest,
 }
 
-/// What is known of a job's image; all but the digest is gone once the image row is pruned.
+/// A job's image. Only the digest is left once the image's row is pruned.
 #[derive(Debug, Clone)]
 pub struct JobImage {
     pub sha256: Sha256Digest,
@@ -127,10 +127,10 @@ pub struct JobImage {
     pub height: Option<i32>,
 }
 
-/// One try of a worker at a job.
+/// One attempt of a worker at a job.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Attempt {
-    /// From 1, in the order of starting.
+    /// From 1, in the order of their starts.
     pub number: i16,
     pub worker: Option<String>,
     pub device: Option<String>,
@@ -147,7 +147,7 @@ pub struct Attempt {
     pub error: Option<Value>,
 }
 
-/// Why a stage of an attempt gave up: a code for clients, a sentence for them, and a cause for the log only.
+/// Why a stage of an attempt failed: a code and a sentence for clients, and a cause for the log only.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct StageError {
@@ -171,7 +171,7 @@ impl StageError {
         self
     }
 
-    /// What is stored with the job.
+    /// The problem that is stored with the job.
     pub fn problem(&self) -> Problem {
         Problem::new(self.code, self.detail.clone())
     }

@@ -1,4 +1,4 @@
-//! API keys `dk_<id>_<secret>`: made once, shown once, kept as a hash.
+//! API keys `dk_<id>_<secret>`: shown once when they are made, stored as a hash.
 
 mod create;
 mod limits;
@@ -28,7 +28,7 @@ pub enum Scope {
     Submit,
     /// See its owner's jobs and results.
     Read,
-    /// Look after queues and workers.
+    /// Operate queues and workers.
     Operate,
     /// Register models and make keys.
     Admin,
@@ -56,7 +56,7 @@ impl FromStr for Scope {
     }
 }
 
-/// Who is calling: what a valid key stands for.
+/// The caller that a valid key identifies.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub key_id: String,

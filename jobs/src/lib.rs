@@ -1,7 +1,9 @@
 //! What every part of Darkroom shares: ids, the job, the queue verbs (all SQL over jobs), models, keys and the object store.
 //!
-//! This crate knows neither actix nor tch: it serves nothing and infers nothing.
+//! This crate knows neither actix nor tch: it serves no API and runs no model.
 
+mod backoff;
+mod batch_loader;
 pub mod batches;
 pub mod db;
 pub mod digest;
@@ -21,13 +23,14 @@ pub mod results;
 pub mod retention;
 pub mod rfc3339;
 pub mod secret;
+pub mod tasks;
 pub mod telemetry;
-mod together;
 pub mod webhooks;
 
+pub use backoff::Backoff;
 pub use digest::Sha256Digest;
 pub use ids::{BatchId, JobId, LeaseNo, WorkerId};
-pub use job::{Attempt, Job, JobState, Member};
+pub use job::{Attempt, BatchMember, Job, JobState};
 pub use problem::{Problem, ProblemCode};
 pub use secret::Secret;
 

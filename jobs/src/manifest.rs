@@ -1,4 +1,4 @@
-//! `model.json`: what a model version expects, makes and allows.
+//! `model.json`: the manifest of a model version.
 
 mod check;
 mod output;
@@ -20,19 +20,19 @@ pub struct Manifest {
     pub task: Task,
     /// TorchScript file, relative to the manifest.
     pub artifact: String,
-    /// Method of the TorchScript module: one artifact may serve several tasks.
+    /// Method of the TorchScript module; several methods let one artifact serve several tasks.
     #[serde(default = "forward")]
     pub method: String,
     pub input: InputSpec,
-    /// File with one label a line, in the order of the output.
+    /// File with one label per line, in the order of the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
     #[serde(default)]
     pub output: OutputSpec,
-    /// Precisions the model allows, its default first.
+    /// Precisions that the model allows, the default first.
     #[serde(default = "fp32_only")]
     pub precision: Vec<Precision>,
-    #[serde(default = "one")]
+    #[serde(default = "default_batch_max")]
     pub batch_max: u16,
     /// Parameters that a job may set.
     #[serde(default)]
@@ -51,7 +51,7 @@ fn fp32_only() -> Vec<Precision> {
     vec![Precision::Fp32]
 }
 
-fn one() -> u16 {
+fn default_batch_max() -> u16 {
     1
 }
 
@@ -83,15 +83,15 @@ pub struct InputSpec {
     pub width: u32,
     pub height: u32,
     pub resize: Resize,
-    /// Of `center_crop`: the part of the shorter side that is kept.
+    /// For `center_crop`: the fraction of the shorter side that is kept.
     #[serde(default = "whole")]
     pub crop_ratio: f64,
     #[serde(default)]
-    pub filter: Filter,
-    /// Of `letterbox`: what is around the image, RGB.
+    pub filter: ResizeFilter,
+    /// For `letterbox`: the color around the image, RGB.
     #[serde(default = "gray", skip_serializing_if = "is_gray")]
     pub pad_color: [u8; 3],
-    /// Per channel, on the scale of `u8`: input = (pixel - mean) / std.
+    /// Per channel, for pixels of 0 to 255: input = (pixel - mean) / std.
     pub mean: [f32; 3],
     pub std: [f32; 3],
     /// Decode JPEGs at full size instead of the smallest DCT scale that covers the input.
@@ -103,7 +103,7 @@ fn whole() -> f64 {
     1.0
 }
 
-/// What the detectors that use a letterbox were trained with.
+/// The padding that common letterbox detectors were trained with.
 const GRAY: [u8; 3] = [114; 3];
 
 fn gray() -> [u8; 3] {
@@ -118,17 +118,17 @@ fn is_gray(color: &[u8; 3]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// A centered square (or the input's aspect) of `crop_ratio` of the image, resized.
+    /// The center of the image, cropped to the input's aspect ratio and to `crop_ratio` of the shorter side.
     CenterCrop,
-    /// The whole image, its aspect changed.
+    /// The whole image, its aspect ratio changed.
     Stretch,
-    /// The whole image, its aspect kept, bars of `pad_color` around.
+    /// The whole image, its aspect ratio kept, with bars of `pad_color`.
     Letterbox,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Filter {
+pub enum ResizeFilter {
     Bilinear,
     #[default]
     CatmullRom,
@@ -146,7 +146,7 @@ pub enum Precision {
     Fp16,
 }
 
-/// One parameter: its type, its bounds, and what it is when a job leaves it out.
+/// One parameter: its type, its bounds, and its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "type", rename_all = "snake_case")]
 pub enum ParamSpec {
@@ -216,16 +216,16 @@ fn range<T: std::fmt::Display>(minimum: Option<T>, maximum: Option<T>) -> String
 }
 
 impl Manifest {
-    /// Checks what a job asks for and fills in what it leaves out.
+    /// Checks the parameters of a job and adds the defaults of those that are missing.
     ///
     /// # Errors
-    /// A [`ProblemCode::InvalidParams`] with one pointer for each parameter that is unknown or out of bounds.
-    pub fn params(&self, asked: &Map<String, Value>) -> Result<Map<String, Value>, Box<Problem>> {
+    /// A [`ProblemCode::InvalidParams`] with a pointer for each parameter that is unknown or out of bounds.
+    pub fn params(&self, params: &Map<String, Value>) -> Result<Map<String, Value>, Box<Problem>> {
         let mut problem = Problem::new(
             ProblemCode::InvalidParams,
             format!("model {} does not take these parameters", self.name),
         );
-        for (name, value) in asked {
+        for (name, value) in params {
             let fault = match self.params.get(name) {
                 None => Err(("unknown", "the model has no such parameter".to_owned())),
                 Some(spec) => spec.check(value).map_err(|detail| ("invalid", detail)),
@@ -240,7 +240,7 @@ impl Manifest {
         let fill = |(name, spec): (&String, &ParamSpec)| {
             (
                 name.clone(),
-                asked
+                params
                     .get(name)
                     .cloned()
                     .unwrap_or_else(|| spec.default_value()),
@@ -249,7 +249,7 @@ impl Manifest {
         Ok(self.params.iter().map(fill).collect())
     }
 
-    /// Names of the files that belong to the version, the manifest itself left out.
+    /// Names of the version's files, without the manifest.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         [Some(self.artifact.as_str()), self.labels.as_deref()]
             .into_iter()
@@ -275,15 +275,18 @@ mod tests {
         .expect("manifest")
     }
 
-    fn asked(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
         serde_json::from_value(value).expect("object")
     }
 
     #[test]
     fn a_parameter_left_out_takes_its_default() {
-        assert_eq!(lite0().params(&asked(json!({}))).expect("fits")["top_k"], 5);
         assert_eq!(
-            lite0().params(&asked(json!({"top_k": 3}))).expect("fits")["top_k"],
+            lite0().params(&object(json!({}))).expect("fits")["top_k"],
+            5
+        );
+        assert_eq!(
+            lite0().params(&object(json!({"top_k": 3}))).expect("fits")["top_k"],
             3
         );
     }
@@ -297,7 +300,7 @@ mod tests {
             (json!({"top_k": 1.5}), "/params/top_k"),
             (json!({"topk": 5}), "/params/topk"),
         ] {
-            let problem = lite0().params(&asked(params)).expect_err("refused");
+            let problem = lite0().params(&object(params)).expect_err("refused");
             assert_eq!(problem.errors[0].pointer, pointer);
         }
     }

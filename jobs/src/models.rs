@@ -1,4 +1,4 @@
-//! The model registry: names, immutable versions, movable aliases. Files lie in the object store by their digest.
+//! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
 mod push;
@@ -7,18 +7,18 @@ mod retire;
 
 use std::collections::BTreeMap;
 
-pub use alias::{Aliased, is_alias, set_alias};
-pub use push::{ModelFolder, PushError, Pushed, push};
-pub use resolve::{Resolved, Resolver, resolve};
-pub use retire::{Retired, retire};
+pub use alias::{SetAliasOutcome, is_alias, set_alias};
+pub use push::{ModelFolder, PushError, PushedVersion, push};
+pub use resolve::{Resolved, Resolver, resolve_all};
+pub use retire::{RetireOutcome, retire};
 use sqlx::{PgPool, types::Json};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
 
-/// The alias of a name that comes alone.
+/// The alias of a reference that is only a name.
 pub const DEFAULT_ALIAS: &str = "default";
 
-/// One immutable version, with what a worker needs to load it.
+/// One immutable version, with all that a worker needs to load it.
 #[derive(Debug, Clone)]
 pub struct ModelVersion {
     pub id: i64,
@@ -27,7 +27,7 @@ pub struct ModelVersion {
     pub version: i32,
     pub digest: Sha256Digest,
     pub manifest: Manifest,
-    /// File name to the digest that it is stored under.
+    /// Digests by file name; a file is stored under its digest.
     pub files: BTreeMap<String, Sha256Digest>,
     pub aliases: Vec<String>,
     pub is_default: bool,
@@ -49,20 +49,20 @@ impl ModelVersion {
     }
 }
 
-/// Where a model file lies in the bucket.
+/// The key of a model file in the bucket.
 pub fn object_key(sha256: Sha256Digest) -> String {
     format!("models/{}", sha256.hex())
 }
 
-/// One version by its row id, as claims name it.
+/// A version by its row id, which claims contain.
 ///
 /// # Errors
-/// Postgres is away, or its manifest is of a newer kind than this program knows.
+/// Postgres is away, or the manifest has a newer schema than this program knows.
 pub async fn version(db: &PgPool, id: i64) -> Result<Option<ModelVersion>, sqlx::Error> {
     Ok(rows(db, Some(id)).await?.pop())
 }
 
-/// Every version of every model: names in order, newest version first.
+/// Every version of every model, by name, newest version first.
 ///
 /// # Errors
 /// As [`version`].

@@ -1,6 +1,9 @@
-//! The S3 bucket: images by content, model files by content. Never a commit point: that is the fenced row in Postgres.
+//! The S3 bucket: images and model files, named by their content, and large results. An object is never a commit point; the
+//! fenced row in Postgres is.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+mod presign;
+
+use std::{path::Path, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
@@ -8,7 +11,6 @@ use aws_sdk_s3::{
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
     error::SdkError,
     operation::{get_object::GetObjectError, head_object::HeadObjectError},
-    presigning::PresigningConfig,
     primitives::ByteStream,
 };
 use aws_smithy_http_client::tls;
@@ -16,15 +18,17 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use clap::Args;
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
+pub use self::presign::SignedPut;
 use crate::Sha256Digest;
 
-/// Most memory that is taken for an object because the store says that it is so long.
+/// Most memory to reserve for an object by the length that the store reports.
 const RESERVED_BYTES_MAX: usize = 64 << 20;
-/// A connection that nobody used for so long is not used again: after a cut of which nobody was told each of them would cost
-/// a time-out, one after the other. Stores close idle ones after some such time themselves.
-const KEPT_ALIVE: Duration = Duration::from_secs(5);
+/// A connection that was idle for so long is not used again: a half-open one would cost a time-out. Stores close idle
+/// connections after a similar time.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which bucket, and how long to wait for it. Endpoint, region and credentials come from the usual `AWS_*` variables,
 /// profiles or the machine's role.
@@ -44,25 +48,25 @@ pub struct StoreConfig {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// For good: retrying cannot help.
+    /// Permanent: a retry cannot help.
     #[error("no object {0}")]
     Missing(String),
-    /// The bytes are not those that were asked for.
+    /// The bytes do not have the expected digest.
     #[error("object {0} does not have the digest it is named by")]
     Corrupt(String),
-    /// Our trouble, for now.
+    /// Temporary: a retry may help.
     #[error("object store: {0}")]
     Unavailable(String),
 }
 
-/// What to store: small bodies from memory, large ones from a spooled file.
+/// What to store: a small body from memory, or a large one from a spooled file.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
     Memory(&'a Bytes),
     File(&'a Path),
 }
 
-/// One line of a listing.
+/// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     pub key: String,
@@ -71,14 +75,7 @@ pub struct StoredObject {
     pub modified_at: DateTime<Utc>,
 }
 
-/// A request that puts one object, signed beforehand: whoever sends it needs no credentials.
-#[derive(Debug, Clone)]
-pub struct SignedPut {
-    pub url: String,
-    /// Signed with it: the store refuses the request without them, and any bytes that are not what they say.
-    pub headers: BTreeMap<String, String>,
-}
-
+/// The bucket. Its methods return boxed futures, so that only this crate compiles the code of the AWS SDK. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ObjectStore {
     client: Client,
@@ -86,119 +83,134 @@ pub struct ObjectStore {
 }
 
 impl ObjectStore {
-    pub async fn connect(config: &StoreConfig) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(
-                tls::rustls_provider::CryptoMode::Ring,
-            ))
-            .pool_idle_timeout(KEPT_ALIVE)
-            .build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(3))
-            .operation_timeout(Duration::from_millis(config.s3_timeout_ms))
-            .build();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .load()
-            .await;
-        let own_endpoint = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-        let mut s3 = aws_sdk_s3::config::Builder::from(&shared)
-            // Every put carries its SHA-256, which the store checks; the SDK's own CRC would be a second pass.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            // Buckets as host names need wildcard DNS, which self-hosted stores seldom have.
-            .force_path_style(own_endpoint);
-        if shared.region().is_none() {
-            s3 = s3.region(Region::new("us-east-1"));
-        }
-        Self {
-            client: Client::from_conf(s3.build()),
-            bucket: config.s3_bucket.clone(),
-        }
+    pub fn connect(config: &StoreConfig) -> BoxFuture<'_, Self> {
+        Box::pin(async move {
+            let http = aws_smithy_http_client::Builder::new()
+                .tls_provider(tls::Provider::Rustls(
+                    tls::rustls_provider::CryptoMode::Ring,
+                ))
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .build_https();
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_timeout(Duration::from_millis(config.s3_timeout_ms))
+                .build();
+            let shared = aws_config::defaults(BehaviorVersion::latest())
+                .http_client(http)
+                .timeout_config(timeouts)
+                .retry_config(RetryConfig::standard().with_max_attempts(3))
+                .load()
+                .await;
+            let own_endpoint = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+            let mut s3 = aws_sdk_s3::config::Builder::from(&shared)
+                // Every put carries its SHA-256, which the store checks; the SDK's own CRC would be a second pass.
+                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+                .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+                // Host names of buckets need wildcard DNS, which self-hosted stores seldom have.
+                .force_path_style(own_endpoint);
+            if shared.region().is_none() {
+                s3 = s3.region(Region::new("us-east-1"));
+            }
+            Self {
+                client: Client::from_conf(s3.build()),
+                bucket: config.s3_bucket.clone(),
+            }
+        })
     }
 
-    /// Makes the bucket; fine if it is there.
+    /// Makes the bucket, unless it exists.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn create_bucket(&self) -> Result<(), StoreError> {
-        match self
-            .client
-            .create_bucket()
-            .bucket(&self.bucket)
-            .send()
-            .await
-        {
-            Err(error)
-                if !error.as_service_error().is_some_and(|service| {
-                    service.is_bucket_already_owned_by_you() || service.is_bucket_already_exists()
-                }) =>
+    pub fn create_bucket(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            match self
+                .client
+                .create_bucket()
+                .bucket(&self.bucket)
+                .send()
+                .await
             {
-                Err(unavailable(&error))
+                Err(error)
+                    if !error.as_service_error().is_some_and(|service| {
+                        service.is_bucket_already_owned_by_you()
+                            || service.is_bucket_already_exists()
+                    }) =>
+                {
+                    Err(unavailable(&error))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
-        }
+        })
     }
 
     /// Whether the bucket answers.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let head = self.client.head_bucket().bucket(&self.bucket).send().await;
-        head.map(drop).map_err(|error| unavailable(&error))
+    pub fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let head = self.client.head_bucket().bucket(&self.bucket).send().await;
+            head.map(drop).map_err(|error| unavailable(&error))
+        })
     }
 
     /// Stores a body whose SHA-256 is known; the store itself refuses any other bytes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing was stored that can be read under this key with other bytes.
-    pub async fn put(
-        &self,
-        key: &str,
-        body: Body<'_>,
+    /// [`StoreError::Unavailable`]: the object may be stored or not, but never with other bytes.
+    pub fn put<'a>(
+        &'a self,
+        key: &'a str,
+        body: Body<'a>,
         sha256: Sha256Digest,
-        content_type: &str,
-    ) -> Result<(), StoreError> {
-        let body = match body {
-            Body::Memory(bytes) => ByteStream::from(bytes.clone()),
-            Body::File(path) => ByteStream::from_path(path)
+        content_type: &'a str,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let body = match body {
+                Body::Memory(bytes) => ByteStream::from(bytes.clone()),
+                Body::File(path) => ByteStream::from_path(path)
+                    .await
+                    .map_err(|error| StoreError::Unavailable(error.to_string()))?,
+            };
+            let put = self.client.put_object().bucket(&self.bucket).key(key);
+            let put = put
+                .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
+                .content_type(content_type);
+            // The store checks the bytes against their SHA-256, which is a signed header. A signature of the payload would hash
+            // the bytes once more for no gain.
+            put.body(body)
+                .customize()
+                .disable_payload_signing()
+                .send()
                 .await
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?,
-        };
-        let put = self.client.put_object().bucket(&self.bucket).key(key);
-        let put = put
-            .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
-            .content_type(content_type);
-        // The store checks the bytes against their SHA-256, which is signed like all headers are: hashing them once more
-        // for a signature of the payload would say the same.
-        put.body(body)
-            .customize()
-            .disable_payload_signing()
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| unavailable(&error))
+                .map(drop)
+                .map_err(|error| unavailable(&error))
+        })
     }
 
-    /// Fetches a whole object and checks its digest. An answer that breaks off or bends on the way is asked for once more;
-    /// a second one with the wrong digest is what the store holds.
+    /// Fetches a whole object and checks its digest. If the response ends early or has the wrong digest, the object is fetched
+    /// once more. A second wrong digest means that the stored object is corrupt.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] for good, [`StoreError::Unavailable`] for now.
-    pub async fn get(&self, key: &str, sha256: Sha256Digest) -> Result<Bytes, StoreError> {
-        match self.get_once(key, sha256).await? {
-            Ok(bytes) => Ok(bytes),
-            Err(error) => {
-                tracing::debug!(key, error.cause = %error, "asking once more");
-                self.get_once(key, sha256).await?
+    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] are permanent, [`StoreError::Unavailable`] is temporary.
+    pub fn get<'a>(
+        &'a self,
+        key: &'a str,
+        sha256: Sha256Digest,
+    ) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        Box::pin(async move {
+            match self.get_once(key, sha256).await? {
+                Ok(bytes) => Ok(bytes),
+                Err(error) => {
+                    tracing::debug!(key, error.cause = %error, "fetching the object once more");
+                    self.get_once(key, sha256).await?
+                }
             }
-        }
+        })
     }
 
-    /// The inner error is of the bytes: another try may bring better ones.
+    /// The inner error is about the bytes: another attempt may succeed.
     async fn get_once(
         &self,
         key: &str,
@@ -211,10 +223,10 @@ impl ObjectStore {
             .key(key)
             .send()
             .await;
-        let got = got.map_err(|error| not_got(key, &error))?;
+        let got = got.map_err(|error| get_error(key, &error))?;
         let length = usize::try_from(got.content_length().unwrap_or_default()).unwrap_or_default();
         let mut bytes = BytesMut::with_capacity(length.min(RESERVED_BYTES_MAX));
-        // Hashed chunk by chunk, while each is still at hand.
+        // Hashed chunk by chunk, while the chunk is in the CPU's cache.
         let (mut body, mut hasher) = (got.body, Sha256::new());
         while let Some(chunk) = body.next().await {
             match chunk {
@@ -232,140 +244,97 @@ impl ObjectStore {
         })
     }
 
-    /// The first bytes of an object, up to so many.
+    /// The first `bytes_max` bytes of an object, or all of a shorter one.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] for good, [`StoreError::Unavailable`] for now.
-    pub async fn get_beginning(&self, key: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
-        let get = self.client.get_object().bucket(&self.bucket).key(key);
-        let got = get.range(format!("bytes=0-{}", bytes_max - 1)).send().await;
-        let got = got.map_err(|error| not_got(key, &error))?;
-        let body = got.body.collect().await;
-        let body = body.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(body.into_bytes())
-    }
-
-    /// Whether an object is there.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
-        match self
-            .client
-            .head_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(HeadObjectError::is_not_found) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(unavailable(&error)),
-        }
-    }
-
-    /// Deletes an object; fine if there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let delete = self.client.delete_object().bucket(&self.bucket).key(key);
-        let deleted = delete.send().await;
-        deleted.map(drop).map_err(|error| unavailable(&error))
-    }
-
-    /// Up to `limit` (1000) objects whose keys begin with `prefix` and come after `after`, in the order of their keys.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn list(
-        &self,
-        prefix: &str,
-        after: &str,
-        limit: i32,
-    ) -> Result<Vec<StoredObject>, StoreError> {
-        let page = self.client.list_objects_v2().bucket(&self.bucket);
-        let page = page.prefix(prefix).start_after(after).max_keys(limit);
-        let page = page.send().await.map_err(|error| unavailable(&error))?;
-        let objects = page.contents.unwrap_or_default().into_iter();
-        Ok(objects
-            .filter_map(|object| {
-                let modified_at = object.last_modified?;
-                Some(StoredObject {
-                    key: object.key?,
-                    bytes: object.size?,
-                    modified_at: DateTime::from_timestamp(
-                        modified_at.secs(),
-                        modified_at.subsec_nanos(),
-                    )?,
-                })
-            })
-            .collect())
-    }
-
-    /// A request that stores exactly these bytes: digest, length and type are signed with it.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: no credentials to sign with.
-    pub async fn presign_put(
-        &self,
-        key: &str,
-        sha256: Sha256Digest,
-        bytes: i64,
-        content_type: &str,
-        lives: Duration,
-    ) -> Result<SignedPut, StoreError> {
-        let presigning = PresigningConfig::expires_in(lives)
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let put = self.client.put_object().bucket(&self.bucket).key(key);
-        let put = put
-            .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
-            .content_length(bytes)
-            .content_type(content_type);
-        let signed = put
-            .presigned(presigning)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let headers = signed.headers();
-        Ok(SignedPut {
-            url: signed.uri().to_owned(),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] is temporary.
+    pub fn get_beginning<'a>(
+        &'a self,
+        key: &'a str,
+        bytes_max: u64,
+    ) -> BoxFuture<'a, Result<Bytes, StoreError>> {
+        Box::pin(async move {
+            let get = self.client.get_object().bucket(&self.bucket).key(key);
+            let got = get.range(format!("bytes=0-{}", bytes_max - 1)).send().await;
+            let got = got.map_err(|error| get_error(key, &error))?;
+            let body = got.body.collect().await;
+            let body = body.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            Ok(body.into_bytes())
         })
     }
 
-    /// A URL that reads one object for a short time, without credentials; browsers save it under `file_name`, which is
-    /// plain.
+    /// Whether an object exists.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: no credentials to sign with.
-    pub async fn presign_get(
-        &self,
-        key: &str,
-        file_name: &str,
-        lives: Duration,
-    ) -> Result<String, StoreError> {
-        let presigning = PresigningConfig::expires_in(lives)
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let get = self.client.get_object().bucket(&self.bucket).key(key);
-        let disposition = format!("attachment; filename=\"{file_name}\"");
-        let signed = get
-            .response_content_disposition(disposition)
-            .presigned(presigning)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        Ok(signed.uri().to_owned())
+    /// [`StoreError::Unavailable`].
+    pub fn exists<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            match self
+                .client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .send()
+                .await
+            {
+                Ok(_) => Ok(true),
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(HeadObjectError::is_not_found) =>
+                {
+                    Ok(false)
+                }
+                Err(error) => Err(unavailable(&error)),
+            }
+        })
+    }
+
+    /// Deletes an object, if it exists.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let delete = self.client.delete_object().bucket(&self.bucket).key(key);
+            let deleted = delete.send().await;
+            deleted.map(drop).map_err(|error| unavailable(&error))
+        })
+    }
+
+    /// Up to `limit` objects (at most 1000) with keys that begin with `prefix` and follow `after`, in the order of their keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &'a str,
+        limit: i32,
+    ) -> BoxFuture<'a, Result<Vec<StoredObject>, StoreError>> {
+        Box::pin(async move {
+            let page = self.client.list_objects_v2().bucket(&self.bucket);
+            let page = page.prefix(prefix).start_after(after).max_keys(limit);
+            let page = page.send().await.map_err(|error| unavailable(&error))?;
+            let objects = page.contents.unwrap_or_default().into_iter();
+            Ok(objects
+                .filter_map(|object| {
+                    let modified_at = object.last_modified?;
+                    Some(StoredObject {
+                        key: object.key?,
+                        bytes: object.size?,
+                        modified_at: DateTime::from_timestamp(
+                            modified_at.secs(),
+                            modified_at.subsec_nanos(),
+                        )?,
+                    })
+                })
+                .collect())
+        })
     }
 }
 
-fn not_got<R: std::fmt::Debug + 'static>(
+fn get_error<R: std::fmt::Debug + 'static>(
     key: &str,
     error: &SdkError<GetObjectError, R>,
 ) -> StoreError {

@@ -1,32 +1,33 @@
-//! Sweeping up objects that no row names: left by processes that died between a put and its commit, by uploads of the same
-//! bytes that raced, and by attempts that turned out to be stale.
+//! Deletes objects that no row names. Three things leave them: processes that died between a put and its commit, uploads of
+//! equal bytes that raced, and attempts that lost their lease.
 
 use std::collections::HashSet;
 
 use sqlx::PgPool;
 
 use crate::{
-    db::answered,
+    db::{Db, answered},
     images::{self, CollectError},
     object_store::ObjectStore,
     results,
 };
 
-/// Objects of one page of the bucket.
+/// Most objects of one page of the bucket.
 const PAGE: i32 = 1000;
 
-/// What is swept, place after place. Models are not: whoever pushes one may take longer than any grace.
-const PLACES: [&str; 2] = [images::PREFIX, results::PREFIX];
+/// Key prefixes that are swept, one after the other. Models are not swept: a push may take longer than any grace.
+const PREFIXES: [&str; 2] = [images::PREFIX, results::PREFIX];
 
-/// Looks through the next page of the bucket, and what comes after a place's last one, for objects older than `grace_seconds` that no row names, and deletes them.
-/// One process at a time moves on, `pause_seconds` after the last page; `None`: not due, or another's turn.
+/// Deletes those objects of the next page that are older than `grace_seconds` and that no row names. Continues with the next
+/// prefix after the last page of one. Returns how many objects were deleted; `None` if no sweep is due.
 ///
-/// `grace_seconds` has to be longer than any submit can take from its upload to its commit, and any attempt from its put.
+/// A sweep is due `pause_seconds` after the last one, for one process. `grace_seconds` has to be longer than any submit can
+/// take from its upload to its commit, and any attempt from its put to its commit.
 ///
 /// # Errors
 /// Postgres or the store is away.
 pub async fn sweep(
-    db: &PgPool,
+    db: &Db,
     store: &ObjectStore,
     grace_seconds: f64,
     pause_seconds: f64,
@@ -39,18 +40,18 @@ pub async fn sweep(
     let Some(turn) = answered(db, turn.fetch_optional(db)).await? else {
         return Ok(None);
     };
-    let first = PLACES
+    let first = PREFIXES
         .iter()
-        .position(|place| turn.after_key.starts_with(place))
+        .position(|prefix| turn.after_key.starts_with(prefix))
         .unwrap_or(0);
     let (mut after, mut swept) = (turn.after_key.clone(), 0);
-    for place in &PLACES[first..] {
-        let page = store.list(place, &after, PAGE).await?;
+    for prefix in &PREFIXES[first..] {
+        let page = store.list(prefix, &after, PAGE).await?;
         let old = page
             .iter()
             .filter(|object| (turn.now - object.modified_at).as_seconds_f64() > grace_seconds);
         let old: Vec<&str> = old.map(|object| object.key.as_str()).collect();
-        let needed = answered(db, needed(db, place, &old)).await?;
+        let needed = answered(db, needed(db, prefix, &old)).await?;
         for key in old {
             if !needed.contains(key) {
                 store.delete(key).await?;
@@ -64,17 +65,17 @@ pub async fn sweep(
             break;
         }
     }
-    let passed = sqlx::query!(
+    let noted = sqlx::query!(
         "update orphan_sweep set after_key = $1, passes = passes + case when $1 = '' then 1 else 0 end",
         after
     );
-    answered(db, passed.execute(db)).await?;
+    answered(db, noted.execute(db)).await?;
     Ok(Some(swept))
 }
 
-/// Those of the keys that stay.
-async fn needed(db: &PgPool, place: &str, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
-    if place == results::PREFIX {
+/// Those of `keys` that must stay.
+async fn needed(db: &PgPool, prefix: &str, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
+    if prefix == results::PREFIX {
         results::needed(db, keys).await
     } else {
         images::needed(db, keys).await

@@ -1,9 +1,9 @@
-//! RFC 9457 refusals: one frozen list of codes for answers of the API and for `job.error` alike.
+//! Problems by RFC 9457: one frozen list of codes, for responses of the API and for `job.error`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a client may branch on. Each has a page in `docs/problems.md`.
+/// Codes that clients may branch on. `docs/problems.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
@@ -77,7 +77,7 @@ impl ProblemCode {
         C::Internal,
     ];
 
-    /// HTTP status of the refusal, its title, and whether the same request may succeed later.
+    /// Name, HTTP status, title, and whether a repeated request may succeed.
     const fn facts(self) -> (&'static str, u16, &'static str, bool) {
         match self {
             C::InvalidRequest => (
@@ -196,7 +196,7 @@ impl ProblemCode {
     }
 }
 
-/// One member of `errors`: which part of the request is meant, and what is wrong with it.
+/// One entry of `errors`: a part of the request, and its mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// JSON pointer into the request body, or `/NAME` of a query parameter.
@@ -205,7 +205,7 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A problem as it is stored with a job and sent as `application/problem+json`.
+/// A problem, as stored with a job and as sent as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
     /// Path of the page that explains the code: `/problems/{code}`.
@@ -217,7 +217,7 @@ pub struct Problem {
     /// What happened this time, in one sentence; never an internal cause.
     pub detail: String,
     pub code: ProblemCode,
-    /// Whether the same request may succeed later.
+    /// Whether a repeated request may succeed.
     pub retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -256,7 +256,7 @@ impl Problem {
         self
     }
 
-    /// As it is stored. It may quote the client, and Postgres takes no NUL in JSON: each becomes a replacement character.
+    /// JSON for Postgres, which allows no NUL in JSON: each NUL that the problem quotes becomes a replacement character.
     pub fn to_json(&self) -> Value {
         let mut problem = self.clone();
         let errors = problem.errors.iter_mut();

@@ -1,18 +1,16 @@
 //! The queue: one verb a file, one statement a verb, one arrow of `docs/states.md`.
 //!
-//! Workers never hold a row lock or a transaction while they work: a claim commits a lease, and `lease_no` fences
-//! whatever the worker writes later.
+//! A worker holds no row lock and no transaction while it works. A claim commits a lease, and `lease_no` fences all that the
+//! worker writes later.
 
 mod cancel;
+mod changed_listener;
 mod claim;
-mod complete;
 mod controls;
 mod enqueue;
 mod enqueuer;
 mod expire;
 mod explain;
-mod fail;
-mod fenced;
 mod find;
 mod finder;
 mod heartbeat;
@@ -20,7 +18,7 @@ mod housekeeping;
 mod idempotency;
 mod latency;
 mod list;
-mod loaded;
+mod listen;
 mod low_water;
 mod notify;
 mod predicted;
@@ -29,63 +27,61 @@ mod prune;
 mod purge;
 mod purge_due;
 mod register;
-mod release;
+mod report_loaded_models;
 mod rescue;
-mod resubmit;
 mod retry;
 mod set_priority;
+mod settle;
 mod stats;
 mod time_out;
 mod unended;
 mod usage;
-mod wake;
-mod watch;
+mod worker_listener;
 mod workers;
 
-pub use cancel::{Canceled, cancel};
+pub use cancel::{CancelOutcome, cancel};
+pub use changed_listener::{ChangedListener, JobWatch};
 pub use claim::{Claim, claim, claim_above, claim_on};
-pub use complete::{Completion, complete, complete_on};
-pub use controls::{Drained, drain, pause, resume};
+pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
-pub use enqueuer::{Coming, Enqueuer, EnqueuerConfig};
+pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
-pub use fail::{fail, fail_on};
 pub(crate) use find::JobRow;
 pub use find::{attempts, attempts_of, find, find_all};
 pub use finder::Finder;
 pub use heartbeat::{Heartbeat, heartbeat};
-pub use housekeeping::{Housekept, housekeep};
-pub use idempotency::{Earlier, IdempotencyKey, earlier, forget_keys, remember_key};
+pub use housekeeping::{HousekeepingCounts, housekeep};
+pub use idempotency::{
+    EarlierRequest, IdempotencyKey, find_earlier_request, forget_keys, remember_key,
+};
 pub use latency::{Latency, latency};
-pub use list::{Filter, list};
-pub use loaded::{LoadedModel, show_loaded};
+pub use list::{JobFilter, list};
 pub use low_water::LowWater;
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,
 };
-pub use predicted::{Predicted, predicted};
+pub use predicted::{MatchingJob, find_matching_job};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
-pub use purge::{Purged, purge};
+pub use purge::{PurgeOutcome, purge};
 pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
-pub use release::{release, release_on};
+pub use report_loaded_models::{LoadedModel, report_loaded_models};
 pub use rescue::rescue;
-pub use resubmit::{Resubmitted, resubmit};
-pub use retry::{retry, retry_on};
-pub use set_priority::{Prioritized, set_priority};
+pub use retry::{RetryOutcome, retry};
+pub use set_priority::{SetPriorityOutcome, set_priority};
+pub use settle::{Outcome, Prediction, Settlement, release, settle};
 pub use stats::{ModelStats, stats};
 pub use time_out::time_out;
 pub use unended::unended;
 pub use usage::{Usage, UsageQuery, usage};
-pub use wake::WorkerListener;
-pub use watch::{ChangedListener, Watch};
+pub use worker_listener::WorkerListener;
 pub use workers::{WorkerView, workers};
 
 use crate::{JobId, LeaseNo};
 
-/// A worker's right to one job: every write names both, and lands only while both still match.
+/// A worker's right to one job. A write of a worker names both fields, and has an effect only while both match the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {
     pub job_id: JobId,
@@ -94,16 +90,16 @@ pub struct Lease {
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// Nothing was written, or it is not known whether it was: try again.
+    /// Nothing was written, or it is not known whether it was. Try again.
     #[error("Postgres: {0}")]
     Db(#[from] sqlx::Error),
-    /// The worker's own lease ran out: its jobs are others' now. Stop working and register anew.
+    /// The worker's own lease ran out, and its jobs went back to the queue. Stop all work and register anew.
     #[error("the worker's lease has run out")]
     LeaseLost,
-    /// The owner has used the idempotency key before: nothing was queued.
-    #[error("the idempotency key stands for another job")]
+    /// The owner used the idempotency key before: nothing was queued.
+    #[error("the idempotency key belongs to another job")]
     KeyTaken,
-    /// The image that the submit found stored was deleted meanwhile: nothing was queued, upload it again.
+    /// The image was stored before the submit and purged meanwhile: nothing was queued. Upload it again.
     #[error("the stored image was purged meanwhile")]
     ImagePurged,
     /// The process takes no more submits now.
@@ -112,17 +108,9 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// The functions of a newer database may answer what this program does not know.
+    /// A newer schema may return outcomes that this program does not know.
     fn unknown_outcome(outcome: &str) -> Self {
         let unknown = format!("this program knows no outcome {outcome:?}");
         Self::Db(sqlx::Error::Decode(unknown.into()))
     }
-}
-
-/// Splits leases into the two arrays that the statements take.
-fn columns<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> (Vec<uuid::Uuid>, Vec<i32>) {
-    leases
-        .into_iter()
-        .map(|lease| (lease.job_id.uuid(), lease.lease_no.0))
-        .unzip()
 }

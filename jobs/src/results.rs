@@ -1,5 +1,5 @@
-//! Results that are objects of their own: masks, and what is too large for a row. The row names the object; both belong to
-//! the job, and go with it.
+//! Results that are stored as objects: masks, and results that are too large for a row. The row names the object. Both are
+//! deleted with the job.
 
 mod collect;
 
@@ -13,16 +13,16 @@ pub use collect::collect;
 
 use crate::queue::Lease;
 
-/// What all keys of results begin with.
+/// Prefix of the keys of all results.
 pub(crate) const PREFIX: &str = "results/";
 
-/// Field of a stored result that names its object; no client sees it. The SQL of purging knows it too.
+/// Field of a stored result with the key of its object; clients do not see it. The SQL of `purge_job` uses it too.
 const OBJECT_KEY: &str = "object_key";
 
-/// What kind of object a result is.
+/// Kinds of result objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The picture that a `segment` task made.
+    /// The mask of a `segment` task.
     Mask,
     /// The whole result, of any task.
     Json,
@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Field under which clients find where to get it.
+    /// Field of the result that has the URL for clients.
     const fn url_field(self) -> &'static str {
         match self {
             Self::Mask => "mask_url",
@@ -54,8 +54,8 @@ impl Kind {
     }
 }
 
-/// Where the result of one attempt lies in the bucket. No two attempts share a key, so that a late one never overwrites
-/// what another has committed.
+/// The key of an attempt's result in the bucket. Two attempts never share a key, so that a late attempt cannot overwrite a
+/// committed result.
 pub fn object_key(owner: &str, lease: Lease, kind: Kind) -> String {
     let job = lease.job_id.uuid().simple().to_string();
     let (spread, lease_no) = (&job[job.len() - 2..], lease.lease_no);
@@ -65,7 +65,7 @@ pub fn object_key(owner: &str, lease: Lease, kind: Kind) -> String {
     )
 }
 
-/// Whose result an object is; `None` if [`object_key`] did not make its key.
+/// The job of a result object; `None` if [`object_key`] did not make the key.
 fn job_of(key: &str) -> Option<Uuid> {
     let mut parts = key.strip_prefix(PREFIX)?.split('/');
     let (_owner, _spread, job) = (parts.next()?, parts.next()?, parts.next()?);
@@ -76,18 +76,18 @@ fn job_of(key: &str) -> Option<Uuid> {
     (known && parts.next().is_none()).then(|| Uuid::try_parse(job).ok())?
 }
 
-/// A result, as it is stored, that names its object.
+/// Adds the key of its object to a result that will be stored.
 pub fn naming(mut result: Value, key: String) -> Value {
     result[OBJECT_KEY] = key.into();
     result
 }
 
-/// The object that a stored result names, if it does.
+/// The key of a stored result's object, if it has one.
 pub fn key_of(result: &Value) -> Option<&str> {
     result.get(OBJECT_KEY)?.as_str()
 }
 
-/// A stored result as its client reads it: instead of the object's key, `url` as `mask_url` or `url`.
+/// A stored result as clients read it: the object's key is replaced by `url`, in the field `mask_url` or `url`.
 pub fn shown(mut result: Value, url: &str) -> Value {
     let key = result
         .as_object_mut()
@@ -102,7 +102,7 @@ pub fn shown(mut result: Value, url: &str) -> Value {
     result
 }
 
-/// Those of these keys that results name, and those that no result has made.
+/// Those of `keys` that must stay: results name them, or no attempt made them.
 pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
     let foreign = keys.iter().filter(|key| job_of(key).is_none());
     let mut needed: HashSet<String> = foreign.map(|key| (*key).to_owned()).collect();
@@ -129,16 +129,16 @@ mod tests {
             job_id: JobId::now(),
             lease_no: LeaseNo(number),
         };
-        let one = lease(3);
-        let key = object_key("alice", one, Kind::Mask);
+        let first = lease(3);
+        let key = object_key("alice", first, Kind::Mask);
         assert!(
             key.starts_with("results/alice/") && key.ends_with("/3.png"),
             "{key}"
         );
-        assert_eq!(job_of(&key), Some(one.job_id.uuid()));
+        assert_eq!(job_of(&key), Some(first.job_id.uuid()));
         let retried = Lease {
             lease_no: LeaseNo(4),
-            ..one
+            ..first
         };
         assert_ne!(object_key("alice", retried, Kind::Mask), key);
         for other in [

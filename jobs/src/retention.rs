@@ -1,13 +1,12 @@
-//! Retention: data that was kept long enough is purged, tombstones are pruned, images that nobody needs are collected.
+//! Retention: purges data at the end of its time, prunes tombstones, collects images that no job needs.
 
 use std::time::Duration;
 
 use clap::Args;
-use sqlx::PgPool;
 
 use crate::{
     batches,
-    db::answered,
+    db::{Db, answered},
     events,
     images::{self, CollectError},
     object_store::ObjectStore,
@@ -16,7 +15,7 @@ use crate::{
     results, webhooks,
 };
 
-/// How long what is over stays visible.
+/// How long data stays after its use has ended.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Retention")]
 pub struct RetentionConfig {
@@ -34,9 +33,9 @@ pub struct RetentionConfig {
     pub retention_pause_seconds: f64,
 }
 
-/// What one round removed.
+/// How much one round removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
+pub struct RemovedCounts {
     pub purged_jobs: u64,
     pub pruned_jobs: u64,
     pub pruned_days: u64,
@@ -48,7 +47,7 @@ pub struct Removed {
     pub swept_objects: u64,
 }
 
-/// Why a round stopped early; the next one goes on where it was.
+/// Why a round stopped early; the next one continues there.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     #[error(transparent)]
@@ -59,16 +58,16 @@ pub enum RetentionError {
     Collect(#[from] CollectError),
 }
 
-/// One round; any number of processes may run it at once.
+/// One round. Any number of processes may run rounds at once.
 ///
 /// # Errors
 /// Postgres or the store is away.
 pub async fn round(
-    db: &PgPool,
+    db: &Db,
     store: &ObjectStore,
     config: &RetentionConfig,
-) -> Result<Removed, RetentionError> {
-    let mut removed = Removed::default();
+) -> Result<RemovedCounts, RetentionError> {
+    let mut removed = RemovedCounts::default();
     let tombstone_seconds = config.tombstone_days * 86_400.0;
     until_none(&mut removed.purged_jobs, || {
         answered(db, queue::purge_due(db))
@@ -79,7 +78,7 @@ pub async fn round(
             .await?
             .unsigned_abs(),
     );
-    // The jobs of a day are over within a day: what goes whole is not taken row by row before.
+    // A day later than whole days are pruned, so that rows of such a day are not pruned one by one before.
     let by_row_seconds = tombstone_seconds + 86_400.0;
     until_none(&mut removed.pruned_jobs, || {
         answered(db, queue::prune(db, by_row_seconds))
@@ -110,12 +109,13 @@ pub async fn round(
     Ok(removed)
 }
 
-async fn until_none<E, F>(sum: &mut u64, some: impl Fn() -> F) -> Result<(), E>
+/// Calls `remove_some` until it removes nothing, and adds what it removed to `sum`.
+async fn until_none<E, F>(sum: &mut u64, remove_some: impl Fn() -> F) -> Result<(), E>
 where
     F: Future<Output = Result<u64, E>>,
 {
     loop {
-        let more = some().await?;
+        let more = remove_some().await?;
         *sum += more;
         if more == 0 {
             return Ok(());
@@ -123,11 +123,11 @@ where
     }
 }
 
-/// A round now and then, for as long as the process lives.
-pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
+/// Runs rounds with pauses between them, for as long as the process lives.
+pub async fn keep(db: Db, store: ObjectStore, config: RetentionConfig) {
     loop {
         match round(&db, &store, &config).await {
-            Ok(removed) if removed == Removed::default() => {}
+            Ok(removed) if removed == RemovedCounts::default() => {}
             Ok(removed) => {
                 tracing::info!(
                     jobs.purged = removed.purged_jobs,
@@ -139,11 +139,11 @@ pub async fn keep(db: PgPool, store: ObjectStore, config: RetentionConfig) {
                     webhooks.pruned = removed.pruned_deliveries,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
-                    "removed what was kept long enough"
+                    "removed data at the end of its retention"
                 );
             }
             Err(error) => {
-                tracing::warn!(error.cause = %error, "retention stopped early; going on later");
+                tracing::warn!(error.cause = %error, "retention stopped early; continuing in the next round");
             }
         }
         tokio::time::sleep(Duration::from_secs_f64(config.retention_pause_seconds)).await;

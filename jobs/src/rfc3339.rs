@@ -1,14 +1,14 @@
-//! Times on the wire: RFC 3339 in UTC, always with six digits behind the point, so that they sort as text.
+//! Times on the wire: RFC 3339 in UTC, always with six decimal digits, so that they sort as text.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// For `serialize_with`: serde's own form has as many digits as the time happens to need.
+/// For `serialize_with`: chrono's own format has a varying number of digits.
 pub fn micros<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-/// The same where there may be none.
+/// As [`micros`], for an optional time.
 #[allow(clippy::ref_option)] // the signature that serde asks for
 pub fn some_micros<S: Serializer>(
     time: &Option<DateTime<Utc>>,
@@ -27,7 +27,7 @@ mod tests {
     use serde_json::json;
 
     use super::{micros, some_micros};
-    use crate::{Attempt, events::Step, queue::WorkerView, webhooks::Entry};
+    use crate::{Attempt, events::Step, queue::WorkerView, webhooks::DeliveryAttempt};
 
     #[derive(Serialize)]
     struct Times {
@@ -78,7 +78,7 @@ mod tests {
             at,
             attempt: None,
         };
-        let sent = Entry {
+        let sent = DeliveryAttempt {
             at,
             status: Some(200),
             error: None,
@@ -96,8 +96,8 @@ mod tests {
             running: 0,
             loaded: sqlx::types::Json(Vec::new()),
         };
-        let told = json!([attempt, step, sent, worker]).to_string();
-        let with_digits = told.matches("\"2025-11-26T04:40:00.000000Z\"").count();
-        assert_eq!(with_digits, 6, "{told}");
+        let text = json!([attempt, step, sent, worker]).to_string();
+        let with_digits = text.matches("\"2025-11-26T04:40:00.000000Z\"").count();
+        assert_eq!(with_digits, 6, "{text}");
     }
 }

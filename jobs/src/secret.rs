@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-/// Passwords, keys and URLs that carry them. Shows as `***` wherever it is formatted.
+/// A password, a key, or a URL that contains one. Every format prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -11,7 +11,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself: call it only where it leaves for its one use.
+    /// The text itself. Call it only where the text is used.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! Logs and metrics, the same in every process.
+//! Logs and metrics of every process.
 //!
-//! Logs are JSON lines with dotted field names (`job.id`, `lease.no`, `worker.id`, `request.id`, `error.code`); a cause
-//! chain is logged once, where it is decided. `DARKROOM_LOG` takes the filters of `tracing-subscriber`.
+//! Logs are JSON lines with dotted field names (`job.id`, `lease.no`, `worker.id`, `request.id`, `error.code`). A cause chain
+//! is logged once, where the error is handled. `DARKROOM_LOG` takes the filters of `tracing-subscriber`.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -12,15 +12,17 @@ use std::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
+use crate::tasks;
+
 /// Seconds, from half a millisecond to a minute.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
-/// Readings are kept one by one until the next upkeep folds them into their buckets, whether anybody scrapes or not.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Pause between two upkeeps. An upkeep moves the readings of histograms into their buckets; until then each takes memory.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts logging: JSON lines, or readable ones when a person looks at a terminal.
+/// Starts logging to stderr: readable lines if stderr is a terminal, JSON lines otherwise.
 pub fn start_logs() {
     let filter = EnvFilter::try_from_env("DARKROOM_LOG").unwrap_or_else(|_| {
         EnvFilter::new("info,sqlx::query=error,sqlx::postgres::notice=warn,aws_config=warn")
@@ -32,7 +34,7 @@ pub fn start_logs() {
         logs.with(readable).init();
     } else {
         let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
-        // A line that cannot be written, of a full disk, is lost: to tell of it there too would be a panic.
+        // A line that cannot be written (disk full) is lost: to report that to stderr too would panic.
         let json = json.log_internal_errors(false);
         logs.with(
             json.with_current_span(true)
@@ -44,17 +46,17 @@ pub fn start_logs() {
     log_panics();
 }
 
-/// A panic is a line like all others, also where somebody catches it. It has its backtrace where `RUST_BACKTRACE` says so.
+/// Logs each panic as one line, also a caught one; with a backtrace if `RUST_BACKTRACE` is set.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
-        let is_there = backtrace.status() == BacktraceStatus::Captured;
-        let backtrace = is_there.then(|| backtrace.to_string());
+        let is_captured = backtrace.status() == BacktraceStatus::Captured;
+        let backtrace = is_captured.then(|| backtrace.to_string());
         tracing::error!(error.cause = %panic, backtrace, "panicked");
     }));
 }
 
-/// Installs the recorder of all metrics; what it hands back renders the page of `/metrics`.
+/// Installs the recorder of all metrics. The handle renders the page of `/metrics`.
 ///
 /// # Errors
 /// Called twice in one process.
@@ -64,7 +66,7 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// What each series tells, for the page of `/metrics`.
+/// The help text of each series on the page of `/metrics`.
 fn describe() {
     for (name, help) in [
         (
@@ -77,11 +79,11 @@ fn describe() {
         ),
         (
             "darkroom_rescued_total",
-            "Jobs taken back from lost workers by this process",
+            "Jobs that this process took back from lost workers",
         ),
         (
             "darkroom_timed_out_total",
-            "Attempts taken back by this process because they took too long",
+            "Attempts that this process ended because they took too long",
         ),
         (
             "darkroom_expired_total",
@@ -89,23 +91,23 @@ fn describe() {
         ),
         (
             "darkroom_stale_results_total",
-            "Results that came too late: the lease was another's by then",
+            "Results that were dropped because the job's lease was lost",
         ),
         (
             "darkroom_leases_lost_total",
-            "Times that this worker found its lease run out",
+            "Times that the lease of this worker ran out",
         ),
         (
             "darkroom_batch_splits_total",
-            "Batches that failed and were tried in halves",
+            "Forward batches that failed and were split in halves",
         ),
         (
             "darkroom_spot_notices_total",
-            "Notices that the cloud takes this machine back",
+            "Notices of the cloud that it takes this machine back",
         ),
         (
             "darkroom_metadata_faults_total",
-            "Questions to the cloud's metadata service without an answer",
+            "Requests to the cloud's metadata service that failed",
         ),
     ] {
         metrics::describe_counter!(name, help);
@@ -113,7 +115,7 @@ fn describe() {
     for (name, help) in [
         (
             "darkroom_http_seconds",
-            "Time to the head of an answer, by method, route and status; waits that were asked for count",
+            "Time until the response headers, by method, route and status; includes waits that the client requested",
         ),
         ("darkroom_enqueue_seconds", "Time of one commit of submits"),
         (
@@ -154,11 +156,14 @@ fn install() -> anyhow::Result<PrometheusHandle> {
             &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
         )?
         .install_recorder()?;
-    let kept = metrics.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(UPKEEP).await;
-            kept.run_upkeep();
+    let handle = metrics.clone();
+    tasks::restart("metrics upkeep", move || {
+        let handle = handle.clone();
+        async move {
+            loop {
+                tokio::time::sleep(UPKEEP_PAUSE).await;
+                handle.run_upkeep();
+            }
         }
     });
     Ok(metrics)

@@ -1,7 +1,7 @@
-//! Webhooks: who is told what happened, with which signature, and what came of it.
+//! Webhooks: endpoints, deliveries, and their signatures.
 //!
-//! Deliveries are written by the database, in the transaction of their event (`migrations/0014_webhooks.sql`). Whoever
-//! sends them claims them under a short lease, and `lease_no` fences what it says came of them.
+//! The database writes a delivery in the transaction of its event (`migrations/0008_webhooks.sql`). A process claims a delivery
+//! under a short lease before it sends it, and `lease_no` fences the result.
 
 mod claim;
 mod endpoints;
@@ -14,13 +14,13 @@ mod settle;
 mod signature;
 
 pub use self::{
-    claim::{Busy, Delivery, claim},
+    claim::{Delivery, HostLoad, claim},
     endpoints::{Endpoint, create_endpoint, delete_endpoint, disable_endpoint, endpoints},
     ids::{DeliveryId, EndpointId},
-    list::{Entry, Filter, Listed, Status, list},
+    list::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list},
     prune::prune_deliveries,
     redeliver::redeliver,
     secrets::{OwnerSecret, new_secret, owner_secret, rotate_secret},
-    settle::{Outcome, Settled, settle},
+    settle::{AttemptResult, DeliveryOutcome, settle},
     signature::sign,
 };

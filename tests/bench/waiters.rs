@@ -97,21 +97,6 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
     figures
 }
 
-/// Cells of the table.
-pub(crate) fn row(figures: &Value) -> String {
-    let many = &figures["waiters"];
-    let cell = |key: &str| figures[key].to_string();
-    [
-        cell("waiters"),
-        cell("event_streams"),
-        cell(&format!("submit_p99_ms_{FEW}")),
-        cell(&format!("submit_p99_ms_{many}")),
-        cell("ratio"),
-        cell("kib_per_waiter"),
-    ]
-    .join(" | ")
-}
-
 /// Median and p99 in milliseconds of single submits, one after the other.
 async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f64) {
     let ends = Instant::now() + Duration::from_secs_f64(seconds);
@@ -178,11 +163,11 @@ struct Crowd {
 
 impl Crowd {
     async fn of(stack: &Stack, size: usize, sse_share: f64) -> Self {
-        let model = jobs::models::resolve(&stack.db, None).await.unwrap();
-        let model = model.unwrap();
-        let new: Vec<_> = (0..size)
-            .map(|_| given::job(&model, "waited for"))
-            .collect();
+        let models = jobs::models::resolve_all(&*stack.db, &[None])
+            .await
+            .unwrap();
+        let (_, model) = &models[0];
+        let new: Vec<_> = (0..size).map(|_| given::job(model, "waited for")).collect();
         for new in new.chunks(QUEUED_AT_ONCE) {
             jobs::queue::enqueue(&stack.db, new).await.unwrap();
         }

@@ -9,14 +9,14 @@ use std::{
 
 use jobs::{
     Secret,
-    db::DbConfig,
+    db::{Db, DbConfig},
     keys::{self, KeyLimits, NewKey, Scope},
     models::{self, ModelFolder},
     object_store::{ObjectStore, StoreConfig},
 };
 use local::{Credentials, Postgres, PostgresOptions, S3, S3Options};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::fixtures;
 use tokio::{sync::Mutex, task::JoinHandle, time::sleep};
 
@@ -48,7 +48,7 @@ pub struct Arena {
     pub apis: Vec<Arc<Member>>,
     pub workers: Vec<Arc<Member>>,
     /// Past all proxies.
-    pub db: PgPool,
+    pub db: Db,
     pub store: ObjectStore,
     pub key: String,
     /// Where nobody may mount, none.
@@ -93,8 +93,8 @@ impl Arena {
             move_tables(&url, &tables).await;
             disks = Some(Disks { tables, objects });
         }
-        let db = jobs::db::connect(&db_config(&url), "chaos").unwrap();
-        jobs::MIGRATOR.run(&db).await.unwrap();
+        let db = Db::connect(&db_config(&url), "chaos").unwrap();
+        jobs::MIGRATOR.run(db.pool()).await.unwrap();
         let store = ObjectStore::connect(&StoreConfig {
             s3_bucket: BUCKET.into(),
             s3_create_bucket: true,

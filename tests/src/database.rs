@@ -2,7 +2,10 @@
 
 use std::{ops::Deref, str::FromStr, time::Duration};
 
-use jobs::{MIGRATOR, Secret, Sha256Digest, db::DbConfig};
+use jobs::{
+    MIGRATOR, Secret, Sha256Digest,
+    db::{Db, DbConfig},
+};
 use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -11,7 +14,7 @@ use sqlx::{
 /// Reads as a pool; dropped from the server at the end, unless the test failed.
 #[derive(Debug)]
 pub struct Database {
-    pool: PgPool,
+    db: Db,
     name: String,
     url: String,
 }
@@ -30,10 +33,10 @@ impl Database {
         if let Ok(guard) = std::env::var(WITHOUT) {
             take_out(&guard, &name).await;
         }
-        let pool = jobs::db::connect(&config(&url), "tests").unwrap();
+        let db = Db::connect(&config(&url), "tests").unwrap();
         // The template may have been made on another day.
-        jobs::db::make_partitions(&pool, 3).await.unwrap();
-        Self { pool, name, url }
+        jobs::db::make_partitions(&db, 3).await.unwrap();
+        Self { db, name, url }
     }
 
     /// For processes.
@@ -47,8 +50,8 @@ impl Database {
     }
 
     /// Another pool, as another process would have.
-    pub fn another_pool(&self) -> PgPool {
-        jobs::db::connect(&config(&self.url), "tests").unwrap()
+    pub fn another_pool(&self) -> Db {
+        Db::connect(&config(&self.url), "tests").unwrap()
     }
 
     /// Whatever runs on it is under way until `commit` runs on it: a rival that is slower than everyone else.
@@ -61,10 +64,10 @@ impl Database {
 }
 
 impl Deref for Database {
-    type Target = PgPool;
+    type Target = Db;
 
-    fn deref(&self) -> &PgPool {
-        &self.pool
+    fn deref(&self) -> &Db {
+        &self.db
     }
 }
 

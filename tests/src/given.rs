@@ -2,7 +2,7 @@
 
 use jobs::{
     JobId, Sha256Digest, WorkerId,
-    images::Image,
+    images::{self, Image, StoredImage},
     models::{self, Resolved},
     object_store::{ObjectStore, StoreConfig},
     queue::{self, Claim, NewJob, Registration},
@@ -69,7 +69,18 @@ pub async fn registered(db: &PgPool, manifest: Value) -> Resolved {
     .execute(db)
     .await
     .unwrap();
-    models::resolve(db, Some(&name)).await.unwrap().unwrap()
+    resolved(db, &name).await
+}
+
+pub async fn resolved(db: &PgPool, reference: &str) -> Resolved {
+    let resolved = models::resolve_all(db, &[Some(reference.to_owned())]).await;
+    resolved.unwrap().remove(0).1
+}
+
+/// The image that an owner has stored, if it is.
+pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<StoredImage> {
+    let found = images::find_all(db, &[(owner.to_owned(), sha256)]).await;
+    found.unwrap().pop().map(|(_, stored)| stored)
 }
 
 /// A job as the API would queue it; a test changes what it is about.
@@ -162,15 +173,25 @@ impl Held {
     }
 
     /// A finished prediction that says `answer`.
-    pub fn completion(&self, answer: &str) -> queue::Completion {
+    pub fn completion(&self, answer: &str) -> queue::Settlement {
         completion(self.claim.lease, answer)
     }
 }
 
-pub fn completion(lease: queue::Lease, answer: &str) -> queue::Completion {
-    queue::Completion {
+pub fn completion(lease: queue::Lease, answer: &str) -> queue::Settlement {
+    succeeded(lease, prediction(json!({ "answer": answer })))
+}
+
+pub fn succeeded(lease: queue::Lease, prediction: queue::Prediction) -> queue::Settlement {
+    queue::Settlement {
         lease,
-        result: json!({ "answer": answer }),
+        outcome: queue::Outcome::Succeeded(prediction),
+    }
+}
+
+pub fn prediction(result: Value) -> queue::Prediction {
+    queue::Prediction {
+        result,
         timings: json!({ "infer": 1.5 }),
         forward_batch_size: 1,
         forward_batch_position: 0,

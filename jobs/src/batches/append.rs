@@ -3,17 +3,17 @@ use sqlx::PgPool;
 use super::Writer;
 use crate::{Problem, Sha256Digest, queue::QueueError};
 
-/// Some lines of a batch whose jobs are committed.
+/// The next lines of a batch, whose jobs are committed.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Lines taken with this chunk, from the first of the batch on.
+    /// Number of lines of the batch so far, this chunk included.
     pub lines: i32,
-    /// Of all of them.
+    /// Digest of all those lines.
     pub sha256: Sha256Digest,
     pub refused: Vec<Refusal>,
 }
 
-/// A line that will be no job.
+/// A line that did not become a job.
 #[derive(Debug)]
 pub struct Refusal {
     /// Number of the line, from 1.
@@ -22,27 +22,35 @@ pub struct Refusal {
     pub problem: Problem,
 }
 
-/// What came of it.
+/// Result of [`append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     Taken,
-    /// A cancel of the batch was asked for: no use in more lines.
+    /// A cancel of the batch was requested: more lines are useless.
     Canceled,
-    /// The batch is another upload's now, or sealed: nothing was written.
+    /// The batch belongs to another upload now, or is sealed: nothing was written.
     Lost,
 }
 
-/// Notes that these lines are taken.
+/// Records the lines of a chunk in their batch.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn append(db: &PgPool, writer: Writer, chunk: &Chunk) -> Result<Appended, QueueError> {
-    let positions: Vec<_> = chunk.refused.iter().map(|one| one.position).collect();
+pub async fn append(
+    db: &PgPool,
+    writer: Writer,
+    chunk: &Chunk,
+) -> Result<AppendOutcome, QueueError> {
+    let positions: Vec<_> = chunk
+        .refused
+        .iter()
+        .map(|refusal| refusal.position)
+        .collect();
     let custom_ids: Vec<_> = (chunk.refused.iter())
-        .map(|one| one.custom_id.clone())
+        .map(|refusal| refusal.custom_id.clone())
         .collect();
     let problems: Vec<_> = (chunk.refused.iter())
-        .map(|one| one.problem.to_json())
+        .map(|refusal| refusal.problem.to_json())
         .collect();
     let canceled = sqlx::query_file_scalar!(
         "src/batches/append.sql",
@@ -55,8 +63,8 @@ pub async fn append(db: &PgPool, writer: Writer, chunk: &Chunk) -> Result<Append
         &problems,
     );
     Ok(match canceled.fetch_optional(db).await? {
-        Some(false) => Appended::Taken,
-        Some(true) => Appended::Canceled,
-        None => Appended::Lost,
+        Some(false) => AppendOutcome::Taken,
+        Some(true) => AppendOutcome::Canceled,
+        None => AppendOutcome::Lost,
     })
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{BatchId, queue::QueueError};
 
-/// One batch as its owner sees it.
+/// A batch as its owner sees it.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub id: BatchId,
@@ -18,7 +18,7 @@ pub struct Batch {
     pub counts: Counts,
 }
 
-/// What became of a batch's lines.
+/// How many lines of a batch are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Lines taken so far.
@@ -30,7 +30,7 @@ pub struct Counts {
     pub failed: i64,
     pub canceled: i64,
     pub expired: i64,
-    /// Lines that never became jobs.
+    /// Lines that did not become jobs.
     pub refused: i64,
 }
 
@@ -40,11 +40,11 @@ pub struct Counts {
 pub enum Upload {
     Open,
     Complete,
-    /// The last lines never came; the same upload under the same `Idempotency-Key` goes on behind them.
+    /// The upload ended early. A repeated upload with the same `Idempotency-Key` resumes it.
     BrokenOff,
 }
 
-/// How a batch stands as a whole.
+/// The state of a whole batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
@@ -52,11 +52,11 @@ pub enum BatchStatus {
     Running,
     /// Every line succeeded.
     Succeeded,
-    /// Some lines did not succeed, or never came.
+    /// Some lines did not succeed, or were not uploaded.
     PartlyFailed,
     /// No line succeeded.
     Failed,
-    /// A cancel was asked for, and came before the end of some of its jobs.
+    /// A cancel was requested, and came before some jobs had ended.
     Canceled,
 }
 
@@ -81,7 +81,7 @@ impl Batch {
         self.finished_at.is_some()
     }
 
-    /// Nothing of it waits or runs, and nothing can come; whether or not somebody wrote that down.
+    /// Whether the batch can be ended: no job waits or runs, and no line can follow.
     fn is_due(&self) -> bool {
         let live = self.counts.queued + self.counts.running + self.counts.scheduled;
         !self.has_ended() && self.upload != Upload::Open && live == 0
@@ -136,23 +136,23 @@ impl From<BatchRow> for Batch {
     }
 }
 
-/// A batch of `owner`; another owner's does not exist. One that is at its end is ended on the way.
+/// A batch of `owner`; `None` for a batch of another owner. Ends the batch first if that is due.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn find(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
-    let found = look(db, batch, owner).await?;
+    let found = find_one(db, batch, owner).await?;
     if found.as_ref().is_some_and(Batch::is_due) && super::finish::finish(db, batch).await? {
-        return look(db, batch, owner).await;
+        return find_one(db, batch, owner).await;
     }
     Ok(found)
 }
 
-async fn look(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
+async fn find_one(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
     Ok(find_all(db, &[batch], owner).await?.pop())
 }
 
-/// Those of `batches` that are `owner`'s, in no order, as they stand.
+/// Those of `batches` that belong to `owner`, in any order. Ends no batch.
 ///
 /// # Errors
 /// Postgres is away.

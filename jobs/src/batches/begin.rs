@@ -4,15 +4,15 @@ use sqlx::PgPool;
 use super::Writer;
 use crate::{BatchId, queue::QueueError};
 
-/// What came of the wish to begin a batch.
+/// Result of [`begin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
+pub enum BeginOutcome {
     Yes(Writer),
-    /// The owner has used the idempotency key before: nothing was made.
+    /// The owner used the idempotency key before: nothing was made.
     KeyTaken,
 }
 
-/// Makes an empty batch of `owner`, and lets the idempotency key stand for it.
+/// Makes an empty batch of `owner`, and binds the idempotency key to it.
 ///
 /// # Errors
 /// Postgres is away.
@@ -21,7 +21,7 @@ pub async fn begin(
     owner: &str,
     metadata: &Map<String, Value>,
     idempotency_key: Option<&str>,
-) -> Result<Begun, QueueError> {
+) -> Result<BeginOutcome, QueueError> {
     let batch = BatchId::now();
     let made = sqlx::query_file!(
         "src/batches/begin.sql",
@@ -31,8 +31,8 @@ pub async fn begin(
         idempotency_key
     );
     let made = made.fetch_optional(db).await?;
-    Ok(made.map_or(Begun::KeyTaken, |row| {
-        Begun::Yes(Writer {
+    Ok(made.map_or(BeginOutcome::KeyTaken, |row| {
+        BeginOutcome::Yes(Writer {
             batch,
             upload_no: row.upload_no,
         })

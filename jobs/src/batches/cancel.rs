@@ -2,23 +2,23 @@ use sqlx::{PgExecutor, PgPool};
 
 use crate::{BatchId, queue::QueueError};
 
-/// Asks for the end of a batch of `owner`: no more lines, and its jobs are canceled, by [`cancel_some`]. `false`: there is
-/// no such batch, or it has ended.
+/// Requests the cancel of a batch of `owner`: it takes no more lines, and [`cancel_some`] cancels its jobs. `false`: no such
+/// batch exists, or it has ended.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn cancel(db: &PgPool, batch: BatchId, owner: &str) -> Result<bool, QueueError> {
-    let asked = sqlx::query!(
+    let requested = sqlx::query!(
         "update batches set cancel_requested_at = coalesce(cancel_requested_at, now())
          where batch_id = $1 and owner = $2 and finished_at is null",
         batch.uuid(),
         owner
     );
-    Ok(asked.execute(db).await?.rows_affected() > 0)
+    Ok(requested.execute(db).await?.rows_affected() > 0)
 }
 
-/// Cancels some jobs of batches that are to end, of all such batches if `None`; call again until none is left. Answers how
-/// many it took up.
+/// Cancels some jobs of a batch whose cancel was requested, of all such batches if `None`. Call it again until it returns 0.
+/// Returns how many jobs it processed.
 ///
 /// # Errors
 /// Postgres is away.

@@ -2,7 +2,7 @@ use sqlx::{PgExecutor, PgPool};
 
 use crate::{BatchId, queue::QueueError};
 
-/// Ends some of the batches that are at their end; call again until none is left.
+/// Ends some of the sealed batches that have no live jobs. Call it again until it returns none.
 ///
 /// # Errors
 /// Postgres is away.
@@ -20,7 +20,7 @@ pub async fn finish_due(db: impl PgExecutor<'_>) -> Result<Vec<BatchId>, QueueEr
     Ok(ended.into_iter().map(Into::into).collect())
 }
 
-/// Whether this batch ended just now.
+/// Ends this batch if that is due. Returns whether it did.
 pub(super) async fn finish(db: &PgPool, batch: BatchId) -> Result<bool, QueueError> {
     let ended = sqlx::query_scalar!(r#"select finish_batch($1) as "ended!""#, batch.uuid());
     Ok(ended.fetch_one(db).await?)

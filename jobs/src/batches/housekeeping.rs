@@ -4,12 +4,15 @@ use clap::Args;
 use sqlx::PgPool;
 
 use super::{cancel_some, finish_due, seal_abandoned};
-use crate::queue::{Notifier, QueueError};
+use crate::{
+    db::{Db, answered},
+    queue::{Notifier, QueueError},
+};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchesConfig {
-    /// After how long without a word of its uploader a batch takes no more lines, in seconds; what came of it runs
+    /// A batch whose upload appends nothing for so long takes no more lines, in seconds; its jobs run
     #[arg(
         long,
         env = "DARKROOM_BATCH_ABANDONED_SECONDS",
@@ -18,17 +21,17 @@ pub struct BatchesConfig {
     pub batch_abandoned_seconds: f64,
 }
 
-/// How often a process looks.
+/// Pause between two rounds.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// One round, safe from any number of processes at once.
+/// One round. Any number of processes may run rounds at once.
 async fn round(db: &PgPool, notifier: &Notifier, config: &BatchesConfig) -> Result<(), QueueError> {
-    // One connection for all of them: each way back into the pool is a trip.
+    // One connection for all statements: each return to the pool is a round trip.
     let mut db = db.acquire().await?;
     while cancel_some(&mut *db, None).await? > 0 {}
     let abandoned = seal_abandoned(&mut *db, config.batch_abandoned_seconds).await?;
     if !abandoned.is_empty() {
-        tracing::warn!(batches = abandoned.len(), "uploads of batches broke off");
+        tracing::warn!(batches = abandoned.len(), "uploads of batches ended early");
     }
     loop {
         let ended = finish_due(&mut *db).await?;
@@ -41,11 +44,11 @@ async fn round(db: &PgPool, notifier: &Notifier, config: &BatchesConfig) -> Resu
 }
 
 /// Cancels, seals and ends batches once a second, for as long as the process lives.
-pub async fn housekeep(db: PgPool, config: BatchesConfig) {
+pub async fn housekeep(db: Db, config: BatchesConfig) {
     let notifier = Notifier::start(db.clone());
     loop {
         let round = Box::pin(round(&db, &notifier, &config));
-        if let Err(error) = crate::db::answered(&db, round).await {
+        if let Err(error) = answered(&db, round).await {
             tracing::warn!(error.cause = %error, "housekeeping of batches failed; trying again");
         }
         tokio::time::sleep(EVERY).await;

@@ -2,8 +2,8 @@ use sqlx::PgPool;
 
 use crate::queue::QueueError;
 
-/// Removes some of the batches that ended so many seconds ago and of whose jobs no data is left; call again until none is
-/// left. Answers how many.
+/// Removes some of the batches that ended at least `tombstone_seconds` ago and whose jobs have no data left. Call it again
+/// until it returns 0. Returns how many were removed.
 ///
 /// # Errors
 /// Postgres is away.

@@ -7,7 +7,7 @@ use crate::{
     queue::{JobRow, QueueError},
 };
 
-/// What is known of one line.
+/// One line of a batch.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// From 1.
@@ -18,13 +18,12 @@ pub struct Line {
 
 #[derive(Debug, Clone)]
 pub enum LineOutcome {
-    /// In whatever state it is.
+    /// The job, in any state.
     Job(Box<Job>),
     Refused(Box<Problem>),
 }
 
-/// Lines of a batch of `owner`, in order, from behind line `after` up to line `last`. Those whose job is forgotten are left
-/// out.
+/// Lines `after + 1` to `last` of a batch of `owner`, in order. Lines whose job was pruned are left out.
 ///
 /// # Errors
 /// Postgres is away.

@@ -5,27 +5,27 @@ use sqlx::PgPool;
 use super::Writer;
 use crate::{BatchId, Sha256Digest, queue::QueueError};
 
-/// Where an upload under a used idempotency key stands.
+/// Result of [`resume`]: how far the first upload under the idempotency key came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumed {
-    /// The first one broke off: go on behind its last line.
+pub enum ResumeOutcome {
+    /// The first upload ended early: continue after line `lines`.
     From {
         writer: Writer,
         lines: i32,
         sha256: Option<Sha256Digest>,
     },
-    /// The first one came to its end.
+    /// The first upload is complete.
     Complete {
         lines: i32,
         sha256: Option<Sha256Digest>,
     },
-    /// The first one still goes on.
+    /// The first upload still runs.
     InFlight,
     /// The owner has no such batch.
     NotFound,
 }
 
-/// Takes a batch over from an upload that broke off, or that nobody heard of for `silent_seconds`.
+/// Takes a batch over from an upload that ended early, or that appended nothing for `silent_seconds`.
 ///
 /// # Errors
 /// Postgres is away.
@@ -34,7 +34,7 @@ pub async fn resume(
     batch: BatchId,
     owner: &str,
     silent_seconds: f64,
-) -> Result<Resumed, QueueError> {
+) -> Result<ResumeOutcome, QueueError> {
     let row = sqlx::query_file!(
         "src/batches/resume.sql",
         batch.uuid(),
@@ -42,7 +42,7 @@ pub async fn resume(
         silent_seconds
     );
     let Some(row) = row.fetch_optional(db).await? else {
-        return Ok(Resumed::NotFound);
+        return Ok(ResumeOutcome::NotFound);
     };
     let digest = row.upload_sha256.as_deref().map(Sha256Digest::try_from);
     let sha256 = digest
@@ -50,17 +50,18 @@ pub async fn resume(
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     let lines = row.lines;
     Ok(match row.upload_no {
-        Some(upload_no) => Resumed::From {
+        Some(upload_no) => ResumeOutcome::From {
             writer: Writer { batch, upload_no },
             lines,
             sha256,
         },
-        None if row.is_sealed => Resumed::Complete { lines, sha256 },
-        None => Resumed::InFlight,
+        None if row.is_sealed => ResumeOutcome::Complete { lines, sha256 },
+        None => ResumeOutcome::InFlight,
     })
 }
 
-/// Lines behind the last one noted that are jobs all the same: the first upload broke off in between.
+/// Lines after line `lines` that are jobs already: the first upload ended between the commit of a chunk's jobs and
+/// [`append`](super::append()).
 ///
 /// # Errors
 /// Postgres is away.

@@ -3,7 +3,7 @@ use sqlx::{PgExecutor, PgPool};
 use super::Writer;
 use crate::{BatchId, queue::QueueError};
 
-/// Says that the last line was taken. `false`: the batch is another upload's now, or was sealed before.
+/// Marks a batch as complete: no line follows. `false`: the batch belongs to another upload now, or was sealed before.
 ///
 /// # Errors
 /// Postgres is away.
@@ -16,8 +16,8 @@ pub async fn seal(db: &PgPool, writer: Writer) -> Result<bool, QueueError> {
     Ok(sealed.execute(db).await?.rows_affected() > 0)
 }
 
-/// Seals batches whose uploader nobody heard of for so long: what was committed of them runs. An upload under the same
-/// idempotency key opens them again.
+/// Seals the batches whose upload appended nothing for `abandoned_seconds`. Their committed jobs run. A repeated upload with
+/// the same idempotency key opens them again.
 ///
 /// # Errors
 /// Postgres is away.

@@ -2,15 +2,15 @@ use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 
-/// A place in the feed: right behind the event that has this id; `evt_0-0-0-0` is its beginning. Opaque to clients.
+/// A place in the feed: right after the event with this id. `evt_0-0-0-0` is the beginning. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Transactions are served in the order of their ids, and only once none with a smaller id can still commit.
+    /// Id of the transaction. Events are served in this order, once no transaction with a smaller id can commit any more.
     pub(super) xact: u64,
     pub(super) event_no: i64,
-    /// Which job of those that the event's row is about, from 1.
+    /// One row may hold events of many jobs: the job's number in the row, from 1.
     pub(super) place: i64,
-    /// In seconds since 1970: no need to look through the days before.
+    /// Time of the event in seconds since 1970. Partitions of earlier days are not read.
     pub(super) at: i64,
 }
 
@@ -26,8 +26,8 @@ impl Cursor {
         at: 0,
     };
 
-    /// No event behind it is older. The clock of a row is read before its transaction has a number: a day is for those
-    /// that take long.
+    /// No later event in the feed is older than this. A row's time is read before its transaction gets an id; one day is
+    /// left for transactions that take long.
     pub(super) fn oldest(self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.at.saturating_sub(86_400), 0).unwrap_or_default()
     }

@@ -2,16 +2,16 @@ use sqlx::PgPool;
 
 use super::{Cursor, Event, EventType, Subject};
 
-/// Some events, oldest first, and where to go on.
+/// Some events in the order of the feed, and where the next page begins.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct EventPage {
     pub events: Vec<Event>,
     pub next: Cursor,
 }
 
-/// What happened to `owner`'s jobs and batches behind `after`; of all types if `types` names none.
+/// Up to `limit` events of `owner`'s jobs and batches after `after`; of all types if `types` is empty.
 ///
-/// Complete: an event that is not on a page lies behind that page's `next`, however late it was committed.
+/// No event is skipped: one that is not on a page follows after that page's `next`, however late it was committed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -21,8 +21,11 @@ pub async fn feed(
     after: Cursor,
     types: &[EventType],
     limit: u16,
-) -> Result<Page, sqlx::Error> {
-    let types: Vec<_> = types.iter().map(|one| one.as_str().to_owned()).collect();
+) -> Result<EventPage, sqlx::Error> {
+    let types: Vec<_> = types
+        .iter()
+        .map(|event_type| event_type.as_str().to_owned())
+        .collect();
     let rows = sqlx::query_file!(
         "src/events/feed.sql",
         owner,
@@ -52,10 +55,10 @@ pub async fn feed(
     });
     let events = events.collect::<Result<Vec<_>, sqlx::Error>>()?;
     let next = events.last().map_or(after, |event| event.cursor);
-    Ok(Page { events, next })
+    Ok(EventPage { events, next })
 }
 
-/// The end of the feed as it is now.
+/// The current end of the feed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -72,7 +75,7 @@ pub async fn latest(db: &PgPool) -> Result<Cursor, sqlx::Error> {
     })
 }
 
-/// Drops the days whose events are older than so many seconds. Answers how many days.
+/// Drops the days whose events are all older than `kept_seconds`. Returns how many days.
 ///
 /// # Errors
 /// Postgres is away.

@@ -7,7 +7,7 @@ use crate::{Attempt, Job, JobState, rfc3339::micros};
 /// One step of a job's life.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Step {
-    /// Grows from step to step, and names the same step for ever: made of the lease that it happened under.
+    /// Grows from step to step. Stable: made of the number of the lease and the kind of step.
     pub id: i64,
     /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
     #[serde(rename = "type")]
@@ -29,15 +29,15 @@ impl Step {
         }
     }
 
-    fn of(mut self, attempt: Attempt) -> Self {
+    fn with_attempt(mut self, attempt: Attempt) -> Self {
         self.attempt = Some(attempt);
         self
     }
 }
 
-/// What happened to a job so far, first step first; its end, if it has ended, is the last one.
+/// The steps of a job so far, first step first. The last step of an ended job is its end.
 ///
-/// Made from the job's row and its attempts, whoever wrote them; it says nothing of an end that a retry by hand took back.
+/// Made from the job's row and its attempts. An end that a retry by hand undid is not among the steps.
 ///
 /// # Errors
 /// Postgres is away.
@@ -59,20 +59,22 @@ pub async fn history(db: &PgPool, job: &Job) -> Result<Vec<Step>, sqlx::Error> {
             error: row.problem,
         };
         let begun = begun(&ended);
-        steps.push(Step::new(row.lease_no, 1, "job.started", row.started_at).of(begun));
-        steps.push(Step::new(row.lease_no, 2, "job.attempt_ended", row.ended_at).of(ended));
+        steps.push(Step::new(row.lease_no, 1, "job.started", row.started_at).with_attempt(begun));
+        steps.push(
+            Step::new(row.lease_no, 2, "job.attempt_ended", row.ended_at).with_attempt(ended),
+        );
     }
-    // The attempt may have ended since the job was read: then it stands among the others.
+    // If the attempt ended after `job` was read, its steps are in `steps` already.
     let last = steps.last().map_or(0, |step| step.id);
-    steps.extend(own(job).filter(|step| step.id > last));
+    steps.extend(current_steps(job).filter(|step| step.id > last));
     Ok(steps)
 }
 
-/// What stands in the job's own row: the attempt that runs or succeeded, and the end.
-fn own(job: &Job) -> impl Iterator<Item = Step> {
+/// The steps in the job's own row: the attempt that runs or succeeded, and the end.
+fn current_steps(job: &Job) -> impl Iterator<Item = Step> {
     let lease_no = job.lease_no.0;
-    let stands_here = matches!(job.state, JobState::Running | JobState::Succeeded);
-    let started = job.started_at.filter(|_| stands_here).map(|started_at| {
+    let is_in_row = matches!(job.state, JobState::Running | JobState::Succeeded);
+    let started = job.started_at.filter(|_| is_in_row).map(|started_at| {
         let attempt = Attempt {
             number: job.attempts_started,
             worker: job.worker.clone(),
@@ -83,7 +85,7 @@ fn own(job: &Job) -> impl Iterator<Item = Step> {
             charged: false,
             error: None,
         };
-        Step::new(lease_no, 1, "job.started", started_at).of(attempt)
+        Step::new(lease_no, 1, "job.started", started_at).with_attempt(attempt)
     });
     let ended = job
         .finished_at
@@ -91,7 +93,7 @@ fn own(job: &Job) -> impl Iterator<Item = Step> {
     started.into_iter().chain(ended)
 }
 
-/// The attempt as it was when it began.
+/// The attempt as it was when it started.
 fn begun(attempt: &Attempt) -> Attempt {
     Attempt {
         ended_at: None,

@@ -1,8 +1,8 @@
-//! Who waits for the feed to grow: one query a process for all of them, and only when something changed.
+//! Waits for the feed to grow: one query a process for all waiters, and only when a job has changed.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -12,79 +12,80 @@ use tokio::{
     time::timeout,
 };
 
-use crate::db::answered;
+use crate::{
+    backoff::Backoff,
+    db::{Db, answered},
+    tasks,
+};
 
-/// Behind lost notifications: how often to look for those who wait.
-const LOOKS_EVERY: Duration = Duration::from_secs(5);
-/// Least time between two looks.
+/// How often to query the feed without a notification: one may be lost.
+const QUERY_EVERY: Duration = Duration::from_secs(5);
+/// Least time between two queries.
 const COALESCE: Duration = Duration::from_millis(10);
-/// Until the next look at what is committed but may not be served yet, since an older transaction still runs; doubles.
-const HELD_BACK: Duration = Duration::from_millis(50);
+/// First pause while committed events are held back, because an older transaction still runs.
+const HELD_BACK_PAUSE: Duration = Duration::from_millis(50);
 
-type Waiters = Mutex<HashMap<Arc<str>, Vec<Arc<Notify>>>>;
+type Waiters = HashMap<Arc<str>, Vec<Arc<Notify>>>;
 
-/// Wakes owners who wait for their feed. Cheap to clone.
+/// Wakes the clients that wait for their owner's feed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FeedListener {
-    waiters: Arc<Waiters>,
+    waiters: Arc<Mutex<Waiters>>,
     entered: Arc<Notify>,
 }
 
-/// Somebody's wait for an owner's events, from its making on: none after that is missed.
+/// One wait for an owner's events. No event after its creation is missed.
 #[derive(Debug)]
 pub struct FeedWatch {
     owner: Arc<str>,
     wake: Arc<Notify>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<Mutex<Waiters>>,
 }
 
 impl FeedListener {
-    /// `changes` says that some job of anybody changed.
-    pub fn start(db: PgPool, mut changes: watch::Receiver<()>) -> Self {
-        let this = Self {
+    /// `changes` changes when a job of any owner has changed.
+    pub fn start(db: Db, changes: watch::Receiver<()>) -> Self {
+        let listener = Self {
             waiters: Arc::default(),
             entered: Arc::default(),
         };
-        let FeedListener { waiters, entered } = this.clone();
-        tokio::spawn(async move {
-            let mut seen = None;
-            let mut pause = HELD_BACK;
-            loop {
-                let owners = owners(&waiters);
-                if owners.is_empty() {
-                    // Whoever comes looks for itself first: there is nothing to remember until then.
-                    seen = None;
-                    entered.notified().await;
-                    continue;
-                }
-                let mut longest = LOOKS_EVERY;
-                match answered(&db, look(&db, &owners, seen.unwrap_or(i64::MAX))).await {
-                    Ok(look) => {
-                        // Without a look before, anyone may have missed something.
-                        wake(
-                            &waiters,
-                            if seen.is_some() {
-                                &look.owners
-                            } else {
-                                &owners
-                            },
-                        );
-                        if look.held_back || seen.is_none() {
-                            longest = pause;
-                            pause = LOOKS_EVERY.min(pause * 2);
-                        } else {
-                            pause = HELD_BACK;
-                        }
-                        seen = Some(look.horizon);
-                    }
-                    Err(error) => tracing::warn!(error.cause = %error, "cannot look at the feed"),
-                }
-                tokio::time::sleep(COALESCE).await;
-                // The sender ends with the process.
-                drop(timeout(longest, changes.changed()).await);
-            }
+        let runner = listener.clone();
+        tasks::restart("feed listener", move || {
+            runner.clone().run(db.clone(), changes.clone())
         });
-        this
+        listener
+    }
+
+    async fn run(self, db: Db, mut changes: watch::Receiver<()>) {
+        let mut seen = None;
+        let mut held_back = Backoff::new(HELD_BACK_PAUSE, QUERY_EVERY);
+        loop {
+            let owners = self.owners();
+            if owners.is_empty() {
+                // A new waiter reads the feed before it waits, so there is nothing to remember for it.
+                seen = None;
+                self.entered.notified().await;
+                continue;
+            }
+            let mut longest = QUERY_EVERY;
+            match answered(&db, query(&db, &owners, seen.unwrap_or(i64::MAX))).await {
+                Ok(growth) => {
+                    // The first query has nothing to compare with: any owner may have missed an event.
+                    let is_first = seen.is_none();
+                    self.wake(if is_first { &owners } else { &growth.owners });
+                    if growth.held_back || is_first {
+                        longest = held_back.next_pause();
+                    } else {
+                        held_back.reset();
+                    }
+                    seen = Some(growth.horizon);
+                }
+                Err(error) => tracing::warn!(error.cause = %error, "cannot query the feed"),
+            }
+            tokio::time::sleep(COALESCE).await;
+            // The sender lives as long as the process.
+            drop(timeout(longest, changes.changed()).await);
+        }
     }
 
     pub fn watch(&self, owner: &str) -> FeedWatch {
@@ -93,11 +94,28 @@ impl FeedListener {
             wake: Arc::default(),
             waiters: self.waiters.clone(),
         };
-        let mut waiters = self.waiters.lock().expect("no panic holds it");
-        let all = waiters.entry(watch.owner.clone()).or_default();
-        all.push(watch.wake.clone());
+        let mut waiters = self.waiters();
+        let of_owner = waiters.entry(watch.owner.clone()).or_default();
+        of_owner.push(watch.wake.clone());
         self.entered.notify_one();
         watch
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().expect("no panic holds it")
+    }
+
+    fn owners(&self) -> Vec<String> {
+        let waiters = self.waiters();
+        waiters.keys().map(|owner| owner.as_ref().into()).collect()
+    }
+
+    fn wake(&self, owners: &[String]) {
+        let waiters = self.waiters();
+        let woken = owners
+            .iter()
+            .filter_map(|owner| waiters.get(owner.as_str()));
+        woken.flatten().for_each(|waiter| waiter.notify_one());
     }
 }
 
@@ -111,39 +129,27 @@ impl FeedWatch {
 impl Drop for FeedWatch {
     fn drop(&mut self) {
         let mut waiters = self.waiters.lock().expect("no panic holds it");
-        if let Some(all) = waiters.get_mut(&self.owner) {
-            all.retain(|one| !Arc::ptr_eq(one, &self.wake));
-            if all.is_empty() {
+        if let Some(of_owner) = waiters.get_mut(&self.owner) {
+            of_owner.retain(|waiter| !Arc::ptr_eq(waiter, &self.wake));
+            if of_owner.is_empty() {
                 waiters.remove(&self.owner);
             }
         }
     }
 }
 
-fn owners(waiters: &Waiters) -> Vec<String> {
-    let waiters = waiters.lock().expect("no panic holds it");
-    waiters.keys().map(|owner| owner.as_ref().into()).collect()
-}
-
-fn wake(waiters: &Waiters, owners: &[String]) {
-    let waiters = waiters.lock().expect("no panic holds it");
-    let woken = owners
-        .iter()
-        .filter_map(|owner| waiters.get(owner.as_str()));
-    woken.flatten().for_each(|one| one.notify_one());
-}
-
-struct Look {
-    /// Who has events that the look before did not see.
+/// How the feeds grew since the last query.
+struct FeedGrowth {
+    /// Owners with events that the last query did not see.
     owners: Vec<String>,
-    /// Everything below has been seen.
+    /// All events below have been seen.
     horizon: i64,
     /// Whether there are events that may not be served yet.
     held_back: bool,
 }
 
-async fn look(db: &PgPool, owners: &[String], seen: i64) -> Result<Look, sqlx::Error> {
-    sqlx::query_file_as!(Look, "src/events/tail.sql", owners, seen)
+async fn query(db: &PgPool, owners: &[String], seen: i64) -> Result<FeedGrowth, sqlx::Error> {
+    sqlx::query_file_as!(FeedGrowth, "src/events/tail.sql", owners, seen)
         .fetch_one(db)
         .await
 }

@@ -1,15 +1,13 @@
-//! Collecting images that no job needs any more. The row says so first; only then does the object go.
-
-use sqlx::PgPool;
+//! Collects images that no job needs any more. The row is marked first; only then is the object deleted.
 
 use super::object_key;
 use crate::{
     Sha256Digest,
-    db::answered,
+    db::{Db, answered},
     object_store::{ObjectStore, StoreError},
 };
 
-/// Why collecting stopped; what is left is found the next time.
+/// Why a collection stopped; the next one finds the rest.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     #[error("Postgres: {0}")]
@@ -18,15 +16,15 @@ pub enum CollectError {
     Store(#[from] StoreError),
 }
 
-/// Marks some images as purged that no job has needed for `grace_seconds`, and deletes their objects. Answers how many.
+/// Marks some images as purged that no job has needed for `grace_seconds`, and deletes their objects. Returns how many.
 ///
-/// A submit of the same bytes that runs into this either keeps the image, or is refused and uploads it anew under another
-/// name: see `queue/enqueue.sql`. An object that cannot be deleted now is an orphan, which [`crate::orphans::sweep`] finds.
+/// A concurrent submit of equal bytes either keeps the image, or is refused and uploads the image anew under another key: see
+/// `queue/enqueue.sql`. An object that cannot be deleted now is an orphan, which [`crate::orphans::sweep`] deletes.
 ///
 /// # Errors
 /// Postgres or the store is away.
 pub async fn collect(
-    db: &PgPool,
+    db: &Db,
     store: &ObjectStore,
     grace_seconds: f64,
 ) -> Result<u64, CollectError> {

@@ -2,28 +2,14 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::{Image, Stored};
+use super::{Image, StoredImage};
 use crate::{
     Sha256Digest,
-    db::Kept,
-    together::{Found, Look, Together},
+    batch_loader::{BatchLoad, BatchLoader, Loaded},
+    db::StatementPool,
 };
 
-/// The image that an owner has already stored under this digest, if it is still there. One that no job needs any more
-/// starts its grace anew, so that it is still there when the submit that asks is committed.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn find(
-    db: &PgPool,
-    owner: &str,
-    sha256: Sha256Digest,
-) -> Result<Option<Stored>, sqlx::Error> {
-    let found = find_on(db, &[(owner.to_owned(), sha256)]).await?;
-    Ok(found.into_iter().next().map(|(_, stored)| stored))
-}
-
-/// Those of an owner's digests under which images are stored, as [`find`] has it.
+/// The images that an owner has stored under these digests, as [`find_all`] finds them.
 ///
 /// # Errors
 /// Postgres is away.
@@ -32,40 +18,42 @@ pub async fn find_many(
     owner: &str,
     digests: &[Sha256Digest],
 ) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
-    let asked: Vec<_> = digests
+    let keys: Vec<_> = digests
         .iter()
         .map(|&sha256| (owner.to_owned(), sha256))
         .collect();
-    let found = find_on(db, &asked).await?.into_iter();
+    let found = find_all(db, &keys).await?.into_iter();
     Ok(found
         .map(|((_, sha256), stored)| (sha256, stored.image))
         .collect())
 }
 
-/// Looks images up for all submits of the same moment; cheap to clone.
+/// Finds images; concurrent look-ups share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Finder(Together<Images>);
+pub struct Finder(BatchLoader<ImageLoad>);
 
 #[derive(Debug)]
-struct Images;
+struct ImageLoad;
 
-impl Look for Images {
-    type Ask = (String, Sha256Digest);
-    type Found = Stored;
+impl BatchLoad for ImageLoad {
+    type Key = (String, Sha256Digest);
+    type Value = StoredImage;
     type Error = sqlx::Error;
 
-    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, sqlx::Error> {
-        find_on(db, asks).await
+    const TASK: &'static str = "image loader";
+
+    async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
+        find_all(db, keys).await
     }
 }
 
 impl Finder {
-    /// `db` reads [by keys](Kept::by_keys).
-    pub fn start(db: Kept) -> Self {
-        Self(Together::start(db))
+    /// `db`: a pool for look-ups [by keys](StatementPool::by_keys).
+    pub fn start(db: StatementPool) -> Self {
+        Self(BatchLoader::start(db))
     }
 
-    /// As [`find`].
+    /// The image that an owner has stored under this digest, as [`find_all`] finds it.
     ///
     /// # Errors
     /// Postgres is away.
@@ -73,20 +61,26 @@ impl Finder {
         &self,
         owner: &str,
         sha256: Sha256Digest,
-    ) -> Result<Option<Stored>, sqlx::Error> {
-        self.0.find((owner.to_owned(), sha256)).await
+    ) -> Result<Option<StoredImage>, sqlx::Error> {
+        self.0.load((owner.to_owned(), sha256)).await
     }
 }
 
-/// Each image with what is stored of it, if it is. Rows are locked in the order in which all others lock them.
-async fn find_on(
+/// Finds stored images by owner and digest. Images that are not stored are left out. If no job needs an image any more, its
+/// grace begins anew, so that it still exists when the caller's submit is committed.
+///
+/// Rows are locked in the order of owner and digest, as everywhere.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_all(
     db: impl PgExecutor<'_>,
     images: &[(String, Sha256Digest)],
-) -> Result<Vec<((String, Sha256Digest), Stored)>, sqlx::Error> {
+) -> Result<Vec<((String, Sha256Digest), StoredImage)>, sqlx::Error> {
     let owners: Vec<_> = images.iter().map(|(owner, _)| owner.as_str()).collect();
     let digests: Vec<_> = images
         .iter()
-        .map(|(_, one)| one.as_bytes().as_slice())
+        .map(|(_, sha256)| sha256.as_bytes().as_slice())
         .collect();
     let rows = sqlx::query!(
         "with unused as materialized (
@@ -113,7 +107,7 @@ async fn find_on(
     rows.map(|row| {
         let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
         let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let stored = Stored {
+        let stored = StoredImage {
             image: Image {
                 sha256,
                 upload: row.upload,

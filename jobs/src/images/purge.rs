@@ -3,20 +3,20 @@ use sqlx::PgPool;
 use super::{CollectError, object_key};
 use crate::{Sha256Digest, object_store::ObjectStore};
 
-/// What came of the wish to delete an image.
+/// Result of [`purge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purged {
+pub enum PurgeOutcome {
     Done,
-    /// A job over it waits or runs.
+    /// A job of this image waits or runs.
     Needed,
-    /// The owner has no such image, or has it no more.
+    /// The owner has no such image, or it was purged before.
     NotFound,
 }
 
-/// Deletes an image of `owner` that no live job needs. Finished jobs over it keep their results and cannot be retried.
+/// Deletes an image of `owner` that no live job needs. Its finished jobs keep their results and cannot be retried.
 ///
-/// The row says so first; a submit that runs into this is refused and uploads the image anew. An object that cannot be
-/// deleted now is an orphan, which [`crate::orphans::sweep`] finds.
+/// The row is marked first. A concurrent submit of the image is refused and uploads the image anew. An object that cannot be
+/// deleted now is an orphan, which [`crate::orphans::sweep`] deletes.
 ///
 /// # Errors
 /// Postgres or the store is away.
@@ -25,7 +25,7 @@ pub async fn purge(
     store: &ObjectStore,
     owner: &str,
     sha256: Sha256Digest,
-) -> Result<Purged, CollectError> {
+) -> Result<PurgeOutcome, CollectError> {
     let purged = sqlx::query!(
         r#"select outcome as "outcome!", upload from purge_image($1, $2)"#,
         owner,
@@ -35,9 +35,9 @@ pub async fn purge(
     match (purged.outcome.as_str(), purged.upload) {
         ("purged", Some(upload)) => {
             store.delete(&object_key(owner, sha256, upload)).await?;
-            Ok(Purged::Done)
+            Ok(PurgeOutcome::Done)
         }
-        ("needed", _) => Ok(Purged::Needed),
-        _ => Ok(Purged::NotFound),
+        ("needed", _) => Ok(PurgeOutcome::Needed),
+        _ => Ok(PurgeOutcome::NotFound),
     }
 }

@@ -2,8 +2,8 @@ use sqlx::PgPool;
 
 use super::Image;
 
-/// Writes down an image whose object is in the bucket already, for a job to come; without one it is collected after the
-/// grace. `false`: the owner has the image under another upload, or this very upload was deleted.
+/// Writes the row of an image whose object is in the bucket already. Without a job the image is collected after the grace.
+/// `false`: the owner has the image under another upload, or this upload was purged.
 ///
 /// # Errors
 /// Postgres is away.

@@ -1,6 +1,6 @@
 use sqlx::PgPool;
 
-/// Bytes of the images that an owner has in the object store.
+/// Sum of the bytes of an owner's stored images.
 ///
 /// # Errors
 /// Postgres is away.

@@ -19,19 +19,19 @@ pub struct NewKey {
 #[derive(Debug)]
 pub struct CreatedKey {
     pub key_id: String,
-    /// The whole key: this is the only time it can be seen.
+    /// The whole key. It cannot be read again later.
     pub key: Secret,
     pub created_at: DateTime<Utc>,
 }
 
-/// The same rule as the table's.
+/// Whether `text` may be an owner's name, by the rule of the table: `[a-z0-9][a-z0-9_-]{0,62}`.
 pub fn is_owner(text: &str) -> bool {
     let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let rest = |c: char| first(c) || c == '_' || c == '-';
     text.starts_with(first) && text.chars().all(rest) && text.len() <= 63
 }
 
-/// Makes a key and stores the hash of its secret. `actor`: who does it, for the audit; the login of the database if `None`.
+/// Makes a key and stores the hash of its secret. `actor` is the name for the audit; the database's login if `None`.
 ///
 /// # Errors
 /// Postgres is away, or refuses the owner's name.
@@ -41,7 +41,7 @@ pub async fn create(
     actor: Option<&str>,
 ) -> Result<CreatedKey, sqlx::Error> {
     let key_id = hex::encode(rand::rng().random::<[u8; 6]>());
-    // 32 random bytes: nothing to guess, so a plain hash keeps it as well as a slow one would.
+    // 32 random bytes cannot be guessed, so a slow password hash would protect the secret no better.
     let secret = URL_SAFE_NO_PAD
         .encode(rand::rng().random::<[u8; 32]>())
         .replace('_', "-");

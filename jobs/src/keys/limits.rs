@@ -1,25 +1,25 @@
 use serde::{Deserialize, Serialize};
 
-/// What a key may take. A field that is left out is what the service gives to any key; 0 is no limit.
+/// Limits of a key. A field that is left out has the service's default; 0 is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyLimits {
-    /// Requests a second on the long run; each API process counts for itself.
+    /// Sustained requests a second; each API process counts for itself.
     #[schema(minimum = 0, maximum = 1_000_000)]
     pub requests_per_second: Option<f64>,
-    /// Requests that may come at once after a pause.
+    /// Requests that are allowed at once after a pause.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub burst: Option<i32>,
-    /// Jobs of its owner that have not ended; a submit through this key beyond it is refused.
+    /// Jobs of the key's owner that have not ended. A submit with this key is refused above the limit.
     #[schema(minimum = 0)]
     pub queued_jobs_max: Option<i64>,
-    /// Bytes of its owner's stored images; an upload through this key beyond it is refused.
+    /// Bytes of the owner's stored images. An upload with this key is refused above the limit.
     #[schema(minimum = 0)]
     pub stored_bytes_max: Option<i64>,
 }
 
 impl KeyLimits {
-    /// Which field is out of bounds, and the bounds.
+    /// The first field that is out of bounds, and its bounds.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
         let negative = |limit: Option<i64>| limit.is_some_and(|limit| limit < 0);
         if self

@@ -3,7 +3,7 @@ use sqlx::PgPool;
 
 use super::KeyLimits;
 
-/// A key as it may be shown: without its secret.
+/// A key without its secret.
 #[derive(Debug, Clone)]
 pub struct KeyView {
     pub key_id: String,
@@ -16,7 +16,7 @@ pub struct KeyView {
     pub limits: KeyLimits,
 }
 
-/// Keys of `owner`, of anyone if `None`, newest first; `before` is the last of the page before.
+/// Keys of `owner`, of all owners if `None`, newest first. `before` is the last key of the previous page.
 ///
 /// # Errors
 /// Postgres is away.

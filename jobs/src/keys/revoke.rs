@@ -1,6 +1,6 @@
 use sqlx::PgPool;
 
-/// Ends a key for good; repeating is fine. Answers whether there is such a key. `actor`: who does it, for the audit.
+/// Revokes a key permanently; idempotent. Returns whether the key exists. `actor` is the name for the audit.
 ///
 /// # Errors
 /// Postgres is away.

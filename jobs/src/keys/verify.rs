@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 use super::{Caller, KeyLimits};
 use crate::Sha256Digest;
 
-/// Whom a presented key stands for; nobody if it is unknown, wrong, expired or revoked.
+/// The caller that a presented key identifies; `None` if the key is unknown, wrong, expired or revoked.
 ///
 /// # Errors
 /// Postgres is away.
@@ -22,10 +22,10 @@ pub async fn verify(db: &PgPool, presented: &str) -> Result<Option<Caller>, sqlx
     )
     .fetch_optional(db)
     .await?;
-    // An unknown id costs the same comparison as a wrong secret.
+    // Also for an unknown id, so that its answer takes as long as that of a wrong secret.
     let stored = row.as_ref().map_or(&[0; 32][..], |row| &row.secret_sha256);
-    let same = Sha256Digest::of(secret.as_bytes()).as_bytes()[..].ct_eq(stored);
-    Ok(row.filter(|_| bool::from(same)).map(|row| Caller {
+    let matches = Sha256Digest::of(secret.as_bytes()).as_bytes()[..].ct_eq(stored);
+    Ok(row.filter(|_| bool::from(matches)).map(|row| Caller {
         key_id: key_id.to_owned(),
         owner: row.owner,
         scopes: row

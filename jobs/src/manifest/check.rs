@@ -1,19 +1,19 @@
-//! What a manifest must be beyond its form, so that a mistake shows when a model is pushed and not when a job runs.
+//! Checks of a manifest beyond its schema, so that a mistake is found when a model is pushed and not when a job runs.
 
 use std::collections::HashSet;
 
 use super::{Activation, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, Task};
 
-/// Pixels of a side of the model's input.
+/// Most pixels of a side of the model's input.
 const INPUT_SIDE_PX_MAX: u32 = 4096;
-/// Boxes of one image.
+/// Most boxes of one image.
 const BOXES_MAX: i64 = 10_000;
 
-/// One mistake and where it is.
+/// A mistake in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, derive_more::Display)]
 #[display("{field}: {detail}")]
 pub struct Mistake {
-    /// As `input.std`.
+    /// Path of the field, like `input.std`.
     pub field: String,
     pub detail: String,
 }
@@ -29,15 +29,15 @@ impl Mistakes {
         });
     }
 
-    fn unless(&mut self, right: bool, field: &str, detail: &str) {
-        if !right {
+    fn unless(&mut self, is_right: bool, field: &str, detail: &str) {
+        if !is_right {
             self.add(field, detail);
         }
     }
 }
 
 impl Manifest {
-    /// All mistakes at once; none if it can be registered.
+    /// All mistakes. A manifest without mistakes can be registered.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut found = Mistakes::default();
         found.unless(
@@ -83,7 +83,7 @@ impl Manifest {
     }
 }
 
-/// The rule of `models.name`.
+/// Whether `name` fits the rule of the column `models.name`.
 fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 100
@@ -169,7 +169,7 @@ fn output(manifest: &Manifest, found: &mut Mistakes) {
     );
 }
 
-/// As what the task reads a parameter; `None`: not at all.
+/// The type by which the task reads a parameter; `None` if the task does not read it.
 fn read_by(manifest: &Manifest, param: &str) -> Option<&'static str> {
     match (manifest.task, param) {
         (Task::Classify, "top_k") | (Task::Detect, "max_boxes") => Some("integer"),
@@ -209,7 +209,7 @@ mod tests {
         })
     }
 
-    /// The fields that are said to be wrong, after one change.
+    /// The fields with mistakes after one change.
     fn wrong(pointer: &str, value: Value) -> Vec<String> {
         let mut manifest = detector();
         let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
@@ -281,7 +281,8 @@ mod tests {
             ["input.pad_color"]
         );
     }
-    /// One for each task, and more.
+
+    /// The manual has at least one manifest for each task.
     #[test]
     fn the_manifests_of_the_manual_are_right() {
         let manual = include_str!("../../../docs/models.md");

@@ -1,4 +1,4 @@
-//! `output` of a manifest: how the model's numbers are to be read.
+//! `output` of a manifest: the meaning of the model's output.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 pub struct OutputSpec {
     #[serde(default)]
     pub activation: Activation,
-    /// Of `regress`: what the value is measured in.
+    /// For `regress`: the unit of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Of `detect`: how the boxes are laid out.
+    /// For `detect`: the layout of the boxes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boxes: Option<BoxesSpec>,
-    /// Of `segment`: what the numbers of a cell are.
+    /// For `segment`: the meaning of the numbers of a cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<MaskSpec>,
 }
@@ -27,19 +27,19 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// One row for each box, `[rows, columns]`.
+/// Output with one row for each box, `[rows, columns]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoxesSpec {
-    /// What the columns are, in their order.
+    /// The columns, in their order.
     pub columns: Vec<Column>,
     /// The output is `[columns, rows]`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transposed: bool,
     #[serde(default)]
     pub unit: BoxUnit,
-    /// Of two boxes of a class that overlap by more (intersection over union), the weaker one goes. Left out: the model
-    /// has seen to it.
+    /// Of two boxes of a class that overlap by more (intersection over union), the one with the lower score is dropped.
+    /// Without a value no box is dropped: the model did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nms_iou: Option<f64>,
 }
@@ -74,19 +74,19 @@ pub enum Column {
     /// Index of the class.
     #[display("class")]
     Class,
-    /// All columns that are left: a score for each class.
+    /// All remaining columns: a score for each class.
     #[display("class_scores")]
     ClassScores,
 }
 
-/// What coordinates are measured in.
+/// Unit of the coordinates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BoxUnit {
     /// Pixels of the model's input.
     #[default]
     Pixels,
-    /// Parts of its sides, 0 to 1.
+    /// Fractions of the input's sides, 0 to 1.
     Fractions,
 }
 
@@ -101,7 +101,7 @@ pub enum MaskSpec {
     Threshold,
 }
 
-/// Where in a row to find what.
+/// Indices of the columns in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoxLayout {
     pub sides: Sides,
@@ -111,7 +111,7 @@ pub struct BoxLayout {
     pub class_scores_from: Option<usize>,
 }
 
-/// The four columns that say where a box lies.
+/// The four columns with the position of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sides {
     /// Left, top, right, bottom.
@@ -123,8 +123,10 @@ pub enum Sides {
 }
 
 impl BoxesSpec {
+    /// The indices of the columns.
+    ///
     /// # Errors
-    /// What is missing, or there twice.
+    /// The column that is missing, or that occurs twice, in words.
     pub fn layout(&self) -> Result<BoxLayout, String> {
         use Column::{
             CenterX, CenterY, Class, ClassScores, Height, Score, Width, X, X1, X2, Y, Y1, Y2,

@@ -1,25 +1,23 @@
 use sqlx::PgPool;
 
-/// What came of moving an alias.
+/// Result of [`set_alias`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aliased {
-    /// From now on the alias means this version.
+pub enum SetAliasOutcome {
+    /// The alias now means this version.
     Set,
     NoModel,
     NoVersion,
-    /// No new job may name the version.
+    /// The version is retired: no new job may name it.
     Retired,
 }
 
-/// `[a-z][a-z0-9._-]{0,49}`: the same rule as the table's.
+/// Whether `text` may be an alias, by the rule of the table: `[a-z][a-z0-9._-]{0,49}`.
 pub fn is_alias(text: &str) -> bool {
     let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(rest) && text.len() <= 50
 }
 
-/// Lets an alias of a model mean this version. Jobs keep the version that they were submitted with.
-///
-/// `actor`: who does it, for the audit.
+/// Moves an alias of a model to this version. Existing jobs keep their version. `actor` is the name for the audit.
 ///
 /// # Errors
 /// Postgres is away, or refuses the alias: see [`is_alias`].
@@ -29,7 +27,7 @@ pub async fn set_alias(
     alias: &str,
     version: i32,
     actor: &str,
-) -> Result<Aliased, sqlx::Error> {
+) -> Result<SetAliasOutcome, sqlx::Error> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('set_alias', $1, jsonb_build_object('alias', $2::text, 'version', $3::int), set_model_alias($1, $2, $3), $4) as "outcome!""#,
         model,
@@ -38,9 +36,9 @@ pub async fn set_alias(
         actor
     );
     Ok(match outcome.fetch_one(db).await?.as_str() {
-        "set" => Aliased::Set,
-        "no model" => Aliased::NoModel,
-        "no version" => Aliased::NoVersion,
-        _ => Aliased::Retired,
+        "set" => SetAliasOutcome::Set,
+        "no model" => SetAliasOutcome::NoModel,
+        "no version" => SetAliasOutcome::NoVersion,
+        _ => SetAliasOutcome::Retired,
     })
 }

@@ -1,4 +1,4 @@
-//! `darkroom models push`: a folder becomes an immutable version.
+//! `darkroom models push`: makes an immutable version of a folder.
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +24,13 @@ pub struct ModelFolder {
     files: BTreeMap<String, (PathBuf, Sha256Digest)>,
 }
 
+/// The version that a push registered or found.
 #[derive(Debug)]
-pub struct Pushed {
+pub struct PushedVersion {
     pub name: String,
     pub version: i32,
     pub digest: Sha256Digest,
-    /// False when the same folder had been pushed before.
+    /// `false` if a folder with equal content was pushed before.
     pub is_new: bool,
 }
 
@@ -45,7 +46,7 @@ pub enum PushError {
         path: PathBuf,
         source: serde_json::Error,
     },
-    #[error("{path} is not a manifest to run: {}", listed(.mistakes))]
+    #[error("{path} is not a manifest to run: {}", lines(.mistakes))]
     WrongManifest {
         path: PathBuf,
         mistakes: Vec<Mistake>,
@@ -58,7 +59,7 @@ pub enum PushError {
     Db(#[from] sqlx::Error),
 }
 
-fn listed(mistakes: &[Mistake]) -> String {
+fn lines(mistakes: &[Mistake]) -> String {
     let lines = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
     lines.collect()
 }
@@ -67,7 +68,7 @@ impl ModelFolder {
     /// Reads `model.json` and hashes the files that it names.
     ///
     /// # Errors
-    /// A file is missing, or the manifest is not one, or does not fit together.
+    /// A file is missing, or the manifest is malformed or has mistakes.
     pub fn read(folder: &Path) -> Result<Self, PushError> {
         let path = folder.join("model.json");
         let text = std::fs::read(&path).map_err(|source| PushError::Unreadable {
@@ -104,7 +105,7 @@ impl ModelFolder {
     }
 }
 
-/// The version's name by content: the manifest as compact JSON, then a line for each file.
+/// Digest of the whole version: of the manifest as compact JSON, followed by a line for each file.
 fn digest(manifest: &Manifest, files: &BTreeMap<String, (PathBuf, Sha256Digest)>) -> Sha256Digest {
     let mut hasher = Sha256::new();
     hasher.update(serde_json::to_vec(manifest).expect("a manifest came from JSON"));
@@ -125,18 +126,18 @@ fn hash(path: &Path) -> std::io::Result<Sha256Digest> {
     }
 }
 
-/// Uploads what the store lacks, then registers the version; pushing the same folder again changes nothing but `alias`.
+/// Uploads the files that the store lacks, then registers the version. A second push of equal content changes only `alias`.
 ///
-/// A model's first version also becomes its `default`; the first model of all, the default model.
+/// The first version of a model becomes its `default`. The first model becomes the default model.
 ///
 /// # Errors
-/// See [`PushError`]; a version that was not registered does not exist.
+/// See [`PushError`]. After an error the version does not exist.
 pub async fn push(
     db: &PgPool,
     store: &ObjectStore,
     folder: &ModelFolder,
     alias: Option<&str>,
-) -> Result<Pushed, PushError> {
+) -> Result<PushedVersion, PushError> {
     for (path, sha256) in folder.files.values() {
         let key = object_key(*sha256);
         if !store.exists(&key).await? {
@@ -173,7 +174,7 @@ pub async fn push(
         .execute(db)
         .await?;
     }
-    Ok(Pushed {
+    Ok(PushedVersion {
         name: folder.manifest.name.clone(),
         version: row.version,
         digest: folder.digest,

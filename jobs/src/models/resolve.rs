@@ -1,14 +1,14 @@
-//! From what a client writes to one immutable version.
+//! Resolves a client's reference to one immutable model version.
 
-use sqlx::{PgConnection, PgExecutor, PgPool, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 
 use super::DEFAULT_ALIAS;
 use crate::{
     Sha256Digest,
-    db::Kept,
+    batch_loader::{BatchLoad, BatchLoader, Loaded},
+    db::StatementPool,
     job::ResolvedModel,
     manifest::Manifest,
-    together::{Found, Look, Together},
 };
 
 /// A model version as a submit needs it.
@@ -16,13 +16,13 @@ use crate::{
 pub struct Resolved {
     pub model_id: i64,
     pub model_version_id: i64,
-    /// What was asked for with its alias spelled out: `efficientnet-lite0@default`.
+    /// The reference with its alias spelled out: `efficientnet-lite0@default`.
     pub model_ref: String,
     pub model: ResolvedModel,
     pub manifest: Manifest,
 }
 
-/// Which part of a reference picks the version.
+/// The part of a reference that selects the version.
 #[derive(Debug, PartialEq, Eq)]
 enum Pick<'a> {
     Alias(&'a str),
@@ -44,57 +44,49 @@ fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
     Some((reference, Pick::Alias(DEFAULT_ALIAS)))
 }
 
-/// Finds the version that a reference means now; without a reference, the default model's.
-///
-/// `None`: no such model, version or alias, or the version is retired.
-///
-/// # Errors
-/// Postgres is away.
-pub async fn resolve(
-    db: &PgPool,
-    reference: Option<&str>,
-) -> Result<Option<Resolved>, sqlx::Error> {
-    let found = resolve_on(db, &[reference.map(str::to_owned)]).await?;
-    Ok(found.into_iter().next().map(|(_, resolved)| resolved))
-}
-
-/// Resolves the references of all submits of the same moment; cheap to clone.
+/// Resolves references; concurrent ones share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Resolver(Together<References>);
+pub struct Resolver(BatchLoader<ReferenceLoad>);
 
 #[derive(Debug)]
-struct References;
+struct ReferenceLoad;
 
-impl Look for References {
-    type Ask = Option<String>;
-    type Found = Resolved;
+impl BatchLoad for ReferenceLoad {
+    type Key = Option<String>;
+    type Value = Resolved;
     type Error = sqlx::Error;
 
-    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, sqlx::Error> {
-        resolve_on(db, asks).await
+    const TASK: &'static str = "model resolver";
+
+    async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, sqlx::Error> {
+        resolve_all(db, keys).await
     }
 }
 
 impl Resolver {
-    pub fn start(db: Kept) -> Self {
-        Self(Together::start(db))
+    pub fn start(db: StatementPool) -> Self {
+        Self(BatchLoader::start(db))
     }
 
-    /// As [`resolve`].
+    /// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
+    /// such model, version or alias exists, or the version is retired.
     ///
     /// # Errors
     /// Postgres is away.
     pub async fn resolve(&self, reference: Option<&str>) -> Result<Option<Resolved>, sqlx::Error> {
-        self.0.find(reference.map(str::to_owned)).await
+        self.0.load(reference.map(str::to_owned)).await
     }
 }
 
-/// Each reference with what it means, if it means something.
-async fn resolve_on(
+/// Resolves many references. Those that [`Resolver::resolve`] cannot resolve are left out.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn resolve_all(
     db: impl PgExecutor<'_>,
     references: &[Option<String>],
 ) -> Result<Vec<(Option<String>, Resolved)>, sqlx::Error> {
-    let mut asked = Vec::new();
+    let mut parsed = Vec::new();
     let (mut names, mut aliases, mut versions, mut digests) = (vec![], vec![], vec![], vec![]);
     for reference in references {
         let (name, pick) = match reference.as_deref().map(parse) {
@@ -115,7 +107,7 @@ async fn resolve_on(
             Pick::Digest(digest) => Some(digest.as_bytes().to_vec()),
             _ => None,
         });
-        asked.push((reference, pick));
+        parsed.push((reference, pick));
     }
     let rows = sqlx::query!(
         r#"select asked.nth as "nth!", v.model_id, v.model_version_id, m.name, v.version, v.digest,
@@ -135,7 +127,7 @@ async fn resolve_on(
     );
     let mut resolved = Vec::new();
     for row in rows.fetch_all(db).await? {
-        let Some((reference, pick)) = asked.get(row.nth as usize - 1) else {
+        let Some((reference, pick)) = parsed.get(row.nth as usize - 1) else {
             continue;
         };
         let digest = row.digest.as_slice().try_into();

@@ -1,16 +1,16 @@
 use sqlx::PgPool;
 
-/// What came of retiring a version.
+/// Result of [`retire`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retired {
-    /// No new job may name it.
+pub enum RetireOutcome {
+    /// No new job may name the version.
     Done,
     NotFound,
-    /// An alias means it, and has to be moved first.
+    /// An alias means the version: move the alias first.
     Aliased,
 }
 
-/// Lets no new job name this version; repeating is fine. `actor`: who does it, for the audit.
+/// Retires a version: no new job may name it. Idempotent. `actor` is the name for the audit.
 ///
 /// # Errors
 /// Postgres is away.
@@ -19,7 +19,7 @@ pub async fn retire(
     model: &str,
     version: i32,
     actor: &str,
-) -> Result<Retired, sqlx::Error> {
+) -> Result<RetireOutcome, sqlx::Error> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('retire_version', $1, jsonb_build_object('version', $2::int), retire_model_version($1, $2), $3) as "outcome!""#,
         model,
@@ -27,8 +27,8 @@ pub async fn retire(
         actor
     );
     Ok(match outcome.fetch_one(db).await?.as_str() {
-        "retired" => Retired::Done,
-        "not found" => Retired::NotFound,
-        _ => Retired::Aliased,
+        "retired" => RetireOutcome::Done,
+        "not found" => RetireOutcome::NotFound,
+        _ => RetireOutcome::Aliased,
     })
 }

@@ -5,7 +5,7 @@ use crate::{JobId, JobState};
 
 /// What came of a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canceled {
+pub enum CancelOutcome {
     /// It had not begun, and never will.
     AtOnce,
     /// Its worker was asked to let go.
@@ -20,7 +20,11 @@ pub enum Canceled {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canceled, QueueError> {
+pub async fn cancel(
+    db: &PgPool,
+    job: JobId,
+    owner: Option<&str>,
+) -> Result<CancelOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select cancel_job($1, $2) as "outcome!""#,
         job.uuid(),
@@ -28,13 +32,13 @@ pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canc
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "canceled" => Canceled::AtOnce,
-        "requested" => Canceled::Requested,
-        "was canceled" => Canceled::Terminal(JobState::Canceled),
-        "was succeeded" => Canceled::Terminal(JobState::Succeeded),
-        "was failed" => Canceled::Terminal(JobState::Failed),
-        "was expired" => Canceled::Terminal(JobState::Expired),
-        "not found" => Canceled::NotFound,
+        "canceled" => CancelOutcome::AtOnce,
+        "requested" => CancelOutcome::Requested,
+        "was canceled" => CancelOutcome::Terminal(JobState::Canceled),
+        "was succeeded" => CancelOutcome::Terminal(JobState::Succeeded),
+        "was failed" => CancelOutcome::Terminal(JobState::Failed),
+        "was expired" => CancelOutcome::Terminal(JobState::Expired),
+        "not found" => CancelOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Lease, LowWater, QueueError,
-    low_water::{Look, Position},
+    low_water::{Position, ScanRanges},
 };
 use crate::{Sha256Digest, WorkerId};
 
@@ -89,7 +89,7 @@ async fn take(
     worker: WorkerId,
     models: &[String],
     limit: u16,
-    look: &Look,
+    look: &ScanRanges,
 ) -> Result<(Vec<Claim>, Vec<Position>), QueueError> {
     let mut rows = sqlx::query_file!(
         "src/queue/claim.sql",

@@ -1,24 +1,24 @@
-//! Pause and resume of models, drain of workers. Each act stands in `ops.audit`, under the name of its `actor`.
+//! Pause and resume of models, drain of workers. `ops.audit` records each action with its `actor`.
 
 use sqlx::PgPool;
 
 use super::QueueError;
 use crate::WorkerId;
 
-/// What came of a drain.
+/// Result of [`drain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
-    /// It claims nothing more, finishes what it has, and leaves.
+pub enum DrainOutcome {
+    /// The worker claims no more jobs, finishes those it has, and ends.
     Draining,
-    /// It had left, or was lost, before.
+    /// The worker ended or was lost before.
     Gone,
-    /// There never was such a worker.
+    /// No such worker ever existed.
     NotFound,
 }
 
-/// Stops the claiming of a model's jobs; submits go on, and what runs ends. Answers whether there is such a model.
+/// Stops the claims of a model's jobs. Submits are still taken, and running jobs finish. Returns whether the model exists.
 ///
-/// `actor`: who does it, `api key 1f3a…`.
+/// `actor` is the name for the audit: `api key 1f3a…`.
 ///
 /// # Errors
 /// Postgres is away.
@@ -37,7 +37,7 @@ pub async fn pause(
     Ok(outcome.fetch_one(db).await? == "paused")
 }
 
-/// Lets a model's jobs be claimed again. Answers whether there is such a model.
+/// Allows claims of a model's jobs again. Returns whether the model exists.
 ///
 /// # Errors
 /// Postgres is away.
@@ -50,11 +50,11 @@ pub async fn resume(db: &PgPool, model: &str, actor: &str) -> Result<bool, Queue
     Ok(outcome.fetch_one(db).await? == "resumed")
 }
 
-/// Asks a worker to finish and leave. Repeating is fine.
+/// Requests that a worker finishes its jobs and ends. Idempotent.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<Drained, QueueError> {
+pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<DrainOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select audited('drain', $1::bigint::text, '{}', drain_worker($1), $2) as "outcome!""#,
         worker.0,
@@ -62,9 +62,9 @@ pub async fn drain(db: &PgPool, worker: WorkerId, actor: &str) -> Result<Drained
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "draining" => Drained::Draining,
-        "gone" => Drained::Gone,
-        "not found" => Drained::NotFound,
+        "draining" => DrainOutcome::Draining,
+        "gone" => DrainOutcome::Gone,
+        "not found" => DrainOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

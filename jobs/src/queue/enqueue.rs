@@ -9,22 +9,22 @@ use super::{IdempotencyKey, QueueError};
 use crate::{
     JobId, JobState, LeaseNo,
     images::Image,
-    job::{Job, JobImage, Member},
+    job::{BatchMember, Job, JobImage},
     models::Resolved,
 };
 
-/// A job that was checked and may be queued. Its image is in the object store already.
+/// A checked job that may be queued. Its image is in the object store.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub id: JobId,
     pub owner: String,
     pub model: Resolved,
     pub image: Image,
-    /// With the model's defaults filled in.
+    /// Parameters, including the model's defaults.
     pub params: Map<String, Value>,
     pub metadata: Map<String, Value>,
     pub priority: i16,
-    /// Not before; now if empty or past.
+    /// Earliest start; now if `None` or past.
     pub run_at: Option<DateTime<Utc>>,
     pub deadline: Option<DateTime<Utc>>,
     pub retain_seconds: f64,
@@ -33,12 +33,12 @@ pub struct NewJob {
     pub interruptions_max: i16,
     pub trace_parent: Option<String>,
     pub idempotency: Option<IdempotencyKey>,
-    pub member: Option<Member>,
-    /// Where the news of this job go, besides its owner's standing receivers.
+    pub member: Option<BatchMember>,
+    /// Receiver of this job's events, besides the owner's endpoints.
     pub webhook_url: Option<String>,
 }
 
-/// What the database decided about a new job.
+/// What the database assigned to a new job.
 #[derive(Debug, Clone)]
 pub struct Enqueued {
     pub job_id: JobId,
@@ -48,7 +48,7 @@ pub struct Enqueued {
 }
 
 impl NewJob {
-    /// The job as a reader would find it right after the commit.
+    /// The job as [`find`](super::find()) would return it right after the commit.
     pub fn into_job(self, enqueued: &Enqueued) -> Job {
         Job {
             id: self.id,
@@ -96,16 +96,16 @@ impl NewJob {
     }
 }
 
-/// Queues jobs, all or none, with the rows of their images; only a job whose idempotency key was used before is left out.
+/// Queues all jobs or none, with the rows of their images. Only jobs whose idempotency key was used before are left out.
 /// Committed when it returns.
 ///
 /// # Errors
-/// Postgres is away, or refuses a value; [`QueueError::ImagePurged`] if one of the images is not there any more.
+/// Postgres is away, or refuses a value; [`QueueError::ImagePurged`] if one of the images was purged meanwhile.
 pub async fn enqueue(db: &PgPool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
     enqueue_on(db, jobs).await
 }
 
-/// The same on a connection of the caller's.
+/// As [`enqueue`], on a connection of the caller.
 pub(super) async fn enqueue_on(
     db: impl PgExecutor<'_>,
     jobs: &[NewJob],
@@ -150,12 +150,18 @@ pub(super) async fn enqueue_on(
         &column(jobs, |job| job.attempts_max),
         &column(jobs, |job| job.interruptions_max),
         &column(jobs, |job| job.trace_parent.as_deref()) as &[Option<&str>],
-        &column(jobs, |job| job.member.as_ref().map(|one| one.batch.uuid())) as &[Option<Uuid>],
-        &column(jobs, |job| job.member.as_ref().map(|one| one.position)) as &[Option<i32>],
         &column(jobs, |job| job
             .member
             .as_ref()
-            .and_then(|one| one.custom_id.as_deref())) as &[Option<&str>],
+            .map(|member| member.batch.uuid())) as &[Option<Uuid>],
+        &column(jobs, |job| job
+            .member
+            .as_ref()
+            .map(|member| member.position)) as &[Option<i32>],
+        &column(jobs, |job| job
+            .member
+            .as_ref()
+            .and_then(|member| member.custom_id.as_deref())) as &[Option<&str>],
         &column(jobs, |job| job.webhook_url.as_deref()) as &[Option<&str>],
         &column(&lanes.firsts, |job| job.model.model_id),
         &column(&lanes.firsts, |job| job.priority),
@@ -169,13 +175,16 @@ pub(super) async fn enqueue_on(
         &column(&images, |(_, image)| image.width),
         &column(&images, |(_, image)| image.height),
         &column(&keyed, |(job, _)| job.owner.as_str()) as &[&str],
-        &column(&keyed, |(_, one)| one.key.as_str()) as &[&str],
-        &column(&keyed, |(_, one)| one.fingerprint.as_bytes().as_slice()) as &[&[u8]],
+        &column(&keyed, |(_, idempotency)| idempotency.key.as_str()) as &[&str],
+        &column(&keyed, |(_, idempotency)| idempotency
+            .fingerprint
+            .as_bytes()
+            .as_slice()) as &[&[u8]],
         &column(&keyed, |(job, _)| job.id.uuid()),
     )
     .fetch_all(db)
     .await
-    .map_err(named)?;
+    .map_err(with_image_purged)?;
     let rows = rows.into_iter().map(|row| Enqueued {
         job_id: row.job_id.into(),
         state: row.state,
@@ -189,7 +198,7 @@ fn column<'a, R, T: 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-/// Numbers what jobs have in common, from 1, as SQL counts the elements of an array.
+/// Numbers distinct keys of jobs, from 1, like SQL numbers the elements of an array.
 struct Numbered<'a, K> {
     numbers: HashMap<K, i32>,
     /// The first job of each number.
@@ -208,7 +217,7 @@ impl<K> Default for Numbered<'_, K> {
 }
 
 impl<'a, K: Eq + Hash> Numbered<'a, K> {
-    /// The number that `key` has, and how many jobs have it with this one.
+    /// The number of `key`, and how many jobs have had this key, including this one.
     fn enter(&mut self, key: K, job: &'a NewJob) -> (i32, i64) {
         let next = self.firsts.len() as i32 + 1;
         let number = *self.numbers.entry(key).or_insert(next);
@@ -222,8 +231,8 @@ impl<'a, K: Eq + Hash> Numbered<'a, K> {
     }
 }
 
-/// The one refusal that the statement means: `images.upload` would be null.
-fn named(error: sqlx::Error) -> QueueError {
+/// The statement refuses a purged image by a null in `images.upload`.
+fn with_image_purged(error: sqlx::Error) -> QueueError {
     let refused = error.as_database_error();
     let refused = refused.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     match refused {

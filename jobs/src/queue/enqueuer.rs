@@ -1,7 +1,7 @@
-//! Batch commit: concurrent submits of one process share a statement and a commit.
+//! Concurrent submits of one process share a statement and a commit.
 //!
-//! The next flush starts when the last has returned, with whatever has arrived: a lone submit waits for nothing, and a
-//! crowd pays for one disk flush. Measured by the design: 3k submits a second one by one, 64k together.
+//! The next commit starts when the last one has returned, with all submits that arrived meanwhile. A lone submit waits for
+//! nothing; many submits pay for one disk flush.
 
 use std::{
     collections::HashMap,
@@ -9,20 +9,21 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Mutex, Notify, mpsc, oneshot},
     time::timeout,
 };
 
 use super::{Enqueued, NewJob, Notifier, QueueError, enqueue::enqueue_on};
 use crate::{
     JobId,
-    db::Kept,
-    together::{fail, gather},
+    batch_loader::{receive_more, send_error},
+    db::StatementPool,
+    tasks,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -39,46 +40,47 @@ pub struct EnqueuerConfig {
     pub enqueue_company_ms: u64,
 }
 
-type Answer = Result<Enqueued, QueueError>;
+type SubmitResult = Result<Enqueued, QueueError>;
 
 struct Submit {
     job: NewJob,
-    answer: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<SubmitResult>,
 }
 
 /// A handle to the process's one committer; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Enqueuer {
     submits: mpsc::Sender<Submit>,
-    on_their_way: Arc<OnTheirWay>,
+    pending: Arc<PendingUploads>,
 }
 
+/// Counts the submits whose images are being stored.
 #[derive(Debug, Default)]
-struct OnTheirWay {
-    submits: AtomicUsize,
-    one_less: Notify,
+struct PendingUploads {
+    count: AtomicUsize,
+    one_ended: Notify,
 }
 
-/// A submit whose image is being stored: others wait a moment for it, so as to share its commit.
+/// A submit whose image is being stored. A commit waits a moment for it, so that both share the commit.
 #[derive(Debug)]
-pub struct Coming<'a>(&'a Enqueuer);
+pub struct PendingUpload<'a>(&'a Enqueuer);
 
-impl Coming<'_> {
+impl PendingUpload<'_> {
     /// As [`Enqueuer::submit`].
     ///
     /// # Errors
-    /// The same.
+    /// As [`Enqueuer::submit`].
     pub async fn submit(self, job: NewJob) -> Result<Enqueued, QueueError> {
         let sent = self.0.send(job);
-        drop(self); // after it has come
-        committed(sent?).await
+        drop(self); // only now, so that the commit finds the submit
+        receive(sent?).await
     }
 }
 
-impl Drop for Coming<'_> {
+impl Drop for PendingUpload<'_> {
     fn drop(&mut self) {
-        self.0.on_their_way.submits.fetch_sub(1, Ordering::Relaxed);
-        self.0.on_their_way.one_less.notify_one();
+        self.0.pending.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.pending.one_ended.notify_one();
     }
 }
 
@@ -89,120 +91,142 @@ impl std::fmt::Debug for Submit {
 }
 
 impl Enqueuer {
-    pub fn start(db: impl Into<Kept>, config: &EnqueuerConfig) -> Self {
+    pub fn start(db: impl Into<StatementPool>, config: &EnqueuerConfig) -> Self {
         let db = db.into();
-        let (submits, mut waiting) = mpsc::channel::<Submit>(config.enqueue_waiting_max);
-        let batch_max = config.enqueue_batch_max;
-        let notifier = Notifier::start(db.clone());
-        let company_max = Duration::from_millis(config.enqueue_company_ms);
-        let on_their_way = Arc::<OnTheirWay>::default();
-        let coming = on_their_way.clone();
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while waiting.recv_many(&mut batch, batch_max).await > 0 {
-                gather(&mut waiting, &mut batch, batch_max).await;
-                let company = await_company(&coming, &mut waiting, &mut batch, batch_max);
-                drop(timeout(company_max, company).await);
-                metrics::gauge!("darkroom_enqueue_waiting").set(waiting.len() as f64);
-                commit(&db, &notifier, std::mem::take(&mut batch)).await;
-            }
-        });
-        Self {
-            submits,
-            on_their_way,
-        }
+        let (submits, waiting) = mpsc::channel::<Submit>(config.enqueue_waiting_max);
+        let pending = Arc::<PendingUploads>::default();
+        let committer = Committer {
+            notifier: Notifier::start(db.clone()),
+            db,
+            waiting: Arc::new(Mutex::new(waiting)),
+            pending: pending.clone(),
+            batch_max: config.enqueue_batch_max,
+            pending_wait: Duration::from_millis(config.enqueue_company_ms),
+        };
+        tasks::restart("enqueuer", move || committer.clone().run());
+        Self { submits, pending }
     }
 
-    /// Whether a submit would be refused now: worth a look before its image is received.
+    /// Whether a submit would be refused now: to be asked before its image is received.
     pub fn is_full(&self) -> bool {
         self.submits.capacity() == 0
     }
 
-    /// Says that a submit will come in a moment.
-    pub fn coming(&self) -> Coming<'_> {
-        self.on_their_way.submits.fetch_add(1, Ordering::Relaxed);
-        Coming(self)
+    /// Announces a submit whose image is about to be stored.
+    pub fn announce_upload(&self) -> PendingUpload<'_> {
+        self.pending.count.fetch_add(1, Ordering::Relaxed);
+        PendingUpload(self)
     }
 
     /// Queues one job; committed when it returns.
     ///
     /// # Errors
-    /// [`QueueError::Full`] at once when too many wait; [`QueueError::KeyTaken`] when its idempotency key stands for another
-    /// job; [`QueueError::Db`] when it is not known to be committed.
+    /// [`QueueError::Full`] at once when too many submits wait; [`QueueError::KeyTaken`] when the idempotency key stands for
+    /// another job; [`QueueError::Db`] when it is not known whether the job was committed.
     pub async fn submit(&self, job: NewJob) -> Result<Enqueued, QueueError> {
-        committed(self.send(job)?).await
+        receive(self.send(job)?).await
     }
 
-    fn send(&self, job: NewJob) -> Result<oneshot::Receiver<Answer>, QueueError> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.submits.try_send(Submit { job, answer });
+    fn send(&self, job: NewJob) -> Result<oneshot::Receiver<SubmitResult>, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.submits.try_send(Submit { job, reply });
         sent.map_err(|_| QueueError::Full)?;
-        Ok(answered)
+        Ok(answer)
     }
 }
 
-async fn committed(answered: oneshot::Receiver<Answer>) -> Answer {
+async fn receive(answer: oneshot::Receiver<SubmitResult>) -> SubmitResult {
     let gone = |_| Err(QueueError::Db(sqlx::Error::WorkerCrashed));
-    answered.await.unwrap_or_else(gone)
+    answer.await.unwrap_or_else(gone)
 }
 
-/// Takes those in who are on their way.
-async fn await_company(
-    coming: &OnTheirWay,
-    waiting: &mut mpsc::Receiver<Submit>,
-    batch: &mut Vec<Submit>,
-    most: usize,
-) {
-    while coming.submits.load(Ordering::Relaxed) > 0 {
-        let room = most.saturating_sub(batch.len());
-        if room == 0 {
-            return;
-        }
-        tokio::select! {
-            came = waiting.recv_many(batch, room) => if came == 0 {
-                return; // nobody is left who could submit
-            },
-            () = coming.one_less.notified() => {}
+/// The background task of an [`Enqueuer`].
+#[derive(Debug, Clone)]
+struct Committer {
+    db: StatementPool,
+    notifier: Notifier,
+    waiting: Arc<Mutex<mpsc::Receiver<Submit>>>,
+    pending: Arc<PendingUploads>,
+    batch_max: usize,
+    /// Longest time that a commit waits for pending uploads.
+    pending_wait: Duration,
+}
+
+impl Committer {
+    async fn run(self) {
+        let mut waiting = self.waiting.lock().await;
+        let mut batch = Vec::new();
+        while waiting.recv_many(&mut batch, self.batch_max).await > 0 {
+            receive_more(&mut waiting, &mut batch, self.batch_max).await;
+            let uploads = self.wait_for_uploads(&mut waiting, &mut batch);
+            drop(timeout(self.pending_wait, uploads).await);
+            metrics::gauge!("darkroom_enqueue_waiting").set(waiting.len() as f64);
+            self.commit(std::mem::take(&mut batch)).await;
         }
     }
-    gather(waiting, batch, most).await;
-}
 
-async fn commit(db: &Kept, notifier: &Notifier, batch: Vec<Submit>) {
-    let started = std::time::Instant::now();
-    metrics::histogram!("darkroom_enqueue_batch_size").record(batch.len() as f64);
-    let (jobs, answers): (Vec<_>, Vec<_>) = batch
-        .into_iter()
-        .map(|submit| (submit.job, submit.answer))
-        .unzip();
-    match flush(db, &jobs).await {
-        Ok(rows) => {
-            let mut rows: HashMap<JobId, Enqueued> =
-                rows.into_iter().map(|row| (row.job_id, row)).collect();
-            for job in &jobs {
-                notifier.queued(job.model.model_id);
+    /// Adds submits to `batch` until no upload is pending or the batch is full.
+    async fn wait_for_uploads(
+        &self,
+        waiting: &mut mpsc::Receiver<Submit>,
+        batch: &mut Vec<Submit>,
+    ) {
+        while self.pending.count.load(Ordering::Relaxed) > 0 {
+            let room = self.batch_max.saturating_sub(batch.len());
+            if room == 0 {
+                return;
             }
-            for (job, answer) in jobs.iter().zip(answers) {
-                let row = rows.remove(&job.id).ok_or(QueueError::KeyTaken);
-                drop(answer.send(row)); // a client that left has its job all the same
-            }
-        }
-        // Each stands for itself.
-        Err(error) if jobs.len() > 1 && may_be_about_one(&error) => {
-            for (job, answer) in jobs.into_iter().zip(answers) {
-                Box::pin(commit(db, notifier, vec![Submit { job, answer }])).await;
+            tokio::select! {
+                received = waiting.recv_many(batch, room) => if received == 0 {
+                    return; // all handles are gone
+                },
+                () = self.pending.one_ended.notified() => {}
             }
         }
-        Err(error) => {
-            tracing::warn!(error.cause = %error, jobs = jobs.len(), "enqueue failed");
-            fail(error, answers);
-        }
+        receive_more(waiting, batch, self.batch_max).await;
     }
-    let elapsed: Duration = started.elapsed();
-    metrics::histogram!("darkroom_enqueue_seconds").record(elapsed.as_secs_f64());
+
+    async fn commit(&self, batch: Vec<Submit>) {
+        let started = Instant::now();
+        metrics::histogram!("darkroom_enqueue_batch_size").record(batch.len() as f64);
+        let (jobs, replies): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|submit| (submit.job, submit.reply))
+            .unzip();
+        match self.enqueue(&jobs).await {
+            Ok(rows) => {
+                let mut rows: HashMap<JobId, Enqueued> =
+                    rows.into_iter().map(|row| (row.job_id, row)).collect();
+                for job in &jobs {
+                    self.notifier.queued(job.model.model_id);
+                }
+                for (job, reply) in jobs.iter().zip(replies) {
+                    let row = rows.remove(&job.id).ok_or(QueueError::KeyTaken);
+                    drop(reply.send(row)); // the job stays, also if its client has left
+                }
+            }
+            // One bad job must not fail the others: each gets a commit of its own.
+            Err(error) if jobs.len() > 1 && may_be_about_one(&error) => {
+                for (job, reply) in jobs.into_iter().zip(replies) {
+                    Box::pin(self.commit(vec![Submit { job, reply }])).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error.cause = %error, jobs = jobs.len(), "enqueue failed");
+                send_error(error, replies);
+            }
+        }
+        let elapsed = started.elapsed().as_secs_f64();
+        metrics::histogram!("darkroom_enqueue_seconds").record(elapsed);
+    }
+
+    async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
+        self.db.run(async |db| enqueue_on(db, jobs).await).await
+    }
 }
 
-/// Whether Postgres refused a value of one of them, or they were in each other's way: not that it is away, as a pooler says it.
+/// Whether the error may be about one job of a batch: Postgres refused a value, or two jobs conflict. `false` if Postgres is
+/// away, also where a pooler reports that.
 fn may_be_about_one(error: &QueueError) -> bool {
     match error {
         QueueError::Db(sqlx::Error::Database(error)) => {
@@ -212,8 +236,4 @@ fn may_be_about_one(error: &QueueError) -> bool {
         QueueError::ImagePurged => true,
         _ => false,
     }
-}
-
-async fn flush(db: &Kept, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-    db.run(async |db| enqueue_on(db, jobs).await).await
 }

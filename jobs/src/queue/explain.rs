@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::JobId;
 
-/// Why a job is where it is.
+/// Why a job is in its state.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Explanation {
     #[schema(value_type = String)]
@@ -13,19 +13,19 @@ pub struct Explanation {
     pub status: String,
     pub model: String,
     pub priority: i16,
-    /// Queued jobs of its model that go first; counted up to 10,000.
+    /// Queued jobs of the model that go first; counted up to 10,000.
     pub jobs_ahead: i64,
-    /// Workers that run its model and are not leaving.
+    /// Workers that run the model and are not draining.
     pub live_workers: i64,
-    /// Jobs of its model that ended in a second, by the last seconds or minutes.
+    /// Jobs of the model that ended per second, measured over the last seconds or minutes.
     pub finished_per_second: f64,
-    /// When a worker will begin, at that rate; empty where nothing can be said: it runs, has ended, or is blocked.
+    /// Time until a worker starts the job, at that rate. Empty if the job runs, has ended, or is blocked.
     pub starts_in_seconds: Option<f64>,
-    /// What it waits for, in words; empty when nothing is in its way.
+    /// What the job waits for, in words; empty if nothing blocks the job.
     pub blocked_by: Vec<String>,
 }
 
-/// Explains a job of `owner`, of anyone if `None`.
+/// Explains a job of `owner`, of any owner if `None`.
 ///
 /// # Errors
 /// Postgres is away.

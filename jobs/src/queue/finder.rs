@@ -3,26 +3,28 @@ use sqlx::PgConnection;
 use super::{QueueError, find::find_on};
 use crate::{
     Job, JobId,
-    db::Kept,
-    together::{Found, Look, Together},
+    batch_loader::{BatchLoad, BatchLoader, Loaded},
+    db::StatementPool,
 };
 
-/// Looks jobs up for all who ask at the same moment; cheap to clone.
+/// Finds jobs; concurrent look-ups share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Finder(Together<Jobs>);
+pub struct Finder(BatchLoader<JobLoad>);
 
 #[derive(Debug)]
-struct Jobs;
+struct JobLoad;
 
-impl Look for Jobs {
-    type Ask = (JobId, String);
-    type Found = Job;
+impl BatchLoad for JobLoad {
+    type Key = (JobId, String);
+    type Value = Job;
     type Error = QueueError;
 
-    async fn look(db: &mut PgConnection, asks: &[Self::Ask]) -> Result<Found<Self>, QueueError> {
-        let (ids, owners): (Vec<_>, Vec<_>) = asks
+    const TASK: &'static str = "job loader";
+
+    async fn load(db: &mut PgConnection, keys: &[Self::Key]) -> Result<Loaded<Self>, QueueError> {
+        let (ids, owners): (Vec<_>, Vec<_>) = keys
             .iter()
-            .map(|(job, by)| (job.uuid(), by.clone()))
+            .map(|(job, owner)| (job.uuid(), owner.clone()))
             .unzip();
         let jobs = find_on(db, &ids, &owners).await?.into_iter();
         Ok(jobs.map(|job| ((job.id, job.owner.clone()), job)).collect())
@@ -30,9 +32,9 @@ impl Look for Jobs {
 }
 
 impl Finder {
-    /// `db` reads [by keys](Kept::by_keys).
-    pub fn start(db: Kept) -> Self {
-        Self(Together::start(db))
+    /// `db`: a pool for look-ups [by keys](StatementPool::by_keys).
+    pub fn start(db: StatementPool) -> Self {
+        Self(BatchLoader::start(db))
     }
 
     /// As [`find`](super::find()).
@@ -40,6 +42,6 @@ impl Finder {
     /// # Errors
     /// Postgres is away.
     pub async fn find(&self, job: JobId, owner: &str) -> Result<Option<Job>, QueueError> {
-        self.0.find((job, owner.to_owned())).await
+        self.0.load((job, owner.to_owned())).await
     }
 }

@@ -3,21 +3,21 @@ use sqlx::PgPool;
 use super::{Lease, QueueError};
 use crate::{JobId, WorkerId};
 
-/// What a worker learns when it renews its lease.
+/// The answer to a worker that renews its lease.
 #[derive(Debug)]
 pub struct Heartbeat {
-    /// An operator asked this worker to finish and leave.
+    /// An operator requested that this worker drains.
     pub draining: bool,
-    /// Held jobs whose clients want them canceled: release them, which ends them.
+    /// Held jobs whose cancel was requested. A release ends them.
     pub canceled: Vec<JobId>,
-    /// Every job that the worker holds; work on any other is for nothing.
+    /// Every job that the worker holds. Work on any other job is useless.
     pub held: Vec<Lease>,
 }
 
-/// Renews the lease of a worker and of all its jobs, in one row.
+/// Renews the lease of a worker, and with it the leases of all its jobs. Writes one row.
 ///
 /// # Errors
-/// [`QueueError::LeaseLost`]: it ran out before; stop all work and register anew.
+/// [`QueueError::LeaseLost`]: the lease ran out before. Stop all work and register anew.
 pub async fn heartbeat(
     db: &PgPool,
     worker: WorkerId,

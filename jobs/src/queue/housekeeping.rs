@@ -3,46 +3,49 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
-use crate::{JobId, db::Kept};
+use crate::{
+    JobId,
+    db::{StatementPool, answered, make_partitions},
+};
 
-/// What one round of housekeeping moved.
+/// How many jobs one round of housekeeping moved.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Housekept {
+pub struct HousekeepingCounts {
     pub rescued: u64,
     pub timed_out: u64,
     pub expired: u64,
     pub promoted: u64,
 }
 
-/// How often a process looks.
+/// Pause between two rounds.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often it looks for missing partitions and old keys.
+/// Rounds from one look for missing partitions and old keys to the next.
 const HOUR_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
 
-/// One round, safe from any number of processes at once.
-async fn round(db: &PgPool, notifier: &Notifier) -> Result<Housekept, QueueError> {
-    // One connection for all of them: each way back into the pool is a trip.
+/// One round. Any number of processes may run rounds at once.
+async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, QueueError> {
+    // One connection for all verbs: each return to the pool is a round trip.
     let mut db = db.acquire().await?;
-    let rescued = moved("rescue", rescue(&mut *db).await);
-    let timed_out = moved("time_out", time_out(&mut *db).await);
-    let expired = moved("expire", expire(&mut *db).await);
-    let promoted = moved("promote", promote(&mut *db).await);
-    let kept = Housekept {
+    let rescued = jobs_or_none("rescue", rescue(&mut *db).await);
+    let timed_out = jobs_or_none("time_out", time_out(&mut *db).await);
+    let expired = jobs_or_none("expire", expire(&mut *db).await);
+    let promoted = jobs_or_none("promote", promote(&mut *db).await);
+    let counts = HousekeepingCounts {
         rescued: rescued.len() as u64,
         timed_out: timed_out.len() as u64,
         expired: expired.len() as u64,
         promoted: promoted.len() as u64,
     };
-    if kept.rescued + kept.promoted > 0 {
+    if counts.rescued + counts.promoted > 0 {
         notifier.queued(ANY_MODEL);
     }
     notifier.changed(rescued.into_iter().chain(timed_out).chain(expired));
-    Ok(kept)
+    Ok(counts)
 }
 
-/// A row that Postgres cannot do this with must not stop the other verbs: their jobs are others.
-fn moved(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> Vec<JobId> {
+/// A row that one verb cannot handle must not stop the other verbs.
+fn jobs_or_none(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> Vec<JobId> {
     outcome.unwrap_or_else(|error| {
         tracing::warn!(error.cause = %error, verb, "housekeeping failed; trying again");
         Vec::new()
@@ -50,20 +53,20 @@ fn moved(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> Vec<Job
 }
 
 /// Rescues, times out, expires and promotes once a second, for as long as the process lives.
-pub async fn housekeep(db: impl Into<Kept>) {
-    let kept = db.into();
-    let (notifier, db) = (Notifier::start(kept.clone()), kept.pool());
+pub async fn housekeep(db: impl Into<StatementPool>) {
+    let statements = db.into();
+    let (notifier, db) = (Notifier::start(statements.clone()), statements.db());
     for rounds in (0..HOUR_ROUNDS).cycle() {
         let round = Box::pin(round(db, &notifier));
-        match crate::db::answered(db, round).await {
-            Ok(kept) => {
-                metrics::counter!("darkroom_rescued_total").increment(kept.rescued);
-                metrics::counter!("darkroom_timed_out_total").increment(kept.timed_out);
-                metrics::counter!("darkroom_expired_total").increment(kept.expired);
-                if kept.rescued + kept.timed_out > 0 {
+        match answered(db, round).await {
+            Ok(counts) => {
+                metrics::counter!("darkroom_rescued_total").increment(counts.rescued);
+                metrics::counter!("darkroom_timed_out_total").increment(counts.timed_out);
+                metrics::counter!("darkroom_expired_total").increment(counts.expired);
+                if counts.rescued + counts.timed_out > 0 {
                     tracing::warn!(
-                        jobs.rescued = kept.rescued,
-                        jobs.timed_out = kept.timed_out,
+                        jobs.rescued = counts.rescued,
+                        jobs.timed_out = counts.timed_out,
                         "took jobs back"
                     );
                 }
@@ -71,16 +74,16 @@ pub async fn housekeep(db: impl Into<Kept>) {
             Err(error) => tracing::warn!(error.cause = %error, "housekeeping failed; trying again"),
         }
         if rounds == 0
-            && let Err(error) = crate::db::make_partitions(db, PARTITION_DAYS_AHEAD).await
+            && let Err(error) = make_partitions(db, PARTITION_DAYS_AHEAD).await
         {
-            tracing::warn!(error.cause = %error, "no partitions made; the default ones serve");
+            tracing::warn!(error.cause = %error, "cannot make partitions; rows go to the default ones");
         }
         if rounds == 0
             && let Err(error) = forget_keys(db).await
         {
-            tracing::warn!(error.cause = %error, "old idempotency keys stay for another hour");
+            tracing::warn!(error.cause = %error, "cannot delete old idempotency keys; trying again in an hour");
         }
-        // A jitter would help nothing: rounds of several processes skip each other's rows.
+        // Needs no jitter: rounds of several processes skip each other's rows.
         tokio::time::sleep(EVERY).await;
     }
 }

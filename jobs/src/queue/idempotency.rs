@@ -3,32 +3,36 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{BatchId, JobId, Sha256Digest};
 
-/// A client's name for one request, so that sending it again queues nothing again.
+/// A client's name for one request. A repeated request with the key queues nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// Unique per owner for two days at least.
     pub key: String,
-    /// Of everything that was asked.
+    /// Digest of the whole request.
     pub fingerprint: Sha256Digest,
 }
 
-/// What a key stands for already.
+/// The earlier request with a key.
 #[derive(Debug, Clone, Copy)]
-pub struct Earlier {
+pub struct EarlierRequest {
     pub job_id: JobId,
-    /// The key stands for a whole batch, which knows its own fingerprint.
+    /// Set if the key belongs to a batch, which has a fingerprint of its own.
     pub batch_id: Option<BatchId>,
     pub fingerprint: Sha256Digest,
 }
 
-/// How long a key is known at least.
+/// How long a key is kept at least.
 const KEPT_HOURS: i32 = 48;
 
-/// The job that this owner's key was used for, if it was.
+/// The earlier request of this owner with this key, if there is one.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earlier>, QueueError> {
+pub async fn find_earlier_request(
+    db: &PgPool,
+    owner: &str,
+    key: &str,
+) -> Result<Option<EarlierRequest>, QueueError> {
     let row = sqlx::query!(
         "select job_id, batch_id, fingerprint from idempotency_keys where owner = $1 and key = $2",
         owner,
@@ -39,7 +43,7 @@ pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earli
     let earlier = row.map(|row| {
         let fingerprint = row.fingerprint.as_slice().try_into();
         let fingerprint = fingerprint.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok::<_, sqlx::Error>(Earlier {
+        Ok::<_, sqlx::Error>(EarlierRequest {
             job_id: row.job_id.into(),
             batch_id: row.batch_id.map(Into::into),
             fingerprint,
@@ -48,7 +52,7 @@ pub async fn earlier(db: &PgPool, owner: &str, key: &str) -> Result<Option<Earli
     Ok(earlier.transpose()?)
 }
 
-/// Lets a new key stand for a job that is there already. `false`: the owner has used the key before.
+/// Binds a new key to an existing job. `false`: the owner used the key before.
 ///
 /// # Errors
 /// Postgres is away.
@@ -69,7 +73,7 @@ pub async fn remember_key(
     Ok(remembered.execute(db).await?.rows_affected() > 0)
 }
 
-/// Forgets the oldest keys whose time is up, a bounded number of them. Answers how many.
+/// Deletes the oldest expired keys, at most 10,000. Returns how many.
 ///
 /// # Errors
 /// Postgres is away.

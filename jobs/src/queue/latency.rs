@@ -2,15 +2,15 @@ use sqlx::PgPool;
 
 use super::QueueError;
 
-/// How long jobs of one model took lately.
+/// How long recent jobs of a model took.
 #[derive(Debug, Clone)]
 pub struct Latency {
     pub model: String,
-    /// From due to done, of half of them.
+    /// Median time from due to succeeded.
     pub p50_seconds: f64,
 }
 
-/// By up to a thousand jobs that succeeded in the last minute; models without any are left out.
+/// Latencies of models, from up to 1000 jobs that succeeded in the last minute. Models without such jobs are left out.
 ///
 /// # Errors
 /// Postgres is away.

@@ -5,20 +5,20 @@ use sqlx::PgPool;
 use super::{QueueError, find::JobRow};
 use crate::{BatchId, Job, JobId, JobState};
 
-/// Which jobs of an owner to list.
+/// Selects jobs of an owner.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct JobFilter {
     pub state: Option<JobState>,
     /// Name of the model, any version.
     pub model: Option<String>,
     pub task: Option<String>,
-    /// Jobs whose metadata has all of these, compared as text: `"8841"` finds the number too.
+    /// Only jobs whose metadata has all these entries. Values are compared as text: `"8841"` finds the number too.
     pub metadata: Map<String, Value>,
     pub created_after: Option<DateTime<Utc>>,
     pub created_before: Option<DateTime<Utc>>,
     /// Only jobs of this batch.
     pub batch: Option<BatchId>,
-    /// Only jobs older than this one: the last of the page before.
+    /// Only older jobs than this one: the last job of the previous page.
     pub before: Option<JobId>,
 }
 
@@ -29,7 +29,7 @@ pub struct Filter {
 pub async fn list(
     db: &PgPool,
     owner: &str,
-    filter: &Filter,
+    filter: &JobFilter,
     limit: u16,
 ) -> Result<Vec<Job>, QueueError> {
     let rows = sqlx::query_file_as!(

@@ -1,9 +1,8 @@
-//! Where a claimer starts to look: behind what it has taken already (docs/adr/0009-low-water-marks.md).
+//! Low-water marks: where a claim starts to read each lane (docs/adr/0009-low-water-marks.md).
 //!
-//! Claimed rows leave dead entries at the head of their lane, and while anybody holds an old snapshot no vacuum may remove
-//! them: a claim from the start then walks over every job that has passed since. A mark lets it begin at the highest place
-//! that was claimed two seconds ago. Below it there may be late commits and jobs that came back; sweeps from the start find
-//! those.
+//! Claimed jobs leave dead index entries at the head of their lane. While a transaction holds an old snapshot, vacuum cannot
+//! remove them, and a claim from the start of the lane reads all of them. With a mark the claim starts at the highest place
+//! that was claimed two seconds ago. Late commits and returned jobs may lie below the mark; a sweep from the start finds them.
 
 use std::{
     collections::BTreeMap,
@@ -11,22 +10,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest time between two looks from the start.
+/// Longest time between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// The same once a claim above the marks brought less than was asked for.
+/// Longest time to the next sweep after a claim above the marks returned fewer jobs than requested.
 const SWEEP_WHEN_SHORT: Duration = Duration::from_millis(100);
-/// A place becomes the mark two to three of these after it was claimed: whatever is committed that late is found by a sweep.
+/// A place becomes the mark two to three generations after it was claimed. Commits that are later still are found by a sweep.
 const GENERATION: Duration = Duration::from_secs(1);
-/// Most lanes with marks; the others are looked through from the start.
+/// Most lanes with marks; other lanes are read from the start.
 const LANES_MAX: usize = 64;
 /// Below every place in a lane.
 const START: i64 = -1;
 
-/// The marks of one claimer. They only save time: any number of claimers go by marks of their own.
+/// The marks of one claimer. Marks only save time, so each claimer has its own.
 #[derive(Debug, Default)]
 pub struct LowWater(Mutex<Marks>);
 
-/// A job's place, as a claim brings it.
+/// The place of a claimed job in its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub model_id: i64,
@@ -34,9 +33,9 @@ pub(super) struct Position {
     pub seq: i64,
 }
 
-/// What one claim looks through: columns of stretches, none for a sweep.
+/// The ranges that one claim reads, as columns; no ranges for a sweep.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ScanRanges {
     pub model_ids: Vec<i64>,
     pub highest: Vec<i16>,
     pub lowest: Vec<i16>,
@@ -49,24 +48,24 @@ struct Marks {
     lanes: BTreeMap<(i64, i16), Lane>,
     swept_at: Option<Instant>,
     turned_at: Option<Instant>,
-    /// Whether the last claim went by marks and brought less than was asked for.
+    /// Whether the last claim used marks and returned fewer jobs than requested.
     short: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Lane {
     mark: i64,
-    /// Highest places of this generation and the two before.
+    /// Highest claimed places of this generation and of the two before.
     highest: [i64; 3],
     claimed_at: Instant,
 }
 
-impl Look {
+impl ScanRanges {
     pub(super) fn is_sweep(&self) -> bool {
         self.model_ids.is_empty()
     }
 
-    fn stretch(&mut self, model_id: i64, highest: i16, lowest: i16, mark: i64) {
+    fn add(&mut self, model_id: i64, highest: i16, lowest: i16, mark: i64) {
         self.model_ids.push(model_id);
         self.highest.push(highest);
         self.lowest.push(lowest);
@@ -75,7 +74,7 @@ impl Look {
 }
 
 impl LowWater {
-    /// When to claim again without any news, if the last claim left room for jobs that came back below the marks.
+    /// When to claim again without a wake-up, because returned jobs may lie below the marks; `None` if there is no need.
     pub fn look_again_in(&self) -> Option<Duration> {
         let marks = self.marks();
         marks
@@ -83,34 +82,40 @@ impl LowWater {
             .then(|| SWEEP_WHEN_SHORT.saturating_sub(marks.swept_ago(Instant::now())))
     }
 
-    /// Whether there is a lane whose beginning claims leave out.
+    /// Whether claims skip the beginning of a lane.
     pub fn is_marked(&self) -> bool {
         self.marks().lanes.values().any(|lane| lane.mark > START)
     }
 
-    /// What the next claim should look through.
-    pub(super) fn look(&self, now: Instant) -> Look {
+    /// The ranges that the next claim should read.
+    pub(super) fn look(&self, now: Instant) -> ScanRanges {
         let mut marks = self.marks();
         marks.turn(now);
-        let patience = if marks.short {
+        let sweep_after = if marks.short {
             SWEEP_WHEN_SHORT
         } else {
             SWEEP_EVERY
         };
-        if marks.swept_ago(now) >= patience {
-            return Look::default();
+        if marks.swept_ago(now) >= sweep_after {
+            return ScanRanges::default();
         }
-        marks.stretches()
+        marks.ranges()
     }
 
-    /// Makes the next look one from the start.
+    /// Makes the next claim a sweep.
     pub(super) fn sweep_next(&self) {
         self.marks().swept_at = None;
     }
 
-    /// What came of it.
-    pub(super) fn note(&self, look: &Look, claimed: &[Position], is_full: bool, now: Instant) {
-        self.marks().note(look, claimed, is_full, now);
+    /// Records the result of a claim that read `ranges`.
+    pub(super) fn note(
+        &self,
+        ranges: &ScanRanges,
+        claimed: &[Position],
+        is_full: bool,
+        now: Instant,
+    ) {
+        self.marks().note(ranges, claimed, is_full, now);
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
@@ -124,10 +129,10 @@ impl Marks {
             .map_or(Duration::MAX, |at| now.saturating_duration_since(at))
     }
 
-    /// Each lane from its mark on, and what lies between the lanes from the start: jobs of a priority that was not seen yet
-    /// go first as well.
-    fn stretches(&self) -> Look {
-        let mut look = Look::default();
+    /// Each marked lane from its mark on, and the priorities between those lanes from the start: new priorities must be read in
+    /// their order too.
+    fn ranges(&self) -> ScanRanges {
+        let mut ranges = ScanRanges::default();
         let mut before: Option<(i64, i16)> = None;
         // Highest priority first, as the index has it.
         let mut lanes: Vec<_> = self
@@ -140,24 +145,24 @@ impl Marks {
             let above = match before {
                 Some((model, lowest)) if model == model_id => lowest,
                 Some((model, lowest)) => {
-                    look.stretch(model, lowest - 1, i16::MIN, START);
+                    ranges.add(model, lowest - 1, i16::MIN, START);
                     i16::MAX
                 }
                 None => i16::MAX,
             };
             if above - 1 > priority {
-                look.stretch(model_id, above - 1, priority + 1, START);
+                ranges.add(model_id, above - 1, priority + 1, START);
             }
-            look.stretch(model_id, priority, priority, lane.mark);
+            ranges.add(model_id, priority, priority, lane.mark);
             before = Some((model_id, priority));
         }
         if let Some((model, lowest)) = before {
-            look.stretch(model, lowest - 1, i16::MIN, START);
+            ranges.add(model, lowest - 1, i16::MIN, START);
         }
-        look
+        ranges
     }
 
-    fn note(&mut self, look: &Look, claimed: &[Position], is_full: bool, now: Instant) {
+    fn note(&mut self, ranges: &ScanRanges, claimed: &[Position], is_full: bool, now: Instant) {
         let mut highest = BTreeMap::<(i64, i16), i64>::new();
         for place in claimed {
             let lane = (place.model_id, place.priority);
@@ -171,16 +176,16 @@ impl Marks {
                 claimed_at: now,
             });
             lane.claimed_at = now;
-            if look.is_sweep() && is_full && seq < lane.mark {
-                // Many came back, and there may be more of them between here and the mark.
+            if ranges.is_sweep() && is_full && seq < lane.mark {
+                // Many jobs were returned, and more of them may lie between here and the mark.
                 lane.mark = seq;
                 lane.highest = [START; 3];
             } else {
                 lane.highest[0] = lane.highest[0].max(seq);
             }
         }
-        self.short = !look.is_sweep() && !is_full;
-        if look.is_sweep() {
+        self.short = !ranges.is_sweep() && !is_full;
+        if ranges.is_sweep() {
             self.swept_at = Some(now);
         }
         while self.lanes.len() > LANES_MAX {
@@ -190,7 +195,7 @@ impl Marks {
         }
     }
 
-    /// What was claimed two generations ago becomes the mark.
+    /// The highest place that was claimed two generations ago becomes the mark.
     fn turn(&mut self, now: Instant) {
         let turned_at = *self.turned_at.get_or_insert(now);
         if now.saturating_duration_since(turned_at) < GENERATION {
@@ -216,9 +221,9 @@ mod tests {
         }
     }
 
-    fn stretches(look: &Look) -> Vec<(i16, i16, i64)> {
-        let edges = look.highest.iter().zip(&look.lowest).zip(&look.marks);
-        edges
+    fn bounds(ranges: &ScanRanges) -> Vec<(i16, i16, i64)> {
+        let columns = ranges.highest.iter().zip(&ranges.lowest).zip(&ranges.marks);
+        columns
             .map(|((highest, lowest), mark)| (*highest, *lowest, *mark))
             .collect()
     }
@@ -244,11 +249,11 @@ mod tests {
         low_water.marks().swept_at = Some(now + GENERATION * 9);
         for generation in 1..=2 {
             let look = low_water.look(now + GENERATION * generation);
-            assert_eq!(stretches(&look), [], "generation {generation}");
+            assert_eq!(bounds(&look), [], "generation {generation}");
         }
         let look = low_water.look(now + GENERATION * 3);
         assert_eq!(
-            stretches(&look),
+            bounds(&look),
             [(i16::MAX - 1, 1, -1), (0, 0, 70), (-1, i16::MIN, -1)]
         );
     }
@@ -266,7 +271,7 @@ mod tests {
             (0, 0, 5),
             (-1, i16::MIN, -1),
         ];
-        assert_eq!(stretches(&look), all);
+        assert_eq!(bounds(&look), all);
     }
 
     #[test]
@@ -303,7 +308,7 @@ mod tests {
         assert!(sweep.is_sweep());
         low_water.note(&sweep, &[at(0, 20), at(0, 21)], true, swept);
         let look = low_water.look(swept);
-        assert!(stretches(&look).contains(&(0, 0, 21)));
+        assert!(bounds(&look).contains(&(0, 0, 21)));
     }
 
     #[test]
@@ -313,6 +318,6 @@ mod tests {
         let swept = now + GENERATION * 4;
         let sweep = low_water.look(swept);
         low_water.note(&sweep, &[at(0, 20), at(0, 501)], true, swept);
-        assert!(stretches(&low_water.look(swept)).contains(&(0, 0, 500)));
+        assert!(bounds(&low_water.look(swept)).contains(&(0, 0, 500)));
     }
 }

@@ -1,16 +1,16 @@
 use super::{NewJob, QueueError};
-use crate::{JobId, db::Kept};
+use crate::{JobId, db::StatementPool};
 
-/// A job that a submit would only repeat.
+/// An earlier job that can answer a submit (docs/adr/0010-prediction-cache.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Predicted {
-    /// It has succeeded.
+pub enum MatchingJob {
+    /// The job has succeeded.
     Hit(JobId),
-    /// It waits or runs.
+    /// The job waits or runs.
     Joined(JobId),
 }
 
-impl Predicted {
+impl MatchingJob {
     pub fn job(self) -> JobId {
         match self {
             Self::Hit(job) | Self::Joined(job) => job,
@@ -18,24 +18,25 @@ impl Predicted {
     }
 }
 
-/// Whether one of the `recent` jobs over the same image, [`crate::images::Stored::recent_jobs`], is what `job` asks for: the
-/// same owner, model version, parameters and metadata, kept for as long. Asks nothing if there is none, or if `job` has
-/// wishes that are its own: a time, a deadline, a webhook, a batch.
+/// Finds the one of the `recent` jobs of an image that can answer `job`: equal owner, model version, parameters and metadata,
+/// and at least equal retention. `recent` comes from [`crate::images::StoredImage::recent_jobs`].
 ///
-/// The time for which a hit is kept begins anew, once a tenth of it is over.
+/// Runs no statement if `recent` is empty, or if `job` has a start time, a deadline, a webhook or a batch.
+///
+/// The retention of a hit begins anew once a tenth of it has passed.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn predicted(
-    db: &Kept,
+pub async fn find_matching_job(
+    db: &StatementPool,
     job: &NewJob,
     recent: &[JobId],
-) -> Result<Option<Predicted>, QueueError> {
-    let has_own_wishes = job.run_at.is_some()
+) -> Result<Option<MatchingJob>, QueueError> {
+    let is_special = job.run_at.is_some()
         || job.deadline.is_some()
         || job.webhook_url.is_some()
         || job.member.is_some();
-    if recent.is_empty() || has_own_wishes {
+    if recent.is_empty() || is_special {
         return Ok(None);
     }
     let recent: Vec<_> = recent.iter().map(|job| job.uuid()).collect();
@@ -54,9 +55,9 @@ pub async fn predicted(
     Ok(found.map(|row| {
         let job = row.job_id.into();
         if row.has_succeeded {
-            Predicted::Hit(job)
+            MatchingJob::Hit(job)
         } else {
-            Predicted::Joined(job)
+            MatchingJob::Joined(job)
         }
     }))
 }

@@ -3,7 +3,7 @@ use sqlx::PgExecutor;
 use super::QueueError;
 use crate::JobId;
 
-/// Queues scheduled jobs that are due. Answers which.
+/// Queues scheduled jobs that are due. Returns which.
 ///
 /// # Errors
 /// Postgres is away.

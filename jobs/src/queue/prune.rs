@@ -2,7 +2,8 @@ use sqlx::PgPool;
 
 use super::QueueError;
 
-/// Removes some of the tombstones that are older than so many seconds; call again until none is left. Answers how many.
+/// Removes some of the tombstones that are older than `tombstone_seconds`. Call it again until it returns 0. Returns how many
+/// were removed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -11,8 +12,7 @@ pub async fn prune(db: &PgPool, tombstone_seconds: f64) -> Result<u64, QueueErro
     Ok(pruned.fetch_one(db).await?.cast_unsigned())
 }
 
-/// Drops whole days of which nothing but such tombstones is left: a thousand times cheaper than row by row. Answers how
-/// many days.
+/// Drops the days that contain only such tombstones, which is much cheaper than row by row. Returns how many days.
 ///
 /// # Errors
 /// Postgres is away.

@@ -3,23 +3,27 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::JobId;
 
-/// What came of a purge.
+/// Result of [`purge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purged {
-    /// Its data is gone, now or since before; the row stays as a tombstone.
+pub enum PurgeOutcome {
+    /// The data is deleted, now or before; the row stays as a tombstone.
     Done,
-    /// It still waits or runs: cancel it first.
+    /// The job waits or runs: cancel it first.
     NotTerminal,
     /// The owner has no such job.
     NotFound,
 }
 
-/// Deletes what a finished job of `owner` was about, of anyone's if `None`: result, parameters, metadata and the words of
-/// its problems. Its image goes once no other job needs it. Repeating is fine.
+/// Deletes the data of a finished job of `owner`, of any owner if `None`: result, parameters, metadata, and details of its
+/// problems. The image is deleted once no other job needs it. Idempotent.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn purge(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Purged, QueueError> {
+pub async fn purge(
+    db: &PgPool,
+    job: JobId,
+    owner: Option<&str>,
+) -> Result<PurgeOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select purge_job($1, $2) as "outcome!""#,
         job.uuid(),
@@ -27,9 +31,9 @@ pub async fn purge(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Purge
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "purged" => Purged::Done,
-        "not terminal" => Purged::NotTerminal,
-        "not found" => Purged::NotFound,
+        "purged" => PurgeOutcome::Done,
+        "not terminal" => PurgeOutcome::NotTerminal,
+        "not found" => PurgeOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

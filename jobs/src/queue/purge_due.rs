@@ -2,7 +2,7 @@ use sqlx::PgPool;
 
 use super::QueueError;
 
-/// Purges some of the jobs that were kept for as long as they asked; call again until none is left. Answers how many.
+/// Purges some of the jobs whose retention has ended. Call it again until it returns 0. Returns how many were purged.
 ///
 /// # Errors
 /// Postgres is away.

@@ -3,19 +3,19 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::WorkerId;
 
-/// How a worker process presents itself.
+/// What a worker process registers about itself.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// For people: `host-pid` or what the operator chose.
+    /// Name for people: `host-pid`, or one that the operator chose.
     pub name: String,
     /// `cpu AMD EPYC 9B45`, `cuda:0 NVIDIA L4`.
     pub device: String,
     pub build: String,
-    /// Models it runs; empty: any.
+    /// Names of the models that it runs; empty for any.
     pub models: Vec<String>,
 }
 
-/// Opens a lease under a new worker id; ids are never reused.
+/// Begins a lease under a new worker id; ids are never reused.
 ///
 /// # Errors
 /// Postgres is away.
@@ -41,10 +41,10 @@ pub async fn register(
     Ok(WorkerId(id.fetch_one(db).await?))
 }
 
-/// Ends a worker's lease now. Jobs it should have released first count as lost with it.
+/// Ends a worker's lease now. Jobs that it did not release before count as lost.
 ///
 /// # Errors
-/// Postgres is away: the lease then runs out by itself.
+/// Postgres is away: the lease runs out by itself.
 pub async fn deregister(db: &PgPool, worker: WorkerId) -> Result<(), QueueError> {
     sqlx::query!(
         "update workers set ended_at = now() where worker_id = $1 and ended_at is null",

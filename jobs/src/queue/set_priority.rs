@@ -3,20 +3,20 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{JobId, JobState};
 
-/// What came of a new priority.
+/// Result of [`set_priority`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prioritized {
-    /// It has this priority, and stands at the end of its owner's lane there unless it had it before.
+pub enum SetPriorityOutcome {
+    /// The job has the priority. Unless it had it before, it is now the last one of its owner's lane.
     Set,
-    /// A worker has it already.
+    /// A worker runs the job already.
     Running,
-    /// It had ended before, in this state.
+    /// The job ended before, in this state.
     Terminal(JobState),
-    /// There is no such job.
+    /// No such job exists.
     NotFound,
 }
 
-/// Moves a waiting job of anyone to another priority, from -100 to 100.
+/// Moves a waiting job of any owner to another priority, from -100 to 100.
 ///
 /// # Errors
 /// Postgres is away, or refuses the priority.
@@ -24,7 +24,7 @@ pub async fn set_priority(
     db: &PgPool,
     job: JobId,
     priority: i16,
-) -> Result<Prioritized, QueueError> {
+) -> Result<SetPriorityOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select set_job_priority($1, $2) as "outcome!""#,
         job.uuid(),
@@ -32,13 +32,13 @@ pub async fn set_priority(
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "set" => Prioritized::Set,
-        "running" => Prioritized::Running,
-        "was canceled" => Prioritized::Terminal(JobState::Canceled),
-        "was succeeded" => Prioritized::Terminal(JobState::Succeeded),
-        "was failed" => Prioritized::Terminal(JobState::Failed),
-        "was expired" => Prioritized::Terminal(JobState::Expired),
-        "not found" => Prioritized::NotFound,
+        "set" => SetPriorityOutcome::Set,
+        "running" => SetPriorityOutcome::Running,
+        "was canceled" => SetPriorityOutcome::Terminal(JobState::Canceled),
+        "was succeeded" => SetPriorityOutcome::Terminal(JobState::Succeeded),
+        "was failed" => SetPriorityOutcome::Terminal(JobState::Failed),
+        "was expired" => SetPriorityOutcome::Terminal(JobState::Expired),
+        "not found" => SetPriorityOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

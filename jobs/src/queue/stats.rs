@@ -3,7 +3,7 @@ use sqlx::PgPool;
 
 use super::QueueError;
 
-/// How one model's queue stands.
+/// The queue of one model.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ModelStats {
     pub model: String,
@@ -11,24 +11,24 @@ pub struct ModelStats {
     pub queued: i64,
     /// Jobs that a worker holds.
     pub running: i64,
-    /// Jobs that are due later, or back off.
+    /// Jobs that are due later, or that back off.
     pub scheduled: i64,
-    /// How long the longest-waiting queued job has been due; empty if none waits.
+    /// Time since the oldest queued job was due; empty if none is queued.
     pub oldest_age_seconds: Option<f64>,
-    /// Jobs made in a second, over the last five minutes.
+    /// Jobs created per second, over the last five minutes.
     pub arrived_per_second: f64,
-    /// Jobs that workers ended in a second, by the last seconds or minutes.
+    /// Jobs that workers ended per second, over the last seconds or minutes.
     pub finished_per_second: f64,
-    /// What one worker ends in a second while it has jobs of this model; empty if none ended lately.
+    /// Jobs that one worker ends per second while it has jobs of this model; empty if none ended lately.
     pub finished_per_worker_second: Option<f64>,
-    /// How long one worker would take for what is queued and running.
+    /// Time that one worker would need for the queued and running jobs.
     pub work_seconds: Option<f64>,
-    /// Workers that run the model and are not leaving.
+    /// Workers that run the model and are not draining.
     pub live_workers: i64,
-    /// Workers that would end the backlog in 30 seconds and keep up with the arrivals.
+    /// Workers that would finish the backlog in 30 seconds and keep up with new jobs.
     pub desired_workers: i64,
     pub paused: bool,
-    /// As whoever paused it said.
+    /// The reason that the operator gave for the pause.
     pub pause_reason: Option<String>,
 }
 

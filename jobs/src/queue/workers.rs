@@ -12,7 +12,7 @@ pub struct WorkerView {
     pub name: String,
     pub device: String,
     pub build: String,
-    /// Models it runs; empty: any.
+    /// Names of the models that it runs; empty for any.
     pub models: Vec<String>,
     #[serde(serialize_with = "micros")]
     pub registered_at: DateTime<Utc>,
@@ -20,14 +20,14 @@ pub struct WorkerView {
     pub lease_until: DateTime<Utc>,
     /// `alive`, `draining`, `lost` or `ended`.
     pub status: String,
-    /// Jobs that it holds.
+    /// Number of jobs that it holds.
     pub running: i64,
-    /// What it has loaded.
+    /// Models that it has loaded.
     #[schema(value_type = Vec<LoadedModel>)]
     pub loaded: Json<Vec<LoadedModel>>,
 }
 
-/// The workers that are there or were within the last hour, newest first; no more than a thousand.
+/// Workers whose lease was valid within the last hour, newest first; at most 1000.
 ///
 /// # Errors
 /// Postgres is away.

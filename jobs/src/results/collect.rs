@@ -1,15 +1,17 @@
-use sqlx::PgPool;
+use crate::{
+    db::{Db, answered},
+    images::CollectError,
+    object_store::ObjectStore,
+};
 
-use crate::{db::answered, images::CollectError, object_store::ObjectStore};
-
-/// Deletes the objects of some results whose jobs were purged; call again until none is left. Answers how many.
+/// Deletes the objects of some results whose jobs were purged; call again until it returns 0. Returns how many.
 ///
-/// The purge took the name out of the result and kept it for this. Only when the object is gone is it forgotten: whoever
-/// is interrupted, or runs beside another, deletes it once more.
+/// The purge moved the object's key from the result to `purged_object`. The key is cleared only after the object was deleted,
+/// so an interrupted or concurrent collection deletes it once more.
 ///
 /// # Errors
 /// Postgres or the store is away.
-pub async fn collect(db: &PgPool, store: &ObjectStore) -> Result<u64, CollectError> {
+pub async fn collect(db: &Db, store: &ObjectStore) -> Result<u64, CollectError> {
     let purged = sqlx::query!(
         r#"select job_id, purged_object as "key!" from finished_jobs where purged_object is not null limit 200"#
     );

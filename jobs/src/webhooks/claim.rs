@@ -7,36 +7,36 @@ use crate::{
     events::{EventType, Subject},
 };
 
-/// What a process is sending already, to one host.
+/// How many deliveries this process is sending to a host.
 #[derive(Debug, Clone)]
-pub struct Busy {
+pub struct HostLoad {
     pub host: String,
     pub sends: i32,
 }
 
-/// An event for one receiver, in the hands of a process that sends it.
+/// One event for one receiver, leased to a process that sends it.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Stays the same however often it is sent.
+    /// The id is the same in every attempt.
     pub id: DeliveryId,
     pub lease_no: i32,
     pub owner: String,
-    /// `None`: the job named this URL itself.
+    /// `None`: the job has its own `webhook_url`.
     pub endpoint: Option<EndpointId>,
     pub url: String,
-    /// With its port, if the URL names one.
+    /// Host of the URL, with the port if the URL has one.
     pub host: String,
     pub event_type: EventType,
     pub at: DateTime<Utc>,
     pub subject: Subject,
     /// Attempts before this one.
     pub tries: i16,
-    /// What signs it; empty if the owner has no secret yet.
+    /// Secrets that sign the delivery; empty if the owner has none yet.
     pub secrets: Vec<Secret>,
 }
 
-/// Leases up to `limit` deliveries that are due, for so many seconds; no more than `per_host` of a host, counting those
-/// that this process is sending already.
+/// Leases up to `limit` due deliveries for `lease_seconds`, at most `per_host` for each host. The deliveries that this process
+/// is sending already (`busy`) count.
 ///
 /// # Errors
 /// Postgres is away.
@@ -44,11 +44,11 @@ pub async fn claim(
     db: &PgPool,
     limit: i64,
     per_host: i32,
-    busy: &[Busy],
+    busy: &[HostLoad],
     lease_seconds: f64,
 ) -> Result<Vec<Delivery>, sqlx::Error> {
-    let hosts: Vec<_> = busy.iter().map(|one| one.host.clone()).collect();
-    let sends: Vec<_> = busy.iter().map(|one| one.sends).collect();
+    let hosts: Vec<_> = busy.iter().map(|load| load.host.clone()).collect();
+    let sends: Vec<_> = busy.iter().map(|load| load.sends).collect();
     let rows = sqlx::query_file!(
         "src/webhooks/claim.sql",
         limit,

@@ -4,18 +4,18 @@ use sqlx::PgPool;
 use super::EndpointId;
 use crate::{Secret, events::EventType};
 
-/// A standing receiver of an owner's news.
+/// A receiver of an owner's events.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     pub id: EndpointId,
     pub url: String,
     pub events: Vec<EventType>,
     pub created_at: DateTime<Utc>,
-    /// Since when it is told nothing any more: it said 410.
+    /// When the endpoint was disabled, because it answered 410.
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Makes an endpoint, unless the owner has `endpoints_max` already: then there is none.
+/// Makes an endpoint. `None`: the owner has `endpoints_max` endpoints already.
 ///
 /// # Errors
 /// Postgres is away.
@@ -47,7 +47,7 @@ pub async fn create_endpoint(
     }))
 }
 
-/// The owner's endpoints, the oldest first; there are not many.
+/// All endpoints of an owner, oldest first.
 ///
 /// # Errors
 /// Postgres is away.
@@ -60,7 +60,7 @@ pub async fn endpoints(db: &PgPool, owner: &str) -> Result<Vec<Endpoint>, sqlx::
     let endpoints = rows.into_iter().map(|row| Endpoint {
         id: row.endpoint_id.into(),
         url: row.url,
-        // A newer program may know more.
+        // A newer program may have stored types that this one does not know.
         events: row
             .events
             .iter()
@@ -72,7 +72,7 @@ pub async fn endpoints(db: &PgPool, owner: &str) -> Result<Vec<Endpoint>, sqlx::
     Ok(endpoints.collect())
 }
 
-/// Removes an endpoint of the owner; what was on its way there is given up. Answers whether there was one.
+/// Deletes an endpoint of the owner; its pending deliveries fail. Returns whether the endpoint existed.
 ///
 /// # Errors
 /// Postgres is away.
@@ -96,7 +96,7 @@ pub async fn delete_endpoint(
     deleted.fetch_one(db).await
 }
 
-/// Tells an endpoint nothing any more, nor what was on its way there.
+/// Disables an endpoint; its pending deliveries fail.
 ///
 /// # Errors
 /// Postgres is away.

@@ -44,12 +44,12 @@ macro_rules! wire_id {
 }
 
 wire_id!(
-    /// One event for one receiver: `delivery_` and 32 hex digits; the `webhook-id`.
+    /// Id of a delivery: `delivery_` and 32 hex digits; sent as `webhook-id`.
     DeliveryId,
     "delivery_"
 );
 wire_id!(
-    /// A standing receiver: `endpoint_` and 32 hex digits.
+    /// Id of an endpoint: `endpoint_` and 32 hex digits.
     EndpointId,
     "endpoint_"
 );

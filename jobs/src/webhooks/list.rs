@@ -7,19 +7,20 @@ use sqlx::PgPool;
 use super::{DeliveryId, EndpointId};
 use crate::{JobId, events::Subject, rfc3339::micros};
 
-/// Where a delivery is.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Not sent yet, or to be sent again.
+#[schema(as = Status)]
+pub enum DeliveryStatus {
+    /// Not sent yet, or waiting for its next attempt.
     Pending,
     /// Answered with 2xx.
     Delivered,
-    /// Given up.
+    /// No attempt follows.
     Failed,
 }
 
-impl Status {
+impl DeliveryStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -31,58 +32,59 @@ impl Status {
 
 #[derive(Debug, thiserror::Error)]
 #[error("must be pending, delivered or failed")]
-pub struct NotAStatus;
+pub struct NotADeliveryStatus;
 
-impl FromStr for Status {
-    type Err = NotAStatus;
+impl FromStr for DeliveryStatus {
+    type Err = NotADeliveryStatus;
 
-    fn from_str(text: &str) -> Result<Self, NotAStatus> {
+    fn from_str(text: &str) -> Result<Self, NotADeliveryStatus> {
         [Self::Pending, Self::Delivered, Self::Failed]
             .into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or(NotAStatus)
+            .ok_or(NotADeliveryStatus)
     }
 }
 
 /// One attempt to send a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Entry {
+#[schema(as = Entry)]
+pub struct DeliveryAttempt {
     #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
-    /// HTTP status, if there was an answer.
+    /// HTTP status; empty without a response.
     #[serde(default)]
     pub status: Option<u16>,
-    /// What was wrong; empty if nothing was.
+    /// What went wrong; empty after a success.
     #[serde(default)]
     pub error: Option<String>,
-    /// Empty if it was given up without being sent.
+    /// Empty if nothing was sent.
     #[serde(default)]
     pub took_ms: Option<f64>,
 }
 
 /// A delivery as its owner sees it.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct DeliveryView {
     pub id: DeliveryId,
     pub endpoint: Option<EndpointId>,
     pub url: String,
     pub event_type: String,
     pub at: DateTime<Utc>,
     pub subject: Subject,
-    pub status: Status,
+    pub status: DeliveryStatus,
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
-    /// The latest fifty, oldest first.
-    pub attempts: Vec<Entry>,
+    /// The last fifty attempts, oldest first.
+    pub attempts: Vec<DeliveryAttempt>,
 }
 
 /// Which deliveries of an owner to list.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub status: Option<Status>,
+pub struct DeliveryFilter {
+    pub status: Option<DeliveryStatus>,
     pub job: Option<JobId>,
     pub endpoint: Option<EndpointId>,
-    /// Only those made before this one: the last of the page before.
+    /// Only older deliveries than this one: the last delivery of the previous page.
     pub before: Option<DeliveryId>,
 }
 
@@ -93,14 +95,14 @@ pub struct Filter {
 pub async fn list(
     db: &PgPool,
     owner: &str,
-    filter: &Filter,
+    filter: &DeliveryFilter,
     limit: u16,
-) -> Result<Vec<Listed>, sqlx::Error> {
+) -> Result<Vec<DeliveryView>, sqlx::Error> {
     let rows = sqlx::query_file!(
         "src/webhooks/list.sql",
         owner,
         filter.before.map(DeliveryId::uuid),
-        filter.status.map(Status::as_str),
+        filter.status.map(DeliveryStatus::as_str),
         filter.job.map(JobId::uuid),
         filter.endpoint.map(EndpointId::uuid),
         i64::from(limit),
@@ -109,14 +111,15 @@ pub async fn list(
     let listed = rows.into_iter().map(|row| {
         let status = row.status.parse();
         let attempts = serde_json::from_value(row.log);
-        Ok(Listed {
+        Ok(DeliveryView {
             id: row.delivery_id.into(),
             endpoint: row.endpoint_id.map(EndpointId::from),
             url: row.url,
             event_type: row.event_type,
             at: row.at,
             subject: Subject::from_columns(row.job_id, row.batch_id)?,
-            status: status.map_err(|error: NotAStatus| sqlx::Error::Decode(Box::new(error)))?,
+            status: status
+                .map_err(|error: NotADeliveryStatus| sqlx::Error::Decode(Box::new(error)))?,
             next_attempt_at: row.next_attempt_at,
             ended_at: row.ended_at,
             attempts: attempts.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,

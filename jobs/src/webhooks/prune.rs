@@ -1,6 +1,7 @@
 use sqlx::PgPool;
 
-/// Removes some of the deliveries that ended more than so many seconds ago; call again until none is left. Answers how many.
+/// Removes some of the deliveries that ended more than `kept_seconds` ago. Call it again until it returns 0. Returns how many
+/// were removed.
 ///
 /// # Errors
 /// Postgres is away.

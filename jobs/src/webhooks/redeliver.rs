@@ -2,8 +2,8 @@ use sqlx::PgPool;
 
 use super::DeliveryId;
 
-/// Sends a delivery again, whatever came of it, under its id and with a new budget of attempts. Answers whether the owner
-/// has such a one.
+/// Sends a delivery again, whatever its state, with its id and a new budget of attempts. Returns whether the owner has this
+/// delivery.
 ///
 /// # Errors
 /// Postgres is away.

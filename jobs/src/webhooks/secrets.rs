@@ -6,18 +6,18 @@ use sqlx::PgPool;
 use super::signature::PREFIX;
 use crate::Secret;
 
-/// How long the secret before signs along after a rotation.
+/// How long the previous secret still signs after a rotation.
 const OVERLAP_HOURS: i32 = 24;
 
-/// What signs the webhooks that an owner's jobs name themselves.
+/// The secret that signs webhooks to the `webhook_url` of an owner's jobs.
 #[derive(Debug, Clone)]
 pub struct OwnerSecret {
     pub secret: Secret,
-    /// Signs along until then.
+    /// The previous secret still signs, until this time.
     pub previous: Option<(Secret, DateTime<Utc>)>,
 }
 
-/// A secret that nobody has.
+/// A new random secret.
 pub fn new_secret() -> Secret {
     let key = rand::rng().random::<[u8; 32]>();
     Secret::new(format!("{PREFIX}{}", STANDARD.encode(key)))
@@ -39,13 +39,13 @@ impl From<Row> for OwnerSecret {
     }
 }
 
-/// The owner's secret; made now if there is none.
+/// The owner's secret; makes one if there is none.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn owner_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx::Error> {
     let fresh = new_secret();
-    // Without a change, so that whoever comes second gets the first one's.
+    // The update changes nothing: it makes `returning` return an existing row.
     let row = sqlx::query_as!(
         Row,
         r#"insert into webhook_secrets as s (owner, secret) values ($1, $2)
@@ -57,7 +57,7 @@ pub async fn owner_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx:
     Ok(row.fetch_one(db).await?.into())
 }
 
-/// Gives the owner a new secret; the one before signs along for a day.
+/// Gives the owner a new secret. The previous one still signs for a day.
 ///
 /// # Errors
 /// Postgres is away.

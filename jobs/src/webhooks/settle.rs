@@ -5,40 +5,40 @@ use sqlx::PgPool;
 
 use super::Delivery;
 
-/// What becomes of a delivery.
+/// The next state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     Delivered,
-    /// Again after so long.
+    /// The next attempt follows after this time.
     Retry(Duration),
     Failed,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 #[derive(Debug, Clone)]
-pub struct Settled {
-    pub outcome: Outcome,
+pub struct AttemptResult {
+    pub outcome: DeliveryOutcome,
     pub began_at: DateTime<Utc>,
     pub took: Duration,
-    /// HTTP status, if there was an answer.
+    /// HTTP status; `None` without a response.
     pub status: Option<u16>,
-    /// In words, for the owner; empty if it was delivered.
+    /// What went wrong, in words for the owner; `None` after a success.
     pub error: Option<String>,
 }
 
-/// Writes down what came of an attempt. Answers whether the lease still held: if not, another process is at it.
+/// Stores the result of an attempt. `false`: the lease is lost, and another process may send the delivery.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn settle(
     db: &PgPool,
     delivery: &Delivery,
-    settled: &Settled,
+    settled: &AttemptResult,
 ) -> Result<bool, sqlx::Error> {
     let (status, after) = match settled.outcome {
-        Outcome::Delivered => ("delivered", Duration::ZERO),
-        Outcome::Retry(after) => ("pending", after),
-        Outcome::Failed => ("failed", Duration::ZERO),
+        DeliveryOutcome::Delivered => ("delivered", Duration::ZERO),
+        DeliveryOutcome::Retry(after) => ("pending", after),
+        DeliveryOutcome::Failed => ("failed", Duration::ZERO),
     };
     let done = sqlx::query_file!(
         "src/webhooks/settle.sql",

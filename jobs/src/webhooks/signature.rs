@@ -1,4 +1,4 @@
-//! Signatures as <https://www.standardwebhooks.com> has them.
+//! Signatures by <https://www.standardwebhooks.com>.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -6,12 +6,12 @@ use sha2::Sha256;
 
 use crate::Secret;
 
-/// What a secret begins with; the key follows in base64.
+/// Prefix of a secret; the key follows in base64.
 pub(super) const PREFIX: &str = "whsec_";
 
-/// `webhook-signature` of a message: one signature for each secret, so that receivers may hold either.
+/// The header `webhook-signature` of a message: one signature for each secret, so that a receiver may know either.
 ///
-/// `timestamp`: seconds since 1970, as sent.
+/// `timestamp`: seconds since 1970, as in the header `webhook-timestamp`.
 pub fn sign(secrets: &[Secret], id: &str, timestamp: i64, body: &str) -> String {
     let message = format!("{id}.{timestamp}.{body}");
     let signatures = secrets.iter().map(|secret| {

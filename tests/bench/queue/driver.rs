@@ -15,11 +15,10 @@ use std::{
 use futures_util::future::join_all;
 use jobs::{
     JobId, Secret, WorkerId,
-    db::{DbConfig, Kept},
+    db::{Db, DbConfig, StatementPool},
     queue::{self, Enqueuer, EnqueuerConfig, LowWater, NewJob, Notifier, WorkerListener},
 };
 use serde_json::json;
-use sqlx::PgPool;
 use tests::given;
 use tokio::sync::mpsc;
 
@@ -34,7 +33,7 @@ pub(crate) async fn drive(op: &str, count: usize) {
     let pool = connect(&dsn);
     match op {
         "setup" => {
-            jobs::MIGRATOR.run(&pool).await.unwrap();
+            jobs::MIGRATOR.run(pool.pool()).await.unwrap();
             given::model_version(&pool, given::MODEL).await;
             println!("{}", json!({ "op": op }));
         }
@@ -48,7 +47,7 @@ pub(crate) async fn drive(op: &str, count: usize) {
     }
 }
 
-fn connect(dsn: &str) -> PgPool {
+fn connect(dsn: &str) -> Db {
     let config = DbConfig {
         database_url: Secret::new(dsn),
         database_direct_url: None,
@@ -57,7 +56,7 @@ fn connect(dsn: &str) -> PgPool {
         db_statement_timeout_ms: 30_000,
         no_migrate: true,
     };
-    jobs::db::connect(&config, "bench").unwrap()
+    Db::connect(&config, "bench").unwrap()
 }
 
 fn setting(name: &str, default: usize) -> usize {
@@ -65,7 +64,7 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 /// What all jobs of a run have in common: a small no-op over one image.
-async fn template(pool: &PgPool) -> NewJob {
+async fn template(pool: &Db) -> NewJob {
     given::job(&given::model_version(pool, given::MODEL).await, "no-op")
 }
 
@@ -85,7 +84,7 @@ fn report(op: &str, count: usize, took: Duration) {
 }
 
 /// Single submits of so many callers, each of whom waits for his commit.
-async fn submit(pool: &PgPool, op: &str, callers: usize, count: usize) {
+async fn submit(pool: &Db, op: &str, callers: usize, count: usize) {
     let template = template(pool).await;
     let config = EnqueuerConfig {
         enqueue_batch_max: 500,
@@ -109,7 +108,7 @@ async fn submit(pool: &PgPool, op: &str, callers: usize, count: usize) {
     report(op, count / callers * callers, began.elapsed());
 }
 
-async fn bulk(pool: &PgPool, count: usize) {
+async fn bulk(pool: &Db, count: usize) {
     let template = template(pool).await;
     let began = Instant::now();
     let mut left = count;
@@ -135,10 +134,10 @@ fn lines() -> mpsc::Receiver<String> {
 }
 
 /// Works off what is there: each claimer has a completer beside it, so that the two overlap.
-async fn drain(pool: &PgPool) {
+async fn drain(pool: &Db) {
     let (batch, claimers) = (setting("QB_BATCH", 1000), setting("QB_CONC", 2));
     let worker = given::worker(pool, "bench").await;
-    let kept = Kept::with_one_plan(pool.clone());
+    let kept = StatementPool::with_one_plan(pool.clone());
     let notifier = Notifier::start(kept.clone());
     let warm = (0..=claimers * 2).map(|_| sqlx::query("select pg_sleep(0.02)").execute(pool));
     join_all(warm).await;
@@ -175,7 +174,7 @@ async fn drain(pool: &PgPool) {
 }
 
 async fn claim(
-    kept: Kept,
+    kept: StatementPool,
     worker: WorkerId,
     batch: usize,
     done: Arc<AtomicU64>,
@@ -199,14 +198,18 @@ async fn claim(
     }
 }
 
-async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<Vec<queue::Lease>>) {
+async fn complete(
+    kept: StatementPool,
+    notifier: Notifier,
+    mut outcomes: mpsc::Receiver<Vec<queue::Lease>>,
+) {
     while let Some(leases) = outcomes.recv().await {
         let done: Vec<_> = leases
             .into_iter()
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
         let completed = kept
-            .run(async |db| queue::complete_on(db, &done).await)
+            .run(async |db| queue::settle(db, &done).await)
             .await
             .unwrap();
         notifier.changed(completed);
@@ -214,7 +217,7 @@ async fn complete(kept: Kept, notifier: Notifier, mut outcomes: mpsc::Receiver<V
 }
 
 /// From the call of submit to the job in the worker's hands, by way of the commit, NOTIFY and a claim.
-async fn latency(pool: &PgPool, count: usize) {
+async fn latency(pool: &Db, count: usize) {
     let template = template(pool).await;
     let worker = given::worker(pool, "bench").await;
     let (started, mut starts) = mpsc::channel(16);
@@ -225,7 +228,7 @@ async fn latency(pool: &PgPool, count: usize) {
             LowWater::default(),
         );
         let (to_complete, outcomes) = mpsc::channel(8);
-        let kept = Kept::with_one_plan(workers_pool.clone());
+        let kept = StatementPool::with_one_plan(workers_pool.clone());
         let notifier = Notifier::start(kept.clone());
         tokio::spawn(complete(kept.clone(), notifier, outcomes));
         loop {
@@ -250,7 +253,7 @@ async fn latency(pool: &PgPool, count: usize) {
         enqueue_waiting_max: 2_000,
         enqueue_company_ms: 5,
     };
-    let enqueuer = Enqueuer::start(Kept::with_one_plan(pool.clone()), &config);
+    let enqueuer = Enqueuer::start(StatementPool::with_one_plan(pool.clone()), &config);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (mut took_ms, mut commits_ms) = (Vec::new(), Vec::new());
     for turn in 0..count + WARM_UP {

@@ -116,7 +116,7 @@ async fn an_accepted_image_is_in_the_object_store_whatever_its_size() {
         let job = stack.client.submit("", photo.clone()).await;
         assert_eq!(job["input"]["image"], sha256.to_string());
         assert_eq!(job["input"]["bytes"], photo.len());
-        let stored = images::find(&stack.db, given::OWNER, sha256).await.unwrap();
+        let stored = given::stored(&stack.db, given::OWNER, sha256).await;
         let key = images::object_key(given::OWNER, sha256, stored.unwrap().image.upload);
         assert_eq!(stack.store.get(&key, sha256).await.unwrap(), photo);
     }

@@ -4,8 +4,8 @@ mod ending;
 mod uploading;
 
 use jobs::{
-    BatchId, JobId, Member, Problem, ProblemCode, Sha256Digest,
-    batches::{self, Appended, Begun, Chunk, Writer},
+    BatchId, BatchMember, JobId, Problem, ProblemCode, Sha256Digest,
+    batches::{self, AppendOutcome, BeginOutcome, Chunk, Writer},
     models::Resolved,
     queue::{self, NewJob},
 };
@@ -18,15 +18,15 @@ async fn begun(db: &PgPool, key: Option<&str>) -> Writer {
         .await
         .unwrap()
     {
-        Begun::Yes(writer) => writer,
-        Begun::KeyTaken => panic!("the key is taken"),
+        BeginOutcome::Yes(writer) => writer,
+        BeginOutcome::KeyTaken => panic!("the key is taken"),
     }
 }
 
 fn member(model: &Resolved, batch: BatchId, position: i32) -> NewJob {
     let name = format!("line {position}");
     let mut job = given::job(model, &name);
-    job.member = Some(Member {
+    job.member = Some(BatchMember {
         batch,
         position,
         custom_id: Some(name),
@@ -58,7 +58,7 @@ async fn appended(db: &PgPool, writer: Writer, lines: std::ops::RangeInclusive<i
         .collect();
     queue::enqueue(db, &jobs).await.unwrap();
     let noted = batches::append(db, writer, &taken(last)).await.unwrap();
-    assert_eq!(noted, Appended::Taken);
+    assert_eq!(noted, AppendOutcome::Taken);
     jobs.iter().map(|job| job.id).collect()
 }
 
@@ -69,7 +69,7 @@ async fn batch(db: &PgPool, id: BatchId) -> batches::Batch {
 /// The next job succeeds.
 async fn one_succeeds(db: &PgPool) {
     let held = given::claimed_by(db, "w").await;
-    let done = queue::complete(db, &[held.completion("cat")])
+    let done = tests::settling::complete(db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(done.len(), 1);
@@ -78,7 +78,9 @@ async fn one_succeeds(db: &PgPool) {
 async fn one_fails(db: &PgPool) -> JobId {
     let held = given::claimed_by(db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    queue::fail(db, &[(held.lease(), torn)]).await.unwrap();
+    tests::settling::fail(db, &[(held.lease(), torn)])
+        .await
+        .unwrap();
     held.job_id()
 }
 
@@ -123,9 +125,9 @@ async fn jobs_are_listed_by_their_batch() {
     let db = given::database().await;
     given::queued(&db, ["alone"]).await;
     let (id, mut jobs) = sealed(&db, 3).await;
-    let filter = queue::Filter {
+    let filter = queue::JobFilter {
         batch: Some(id),
-        ..queue::Filter::default()
+        ..queue::JobFilter::default()
     };
     let listed = queue::list(&db, given::OWNER, &filter, 10).await.unwrap();
     jobs.reverse();

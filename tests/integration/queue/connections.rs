@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use jobs::db::{Kept, Lent};
+use jobs::db::{PooledConnection, StatementPool};
 use sqlx::PgConnection;
 use tests::given;
 use tracing::{
@@ -156,7 +156,7 @@ async fn plans(connection: &mut PgConnection) -> String {
 #[tokio::test]
 async fn a_kept_connection_serves_the_next_statement_with_one_plan() {
     let db = given::database().await;
-    let kept = Kept::with_one_plan(db.another_pool());
+    let kept = StatementPool::with_one_plan(db.another_pool());
     let mut first = kept.take().await.unwrap();
     let served = pid(&mut first).await;
     first.give_back();
@@ -168,7 +168,7 @@ async fn a_kept_connection_serves_the_next_statement_with_one_plan() {
 #[tokio::test]
 async fn a_connection_that_was_not_given_back_returns_to_the_pool_without_its_settings() {
     let db = given::database().await;
-    let kept = Kept::by_keys(db.another_pool());
+    let kept = StatementPool::by_keys(db.another_pool());
     let mut lent = kept.take().await.unwrap();
     let served = pid(&mut lent).await;
     drop(lent);
@@ -185,7 +185,7 @@ async fn a_connection_that_was_not_given_back_returns_to_the_pool_without_its_se
 #[tokio::test]
 async fn a_kept_connection_that_died_fails_one_statement_and_is_replaced() {
     let db = given::database().await;
-    let kept = Kept::with_one_plan(db.another_pool());
+    let kept = StatementPool::with_one_plan(db.another_pool());
     let mut lent = kept.take().await.unwrap();
     let dead = pid(&mut lent).await;
     lent.give_back();
@@ -208,10 +208,10 @@ async fn a_third_of_the_pool_is_for_everybody() {
     let pool = db.another_pool();
     let most = pool.options().get_max_connections() as usize;
     let kinds = [
-        Kept::with_one_plan(pool.clone()),
-        Kept::by_keys(pool.clone()),
+        StatementPool::with_one_plan(pool.clone()),
+        StatementPool::by_keys(pool.clone()),
     ];
-    let half = |kept: &Kept| {
+    let half = |kept: &StatementPool| {
         join_all(
             (0..most / 2)
                 .map(|_| kept.clone())
@@ -219,7 +219,9 @@ async fn a_third_of_the_pool_is_for_everybody() {
         )
     };
     let lent = join_all(kinds.iter().map(half)).await;
-    lent.into_iter().flatten().for_each(Lent::give_back);
+    lent.into_iter()
+        .flatten()
+        .for_each(PooledConnection::give_back);
     let everybody = join_all((0..most / 3).map(|_| pool.acquire())).await;
     assert!(everybody.iter().all(Result::is_ok));
 }

@@ -7,7 +7,10 @@ use jobs::{
     BatchId, JobId,
     events::{Cursor, EventType, Subject, feed, prune_events},
     queue,
-    webhooks::{self, Busy, Delivery, Endpoint, Entry, Filter, Listed, Outcome, Settled, Status},
+    webhooks::{
+        self, AttemptResult, Delivery, DeliveryAttempt, DeliveryFilter, DeliveryOutcome,
+        DeliveryStatus, DeliveryView, Endpoint, HostLoad,
+    },
 };
 use sqlx::PgPool;
 use tests::{clock, given};
@@ -35,14 +38,14 @@ async fn claim(db: &PgPool) -> Vec<Delivery> {
     webhooks::claim(db, 100, 100, &[], 60.0).await.unwrap()
 }
 
-async fn listed(db: &PgPool) -> Vec<Listed> {
-    let everything = Filter::default();
+async fn listed(db: &PgPool) -> Vec<DeliveryView> {
+    let everything = DeliveryFilter::default();
     let all = webhooks::list(db, given::OWNER, &everything, 100);
     all.await.unwrap()
 }
 
-fn came_to(outcome: Outcome) -> Settled {
-    Settled {
+fn came_to(outcome: DeliveryOutcome) -> AttemptResult {
+    AttemptResult {
         outcome,
         began_at: Utc::now(),
         took: Duration::from_millis(7),
@@ -106,7 +109,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
     let under_way = db.under_way().await;
-    queue::complete(&under_way, &[held.completion("cat")])
+    tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
     assert!(claim(&db).await.is_empty());
@@ -115,7 +118,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
         .await
         .unwrap();
     assert!(claim(&db).await.is_empty(), "it never happened");
-    queue::complete(&under_way, &[held.completion("cat")])
+    tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
     sqlx::raw_sql("commit").execute(&under_way).await.unwrap();
@@ -149,12 +152,12 @@ async fn what_one_process_is_sending_no_other_takes_until_its_lease_is_over() {
     let second = claim(&db).await.pop().unwrap();
     assert_eq!(first.id, second.id, "the same message");
     assert!(second.lease_no > first.lease_no);
-    let late = webhooks::settle(&db, &first, &came_to(Outcome::Failed)).await;
+    let late = webhooks::settle(&db, &first, &came_to(DeliveryOutcome::Failed)).await;
     assert!(!late.unwrap(), "it has no say any more");
-    let done = webhooks::settle(&db, &second, &came_to(Outcome::Delivered)).await;
+    let done = webhooks::settle(&db, &second, &came_to(DeliveryOutcome::Delivered)).await;
     assert!(done.unwrap());
     let told = listed(&db).await;
-    assert_eq!(told[0].status, Status::Delivered);
+    assert_eq!(told[0].status, DeliveryStatus::Delivered);
     assert_eq!(told[0].attempts.len(), 1);
 }
 
@@ -184,7 +187,7 @@ async fn a_host_has_no_more_at_once_than_it_may_and_does_not_hold_back_the_other
         hosts.sort();
         hosts
     };
-    let busy = [Busy {
+    let busy = [HostLoad {
         host: "slow.example".into(),
         sends: 1,
     }];
@@ -193,7 +196,7 @@ async fn a_host_has_no_more_at_once_than_it_may_and_does_not_hold_back_the_other
         hosts(told),
         ["quick.example", "slow.example", "slow.example"]
     );
-    let full = [Busy {
+    let full = [HostLoad {
         host: "slow.example".into(),
         sends: 3,
     }];
@@ -207,7 +210,7 @@ async fn a_delivery_that_failed_comes_back_when_its_pause_is_over_and_ends_when_
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
-    let later = came_to(Outcome::Retry(Duration::from_hours(1)));
+    let later = came_to(DeliveryOutcome::Retry(Duration::from_hours(1)));
     webhooks::settle(&db, &first, &later).await.unwrap();
     assert!(claim(&db).await.is_empty());
     let pause = listed(&db).await[0].next_attempt_at.unwrap() - Utc::now();
@@ -215,10 +218,13 @@ async fn a_delivery_that_failed_comes_back_when_its_pause_is_over_and_ends_when_
     clock::webhooks_came_due(&db).await;
     let again = claim(&db).await.pop().unwrap();
     assert_eq!((again.id, again.tries), (first.id, 1));
-    let failed = came_to(Outcome::Failed);
+    let failed = came_to(DeliveryOutcome::Failed);
     webhooks::settle(&db, &again, &failed).await.unwrap();
     let told = listed(&db).await.pop().unwrap();
-    assert_eq!((told.status, told.next_attempt_at), (Status::Failed, None));
+    assert_eq!(
+        (told.status, told.next_attempt_at),
+        (DeliveryStatus::Failed, None)
+    );
 
     assert!(
         webhooks::redeliver(&db, first.id, given::OWNER)
@@ -241,7 +247,7 @@ async fn a_redelivery_waits_for_whoever_is_sending_it_now() {
             .unwrap()
     );
     assert!(claim(&db).await.is_empty());
-    let late = webhooks::settle(&db, &held, &came_to(Outcome::Delivered)).await;
+    let late = webhooks::settle(&db, &held, &came_to(DeliveryOutcome::Delivered)).await;
     assert!(!late.unwrap(), "it was asked for after that one began");
 }
 
@@ -260,8 +266,8 @@ async fn what_was_on_its_way_to_an_endpoint_that_is_no_more_is_given_up() {
     let told = listed(&db).await;
     assert_eq!(told.len(), 2);
     for one in told {
-        assert_eq!(one.status, Status::Failed);
-        let [Entry { error, .. }] = &one.attempts[..] else {
+        assert_eq!(one.status, DeliveryStatus::Failed);
+        let [DeliveryAttempt { error, .. }] = &one.attempts[..] else {
             panic!("{one:?}")
         };
         assert!(error.is_some());
@@ -278,7 +284,7 @@ async fn the_log_of_a_delivery_is_bounded() {
     for _ in 0..55 {
         clock::webhooks_came_due(&db).await;
         let held = claim(&db).await.pop().unwrap();
-        let again = came_to(Outcome::Retry(Duration::ZERO));
+        let again = came_to(DeliveryOutcome::Retry(Duration::ZERO));
         webhooks::settle(&db, &held, &again).await.unwrap();
     }
     assert_eq!(listed(&db).await[0].attempts.len(), 50);
@@ -312,7 +318,7 @@ async fn deliveries_that_ended_long_ago_are_removed() {
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
     let done = claim(&db).await.pop().unwrap();
-    let delivered = came_to(Outcome::Delivered);
+    let delivered = came_to(DeliveryOutcome::Delivered);
     webhooks::settle(&db, &done, &delivered).await.unwrap();
     assert_eq!(webhooks::prune_deliveries(&db, 60.0).await.unwrap(), 0);
     assert_eq!(webhooks::prune_deliveries(&db, -60.0).await.unwrap(), 1);
@@ -330,7 +336,7 @@ async fn the_role_of_the_api_may_tell_and_that_of_workers_may_not() {
     webhooks::rotate_secret(&api, given::OWNER).await.unwrap();
     let told = claim(&api).await;
     assert_eq!(told.len(), 2);
-    let delivered = came_to(Outcome::Delivered);
+    let delivered = came_to(DeliveryOutcome::Delivered);
     webhooks::settle(&api, &told[0], &delivered).await.unwrap();
     assert!(
         webhooks::redeliver(&api, told[0].id, given::OWNER)

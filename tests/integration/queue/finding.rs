@@ -3,10 +3,10 @@
 use futures_util::future::join_all;
 use jobs::{
     JobId, Sha256Digest,
-    db::Kept,
+    db::StatementPool,
     images,
     models::Resolver,
-    queue::{self, Finder, QueueError},
+    queue::{Finder, QueueError},
 };
 use tests::given;
 
@@ -16,10 +16,10 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
     let cats = given::queued(&db, ["a", "b", "c"]).await;
     let hers = given::queued_with(&db, "d", |job| job.owner = "bob".to_owned()).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    let finder = Finder::start(Kept::by_keys(db.another_pool()));
+    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
     let find = async |job: JobId, owner: &str| {
         let found = finder.find(job, owner).await.unwrap();
         found.map(|job| (job.id, job.owner))
@@ -41,7 +41,7 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
 async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
-    let finder = Finder::start(Kept::by_keys(db.another_pool()));
+    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
     sqlx::raw_sql("alter view ops.jobs rename to away")
         .execute(&*db)
         .await
@@ -67,7 +67,7 @@ async fn a_row_that_cannot_be_read_is_an_error_of_who_looks_for_it_and_of_nobody
         .execute(&*db)
         .await
         .unwrap();
-    let finder = Finder::start(Kept::by_keys(db.another_pool()));
+    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
     let look = finder.find(bent, given::OWNER).await;
     assert!(matches!(look, Err(QueueError::Db(_))), "{look:?}");
     assert!(finder.find(fine, given::OWNER).await.unwrap().is_some());
@@ -78,7 +78,7 @@ async fn references_of_every_kind_are_resolved_at_once() {
     let db = given::database().await;
     let lite = given::model_version(&db, "lite").await;
     let heavy = given::model_version(&db, "heavy").await;
-    let resolver = Resolver::start(Kept::with_one_plan(db.another_pool()));
+    let resolver = Resolver::start(StatementPool::with_one_plan(db.another_pool()));
     let digest = format!("heavy@{}", heavy.model.digest);
     let references = [
         None,
@@ -127,7 +127,7 @@ async fn images_are_found_at_once_by_their_owners_and_those_that_nobody_needs_st
     let an_hour_ago =
         "update images set unused_since = now() - interval '1 hour' where owner = 'bob'";
     sqlx::query(an_hour_ago).execute(&*db).await.unwrap();
-    let finder = images::Finder::start(Kept::by_keys(db.another_pool()));
+    let finder = images::Finder::start(StatementPool::by_keys(db.another_pool()));
     let asks = [
         (given::OWNER, "b"),
         ("bob", "a"),

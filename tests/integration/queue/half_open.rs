@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jobs::{
     Secret,
-    db::{self, DbConfig, Kept},
+    db::{self, Db, DbConfig, StatementPool},
     queue::Notifier,
 };
-use sqlx::{PgConnection, PgPool, migrate::Migrate, postgres::PgListener};
+use sqlx::{PgConnection, migrate::Migrate, postgres::PgListener};
 use tests::{
     given,
     proxy::{Proxy, Speaks},
@@ -28,17 +28,17 @@ fn impatient(url: &str) -> DbConfig {
     }
 }
 
-async fn behind_a_proxy() -> (given::Database, Proxy, PgPool) {
+async fn behind_a_proxy() -> (given::Database, Proxy, Db) {
     let db = given::database().await;
     let mut url = reqwest::Url::parse(db.url()).unwrap();
     let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
-    let pool = db::connect(&impatient(url.as_str()), "stranded").unwrap();
+    let pool = Db::connect(&impatient(url.as_str()), "stranded").unwrap();
     (db, proxy, pool)
 }
 
 /// A pool of two connections that lead nowhere, used a moment ago or longer.
-async fn strands(idle_seconds: f64) -> (given::Database, Proxy, PgPool) {
+async fn strands(idle_seconds: f64) -> (given::Database, Proxy, Db) {
     let (db, proxy, pool) = behind_a_proxy().await;
     let used = futures_util::future::join_all((0..2).map(|_| pool.acquire())).await;
     drop(used);
@@ -62,7 +62,7 @@ async fn leads_there(connection: &mut PgConnection) -> bool {
 #[tokio::test]
 async fn a_connection_to_keep_is_found_in_a_pool_whose_last_ones_lead_nowhere() {
     let (_db, _proxy, pool) = strands(0.0).await;
-    let kept = Kept::with_one_plan(pool);
+    let kept = StatementPool::with_one_plan(pool);
     let lent = timeout(AT_MOST, kept.take()).await;
     let mut lent = lent.expect("nobody waits for good").unwrap();
     assert!(leads_there(&mut lent).await);

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use jobs::{
     JobId, JobState, Problem, ProblemCode, Sha256Digest,
-    db::Kept,
-    images,
+    db::StatementPool,
     object_store::{Body, StoreError},
     queue::{
-        self, CHANGED_CHANNEL, Canceled, Filter, IdempotencyKey, Notifier, Purged, Resubmitted,
+        self, CHANGED_CHANNEL, CancelOutcome, IdempotencyKey, JobFilter, Notifier, PurgeOutcome,
+        RetryOutcome,
     },
 };
 use sqlx::{Either, Executor, PgPool, SqlSafeStr, Statement, TypeInfo, postgres::PgListener};
@@ -28,8 +28,16 @@ async fn no_lease_number_of_a_job_comes_twice() {
         let claimed = held.lease().lease_no.0;
         assert!(claimed > latest, "claim before {verb}: {claimed}");
         match verb {
-            "release" => drop(queue::release(&db, &[held.lease()]).await.unwrap()),
-            "retry" => drop(queue::retry(&db, &[(held.lease(), fault())]).await.unwrap()),
+            "release" => drop(
+                tests::settling::release(&db, &[held.lease()])
+                    .await
+                    .unwrap(),
+            ),
+            "retry" => drop(
+                tests::settling::retry(&db, &[(held.lease(), fault())])
+                    .await
+                    .unwrap(),
+            ),
             "rescue" => {
                 clock::lease_ran_out(&db, held.worker).await;
                 queue::rescue(&*db).await.unwrap();
@@ -56,7 +64,7 @@ async fn no_verb_changes_a_job_that_succeeded() {
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
     let done = [held.completion("first")];
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     let row = || async {
         let row = sqlx::query_scalar("select to_jsonb(f) from finished_jobs f");
         let row: serde_json::Value = row.fetch_one(&*db).await.unwrap();
@@ -65,19 +73,24 @@ async fn no_verb_changes_a_job_that_succeeded() {
     let before = row().await;
     clock::lease_ran_out(&db, held.worker).await;
     let second = [held.completion("second")];
-    assert_eq!(queue::complete(&db, &second).await.unwrap(), []);
+    assert_eq!(tests::settling::complete(&db, &second).await.unwrap(), []);
     let fault = [(held.lease(), fault())];
-    assert_eq!(queue::fail(&db, &fault).await.unwrap(), []);
-    assert_eq!(queue::retry(&db, &fault).await.unwrap(), []);
-    assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), []);
+    assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), []);
+    assert_eq!(tests::settling::retry(&db, &fault).await.unwrap(), []);
+    assert_eq!(
+        tests::settling::release(&db, &[held.lease()])
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(queue::rescue(&*db).await.unwrap(), []);
     assert_eq!(queue::time_out(&*db).await.unwrap(), []);
     assert_eq!(queue::promote(&*db).await.unwrap(), []);
     assert_eq!(queue::expire(&*db).await.unwrap(), []);
     let canceled = queue::cancel(&db, cat, None).await.unwrap();
-    assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
-    let again = queue::resubmit(&db, cat, None).await.unwrap();
-    assert_eq!(again, Resubmitted::Succeeded);
+    assert_eq!(canceled, CancelOutcome::Terminal(JobState::Succeeded));
+    let again = queue::retry(&db, cat, None).await.unwrap();
+    assert_eq!(again, RetryOutcome::Succeeded);
     assert_eq!(row().await, before);
 }
 
@@ -93,7 +106,7 @@ async fn owners_do_not_see_each_others_jobs() {
     .await;
     let held = given::claimed_by(&db, "w").await;
     let done = [held.completion("done")];
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     let live = given::queued_with(&db, "live", |_| {}).await;
     let theirs = given::queued_with(&db, "theirs", |job| job.owner = "bob".into()).await;
     for (owner, mine, others) in [
@@ -107,14 +120,16 @@ async fn owners_do_not_see_each_others_jobs() {
             let found = queue::find(&db, *job, owner).await.unwrap();
             assert!(found.is_none(), "{owner} sees {found:?}");
         }
-        let listed = queue::list(&db, owner, &Filter::default(), 100).await;
+        let listed = queue::list(&db, owner, &JobFilter::default(), 100).await;
         let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
         assert_eq!(listed, mine, "{owner}, newest first");
         let knows = owner == given::OWNER;
-        let key = queue::earlier(&db, owner, "alice's").await.unwrap();
+        let key = queue::find_earlier_request(&db, owner, "alice's")
+            .await
+            .unwrap();
         assert_eq!(key.is_some(), knows, "{owner}");
-        let image = images::find(&db, owner, Sha256Digest::of(b"live")).await;
-        assert_eq!(image.unwrap().is_some(), knows, "{owner}");
+        let image = given::stored(&db, owner, Sha256Digest::of(b"live")).await;
+        assert_eq!(image.is_some(), knows, "{owner}");
     }
 }
 
@@ -124,16 +139,16 @@ async fn owners_do_not_touch_each_others_jobs() {
     let [failed, queued] = given::queued(&db, ["failed", "queued"]).await;
     let held = given::claimed_by(&db, "w").await;
     let fault = [(held.lease(), fault())];
-    assert_eq!(queue::fail(&db, &fault).await.unwrap(), [failed]);
+    assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), [failed]);
     let before = dump(&db).await;
     let stranger = Some("bob");
     for job in [failed, queued] {
         let canceled = queue::cancel(&db, job, stranger).await.unwrap();
-        assert_eq!(canceled, Canceled::NotFound);
-        let again = queue::resubmit(&db, job, stranger).await.unwrap();
-        assert_eq!(again, Resubmitted::NotFound);
+        assert_eq!(canceled, CancelOutcome::NotFound);
+        let again = queue::retry(&db, job, stranger).await.unwrap();
+        assert_eq!(again, RetryOutcome::NotFound);
         let purged = queue::purge(&db, job, stranger).await.unwrap();
-        assert_eq!(purged, Purged::NotFound);
+        assert_eq!(purged, PurgeOutcome::NotFound);
     }
     assert_eq!(dump(&db).await, before);
 }
@@ -162,7 +177,7 @@ async fn the_tables_refuse_what_no_verb_may_write() {
     let db = given::database().await;
     given::queued(&db, ["cat", "dog"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     sqlx::raw_sql("insert into idempotency_keys (owner, key, fingerprint, job_id) values ('alice', 'k', sha256(''), gen_random_uuid())")
@@ -249,10 +264,7 @@ async fn no_statement_of_a_worker_takes_a_time() {
         include_str!("../../../jobs/src/queue/register.sql"),
         include_str!("../../../jobs/src/queue/heartbeat.sql"),
         include_str!("../../../jobs/src/queue/claim.sql"),
-        include_str!("../../../jobs/src/queue/complete.sql"),
-        include_str!("../../../jobs/src/queue/fail.sql"),
-        include_str!("../../../jobs/src/queue/retry.sql"),
-        include_str!("../../../jobs/src/queue/release.sql"),
+        include_str!("../../../jobs/src/queue/settle.sql"),
         include_str!("../../../jobs/src/queue/rescue.sql"),
         include_str!("../../../jobs/src/queue/time_out.sql"),
         include_str!("../../../jobs/src/queue/promote.sql"),
@@ -272,7 +284,7 @@ async fn commits_wait_for_the_disk_though_wake_ups_do_not() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener.listen(CHANGED_CHANNEL).await.unwrap();
-    let kept = Kept::with_one_plan(db.another_pool());
+    let kept = StatementPool::with_one_plan(db.another_pool());
     let notifier = Notifier::start(kept.clone());
     notifier.changed([JobId::now()]);
     let heard = listener.recv().await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jobs::{
     JobId, JobState, Problem, ProblemCode,
-    queue::{self, Drained, Prioritized, Purged, QueueError, Resubmitted},
+    queue::{self, DrainOutcome, PurgeOutcome, QueueError, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::{PgPool, postgres::PgListener};
 use tests::{clock, dump, given};
@@ -23,7 +23,9 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
-        queue::fail(db, &[(held.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(db, &[(held.lease(), fault())])
+            .await
+            .unwrap(),
         [job]
     );
     job
@@ -40,23 +42,26 @@ async fn a_purge_leaves_a_tombstone_without_a_word_about_the_image() {
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(
         queue::purge(&db, cat, OWNER).await.unwrap(),
-        Purged::NotTerminal
+        PurgeOutcome::NotTerminal
     );
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(
         queue::purge(&db, cat, OWNER).await.unwrap(),
-        Purged::NotTerminal
+        PurgeOutcome::NotTerminal
     );
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     for job in [cat, dog] {
         assert_eq!(
             queue::purge(&db, job, Some("bob")).await.unwrap(),
-            Purged::NotFound
+            PurgeOutcome::NotFound
         );
         let before = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
-        assert_eq!(queue::purge(&db, job, OWNER).await.unwrap(), Purged::Done);
+        assert_eq!(
+            queue::purge(&db, job, OWNER).await.unwrap(),
+            PurgeOutcome::Done
+        );
         let after = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!(
             (after.state, after.version),
@@ -69,7 +74,7 @@ async fn a_purge_leaves_a_tombstone_without_a_word_about_the_image() {
         assert!(after.purged_at.is_some());
         assert_eq!(
             queue::purge(&db, job, OWNER).await.unwrap(),
-            Purged::Done,
+            PurgeOutcome::Done,
             "repeating is fine"
         );
         let again = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
@@ -95,12 +100,12 @@ async fn a_new_priority_moves_a_waiting_job_to_the_end_of_that_level() {
     for job in [owl, dog] {
         assert_eq!(
             queue::set_priority(&db, job, 5).await.unwrap(),
-            Prioritized::Set
+            SetPriorityOutcome::Set
         );
     }
     assert_eq!(
         queue::set_priority(&db, owl, 5).await.unwrap(),
-        Prioritized::Set,
+        SetPriorityOutcome::Set,
         "it has it, and keeps its place"
     );
     let worker = given::worker(&db, "w").await;
@@ -109,16 +114,16 @@ async fn a_new_priority_moves_a_waiting_job_to_the_end_of_that_level() {
     assert_eq!(order, [owl, dog]);
     assert_eq!(
         queue::set_priority(&db, owl, 1).await.unwrap(),
-        Prioritized::Running
+        SetPriorityOutcome::Running
     );
     queue::cancel(&db, cat, None).await.unwrap();
     assert_eq!(
         queue::set_priority(&db, cat, 1).await.unwrap(),
-        Prioritized::Terminal(JobState::Canceled)
+        SetPriorityOutcome::Terminal(JobState::Canceled)
     );
     assert_eq!(
         queue::set_priority(&db, JobId::now(), 1).await.unwrap(),
-        Prioritized::NotFound
+        SetPriorityOutcome::NotFound
     );
     assert!(matches!(
         queue::set_priority(&db, cat, 101).await,
@@ -182,19 +187,19 @@ async fn a_drained_worker_learns_of_it_with_its_next_heartbeat() {
     assert!(!queue::heartbeat(&db, worker, 60.0).await.unwrap().draining);
     assert_eq!(
         queue::drain(&db, worker, "me").await.unwrap(),
-        Drained::Draining
+        DrainOutcome::Draining
     );
     assert!(queue::heartbeat(&db, worker, 60.0).await.unwrap().draining);
     queue::deregister(&db, worker).await.unwrap();
     assert_eq!(
         queue::drain(&db, worker, "me").await.unwrap(),
-        Drained::Gone
+        DrainOutcome::Gone
     );
     assert_eq!(
         queue::drain(&db, (worker.0 + 1).into(), "me")
             .await
             .unwrap(),
-        Drained::NotFound
+        DrainOutcome::NotFound
     );
 }
 
@@ -227,8 +232,10 @@ async fn whoever_waits_hears_of_what_operators_do() {
         heard(&mut listener, 2).await,
         [changed(), ("darkroom_worker".to_owned(), worker.clone())]
     );
-    queue::release(&db, &[held.lease()]).await.unwrap();
-    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
+    queue::retry(&db, cat, OWNER).await.unwrap();
     assert_eq!(
         heard(&mut listener, 2).await,
         [("darkroom_queued".to_owned(), model.clone()), changed()]

@@ -2,15 +2,17 @@
 
 mod api;
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use jobs::{
-    JobId, Problem, ProblemCode, Sha256Digest, batches, images, keys, models,
+    JobId, Problem, ProblemCode, Sha256Digest, batches,
+    db::{Db, PoolingMode},
+    images, keys, models,
     queue::{self, IdempotencyKey, Registration},
     retention::{self, RetentionConfig},
 };
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool,
+    AssertSqlSafe, Connection, PgConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tests::{Database, clock, given};
@@ -22,10 +24,10 @@ fn options(db: &Database, role: &str) -> PgConnectOptions {
 }
 
 /// A pool as a login of that role would have.
-pub(super) fn acting_as(db: &Database, role: &str) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(4)
-        .connect_lazy_with(options(db, role))
+pub(super) fn acting_as(db: &Database, role: &str) -> Db {
+    let pool = PgPoolOptions::new().max_connections(4);
+    let pool = pool.connect_lazy_with(options(db, role));
+    Db::from_pool(pool, Duration::from_secs(30), PoolingMode::Session)
 }
 
 async fn psql(db: &Database, role: &str) -> PgConnection {
@@ -54,7 +56,7 @@ fn fault() -> Problem {
 }
 
 /// What any process does for nobody in particular.
-async fn housekeeping(db: &PgPool) {
+async fn housekeeping(db: &Db) {
     queue::rescue(db).await.unwrap();
     queue::time_out(db).await.unwrap();
     queue::expire(db).await.unwrap();
@@ -94,7 +96,9 @@ async fn darkroom_worker_can_do_all_that_workers_do() {
     };
     let worker = queue::register(&pool, &registration, 60.0).await.unwrap();
     queue::heartbeat(&pool, worker, 60.0).await.unwrap();
-    queue::show_loaded(&pool, worker, &[]).await.unwrap();
+    queue::report_loaded_models(&pool, worker, &[])
+        .await
+        .unwrap();
     let claims = queue::claim(&pool, worker, &[], 4).await.unwrap();
     assert!(
         models::version(&pool, claims[0].model_version_id)
@@ -103,28 +107,28 @@ async fn darkroom_worker_can_do_all_that_workers_do() {
             .is_some()
     );
     assert_eq!(
-        queue::complete(&pool, &[given::completion(claims[0].lease, "done")])
+        tests::settling::complete(&pool, &[given::completion(claims[0].lease, "done")])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::fail(&pool, &[(claims[1].lease, fault())])
+        tests::settling::fail(&pool, &[(claims[1].lease, fault())])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::retry(&pool, &[(claims[2].lease, fault())])
+        tests::settling::retry(&pool, &[(claims[2].lease, fault())])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::release(&pool, &[claims[3].lease])
+        tests::settling::release(&pool, &[claims[3].lease])
             .await
             .unwrap()
             .len(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::{
     JobId, Problem, ProblemCode, Sha256Digest, images,
-    queue::{self, Prioritized, Purged, Resubmitted},
+    queue::{self, PurgeOutcome, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::PgPool;
 use tests::{Database, database::someone_waits_for_a_lock, given};
@@ -20,7 +20,9 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
-        queue::fail(db, &[(held.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(db, &[(held.lease(), fault())])
+            .await
+            .unwrap(),
         [job]
     );
     job
@@ -59,9 +61,9 @@ where
         .execute(&mut *rival)
         .await
         .unwrap();
-    let first = tokio::spawn(first(db.another_pool()));
+    let first = tokio::spawn(first(db.another_pool().pool().clone()));
     waiting(db, 1).await;
-    let second = tokio::spawn(second(db.another_pool()));
+    let second = tokio::spawn(second(db.another_pool().pool().clone()));
     waiting(db, 2).await;
     rival.rollback().await.unwrap();
     (first.await.unwrap(), second.await.unwrap())
@@ -71,11 +73,11 @@ where
 async fn of_two_retries_at_once_one_queues_the_job() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let (first, second) = race(&db, cat, retry, retry).await;
     assert_eq!(
         (first, second),
-        (Resubmitted::Queued, Resubmitted::NotTerminal)
+        (RetryOutcome::Queued, RetryOutcome::NotTerminal)
     );
     assert_eq!(number(&db, "select count(*) from ops.jobs").await, 1);
 }
@@ -84,11 +86,11 @@ async fn of_two_retries_at_once_one_queues_the_job() {
 async fn a_purge_that_waits_for_a_retry_purges_nothing() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, retry, purge).await,
-        (Resubmitted::Queued, Purged::NotTerminal)
+        (RetryOutcome::Queued, PurgeOutcome::NotTerminal)
     );
     assert_eq!(
         number(&db, "select sum(jobs)::bigint from images").await,
@@ -101,11 +103,11 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
 async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
-    let retry = |db: PgPool| async move { queue::resubmit(&db, cat, OWNER).await.unwrap() };
+    let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, purge, retry).await,
-        (Purged::Done, Resubmitted::InputPurged)
+        (PurgeOutcome::Done, RetryOutcome::InputPurged)
     );
     assert_eq!(number(&db, "select count(*) from live_jobs").await, 0);
 }
@@ -128,7 +130,7 @@ async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
     let moved = tokio::spawn(async move { queue::set_priority(&pool, cat, 7).await.unwrap() });
     someone_waits_for_a_lock(&db).await;
     claim.commit().await.unwrap();
-    assert_eq!(moved.await.unwrap(), Prioritized::Running);
+    assert_eq!(moved.await.unwrap(), SetPriorityOutcome::Running);
 }
 
 /// The retry has not committed yet when somebody deletes the image that it needs.
@@ -138,8 +140,8 @@ async fn an_image_that_a_retry_is_about_to_need_stays() {
     let (_, store) = given::bucket().await;
     let cat = failed(&db, "cat").await;
     let mut retry = db.begin().await.unwrap();
-    let resubmit = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
-    let retried: String = resubmit.fetch_one(&mut *retry).await.unwrap();
+    let retried = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
+    let retried: String = retried.fetch_one(&mut *retry).await.unwrap();
     assert_eq!(retried, "queued");
     let pool = db.another_pool();
     let purge = tokio::spawn(async move {
@@ -147,5 +149,5 @@ async fn an_image_that_a_retry_is_about_to_need_stays() {
     });
     someone_waits_for_a_lock(&db).await;
     retry.commit().await.unwrap();
-    assert_eq!(purge.await.unwrap().unwrap(), images::Purged::Needed);
+    assert_eq!(purge.await.unwrap().unwrap(), images::PurgeOutcome::Needed);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use jobs::{
-    db::{self, DbConfig, Direct, Kept},
+    db::{self, Db, DbConfig, StatementPool},
     queue::{self, Enqueuer, EnqueuerConfig, LowWater, WorkerListener},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool, migrate::MigrateError};
@@ -21,8 +21,8 @@ async fn behind(connections: u32) -> Option<(Database, Pgbouncer)> {
 }
 
 /// As another process would have.
-fn client(pgbouncer: &Pgbouncer, db: &Database) -> PgPool {
-    db::connect(&pgbouncer.config(db), "behind").unwrap()
+fn client(pgbouncer: &Pgbouncer, db: &Database) -> Db {
+    Db::connect(&pgbouncer.config(db), "behind").unwrap()
 }
 
 async fn pid(db: impl PgExecutor<'_>) -> Result<i32, sqlx::Error> {
@@ -55,7 +55,7 @@ async fn settings_of_one_statement_do_not_reach_the_next_client_of_the_connectio
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
-    let kept = Kept::by_keys(client(&pgbouncer, &db));
+    let kept = StatementPool::by_keys(client(&pgbouncer, &db));
     for _ in 0..2 {
         let looked = kept.run(async |db| {
             let served = pid(&mut *db).await?;
@@ -74,7 +74,7 @@ async fn a_submit_dropped_in_the_middle_leaves_no_transaction_open_behind_pgboun
     let Some((db, pgbouncer)) = probed().await else {
         return;
     };
-    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
     let written = Notify::new();
     let submit = kept.run(async |db| {
         let write = sqlx::query("insert into probe values (1)");
@@ -94,7 +94,7 @@ async fn a_statement_that_failed_leaves_nothing_behind_and_lets_its_connection_g
     let Some((db, pgbouncer)) = probed().await else {
         return;
     };
-    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
     let failed = kept.run(async |db| {
         let write = sqlx::query("insert into probe values (1)");
         write.execute(&mut *db).await?;
@@ -119,7 +119,7 @@ async fn a_commit_that_got_no_answer_of_its_server_counts_as_not_known() {
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
-    let kept = Kept::with_one_plan(client(&pgbouncer, &db));
+    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
     let died = kept.run(async |one| {
         let served = pid(&mut *one).await?;
         let end = sqlx::query("select pg_terminate_backend($1, 10000)").bind(served);
@@ -153,7 +153,7 @@ async fn migrations_and_listen_go_to_postgres_itself() {
     );
 
     let began = Instant::now();
-    let listener = WorkerListener::start(Direct::of(&config, "behind").unwrap());
+    let listener = WorkerListener::start(pool.direct());
     listener.queued(Duration::from_secs(30)).await; // it listens now
     sqlx::query("select pg_notify('darkroom_queued', '1')")
         .execute(&*db)
@@ -172,7 +172,7 @@ async fn a_program_that_takes_pgbouncer_for_postgres_is_told_what_to_do() {
         database_direct_url: None,
         ..pgbouncer.config(&db)
     };
-    let pool = db::connect(&config, "behind").unwrap();
+    let pool = Db::connect(&config, "behind").unwrap();
     let refused = db::migrate(&pool, &config).await.unwrap_err().to_string();
     assert!(refused.contains("DATABASE_DIRECT_URL"), "{refused}");
 }
@@ -194,7 +194,7 @@ async fn what_is_queued_and_done_over_shared_connections_is_queued_and_done_once
     let submits = join_all(jobs.map(|job| enqueuer.submit(job)));
     let worker = given::worker(&db, "w").await;
     let (kept, low_water) = (
-        Kept::with_one_plan(client(&pgbouncer, &db)),
+        StatementPool::with_one_plan(client(&pgbouncer, &db)),
         LowWater::default(),
     );
     let work = async {
@@ -205,7 +205,7 @@ async fn what_is_queued_and_done_over_shared_connections_is_queued_and_done_once
             let claims = kept.run(claim).await.unwrap().into_iter();
             let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
             let completions: Vec<_> = completions.collect();
-            let complete = async |db: &mut PgConnection| queue::complete_on(db, &completions).await;
+            let complete = async |db: &mut PgConnection| queue::settle(db, &completions).await;
             done += kept.run(complete).await.unwrap().len();
         }
     };

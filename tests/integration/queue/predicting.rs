@@ -1,20 +1,19 @@
 //! The prediction cache: which job may answer for another.
 
 use jobs::{
-    BatchId, JobId, Member, images,
+    BatchId, BatchMember, JobId,
+    db::Db,
     models::Resolved,
-    queue::{self, NewJob, Predicted},
+    queue::{self, MatchingJob, NewJob},
 };
 use sqlx::PgPool;
 use tests::given;
 
 /// What a submit of `job` would be answered with.
-async fn answer(db: &PgPool, job: &NewJob) -> Option<Predicted> {
-    let stored = images::find(db, &job.owner, job.image.sha256)
-        .await
-        .unwrap();
+async fn answer(db: &Db, job: &NewJob) -> Option<MatchingJob> {
+    let stored = given::stored(db, &job.owner, job.image.sha256).await;
     let recent = stored.map(|stored| stored.recent_jobs).unwrap_or_default();
-    queue::predicted(&db.clone().into(), job, &recent)
+    queue::find_matching_job(&db.clone().into(), job, &recent)
         .await
         .unwrap()
 }
@@ -38,13 +37,13 @@ async fn a_new_image_has_no_answer_and_one_that_waits_or_ended_has() {
     let again = asked(&model, |_| ());
     assert_eq!(answer(&db, &again).await, None);
     let first = enqueued(&db, &asked(&model, |_| ())).await;
-    assert_eq!(answer(&db, &again).await, Some(Predicted::Joined(first)));
+    assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
     let held = given::claimed_by(&db, "w").await;
-    assert_eq!(answer(&db, &again).await, Some(Predicted::Joined(first)));
-    queue::complete(&db, &[held.completion("cat")])
+    assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    assert_eq!(answer(&db, &again).await, Some(Predicted::Hit(first)));
+    assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
 }
 
 #[tokio::test]
@@ -53,7 +52,7 @@ async fn only_a_job_that_ends_for_it_is_joined() {
     let model = given::model_version(&db, given::MODEL).await;
     let again = asked(&model, |_| ());
     let soon = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
-    let member = || Member {
+    let member = || BatchMember {
         batch: BatchId::now(),
         position: 1,
         custom_id: None,
@@ -82,7 +81,7 @@ async fn only_a_success_over_the_same_question_is_a_hit() {
     let other_model = given::model_version(&db, "other").await;
     let first = enqueued(&db, &asked(&model, |_| ())).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     for question in [
@@ -99,7 +98,7 @@ async fn only_a_success_over_the_same_question_is_a_hit() {
         assert_eq!(answer(&db, &question).await, None, "{question:?}");
     }
     let again = asked(&model, |_| ());
-    assert_eq!(answer(&db, &again).await, Some(Predicted::Hit(first)));
+    assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
     queue::purge(&db, first, None).await.unwrap();
     // Params and metadata are gone with it: a question about nothing is not the same.
     let about_nothing = asked(&model, |job| {

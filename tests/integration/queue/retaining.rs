@@ -26,7 +26,7 @@ async fn kept_long_enough(db: &PgPool) {
 async fn finished(db: &PgPool, name: &str) -> JobId {
     given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
-    let done = queue::complete(db, &[held.completion("cat")])
+    let done = tests::settling::complete(db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(done, [held.job_id()]);
@@ -45,7 +45,7 @@ async fn stored(store: &ObjectStore, name: &str, upload: Uuid) -> String {
 
 async fn upload_of(db: &PgPool, name: &str) -> Option<Uuid> {
     let sha256 = Sha256Digest::of(name.as_bytes());
-    let found = images::find(db, given::OWNER, sha256).await.unwrap();
+    let found = given::stored(db, given::OWNER, sha256).await;
     found.map(|stored| stored.image.upload)
 }
 
@@ -206,7 +206,9 @@ async fn a_submit_over_an_image_that_went_meanwhile_is_refused_whole() {
         matches!(refused, Err(QueueError::ImagePurged)),
         "{refused:?}"
     );
-    let key = queue::earlier(&db, given::OWNER, "once").await.unwrap();
+    let key = queue::find_earlier_request(&db, given::OWNER, "once")
+        .await
+        .unwrap();
     assert!(key.is_none(), "the refusal must not use up the key");
 
     late.image.upload = Uuid::now_v7();

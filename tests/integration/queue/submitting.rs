@@ -89,7 +89,7 @@ async fn a_submit_that_is_on_its_way_shares_the_commit_of_one_that_is_there() {
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
     let [first, second] = ["first", "second"].map(|name| given::job(&model, name));
-    let coming = enqueuer.coming();
+    let coming = enqueuer.announce_upload();
     let one_is_there = tokio::spawn({
         let enqueuer = enqueuer.clone();
         async move { enqueuer.submit(first).await }
@@ -106,7 +106,7 @@ async fn a_submit_that_never_comes_holds_nobody_up() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
-    let (refused, dropped_before) = (enqueuer.coming(), enqueuer.coming());
+    let (refused, dropped_before) = (enqueuer.announce_upload(), enqueuer.announce_upload());
     drop(dropped_before);
     let submit = enqueuer.submit(given::job(&model, "there"));
     let leaves = async {
@@ -234,7 +234,9 @@ async fn submits_under_one_key_at_once_are_one_job() {
     sqlx::raw_sql("commit").execute(&rival).await.unwrap();
     assert!(other.await.unwrap().unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"first queued lease=0 charged=0/3 interruptions=0/3");
-    let earlier = queue::earlier(&db, given::OWNER, "k").await.unwrap();
+    let earlier = queue::find_earlier_request(&db, given::OWNER, "k")
+        .await
+        .unwrap();
     assert_eq!(earlier.unwrap().job_id, id);
 }
 

@@ -92,7 +92,7 @@ async fn a_retried_job_opens_its_batch_again() {
     one_succeeds(&db).await;
     let failed = one_fails(&db).await;
     assert_eq!(batch(&db, id).await.status(), BatchStatus::PartlyFailed);
-    queue::resubmit(&db, failed, None).await.unwrap();
+    queue::retry(&db, failed, None).await.unwrap();
     let again = batch(&db, id).await;
     assert_eq!(again.status(), BatchStatus::Running);
     assert_eq!((again.counts.succeeded, again.counts.queued), (1, 1));
@@ -107,7 +107,7 @@ async fn a_batch_does_not_end_beside_a_retry_under_way() {
     let (id, _) = sealed(&db, 1).await;
     let failed = one_fails(&db).await;
     let slow = db.under_way().await;
-    queue::resubmit(&slow, failed, None).await.unwrap();
+    queue::retry(&slow, failed, None).await.unwrap();
     assert!(batches::finish_due(&*db).await.unwrap().is_empty());
     sqlx::raw_sql("commit").execute(&slow).await.unwrap();
     assert!(batches::finish_due(&*db).await.unwrap().is_empty());
@@ -165,7 +165,9 @@ async fn a_cancel_ends_what_waits_and_asks_what_runs() {
         (counts.canceled, counts.running, counts.succeeded),
         (1, 1, 1)
     );
-    queue::release(&db, &[running.lease()]).await.unwrap();
+    tests::settling::release(&db, &[running.lease()])
+        .await
+        .unwrap();
     assert_eq!(batch(&db, id).await.status(), BatchStatus::Canceled);
     assert!(!batches::cancel(&db, id, given::OWNER).await.unwrap());
 }

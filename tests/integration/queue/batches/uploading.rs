@@ -2,7 +2,7 @@
 
 use jobs::{
     BatchId,
-    batches::{self, Appended, BatchStatus, Begun, Resumed, Upload},
+    batches::{self, AppendOutcome, BatchStatus, BeginOutcome, ResumeOutcome, Upload},
     queue,
 };
 use serde_json::Map;
@@ -20,7 +20,7 @@ async fn a_canceled_batch_takes_no_more_lines() {
         .await
         .unwrap();
     let noted = batches::append(&db, writer, &taken(2)).await.unwrap();
-    assert_eq!(noted, Appended::Canceled);
+    assert_eq!(noted, AppendOutcome::Canceled);
 }
 
 async fn silent_for_an_hour(db: &PgPool, id: BatchId) {
@@ -57,7 +57,7 @@ async fn an_abandoned_upload_is_sealed_and_what_came_of_it_runs() {
         "lines may be missing"
     );
     let late = batches::append(&db, writer, &taken(3)).await.unwrap();
-    assert_eq!(late, Appended::Lost);
+    assert_eq!(late, AppendOutcome::Lost);
 }
 
 #[tokio::test]
@@ -65,15 +65,15 @@ async fn one_key_stands_for_one_batch() {
     let db = given::database().await;
     let writer = begun(&db, Some("k")).await;
     let again = batches::begin(&db, given::OWNER, &Map::new(), Some("k")).await;
-    assert_eq!(again.unwrap(), Begun::KeyTaken);
-    let earlier = queue::earlier(&db, given::OWNER, "k")
+    assert_eq!(again.unwrap(), BeginOutcome::KeyTaken);
+    let earlier = queue::find_earlier_request(&db, given::OWNER, "k")
         .await
         .unwrap()
         .unwrap();
     assert_eq!(earlier.batch_id, Some(writer.batch));
 }
 
-async fn resumed(db: &Database, id: BatchId) -> Resumed {
+async fn resumed(db: &Database, id: BatchId) -> ResumeOutcome {
     batches::resume(db, id, given::OWNER, 30.0).await.unwrap()
 }
 
@@ -86,9 +86,9 @@ async fn an_upload_goes_on_behind_one_that_fell_silent_and_fences_it() {
     let model = given::model_version(&db, given::MODEL).await;
     let unsaid = [member(&model, first.batch, 3)];
     queue::enqueue(&db, &unsaid).await.unwrap();
-    assert_eq!(resumed(&db, first.batch).await, Resumed::InFlight);
+    assert_eq!(resumed(&db, first.batch).await, ResumeOutcome::InFlight);
     silent_for_an_hour(&db, first.batch).await;
-    let Resumed::From {
+    let ResumeOutcome::From {
         writer,
         lines,
         sha256,
@@ -103,15 +103,15 @@ async fn an_upload_goes_on_behind_one_that_fell_silent_and_fences_it() {
     assert_eq!(beyond, [3].into());
     assert_eq!(
         batches::append(&db, first, &taken(3)).await.unwrap(),
-        Appended::Lost
+        AppendOutcome::Lost
     );
     assert_eq!(
         batches::append(&db, writer, &taken(3)).await.unwrap(),
-        Appended::Taken
+        AppendOutcome::Taken
     );
     assert!(!batches::seal(&db, first).await.unwrap());
     assert!(batches::seal(&db, writer).await.unwrap());
-    let complete = Resumed::Complete {
+    let complete = ResumeOutcome::Complete {
         lines: 3,
         sha256: Some(taken(3).sha256),
     };
@@ -129,7 +129,7 @@ async fn an_upload_goes_on_behind_one_that_was_sealed_as_broken_off() {
     assert!(batch(&db, first.batch).await.has_ended());
     assert!(matches!(
         resumed(&db, first.batch).await,
-        Resumed::From { lines: 1, .. }
+        ResumeOutcome::From { lines: 1, .. }
     ));
     let again = batch(&db, first.batch).await;
     assert_eq!(

@@ -8,7 +8,9 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
     let [cat] = given::queued(&db, ["cat"]).await;
     for name in ["one", "two", "three"] {
         let held = given::claimed_by(&db, name).await;
-        queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+        tests::settling::retry(&db, &[(held.lease(), fault())])
+            .await
+            .unwrap();
         if name != "three" {
             clock::came_due(&db, cat).await;
             queue::promote(&*db).await.unwrap();
@@ -17,8 +19,8 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
     let before = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
     assert_eq!(before.state, JobState::Failed);
     assert_eq!(
-        queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Queued
+        queue::retry(&db, cat, OWNER).await.unwrap(),
+        RetryOutcome::Queued
     );
     let after = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
     assert_eq!(after.created_at, before.created_at);
@@ -30,12 +32,14 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
       3 three failed charged model_error
     ");
     let held = given::claimed_by(&db, "four").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     clock::came_due(&db, cat).await;
     queue::promote(&*db).await.unwrap();
     let held = given::claimed_by(&db, "five").await;
     assert_eq!(
-        queue::complete(&db, &[held.completion("done")])
+        tests::settling::complete(&db, &[held.completion("done")])
             .await
             .unwrap(),
         [cat]
@@ -67,8 +71,8 @@ async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
         assert_eq!(queue::rescue(&*db).await.unwrap(), [cat]);
     }
     assert_eq!(
-        queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Queued
+        queue::retry(&db, cat, OWNER).await.unwrap(),
+        RetryOutcome::Queued
     );
     let held = given::claimed_by(&db, "four").await;
     assert_eq!(
@@ -91,17 +95,19 @@ async fn a_lease_from_before_a_retry_by_hand_changes_nothing() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let stale = given::claimed_by(&db, "stale").await;
-    queue::fail(&db, &[(stale.lease(), fault())]).await.unwrap();
-    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    tests::settling::fail(&db, &[(stale.lease(), fault())])
+        .await
+        .unwrap();
+    queue::retry(&db, cat, OWNER).await.unwrap();
     let fresh = given::claimed_by(&db, "fresh").await;
     assert!(
-        queue::complete(&db, &[stale.completion("stale")])
+        tests::settling::complete(&db, &[stale.completion("stale")])
             .await
             .unwrap()
             .is_empty()
     );
     assert_eq!(
-        queue::complete(&db, &[fresh.completion("fresh")])
+        tests::settling::complete(&db, &[fresh.completion("fresh")])
             .await
             .unwrap(),
         [cat]
@@ -113,7 +119,7 @@ async fn a_retried_job_goes_behind_what_its_owner_has_queued() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
     let [dog, owl] = given::queued(&db, ["dog", "owl"]).await;
-    queue::resubmit(&db, cat, OWNER).await.unwrap();
+    queue::retry(&db, cat, OWNER).await.unwrap();
     let [fox] = given::queued(&db, ["fox"]).await;
     let worker = given::worker(&db, "w").await;
     let mut order = Vec::new();
@@ -142,8 +148,8 @@ async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped
     assert_eq!(queue::expire(&*db).await.unwrap(), [dog]);
     for job in [cat, dog] {
         assert_eq!(
-            queue::resubmit(&db, job, OWNER).await.unwrap(),
-            Resubmitted::Queued
+            queue::retry(&db, job, OWNER).await.unwrap(),
+            RetryOutcome::Queued
         );
         let job = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!((job.state, job.deadline), (JobState::Queued, None));
@@ -156,34 +162,37 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(
-        queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::NotTerminal
+        queue::retry(&db, cat, OWNER).await.unwrap(),
+        RetryOutcome::NotTerminal
     );
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(
-        queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::NotTerminal
+        queue::retry(&db, cat, OWNER).await.unwrap(),
+        RetryOutcome::NotTerminal
     );
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     assert_eq!(
-        queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Succeeded
+        queue::retry(&db, cat, OWNER).await.unwrap(),
+        RetryOutcome::Succeeded
     );
     let dog = failed(&db, "dog").await;
     assert_eq!(
-        queue::resubmit(&db, dog, Some("bob")).await.unwrap(),
-        Resubmitted::NotFound
+        queue::retry(&db, dog, Some("bob")).await.unwrap(),
+        RetryOutcome::NotFound
     );
     assert_eq!(
-        queue::resubmit(&db, JobId::now(), None).await.unwrap(),
-        Resubmitted::NotFound
+        queue::retry(&db, JobId::now(), None).await.unwrap(),
+        RetryOutcome::NotFound
     );
-    assert_eq!(queue::purge(&db, dog, OWNER).await.unwrap(), Purged::Done);
     assert_eq!(
-        queue::resubmit(&db, dog, OWNER).await.unwrap(),
-        Resubmitted::InputPurged
+        queue::purge(&db, dog, OWNER).await.unwrap(),
+        PurgeOutcome::Done
+    );
+    assert_eq!(
+        queue::retry(&db, dog, OWNER).await.unwrap(),
+        RetryOutcome::InputPurged
     );
     let owl = failed(&db, "owl").await;
     sqlx::query("update images set purged_at = now()")
@@ -191,7 +200,7 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
         .await
         .unwrap();
     assert_eq!(
-        queue::resubmit(&db, owl, OWNER).await.unwrap(),
-        Resubmitted::InputPurged
+        queue::retry(&db, owl, OWNER).await.unwrap(),
+        RetryOutcome::InputPurged
     );
 }

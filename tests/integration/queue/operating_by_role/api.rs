@@ -8,10 +8,7 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
     let [lost, ..] = work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_api");
     housekeeping(&pool).await;
-    let model = models::resolve(&pool, Some(given::MODEL))
-        .await
-        .unwrap()
-        .unwrap();
+    let model = given::resolved(&pool, given::MODEL).await;
     assert_eq!(models::list(&pool).await.unwrap().len(), 1);
     let mut job = given::job(&model, "cat");
     let fingerprint = Sha256Digest::of(b"request");
@@ -23,15 +20,14 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
         .await
         .unwrap();
     assert!(
-        queue::earlier(&pool, given::OWNER, "key")
+        queue::find_earlier_request(&pool, given::OWNER, "key")
             .await
             .unwrap()
             .is_some()
     );
     assert!(
-        images::find(&pool, given::OWNER, job.image.sha256)
+        given::stored(&pool, given::OWNER, job.image.sha256)
             .await
-            .unwrap()
             .is_some()
     );
     assert!(
@@ -41,7 +37,7 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
             .is_some()
     );
     assert!(
-        !queue::list(&pool, given::OWNER, &queue::Filter::default(), 10)
+        !queue::list(&pool, given::OWNER, &queue::JobFilter::default(), 10)
             .await
             .unwrap()
             .is_empty()
@@ -51,21 +47,21 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
     assert!(queue::explain(&pool, job.id, None).await.unwrap().is_some());
     assert_eq!(
         queue::cancel(&pool, job.id, None).await.unwrap(),
-        queue::Canceled::AtOnce
+        queue::CancelOutcome::AtOnce
     );
     assert_eq!(
-        queue::resubmit(&pool, job.id, None).await.unwrap(),
-        queue::Resubmitted::Queued
+        queue::retry(&pool, job.id, None).await.unwrap(),
+        queue::RetryOutcome::Queued
     );
     queue::cancel(&pool, job.id, None).await.unwrap();
     assert_eq!(
         queue::purge(&pool, job.id, None).await.unwrap(),
-        queue::Purged::Done
+        queue::PurgeOutcome::Done
     );
     let worker = given::worker(&db, "w").await;
     assert_eq!(
         queue::drain(&pool, worker, "api key 1f").await.unwrap(),
-        queue::Drained::Draining
+        queue::DrainOutcome::Draining
     );
     assert!(
         queue::pause(&pool, given::MODEL, None, "api key 1f")
@@ -99,7 +95,7 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
 }
 
 /// What admins do through the API.
-async fn administering(pool: &PgPool) {
+async fn administering(pool: &Db) {
     let new = keys::NewKey {
         name: "n".into(),
         owner: "bob".into(),
@@ -115,9 +111,9 @@ async fn administering(pool: &PgPool) {
             .unwrap()
     );
     let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
-    assert_eq!(set.unwrap(), models::Aliased::Set);
+    assert_eq!(set.unwrap(), models::SetAliasOutcome::Set);
     let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
-    assert_eq!(aliased.unwrap(), models::Retired::Aliased);
+    assert_eq!(aliased.unwrap(), models::RetireOutcome::Aliased);
 }
 
 #[tokio::test]
@@ -125,7 +121,7 @@ async fn darkroom_api_can_do_all_that_it_does_with_batches() {
     let db = given::database().await;
     let pool = acting_as(&db, "darkroom_api");
     let begun = batches::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
-    let batches::Begun::Yes(writer) = begun.unwrap() else {
+    let batches::BeginOutcome::Yes(writer) = begun.unwrap() else {
         panic!("a new key");
     };
     let chunk = batches::Chunk {
@@ -179,10 +175,10 @@ async fn darkroom_api_can_do_all_that_it_does_with_images() {
     queue::enqueue(&pool, std::slice::from_ref(&job))
         .await
         .unwrap();
-    let predicted = queue::predicted(&pool.clone().into(), &job, &[id])
+    let predicted = queue::find_matching_job(&pool.clone().into(), &job, &[id])
         .await
         .unwrap();
-    assert_eq!(predicted, Some(queue::Predicted::Joined(id)));
+    assert_eq!(predicted, Some(queue::MatchingJob::Joined(id)));
     let key = IdempotencyKey {
         key: "k".into(),
         fingerprint: sha256,
@@ -191,7 +187,7 @@ async fn darkroom_api_can_do_all_that_it_does_with_images() {
     assert!(remembered.unwrap());
     queue::cancel(&pool, id, None).await.unwrap();
     let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
-    assert_eq!(purged.unwrap(), images::Purged::Done);
+    assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
 }
 
 #[tokio::test]

@@ -1,0 +1,219 @@
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
+
+use super::{Db, PING_AFTER_IDLE, PING_TIMEOUT, answered, no_answer};
+
+/// A statement pool keeps at most this part of the pool's connections, rounded down. A process may have two statement pools
+/// (the API has one more for look-ups by key); the rest is for all other statements.
+const PART: usize = 3;
+
+/// Connections that go from statement to statement without a return to the pool, which would reset and ping each of them:
+/// two more round trips a statement (docs/adr/0012-one-plan.md). Cheap to clone.
+///
+/// A connection stays here if its statement succeeded. After an error, and when its future was dropped, it returns to the
+/// pool.
+///
+/// Behind a pooler a connection of Postgres belongs to one transaction. There each statement is a transaction with the
+/// settings in it.
+#[derive(Debug, Clone)]
+pub struct StatementPool {
+    db: Db,
+    idle: Arc<Mutex<Vec<IdleConnection>>>,
+    /// Given to each connection that comes from the pool; the pool resets them.
+    settings: &'static str,
+    /// Behind a pooler: begins a transaction that has the settings.
+    begin: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    connection: PoolConnection<Postgres>,
+    since: Instant,
+}
+
+/// A connection for one statement.
+#[derive(Debug)]
+pub struct PooledConnection {
+    connection: PoolConnection<Postgres>,
+    pool: StatementPool,
+}
+
+impl StatementPool {
+    /// Plans once, whatever the parameters. A sequential scan is disabled: it is the cheapest plan for a table that was empty
+    /// when the plan was made.
+    pub const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
+    /// As [`Self::ONE_PLAN`], and the plan must not contain a hash join or a merge join.
+    pub const BY_KEYS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+        set enable_hashjoin = off; set enable_mergejoin = off";
+
+    /// For statements that have one sensible plan, whatever the statistics say. Postgres would plan them anew each time:
+    /// docs/adr/0012-one-plan.md. `plans.rs` of the tests checks each plan.
+    pub fn with_one_plan(db: Db) -> Self {
+        Self::new(db, Self::ONE_PLAN)
+    }
+
+    /// For statements that only look rows up by their keys.
+    pub fn by_keys(db: Db) -> Self {
+        Self::new(db, Self::BY_KEYS)
+    }
+
+    fn new(db: Db, settings: &'static str) -> Self {
+        let begin = db.mode.is_transaction().then(|| {
+            let local = settings.replace("set ", "set local ");
+            format!("begin; {local}").into()
+        });
+        Self {
+            db,
+            idle: Arc::default(),
+            settings,
+            begin,
+        }
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        self.db.pool()
+    }
+
+    /// Runs one statement, no longer than [`answered`] allows.
+    ///
+    /// # Errors
+    /// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether the statement was executed.
+    pub async fn run<T, E: From<sqlx::Error>>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        answered(&self.db, async {
+            let mut connection = self.take().await?;
+            if let Some(begin) = &self.begin {
+                connection = Box::pin(connection.begin(begin.clone())).await?;
+            }
+            let result = statement(&mut connection).await;
+            if self.begin.is_some() {
+                Box::pin(connection.end_transaction(result.is_ok())).await?;
+            }
+            let value = result?;
+            connection.give_back();
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Takes a connection, to be returned by [`PooledConnection::give_back`]. Behind a pooler the connection lacks the
+    /// settings, which only [`run`](Self::run) can set.
+    ///
+    /// # Errors
+    /// Postgres is away, or the pool has no connection to spare.
+    pub async fn take(&self) -> Result<PooledConnection, sqlx::Error> {
+        while let Some(idle) = self.last_used() {
+            let mut connection = idle.connection;
+            if idle.since.elapsed() < PING_AFTER_IDLE {
+                return Ok(self.lend(connection));
+            }
+            match tokio::time::timeout(self.db.ping_timeout(), connection.ping()).await {
+                Ok(Ok(())) => return Ok(self.lend(connection)),
+                // Closed without a farewell, for which a half-open connection would wait.
+                _ => drop(connection.detach()),
+            }
+        }
+        // Boxed, because it is rare and its future is large.
+        Box::pin(self.take_from_pool()).await
+    }
+
+    /// The pool does not ping a connection that was used a moment ago. If that connection is half-open, the settings are the
+    /// first statement to find out.
+    async fn take_from_pool(&self) -> Result<PooledConnection, sqlx::Error> {
+        let until = Instant::now() + self.db.options().get_acquire_timeout();
+        loop {
+            let mut connection = self.db.acquire().await?;
+            if self.begin.is_some() {
+                return Ok(self.lend(connection)); // `begin` finds out
+            }
+            let set = sqlx::raw_sql(self.settings).execute(&mut *connection);
+            match tokio::time::timeout(PING_TIMEOUT, set).await {
+                Ok(set) => return set.map(|_| self.lend(connection)),
+                Err(_) => drop(connection.detach()),
+            }
+            if Instant::now() > until {
+                return Err(no_answer());
+            }
+        }
+    }
+
+    /// The connection that was used last, so that those which are not needed expire.
+    fn last_used(&self) -> Option<IdleConnection> {
+        self.idle.lock().expect("no panic holds it").pop()
+    }
+
+    fn lend(&self, connection: PoolConnection<Postgres>) -> PooledConnection {
+        PooledConnection {
+            connection,
+            pool: self.clone(),
+        }
+    }
+}
+
+impl From<Db> for StatementPool {
+    fn from(db: Db) -> Self {
+        Self::with_one_plan(db)
+    }
+}
+
+impl PooledConnection {
+    /// Begins a transaction. A pooler may take as long to answer as the pool may take to find a connection.
+    async fn begin(mut self, begin: Arc<str>) -> Result<Self, sqlx::Error> {
+        let longest: Duration = self.pool.db.options().get_acquire_timeout();
+        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *self.connection);
+        if let Ok(begun) = tokio::time::timeout(longest, begun).await {
+            return begun.map(|_| self);
+        }
+        drop(self.connection.detach());
+        Err(no_answer())
+    }
+
+    /// Commits, or rolls back what a failed statement did.
+    async fn end_transaction(&mut self, succeeded: bool) -> Result<(), sqlx::Error> {
+        let end = if succeeded { "commit" } else { "rollback" };
+        match sqlx::raw_sql(end).execute(&mut *self.connection).await {
+            // A pooler that loses the server during a commit answers with an error of its own. As an I/O error it says that
+            // the outcome is unknown.
+            Err(error) if succeeded => Err(std::io::Error::other(error).into()),
+            // The caller gets the statement's own error. If the rollback failed too, the pool closes the connection.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Keeps the connection for the next statement. Its own statement must have been answered in full.
+    pub fn give_back(self) {
+        let most = self.pool.db.options().get_max_connections() as usize / PART;
+        let mut idle = self.pool.idle.lock().expect("no panic holds it");
+        if idle.len() < most {
+            idle.push(IdleConnection {
+                connection: self.connection,
+                since: Instant::now(),
+            });
+        }
+    }
+}
+
+impl Deref for PooledConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
