@@ -93,16 +93,16 @@ async fn figures_show_what_waits_and_what_was_used() {
     assert_eq!(models, [fixtures::CLASSIFIER, fixtures::EMBEDDER]);
     assert_eq!(document(&stack, 0, &["stats"]).await["queued"], 1);
 
-    let by_model = says(&stack, 0, &["usage", "--batch-by", "model"]).await;
+    let by_model = says(&stack, 0, &["usage", "--group-by", "model"]).await;
     let heads: Vec<_> = by_model.split_whitespace().take(3).collect();
     assert_eq!(heads, ["MODEL", "JOBS", "SUCCEEDED"]);
     assert_eq!(ids(&by_model), [fixtures::CLASSIFIER]);
-    let owners = ["usage", "--batch-by", "owner,day", "--from", "2020-01-01"];
+    let owners = ["usage", "--group-by", "owner,day", "--from", "2020-01-01"];
     let used = document(&stack, 0, &owners).await;
     assert_eq!(used["data"][0]["owner"], given::OWNER);
     let nothing = ["usage", "--to", "2020-01-01"];
     assert_eq!(says(&stack, 0, &nothing).await, "no job has ended yet\n");
-    says(&stack, 4, &["usage", "--batch-by", "color"]).await;
+    says(&stack, 4, &["usage", "--group-by", "color"]).await;
     says(&stack, 2, &["usage", "--from", "yesterday"]).await;
 }
 
