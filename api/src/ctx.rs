@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use jobs::db::Db;
 use jobs::{
-    db::StatementPool,
+    db::{Db, StatementPool},
     events::FeedListener,
     images,
     models::Resolver,

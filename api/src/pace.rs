@@ -7,8 +7,11 @@ use std::{
 };
 
 use chrono::Utc;
-use jobs::db::Db;
-use jobs::{Job, db::answered, queue};
+use jobs::{
+    Job,
+    db::{Db, answered},
+    queue,
+};
 
 /// The database is asked no more often, and only while somebody wants to know.
 const LOOKS_EVERY: Duration = Duration::from_secs(5);

@@ -8,8 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jobs::ProblemCode;
-use jobs::db::Db;
+use jobs::{ProblemCode, db::Db};
 
 pub(crate) use self::tally::Reserved;
 use self::tally::{Full, Tally, What};

@@ -7,9 +7,8 @@ mod send;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use jobs::db::Db;
 use jobs::{
-    db::answered,
+    db::{Db, answered},
     webhooks::{Delivery, DeliveryOutcome, HostLoad, claim, disable_endpoint, settle},
 };
 use tokio::{

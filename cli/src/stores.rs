@@ -1,8 +1,7 @@
 //! Postgres and S3, for the commands that go past the service.
 
-use jobs::db::Db;
 use jobs::{
-    db::{self, DbConfig},
+    db::{self, Db, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
 
@@ -15,7 +14,7 @@ pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… vari
 
 /// The pool, its schema brought up to date.
 pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
-    let pool = db::Db::connect(config, "darkroom");
+    let pool = Db::connect(config, "darkroom");
     let pool = pool.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
     let migrated = db::migrate(&pool, config).await;
     migrated.map_err(|error| Failure::away("migrations", &error, CHECK_POSTGRES))?;

@@ -1,7 +1,9 @@
 //! The S3 bucket: images and model files, named by their content, and large results. An object is never a commit point; the
 //! fenced row in Postgres is.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+mod presign;
+
+use std::{path::Path, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
@@ -9,7 +11,6 @@ use aws_sdk_s3::{
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
     error::SdkError,
     operation::{get_object::GetObjectError, head_object::HeadObjectError},
-    presigning::PresigningConfig,
     primitives::ByteStream,
 };
 use aws_smithy_http_client::tls;
@@ -20,6 +21,7 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
+pub use self::presign::SignedPut;
 use crate::Sha256Digest;
 
 /// Most memory to reserve for an object by the length that the store reports.
@@ -71,14 +73,6 @@ pub struct StoredObject {
     pub bytes: i64,
     /// By the store's clock.
     pub modified_at: DateTime<Utc>,
-}
-
-/// A presigned request that puts one object: its sender needs no credentials.
-#[derive(Debug, Clone)]
-pub struct SignedPut {
-    pub url: String,
-    /// Headers that are signed with the request. The store refuses the request without them, and bytes that do not match them.
-    pub headers: BTreeMap<String, String>,
 }
 
 /// The bucket. Its methods return boxed futures, so that only this crate compiles the code of the AWS SDK. Cheap to clone.
@@ -164,7 +158,7 @@ impl ObjectStore {
     /// Stores a body whose SHA-256 is known; the store itself refuses any other bytes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: nothing was stored that can be read under this key with other bytes.
+    /// [`StoreError::Unavailable`]: the object may be stored or not, but never with other bytes.
     pub fn put<'a>(
         &'a self,
         key: &'a str,
@@ -336,65 +330,6 @@ impl ObjectStore {
                     })
                 })
                 .collect())
-        })
-    }
-
-    /// A request that stores exactly these bytes: their digest, length and type are signed. Valid for `lives`.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: no credentials to sign with.
-    pub fn presign_put<'a>(
-        &'a self,
-        key: &'a str,
-        sha256: Sha256Digest,
-        bytes: i64,
-        content_type: &'a str,
-        lives: Duration,
-    ) -> BoxFuture<'a, Result<SignedPut, StoreError>> {
-        Box::pin(async move {
-            let presigning = PresigningConfig::expires_in(lives)
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            let put = self.client.put_object().bucket(&self.bucket).key(key);
-            let put = put
-                .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
-                .content_length(bytes)
-                .content_type(content_type);
-            let signed = put
-                .presigned(presigning)
-                .await
-                .map_err(|error| unavailable(&error))?;
-            let headers = signed.headers();
-            Ok(SignedPut {
-                url: signed.uri().to_owned(),
-                headers: headers
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect(),
-            })
-        })
-    }
-
-    /// A URL that reads one object without credentials, valid for `lives`. Browsers save the object as `file_name`, which needs
-    /// no escaping.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`]: no credentials to sign with.
-    pub fn presign_get<'a>(
-        &'a self,
-        key: &'a str,
-        file_name: &'a str,
-        lives: Duration,
-    ) -> BoxFuture<'a, Result<String, StoreError>> {
-        Box::pin(async move {
-            let presigning = PresigningConfig::expires_in(lives)
-                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            let get = self.client.get_object().bucket(&self.bucket).key(key);
-            let disposition = format!("attachment; filename=\"{file_name}\"");
-            let signed = get
-                .response_content_disposition(disposition)
-                .presigned(presigning)
-                .await
-                .map_err(|error| unavailable(&error))?;
-            Ok(signed.uri().to_owned())
         })
     }
 }

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobs::db::Db;
 use jobs::{
     WorkerId,
+    db::Db,
     queue::{self, Lease, Notifier, QueueError, Registration, WorkerListener},
 };
 

@@ -13,8 +13,12 @@ pub mod preemption;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jobs::db::Db;
-use jobs::{db, health, object_store::ObjectStore, queue, tasks, telemetry};
+use jobs::{
+    db::{self, Db},
+    health,
+    object_store::ObjectStore,
+    queue, tasks, telemetry,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -36,7 +40,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let Some(device) = open_device(&config, &drain).await? else {
         return Ok(());
     };
-    let db = db::Db::connect(&config.db, "darkroom-worker")
+    let db = Db::connect(&config.db, "darkroom-worker")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await;
     let holdings = Arc::new(Holdings::default());

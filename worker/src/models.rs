@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobs::db::Db;
 use jobs::{
+    db::Db,
     models::ModelVersion,
     object_store::{ObjectStore, StoreError},
     queue::LoadedModel,

@@ -26,8 +26,11 @@ use std::{
 };
 
 use image::ImageFormat;
-use jobs::db::Db;
-use jobs::{db::StatementPool, object_store::ObjectStore, queue};
+use jobs::{
+    db::{Db, StatementPool},
+    object_store::ObjectStore,
+    queue,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use infer::{

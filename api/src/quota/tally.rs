@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobs::db::Db;
 use jobs::{
-    db::answered,
+    db::{Db, answered},
     images,
     queue::{self, QueueError},
 };

@@ -1,10 +1,9 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use jobs::db::Db;
 use jobs::{
     Secret, batches,
-    db::answered,
+    db::{Db, answered},
     events::Subject,
     queue::{self, QueueError},
     webhooks::{AttemptResult, Delivery, DeliveryOutcome, owner_secret, sign},

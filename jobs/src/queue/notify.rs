@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use crate::{BatchId, JobId, backoff::Backoff, db::StatementPool, tasks};
@@ -96,15 +97,17 @@ impl Notifier {
     }
 
     /// Sends what is pending, and returns when it was sent: for a process that is about to end.
-    pub async fn flush(&self) {
-        let _guard = self.sending.lock().await;
-        let pending = std::mem::take(&mut *self.pending());
-        if pending.is_empty() {
-            return;
-        }
-        if let Err(error) = send(&self.db, &pending).await {
-            tracing::debug!(error.cause = %error, "wake-ups not sent; waiters poll");
-        }
+    pub fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let _guard = self.sending.lock().await;
+            let pending = std::mem::take(&mut *self.pending());
+            if pending.is_empty() {
+                return;
+            }
+            if let Err(error) = send(&self.db, &pending).await {
+                tracing::debug!(error.cause = %error, "wake-ups not sent; waiters poll");
+            }
+        })
     }
 
     /// Jobs of this model were queued.
