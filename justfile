@@ -1,6 +1,6 @@
-# Every command of this repository. Thin on purpose: what it calls can be called without `just`.
+# Every command of this repository. Each calls a script or one cargo command, so `just` is not needed.
 
-# What there is
+# Lists the commands
 default:
     @just --list
 
@@ -12,40 +12,46 @@ up *options:
 down *options:
     ./deploy/local/down {{ options }}
 
-# What runs, where, and since when
+# Shows what runs, where, and since when
 status:
     ./deploy/local/status
 
-# psql as the read-only operator of the local stack
+# Opens psql as the read-only operator of the local stack
 psql *options:
     ./deploy/local/psql {{ options }}
 
-# Every test, or those whose name contains a word
+# Runs every test, or the tests whose name contains a word
 test *words:
     ./tests/run {{ words }}
 
-# Real programs, everything failing, by a seed: --seed N --minutes M [--yesterday REVISION] [--keep] (docs/chaos.md)
+# Runs every test on the programs that ship, and on PostgreSQL 15 if it is installed
+nightly:
+    ./tests/nightly
+
+# Runs the real programs while faults are injected: --seed N --minutes M [--yesterday REVISION] [--keep] (docs/chaos.md)
 chaos *options:
     ./tests/chaos/run {{ options }}
 
-# Good and bad requests to every route of the OpenAPI document: --seed N --examples N
+# Sends good and bad requests to every route of the OpenAPI document: --seed N --examples N
 fuzz *options:
     ./tests/fuzz/run {{ options }}
 
-# What every change has to pass
+# Runs every check that a change must pass
 ci:
     ./.ci/run
 
+# Formats all Rust code
 fmt:
     cargo fmt --all
 
-# The inner loop: type-checks with the one profile that there is (docs/adr/0001-one-build.md)
+# Type-checks everything, in the profile of the tests (docs/adr/0001-one-build.md)
 check *options:
-    SQLX_OFFLINE=true cargo check --release --workspace --all-targets {{ options }}
+    SQLX_OFFLINE=true cargo check --profile ci --workspace --all-targets --features tests/bench {{ options }}
 
+# Runs clippy as CI does
 lint:
-    SQLX_OFFLINE=true cargo clippy --release --workspace --all-targets --locked -- -D warnings
+    SQLX_OFFLINE=true cargo clippy --profile ci --workspace --all-targets --features tests/bench --locked -- -D warnings
 
-# Rewrites .sqlx/ after a change to a query
+# Rewrites .sqlx/ after a change to a query or a migration
 sqlx:
     ./deploy/dev/prepare-sqlx

@@ -1,4 +1,5 @@
 -- Models: a name, its immutable versions, and the movable aliases that clients ask for.
+-- The functions below are the verbs of an operator: REST and schema `ops` both call them.
 
 create table models (
     model_id     bigint generated always as identity primary key,
@@ -11,7 +12,7 @@ create table models (
 );
 create unique index at_most_one_default_model on models ((true)) where is_default;
 comment on table  models is 'One row per model name.';
-comment on column models.is_default is 'The model of jobs that name none; at most one.';
+comment on column models.is_default is 'The model of jobs that name no model; at most one row is true.';
 comment on column models.paused_at is 'While set, no worker claims jobs of this model.';
 
 create table model_versions (
@@ -27,7 +28,7 @@ create table model_versions (
     unique (model_id, version),
     unique (model_id, digest)
 );
-comment on table  model_versions is 'Immutable: a manifest and the SHA-256 of each file it names.';
+comment on table  model_versions is 'Immutable: a manifest and the SHA-256 of each file that the manifest names.';
 comment on column model_versions.digest is 'SHA-256 over the manifest and the digests of its files.';
 comment on column model_versions.files is 'File name to SHA-256 in hex; the objects live under models/<sha256>.';
 
@@ -39,3 +40,65 @@ create table model_aliases (
     primary key (model_id, alias)
 );
 comment on table model_aliases is 'Movable names of versions; a job stores the version that its alias meant at submit.';
+
+create function pause_model(name text, why text) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+begin
+    update models m set paused_at = coalesce(m.paused_at, now()), pause_reason = pause_model.why where m.name = pause_model.name;
+    return case when found then 'paused' else 'not found' end;
+end $$;
+comment on function pause_model is 'Answers paused or not found. Clients may still submit, and running jobs end; workers claim no job of the model.';
+
+create function resume_model(name text) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    resumed bigint;
+begin
+    update models m set paused_at = null, pause_reason = null where m.name = resume_model.name returning m.model_id into resumed;
+    if resumed is null then
+        return 'not found';
+    end if;
+    perform pg_notify('darkroom_queued', resumed::text);
+    return 'resumed';
+end $$;
+comment on function resume_model is 'Answers resumed or not found. A second call changes nothing.';
+
+create function set_model_alias(model text, alias text, version int) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+#variable_conflict use_column
+declare
+    picked model_versions;
+begin
+    if not exists (select from models m where m.name = set_model_alias.model) then
+        return 'no model';
+    end if;
+    -- The lock lasts until the commit, so the version cannot be retired meanwhile.
+    select v.* into picked from model_versions v join models m using (model_id)
+    where m.name = set_model_alias.model and v.version = set_model_alias.version for share of v;
+    if not found then
+        return 'no version';
+    elsif picked.retired_at is not null then
+        return 'retired';
+    end if;
+    insert into model_aliases as a (model_id, alias, model_version_id) values (picked.model_id, set_model_alias.alias, picked.model_version_id)
+    on conflict (model_id, alias) do update set model_version_id = excluded.model_version_id, updated_at = now();
+    return 'set';
+end $$;
+comment on function set_model_alias is 'Answers set, no model, no version or retired. Jobs that were submitted before keep the version that the alias meant then.';
+
+create function retire_model_version(model text, version int) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    picked bigint;
+begin
+    select v.model_version_id into picked from model_versions v join models m using (model_id)
+    where m.name = retire_model_version.model and v.version = retire_model_version.version for update of v;
+    if not found then
+        return 'not found';
+    elsif exists (select from model_aliases a where a.model_version_id = picked) then
+        return 'aliased';
+    end if;
+    update model_versions v set retired_at = coalesce(v.retired_at, now()) where v.model_version_id = picked;
+    return 'retired';
+end $$;
+comment on function retire_model_version is 'Answers retired, not found or aliased. An aliased version cannot retire: move the alias first. Jobs that already have the version still run.';

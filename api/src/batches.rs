@@ -1,6 +1,5 @@
-//! A batch on its way in: read line by line or file by file, checked, and queued some hundred jobs at a time.
+//! Takes batches in: reads them line by line or file by file, and queues their jobs in chunks.
 
-mod batch_body;
 mod entry;
 mod files;
 mod intake;
@@ -8,7 +7,6 @@ mod lines;
 mod source;
 
 pub(crate) use self::{
-    batch_body::{BatchBody, etag},
-    intake::{Intake, Taken},
-    source::Source,
+    intake::{BatchChunk, BatchIntake},
+    source::BatchReader,
 };

@@ -6,9 +6,7 @@ use jobs::{
     retention::RetentionConfig,
 };
 
-use crate::webhooks::WebhookConfig;
-
-/// The HTTP API of Darkroom: takes images, queues jobs, answers what became of them.
+/// The HTTP API of Darkroom: stores images, queues jobs, serves results.
 ///
 /// Stateless: run as many as you like against one Postgres and one bucket. Every flag is also an environment variable.
 #[derive(Debug, Clone, Parser)]
@@ -24,7 +22,7 @@ pub struct Config {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: SocketAddr,
-    /// Threads that serve requests; 0: one per core
+    /// Threads that serve requests; 0: one for each core
     #[arg(long, env = "DARKROOM_HTTP_THREADS", default_value_t = 0)]
     pub http_threads: usize,
     /// Most open connections of one thread
@@ -33,10 +31,10 @@ pub struct Config {
     /// How long running requests may take to end after SIGTERM, in seconds
     #[arg(long, env = "DARKROOM_SHUTDOWN_SECONDS", default_value_t = 30)]
     pub shutdown_seconds: u64,
-    /// Let anyone do anything, without a key; only on a loopback address
+    /// Serve without API keys, every request with every scope; only on a loopback address
     #[arg(long, env = "DARKROOM_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
-    /// Predict anew whatever was predicted before
+    /// Predict again, even if an earlier job has the same prediction
     #[arg(long, env = "DARKROOM_NO_PREDICTION_CACHE")]
     pub no_prediction_cache: bool,
     #[command(flatten)]
@@ -57,7 +55,7 @@ pub struct Config {
     pub store: StoreConfig,
 }
 
-/// What a request may ask for.
+/// Limits of requests and jobs.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
@@ -81,7 +79,7 @@ pub struct Limits {
     /// Fetch images that jobs name by their URL
     #[arg(long, env = "DARKROOM_IMAGE_URLS")]
     pub image_urls: bool,
-    /// Longest time of such a fetch, in milliseconds
+    /// Longest time of fetching an image by its URL, in milliseconds
     #[arg(long, env = "DARKROOM_IMAGE_URL_TIMEOUT_MS", default_value_t = 15_000)]
     pub image_url_timeout_ms: u64,
     /// An upload up to this size stays in memory, a larger one is spooled to a temporary file; in bytes
@@ -96,13 +94,13 @@ pub struct Limits {
     /// Longest time of a whole request body, in milliseconds
     #[arg(long, env = "DARKROOM_BODY_TIMEOUT_MS", default_value_t = 300_000)]
     pub body_timeout_ms: u64,
-    /// How long a signed upload may be begun, in seconds; up to a quarter of an hour
+    /// How long the URL of a signed upload is valid, in seconds; at most 15 minutes
     #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
     pub upload_seconds: u64,
     /// Most lines of a batch
     #[arg(long, env = "DARKROOM_BATCH_LINES_MAX", default_value_t = 50_000)]
     pub batch_lines_max: i32,
-    /// Longest line of a batch, in bytes: an image in base64 takes a third more than its bytes
+    /// Longest line of a batch, in bytes; base64 makes an image a third longer
     #[arg(
         long,
         env = "DARKROOM_BATCH_LINE_BYTES_MAX",
@@ -123,51 +121,79 @@ pub struct Limits {
         default_value_t = 3_600_000
     )]
     pub batch_body_timeout_ms: u64,
-    /// Most lines of a batch that are held in memory and queued at once
+    /// Lines of a batch that are queued in one statement
     #[arg(long, env = "DARKROOM_BATCH_CHUNK_LINES", default_value_t = 500)]
     pub batch_chunk_lines: usize,
-    /// Bytes of a batch after which its lines are queued, however few they are
+    /// Bytes of a batch that are held in memory before their lines are queued
     #[arg(long, env = "DARKROOM_BATCH_CHUNK_BYTES", default_value_t = 16 << 20)]
     pub batch_chunk_bytes: usize,
-    /// Attempts of a job that does not say
+    /// Attempts of a job without `max_attempts`
     #[arg(long, env = "DARKROOM_ATTEMPTS_MAX", default_value_t = 3)]
     pub attempts_max: i16,
-    /// Lost workers that a job survives
+    /// How many times a job may lose its worker before it fails
     #[arg(long, env = "DARKROOM_INTERRUPTIONS_MAX", default_value_t = 5)]
     pub interruptions_max: i16,
     /// Longest time of one attempt, in seconds
     #[arg(long, env = "DARKROOM_ATTEMPT_TIMEOUT_SECONDS", default_value_t = 120)]
     pub attempt_timeout_seconds: i32,
-    /// How long a URL lives that reads a mask or a large result from the bucket, in seconds
+    /// How long a signed URL of a mask or a large result is valid, in seconds
     #[arg(long, env = "DARKROOM_RESULT_URL_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub result_url_seconds: u64,
-    /// How long finished jobs are kept when they do not say, in days
+    /// How long finished jobs without `retain_for` are kept, in days
     #[arg(long, env = "DARKROOM_RETAIN_DAYS", default_value_t = 30.0)]
     pub retain_days: f64,
 }
 
-/// What an API key may take that has no limits of its own; 0 is no limit.
+/// Sending webhooks, and the outgoing connections of webhooks and image URLs.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Webhooks")]
+pub struct WebhookConfig {
+    /// Let webhooks and image URLs reach private addresses, http and any port; for tests only
+    #[arg(long, env = "DARKROOM_ALLOW_PRIVATE_ADDRESSES")]
+    pub allow_private_addresses: bool,
+    /// Most webhooks that this process sends at the same time
+    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_MAX", default_value_t = 32)]
+    pub webhook_sends_max: u16,
+    /// Most webhooks that this process sends to one host at the same time
+    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_PER_HOST_MAX", default_value_t = 8)]
+    pub webhook_sends_per_host_max: u16,
+    /// Longest time of connecting to a webhook receiver or to the host of an image URL, in milliseconds
+    #[arg(
+        long,
+        env = "DARKROOM_OUTSIDE_CONNECT_TIMEOUT_MS",
+        default_value_t = 5_000
+    )]
+    pub outside_connect_timeout_ms: u64,
+    /// Longest time of one webhook request, in milliseconds
+    #[arg(long, env = "DARKROOM_WEBHOOK_TIMEOUT_MS", default_value_t = 10_000)]
+    pub webhook_timeout_ms: u64,
+    /// Most webhook endpoints of one owner
+    #[arg(long, env = "DARKROOM_WEBHOOK_ENDPOINTS_MAX", default_value_t = 20)]
+    pub webhook_endpoints_max: u16,
+}
+
+/// Limits of API keys that have none of their own.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits of API keys that have none of their own")]
 pub struct KeyDefaults {
-    /// Requests a second of one key to one API process, on the long run; 0: no limit
+    /// Average requests a second of one key to one API process; 0: no limit
     #[arg(
         long,
         env = "DARKROOM_KEY_REQUESTS_PER_SECOND",
         default_value_t = 5_000.0
     )]
     pub key_requests_per_second: f64,
-    /// Requests of one key that may come at once after a pause
+    /// Most requests of one key at once, after a pause
     #[arg(long, env = "DARKROOM_KEY_BURST", default_value_t = 10_000, value_parser = clap::value_parser!(i32).range(1..))]
     pub key_burst: i32,
-    /// Jobs of one owner that have not ended; 0: no limit
+    /// Most unended jobs of one owner; 0: no limit
     #[arg(
         long,
         env = "DARKROOM_OWNER_QUEUED_JOBS_MAX",
         default_value_t = 1_000_000
     )]
     pub owner_queued_jobs_max: i64,
-    /// Bytes of one owner's stored images; 0: no limit
+    /// Most bytes of stored images of one owner; 0: no limit
     #[arg(long, env = "DARKROOM_OWNER_STORED_BYTES_MAX", default_value_t = 0)]
     pub owner_stored_bytes_max: i64,
 }

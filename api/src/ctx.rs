@@ -8,17 +8,22 @@ use jobs::{
     object_store::ObjectStore,
     queue::{ChangedListener, Enqueuer, Finder, Notifier},
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Config, auth::Keyring, outside::Outside, pace::Pace, quota::Quotas};
+use crate::{
+    Config,
+    background::Background,
+    egress::Egress,
+    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+};
 
-/// What every handler may reach: shared by all threads of the process.
+/// What every handler can use. All threads of the process share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Ctx {
     pub config: Arc<Config>,
     pub db: Db,
     pub store: ObjectStore,
-    /// For the statements that every submit needs.
+    /// Connections with the prepared statements that every submit needs.
     pub kept: StatementPool,
     pub enqueuer: Enqueuer,
     pub finder: Finder,
@@ -27,19 +32,16 @@ pub(crate) struct Ctx {
     pub notifier: Notifier,
     pub changes: ChangedListener,
     pub feed: FeedListener,
-    pub outside: Outside,
-    /// Turns true when the process was told to end: no answer is held any longer.
-    pub leaving: watch::Receiver<bool>,
+    pub egress: Egress,
+    pub background: Background,
     pub keyring: Arc<Keyring>,
     pub quotas: Arc<Quotas>,
-    pub pace: Arc<Pace>,
+    pub retry_after: Arc<RetryAfter>,
 }
 
 impl Ctx {
-    /// Returns when the process is about to end.
-    pub async fn leaves(&self) {
-        let mut leaving = self.leaving.clone();
-        // An error: whoever would tell has gone already.
-        drop(leaving.wait_for(|leaving| *leaving).await);
+    /// The shutdown signal: no answer is held after it.
+    pub fn shutdown(&self) -> &CancellationToken {
+        self.background.shutdown()
     }
 }

@@ -1,30 +1,17 @@
-//! The REST side of Darkroom: everything that `docs/` and `/openapi.json` say about HTTP.
+//! The REST API of Darkroom: everything that `docs/` and `/openapi.json` say about HTTP.
 
-mod auth;
+mod background;
 mod batches;
 mod config;
 mod ctx;
-mod error;
-mod event_body;
-mod forms;
-mod image_url;
-mod job_body;
-mod job_request;
-mod key_body;
+mod egress;
+mod http;
+mod limits;
 mod openapi;
-mod outside;
-mod pace;
 mod pages;
-mod quota;
-mod rate;
-mod request;
 mod routes;
 mod server;
-mod small_body;
-mod sniff;
-mod spool;
-mod stored;
-mod wait;
+mod submit;
 mod webhooks;
 
 pub use config::Config;

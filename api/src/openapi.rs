@@ -1,22 +1,22 @@
-mod batch_line;
+//! The OpenAPI document: its frame, what all routes share, and its final form.
+
 mod readable;
 mod refusals;
 
+use std::collections::HashMap;
+
 use utoipa::{
-    Modify, OpenApi,
+    OpenApi,
     openapi::{
-        Content, Ref, RefOr, ResponseBuilder,
+        Content, PathItem, Ref, RefOr, ResponseBuilder,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
-pub(crate) use self::{
-    batch_line::BatchLine,
-    refusals::{InvalidParams, InvalidRequest, NotFound, SlowBody},
-};
-use crate::routes;
+pub(crate) use self::refusals::{InvalidParams, InvalidRequest, NotFound, SlowBody};
+use crate::pages;
 
-/// The document behind `/openapi.json` and `/docs`, made from the handlers themselves.
+/// The frame of the document: everything but the routes.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
@@ -28,60 +28,82 @@ use crate::routes;
     tags(
         (name = "jobs", description = "Submit images, follow jobs, read results"),
         (name = "batches", description = "Many images at once"),
-        (name = "images", description = "Images apart from jobs"),
-        (name = "events", description = "Hear what happened: webhooks, a feed to read, a stream to follow"),
-        (name = "models", description = "What jobs may ask for"),
-        (name = "operating", description = "Look after queues and workers; what goes on, and what was used"),
-        (name = "keys", description = "Who may do what"),
-    ),
-    paths(
-        routes::create_job, routes::list_jobs, routes::get_job, routes::get_result, routes::cancel_job,
-        routes::retry_job, routes::delete_job, routes::explain_job, routes::job_events, routes::list_events,
-        routes::create_batch, routes::list_batches, routes::get_batch, routes::get_batch_results,
-        routes::cancel_batch, routes::retry_failed,
-        routes::create_upload, routes::create_image, routes::get_image, routes::get_image_content, routes::delete_image,
-        routes::create_webhook_endpoint, routes::list_webhook_endpoints, routes::delete_webhook_endpoint,
-        routes::get_webhook_secret, routes::rotate_webhook_secret, routes::list_webhook_deliveries, routes::redeliver_webhook,
-        routes::list_models, routes::get_model, routes::list_versions, routes::set_alias, routes::retire_version,
-        routes::get_stats, routes::get_usage, routes::pause_queue, routes::resume_queue, routes::list_workers, routes::drain_worker,
-        routes::create_key, routes::list_keys, routes::revoke_key,
+        (name = "images", description = "Images without jobs"),
+        (name = "events", description = "What happened: webhooks, a feed, a stream for each job"),
+        (name = "models", description = "The models that jobs can use"),
+        (name = "operating", description = "Queues and workers, the current load, the usage"),
+        (name = "keys", description = "API keys: who may do what"),
     ),
     components(schemas(jobs::Problem)),
-    modifiers(&Bearer, &Everywhere),
 )]
-pub(crate) struct ApiDoc;
+pub(crate) struct Frame;
 
-/// The document as clients, and generators of clients, read it.
-pub(crate) fn document() -> serde_json::Value {
-    let mut document =
-        serde_json::to_value(ApiDoc::openapi()).expect("the document is ours, and JSON");
-    readable::make_readable(&mut document);
-    document
+/// The OpenAPI document as the server uses it. Made once, at start.
+#[derive(Debug)]
+pub(crate) struct ApiDocument {
+    /// The document, as `/openapi.json` serves it.
+    pub json: String,
+    /// The page `/docs`.
+    pub reference: String,
+    /// Methods of each path, as the header `Allow` lists them.
+    allowed_methods: HashMap<String, String>,
 }
 
-/// Every path needs a key.
-struct Bearer;
+impl ApiDocument {
+    /// Adds to `document`, which has the frame and the routes, what all routes share.
+    pub fn new(mut document: utoipa::openapi::OpenApi) -> Self {
+        add_security(&mut document);
+        add_common_refusals(&mut document);
+        let paths = document.paths.paths.iter();
+        let allowed_methods = paths
+            .map(|(path, item)| (path.clone(), allowed_methods(item)))
+            .collect();
+        let mut json = serde_json::to_value(document).expect("an OpenAPI document is JSON");
+        readable::make_readable(&mut json);
+        Self {
+            reference: pages::reference(&json),
+            json: json.to_string(),
+            allowed_methods,
+        }
+    }
 
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("dk_…")
-            .description(Some("An API key: `Authorization: Bearer dk_…`"))
-            .build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("api_key", SecurityScheme::Http(scheme));
-        document.security = Some(vec![SecurityRequirement::new(
-            "api_key",
-            Vec::<String>::new(),
-        )]);
+    /// The header `Allow` of a path. Paths that the document does not have are pages and health checks: for reading only.
+    pub fn allowed_methods(&self, path: &str) -> &str {
+        self.allowed_methods
+            .get(path)
+            .map_or("GET, HEAD", String::as_str)
     }
 }
 
-/// What any path may answer, unless it says more about it itself.
-struct Everywhere;
+fn allowed_methods(item: &PathItem) -> String {
+    let methods = [
+        ("GET, HEAD", item.get.is_some()),
+        ("POST", item.post.is_some()),
+        ("PUT", item.put.is_some()),
+        ("DELETE", item.delete.is_some()),
+    ];
+    let allowed = methods.iter().filter(|(_, is_allowed)| *is_allowed);
+    let allowed: Vec<_> = allowed.map(|(method, _)| *method).collect();
+    allowed.join(", ")
+}
 
-const EVERYWHERE: [(&str, &str); 5] = [
+/// Every path needs a key.
+fn add_security(document: &mut utoipa::openapi::OpenApi) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("dk_…")
+        .description(Some("An API key: `Authorization: Bearer dk_…`"))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("api_key", SecurityScheme::Http(scheme));
+    document.security = Some(vec![SecurityRequirement::new(
+        "api_key",
+        Vec::<String>::new(),
+    )]);
+}
+
+/// Refusals that every route may answer with.
+const COMMON_REFUSALS: [(&str, &str); 5] = [
     ("401", "unauthorized"),
     ("403", "forbidden"),
     ("429", "rate_limited: see `RateLimit` and `Retry-After`"),
@@ -89,25 +111,24 @@ const EVERYWHERE: [(&str, &str); 5] = [
     ("503", "service_unavailable"),
 ];
 
-impl Modify for Everywhere {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        for item in document.paths.paths.values_mut() {
-            let methods = [
-                &mut item.get,
-                &mut item.put,
-                &mut item.post,
-                &mut item.delete,
-            ];
-            for operation in methods.into_iter().flatten() {
-                for (status, description) in EVERYWHERE {
-                    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-                    let response = ResponseBuilder::new()
-                        .description(description)
-                        .content("application/problem+json", problem)
-                        .build();
-                    let responses = &mut operation.responses.responses;
-                    responses.entry(status.into()).or_insert(RefOr::T(response));
-                }
+/// Adds the common refusals to each route that does not describe them itself.
+fn add_common_refusals(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let methods = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+        ];
+        for operation in methods.into_iter().flatten() {
+            for (status, description) in COMMON_REFUSALS {
+                let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+                let response = ResponseBuilder::new()
+                    .description(description)
+                    .content("application/problem+json", problem)
+                    .build();
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.into()).or_insert(RefOr::T(response));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Pages for people, made at start from what machines read, but for the console, whose script asks for it; no outside assets.
+//! HTML pages: `/docs`, made from the OpenAPI document; `/problems`, made from `docs/problems.md`; `/console`. They load nothing
+//! from other servers.
 
 mod console;
 mod reference;
@@ -13,7 +14,7 @@ pub(crate) use reference::reference;
 const STYLE: &str = include_str!("pages/style.css");
 const PROBLEMS: &str = include_str!("../../docs/problems.md");
 
-/// Text that may hold anything, as HTML.
+/// Escapes text for HTML, also within attributes.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -27,7 +28,7 @@ fn markdown(text: &str) -> String {
     html
 }
 
-/// Markdown of one line, for a cell of a table.
+/// One line of Markdown as HTML, for a table cell.
 fn inline(text: &serde_json::Value) -> String {
     let html = markdown(text.as_str().unwrap_or_default());
     html.trim()

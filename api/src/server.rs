@@ -1,25 +1,31 @@
+//! Starts the process: connections, background tasks, HTTP server; and stops it.
+
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, middleware::from_fn, web::Data};
+use actix_web::{App, HttpServer, middleware::from_fn, web, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
     batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
     queue, retention, tasks, telemetry,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    Config, auth::Keyring, ctx::Ctx, outside::Outside, pace::Pace, quota::Quotas, request, routes,
-    webhooks::Dispatcher,
+    Config,
+    background::Background,
+    ctx::Ctx,
+    egress::Egress,
+    http::request,
+    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    openapi::ApiDocument,
+    routes, webhooks,
 };
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
 /// # Errors
-/// The configuration cannot work, or Postgres or the bucket cannot be prepared.
+/// The configuration cannot work, Postgres or the bucket cannot be prepared, or a background task failed.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     ensure!(
         !config.insecure_no_auth || config.listen.ip().is_loopback(),
@@ -33,6 +39,61 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
 
+    let background = Background::start();
+    let ctx = start(&config, &background).await?;
+    let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
+    let document = Data::new(ApiDocument::new(routes::openapi()));
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(ctx.clone())
+            .app_data(keyring.clone())
+            .app_data(document.clone())
+            .wrap(from_fn(request::wrap))
+            .configure(|config| routes::configure(&mut ServiceConfig::new(config)))
+            .default_service(web::to(routes::unknown))
+    });
+    let server = match config.http_threads {
+        0 => server,
+        threads => server.workers(threads),
+    };
+    let server = server
+        .max_connections(config.connections_max)
+        .client_request_timeout(Duration::from_secs(10))
+        .keep_alive(Duration::from_secs(75))
+        .shutdown_timeout(config.shutdown_seconds)
+        .bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listen = server.addrs().first().copied().unwrap_or(config.listen);
+    tracing::info!(%listen, "ready");
+    ready.send_replace(true);
+    let server = server.run();
+    let stop_on_failure = {
+        let (handle, background) = (server.handle(), background.clone());
+        async move {
+            background.shutdown().cancelled().await;
+            if background.failure().is_some() {
+                ready.send_replace(false);
+                handle.stop(true).await;
+            }
+            // Signals stop the server without this task.
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        result = server => result?,
+        () = stop_on_failure => {}
+    }
+    background.shutdown().cancel();
+    background.finished().await;
+    if let Some(task) = background.failure() {
+        bail!("the background task `{task}` failed");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Connects to Postgres and the bucket, and starts the background tasks.
+async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> {
     let pool = db::Db::connect(&config.db, "darkroom-api")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     db::migrate(&pool, &config.db)
@@ -61,20 +122,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks::restart("retention", move || {
         retention::keep(db.clone(), objects.clone(), retained.clone())
     });
-    let leaving = leaving();
+    // Ends the process when a task of crate `jobs` has ended that cannot begin anew.
+    background.spawn("watch over background tasks", async {
+        tasks::ended().await;
+    });
     let connect_timeout = Duration::from_millis(config.webhooks.outside_connect_timeout_ms);
-    let outside = Outside::new(config.webhooks.allow_private_addresses, connect_timeout)
-        .context("no HTTP client for webhooks")?;
+    let egress = Egress::new(config.webhooks.allow_private_addresses, connect_timeout)
+        .context("no HTTP client for webhooks and image URLs")?;
     let changes = queue::ChangedListener::start(pool.clone(), pool.direct());
-    let dispatcher = Dispatcher::start(
+    let send_webhooks = webhooks::send_until_shutdown(
         pool.clone(),
-        outside.clone(),
-        &config.webhooks,
+        egress.clone(),
+        config.webhooks.clone(),
         changes.any(),
-        leaving.clone(),
+        background.shutdown().clone(),
     );
-    let pace = Arc::new(Pace::new(pool.clone()));
-    let ctx = Ctx {
+    background.spawn_until_done("webhook sender", send_webhooks);
+    let retry_after = Arc::new(RetryAfter::new(pool.clone()));
+    let keyring = Keyring::new(pool.clone(), config.keys.clone(), !config.insecure_no_auth);
+    Ok(Ctx {
         enqueuer: queue::Enqueuer::start(kept.clone(), &config.queue),
         finder: queue::Finder::start(by_keys.clone()),
         images: images::Finder::start(by_keys),
@@ -83,60 +149,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         feed: FeedListener::start(pool.clone(), changes.any()),
         changes,
         kept,
-        outside: outside.clone(),
-        leaving: leaving.clone(),
-        keyring: Arc::new(Keyring::new(config.keys.clone())),
-        quotas: Arc::new(Quotas::new(pool.clone(), pace.clone())),
-        pace,
+        egress,
+        background: background.clone(),
+        keyring: Arc::new(keyring),
+        quotas: Arc::new(Quotas::new(pool.clone(), retry_after.clone())),
+        retry_after,
         db: pool,
         store,
         config: Arc::new(config.clone()),
-    };
-    let ctx = Data::new(ctx);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(ctx.clone())
-            .wrap(from_fn(request::wrap))
-            .configure(routes::register)
-    });
-    let server = match config.http_threads {
-        0 => server,
-        threads => server.workers(threads),
-    };
-    let server = server
-        .max_connections(config.connections_max)
-        .client_request_timeout(Duration::from_secs(10))
-        .keep_alive(Duration::from_secs(75))
-        .shutdown_timeout(config.shutdown_seconds)
-        .bind(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let listen = server.addrs().first().copied().unwrap_or(config.listen);
-    tracing::info!(%listen, "ready");
-    ready.send_replace(true);
-    tokio::select! {
-        served = server.run() => served?,
-        ended = tasks::ended() => return Err(ended.into()),
-    }
-    dispatcher.ended().await;
-    tracing::info!("stopped");
-    Ok(())
-}
-
-/// Turns true at SIGTERM or SIGINT; actix hears them too, and stops to accept.
-fn leaving() -> watch::Receiver<bool> {
-    let (told, leaving) = watch::channel(false);
-    tokio::spawn(async move {
-        let (Ok(mut term), Ok(mut int)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::warn!("no signals are heard: answers that are held delay the end");
-            return std::future::pending::<()>().await;
-        };
-        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
-        told.send_replace(true);
-        // Kept, so that whoever listens later hears it too.
-        std::future::pending::<()>().await;
-    });
-    leaving
+    })
 }

@@ -1,122 +1,85 @@
-//! Sends webhooks: claims what is due, a bounded number at a time, and says what came of it. Every API process does; they
-//! share the work through leases.
+//! Sends webhooks: claims due deliveries, at most a fixed number at a time, and records the outcome of each attempt.
+//!
+//! Every API process sends. Leases of deliveries divide the work between the processes.
 
 mod schedule;
 mod send;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use clap::Args;
 use jobs::{
     db::{Db, answered},
     webhooks::{Delivery, DeliveryOutcome, HostLoad, claim, disable_endpoint, settle},
 };
 use tokio::{
     sync::watch,
-    task::{Id, JoinHandle, JoinSet},
+    task::{Id, JoinSet},
     time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 
-use self::send::{Sender, Sent};
-use crate::outside::Outside;
+use self::send::{SendResult, Sender};
+use crate::{config::WebhookConfig, egress::Egress};
 
-/// How webhooks are sent.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Webhooks")]
-pub struct WebhookConfig {
-    /// Let webhooks and image URLs lead to private addresses, by http and any port: for tests only
-    #[arg(long, env = "DARKROOM_ALLOW_PRIVATE_ADDRESSES")]
-    pub allow_private_addresses: bool,
-    /// Most webhooks that this process sends at once
-    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_MAX", default_value_t = 32)]
-    pub webhook_sends_max: u16,
-    /// Most of them to one host
-    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_PER_HOST_MAX", default_value_t = 8)]
-    pub webhook_sends_per_host_max: u16,
-    /// Longest time until a receiver takes a connection, of webhooks and image URLs, in milliseconds
-    #[arg(
-        long,
-        env = "DARKROOM_OUTSIDE_CONNECT_TIMEOUT_MS",
-        default_value_t = 5_000
-    )]
-    pub outside_connect_timeout_ms: u64,
-    /// Longest time until a receiver has answered, in milliseconds
-    #[arg(long, env = "DARKROOM_WEBHOOK_TIMEOUT_MS", default_value_t = 10_000)]
-    pub webhook_timeout_ms: u64,
-    /// Most webhook endpoints of one owner
-    #[arg(long, env = "DARKROOM_WEBHOOK_ENDPOINTS_MAX", default_value_t = 20)]
-    pub webhook_endpoints_max: u16,
-}
-
-/// How often to look for what is due to be sent again.
-const LOOKS_EVERY: Duration = Duration::from_secs(1);
-/// Least time between two looks.
-const COALESCE: Duration = Duration::from_millis(100);
-/// The same after one that found nothing: in a stream of jobs that nobody is told of, each look is for nothing.
-const COALESCE_IDLE: Duration = Duration::from_millis(250);
-/// How much longer than an attempt can take the lease of its delivery is.
+/// How often to claim, even if no job changes: deliveries to try again are due by time.
+const CLAIM_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two claims.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Least time between two claims while nothing is being sent: most jobs have no receiver, and a claim finds nothing.
+const PAUSE_IDLE: Duration = Duration::from_millis(250);
+/// The lease of a delivery is longer than its attempt by this much.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
-/// The sending side of webhooks, for as long as the process lives.
-#[derive(Debug)]
-pub(crate) struct Dispatcher(JoinHandle<()>);
-
-impl Dispatcher {
-    /// `changes` says that some job of anybody changed: perhaps there is something to tell.
-    pub fn start(
-        db: Db,
-        outside: Outside,
-        config: &WebhookConfig,
-        changes: watch::Receiver<()>,
-        leaving: watch::Receiver<bool>,
-    ) -> Self {
-        let timeout = Duration::from_millis(config.webhook_timeout_ms);
-        let dispatch = Dispatch {
-            sends_max: config.webhook_sends_max.into(),
-            per_host_max: config.webhook_sends_per_host_max.into(),
-            lease: timeout + LEASE_MARGIN,
-            sender: Arc::new(Sender::new(db.clone(), outside, timeout)),
-            db,
-            sends: JoinSet::new(),
-            hosts: HashMap::new(),
-        };
-        Self(tokio::spawn(dispatch.run(changes, leaving)))
-    }
-
-    /// After the process was told to leave: returns when the last attempt that had begun has ended.
-    pub async fn ended(self) {
-        drop(self.0.await);
-    }
+/// Sends webhooks until the shutdown. Then ends after the last attempt that has begun.
+///
+/// `changes` wakes the sender after a job changed: the change may have a receiver.
+pub(crate) async fn send_until_shutdown(
+    db: Db,
+    egress: Egress,
+    config: WebhookConfig,
+    changes: watch::Receiver<()>,
+    shutdown: CancellationToken,
+) {
+    let timeout = Duration::from_millis(config.webhook_timeout_ms);
+    let dispatcher = Dispatcher {
+        sends_max: config.webhook_sends_max.into(),
+        per_host_max: config.webhook_sends_per_host_max.into(),
+        lease: timeout + LEASE_MARGIN,
+        sender: Arc::new(Sender::new(db.clone(), egress, timeout)),
+        db,
+        sends: JoinSet::new(),
+        hosts: HashMap::new(),
+    };
+    dispatcher.run(changes, shutdown).await;
 }
 
-struct Dispatch {
+struct Dispatcher {
     db: Db,
     sends_max: usize,
     per_host_max: i32,
     lease: Duration,
     sender: Arc<Sender>,
     sends: JoinSet<()>,
-    /// Where each of them goes.
+    /// The host of each task in `sends`.
     hosts: HashMap<Id, String>,
 }
 
-impl Dispatch {
-    async fn run(mut self, mut changes: watch::Receiver<()>, mut leaving: watch::Receiver<bool>) {
-        while !*leaving.borrow() {
-            if let Err(error) = self.begin_what_is_due().await {
-                tracing::warn!(error.cause = %error, "cannot look for webhooks to send; trying again");
+impl Dispatcher {
+    async fn run(mut self, mut changes: watch::Receiver<()>, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.start_due_deliveries().await {
+                tracing::warn!(error.cause = %error, "cannot claim webhook deliveries; trying again");
             }
-            let nothing_to_send = self.sends.is_empty();
-            let pause = if nothing_to_send {
-                COALESCE_IDLE
+            let pause = if self.sends.is_empty() {
+                PAUSE_IDLE
             } else {
-                COALESCE
+                PAUSE
             };
             sleep(pause).await;
             tokio::select! {
-                _ = leaving.changed() => {}
+                () = shutdown.cancelled() => {}
                 _ = changes.changed() => {}
-                () = sleep(LOOKS_EVERY) => {}
+                () = sleep(CLAIM_EVERY) => {}
                 Some(sent) = self.sends.join_next_with_id() => self.forget(sent),
             }
             while let Some(sent) = self.sends.try_join_next_with_id() {
@@ -124,7 +87,7 @@ impl Dispatch {
             }
             metrics::gauge!("darkroom_webhooks_sending").set(self.hosts.len() as f64);
         }
-        // Bounded by their time-out.
+        // Each attempt ends by its timeout.
         while self.sends.join_next().await.is_some() {}
     }
 
@@ -133,7 +96,7 @@ impl Dispatch {
         self.hosts.remove(&id);
     }
 
-    async fn begin_what_is_due(&mut self) -> Result<(), sqlx::Error> {
+    async fn start_due_deliveries(&mut self) -> Result<(), sqlx::Error> {
         let free = self.sends_max.saturating_sub(self.sends.len());
         if free == 0 {
             return Ok(());
@@ -166,17 +129,19 @@ impl Dispatch {
     }
 }
 
-/// Sends a delivery once, and writes down what came of it. Whatever keeps it from that leaves the delivery to the next one
-/// who looks, after the lease.
+/// Sends a delivery once and records the outcome. If that fails, the delivery is claimed again after its lease.
 async fn attempt(db: Db, sender: Arc<Sender>, delivery: Delivery) {
     let sent = match sender.send(&delivery).await {
         Ok(sent) => sent,
         Err(error) => {
-            tracing::warn!(error.cause = %error, webhook.id = %delivery.id, "webhook not sent; trying again");
+            tracing::warn!(error.cause = %error, webhook.id = %delivery.id, "cannot read what to send; the webhook is tried again");
             return;
         }
     };
-    let Sent { settled, is_gone } = sent;
+    let SendResult {
+        settled,
+        endpoint_is_gone,
+    } = sent;
     let outcome = match settled.outcome {
         DeliveryOutcome::Delivered => "delivered",
         DeliveryOutcome::Retry(_) => "retried",
@@ -191,15 +156,17 @@ async fn attempt(db: Db, sender: Arc<Sender>, delivery: Delivery) {
     let written = answered(&db, settle(&db, &delivery, &settled)).await;
     match written {
         Ok(true) => {}
-        Ok(false) => tracing::info!(webhook.id = %delivery.id, "somebody else had a say meanwhile"),
+        Ok(false) => {
+            tracing::info!(webhook.id = %delivery.id, "the lease ended: another process has recorded the delivery")
+        }
         Err(error) => {
-            tracing::warn!(error.cause = %error, webhook.id = %delivery.id, "what came of a webhook is not written down; it will be sent again");
+            tracing::warn!(error.cause = %error, webhook.id = %delivery.id, "cannot record a webhook attempt; the webhook will be sent again");
         }
     }
-    if is_gone
+    if endpoint_is_gone
         && let Some(endpoint) = delivery.endpoint
         && let Err(error) = answered(&db, disable_endpoint(&db, endpoint)).await
     {
-        tracing::warn!(error.cause = %error, "an endpoint that is gone could not be disabled");
+        tracing::warn!(error.cause = %error, "cannot disable an endpoint that answered 410");
     }
 }

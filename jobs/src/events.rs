@@ -1,6 +1,6 @@
 //! Events of jobs and batches: the feed of an owner and the steps of a job.
 //!
-//! Only the database writes the rows, in the transaction that changes the job (`migrations/0013_events.sql`). This module
+//! Only the database writes the rows, in the transaction that changes the job (`migrations/0007_events.sql`). This module
 //! reads them.
 
 mod cursor;

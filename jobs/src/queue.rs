@@ -6,14 +6,11 @@
 mod cancel;
 mod changed_listener;
 mod claim;
-mod complete;
 mod controls;
 mod enqueue;
 mod enqueuer;
 mod expire;
 mod explain;
-mod fail;
-mod fenced;
 mod find;
 mod finder;
 mod heartbeat;
@@ -30,12 +27,11 @@ mod prune;
 mod purge;
 mod purge_due;
 mod register;
-mod release;
 mod report_loaded_models;
 mod rescue;
 mod resubmit;
-mod retry;
 mod set_priority;
+mod settle;
 mod stats;
 mod time_out;
 mod unended;
@@ -46,13 +42,11 @@ mod workers;
 pub use cancel::{Canceled, cancel};
 pub use changed_listener::{ChangedListener, JobWatch};
 pub use claim::{Claim, claim, claim_above, claim_on};
-pub use complete::{Completion, complete, complete_on};
 pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
-pub use fail::{fail, fail_on};
 pub(crate) use find::JobRow;
 pub use find::{attempts, attempts_of, find, find_all};
 pub use finder::Finder;
@@ -73,12 +67,11 @@ pub use prune::{prune, prune_days};
 pub use purge::{PurgeOutcome, purge};
 pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
-pub use release::{release, release_on};
 pub use report_loaded_models::{LoadedModel, report_loaded_models};
 pub use rescue::rescue;
 pub use resubmit::{Resubmitted, resubmit};
-pub use retry::{retry, retry_on};
 pub use set_priority::{SetPriorityOutcome, set_priority};
+pub use settle::{Outcome, Prediction, Settlement, release, settle};
 pub use stats::{ModelStats, stats};
 pub use time_out::time_out;
 pub use unended::unended;
@@ -120,12 +113,4 @@ impl QueueError {
         let unknown = format!("this program knows no outcome {outcome:?}");
         Self::Db(sqlx::Error::Decode(unknown.into()))
     }
-}
-
-/// Splits leases into the two arrays that the statements take.
-fn columns<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> (Vec<uuid::Uuid>, Vec<i32>) {
-    leases
-        .into_iter()
-        .map(|lease| (lease.job_id.uuid(), lease.lease_no.0))
-        .unzip()
 }

@@ -1,6 +1,6 @@
 //! Webhooks: endpoints, deliveries, and their signatures.
 //!
-//! The database writes a delivery in the transaction of its event (`migrations/0014_webhooks.sql`). A process claims a delivery
+//! The database writes a delivery in the transaction of its event (`migrations/0008_webhooks.sql`). A process claims a delivery
 //! under a short lease before it sends it, and `lease_no` fences the result.
 
 mod claim;

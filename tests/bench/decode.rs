@@ -85,22 +85,3 @@ fn image_ms(folder: &Path, seconds: f64) -> f64 {
         }
     }
 }
-
-/// A row for each size.
-pub(crate) fn rows(figures: &Value) -> Vec<String> {
-    let row = |size: &Value| {
-        let cells = ["darkroom_ms", "pillow_ms", "image_ms"].map(|key| size[key].to_string());
-        format!(
-            "{}×{} | {}",
-            size["width_px"],
-            size["height_px"],
-            cells.join(" | ")
-        )
-    };
-    figures["sizes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(row)
-        .collect()
-}

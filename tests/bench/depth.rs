@@ -100,34 +100,6 @@ pub(crate) async fn measure(options: &Options) -> Value {
     figures
 }
 
-/// A row of the table for each depth that was measured.
-pub(crate) fn rows(figures: &Value) -> Vec<String> {
-    let depths = [
-        ("finished_1000000", "1 million finished"),
-        ("finished_10000000", "10 million finished"),
-        ("queued", "a long queue"),
-        ("held_snapshot", "under a held snapshot"),
-    ];
-    let cells = |name: &str| {
-        [
-            "small_claim_ms",
-            "claim_ms",
-            "claim_ratio",
-            "small_complete_ms",
-            "complete_ms",
-            "complete_ratio",
-        ]
-        .map(|key| figures[format!("{name}_{key}")].to_string())
-        .join(" | ")
-    };
-    let measured = depths
-        .into_iter()
-        .filter(|(name, _)| figures[format!("{name}_claim_ms")].is_number());
-    measured
-        .map(|(name, words)| format!("{words} | {}", cells(name)))
-        .collect()
-}
-
 fn note(
     figures: &mut Value,
     name: &str,
@@ -198,7 +170,7 @@ impl Subject {
         }
     }
 
-    async fn claim(&self, count: u16) -> Vec<queue::Completion> {
+    async fn claim(&self, count: u16) -> Vec<queue::Settlement> {
         let claims = queue::claim_above(&self.db, self.worker, &[], count, &self.low_water);
         let claims = claims.await.unwrap().into_iter();
         claims
@@ -206,9 +178,12 @@ impl Subject {
             .collect()
     }
 
-    async fn complete(&self, done: &[queue::Completion]) {
+    async fn complete(&self, done: &[queue::Settlement]) {
         assert_eq!(
-            queue::complete(&self.db, done).await.unwrap().len(),
+            tests::settling::complete(&self.db, done)
+                .await
+                .unwrap()
+                .len(),
             done.len()
         );
     }

@@ -46,14 +46,3 @@ pub(crate) fn measure(bench: &Bench) -> Value {
     }
     figures
 }
-
-/// A row for each precision.
-pub(crate) fn rows(figures: &Value) -> Vec<String> {
-    let device = figures["device"].as_str().unwrap();
-    let row = |precision: &&str| {
-        let cells =
-            BATCHES.map(|batch| figures[*precision][format!("batch_{batch}_ms")].to_string());
-        format!("{device} | {precision} | {}", cells.join(" | "))
-    };
-    precisions(device).iter().map(row).collect()
-}

@@ -124,7 +124,7 @@ async fn main() {
         figures["bench"] = json!(name);
         println!("{figures}");
         if options.record {
-            record::row(name, &figures);
+            record::record(name, &figures);
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub peers: Vec<String>,
 }
 
-/// A measure of the table, in the order of its columns, and whether more is better.
+/// A column of `docs/performance/queue.csv`, and whether more is better.
 const MEASURES: [(&str, bool); 8] = [
     ("bulk_jobs_per_s", true),
     ("submit_1_jobs_per_s", true),
@@ -99,25 +99,4 @@ fn figures(readings: &Readings, systems: &[System], options: &Options, version: 
         ratios.insert("submit_listeners_ratio".into(), rounded(with / without));
     }
     json!({ "systems": tables, "to_best_other": ratios, "rounds": options.rounds, "jobs": options.jobs, "postgres": version })
-}
-
-/// A row of the table for each system, and one for the ratios.
-pub(crate) fn rows(figures: &Value) -> Vec<String> {
-    let cells = |figures: &Value, suffix: &str| {
-        let cell = |(measure, _): &(&str, bool)| match &figures[format!("{measure}{suffix}")] {
-            Value::Null => "–".to_owned(),
-            value => value.to_string(),
-        };
-        MEASURES.iter().map(cell).collect::<Vec<_>>().join(" | ")
-    };
-    let systems = figures["systems"].as_object().into_iter().flatten();
-    let mut rows: Vec<_> = systems
-        .map(|(name, row)| format!("{name} | {}", cells(row, "")))
-        .collect();
-    let ratios = &figures["to_best_other"];
-    rows.push(format!(
-        "**Darkroom to the best other** | {}",
-        cells(ratios, "_ratio")
-    ));
-    rows
 }

@@ -97,21 +97,6 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
     figures
 }
 
-/// Cells of the table.
-pub(crate) fn row(figures: &Value) -> String {
-    let many = &figures["waiters"];
-    let cell = |key: &str| figures[key].to_string();
-    [
-        cell("waiters"),
-        cell("event_streams"),
-        cell(&format!("submit_p99_ms_{FEW}")),
-        cell(&format!("submit_p99_ms_{many}")),
-        cell("ratio"),
-        cell("kib_per_waiter"),
-    ]
-    .join(" | ")
-}
-
 /// Median and p99 in milliseconds of single submits, one after the other.
 async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f64) {
     let ends = Instant::now() + Duration::from_secs_f64(seconds);

@@ -22,7 +22,7 @@ use crate::{
 mod words {
     pub const ENQUEUE: &str = "insert into live_jobs";
     pub const CLAIM: &str = "set state = 'running'";
-    pub const COMPLETE: &str = "as o(job_id, lease_no, result";
+    pub const COMPLETE: &str = "from settle(";
     pub const HEARTBEAT: &str = "update workers set lease_until";
     pub const SUBMIT: &str = "POST /v1/jobs";
     pub const PUT: &str = "PUT /darkroom/images/";

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 pub struct History {
     folder: PathBuf,
     began: Instant,
-    kept: Mutex<Kept>,
+    kept: Mutex<StatementPool>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StatementPool {
     file: File,
     submits: BTreeMap<String, u64>,
     /// Whose client never learned whether there is a job.
@@ -41,7 +41,7 @@ impl History {
         Self {
             folder,
             began: Instant::now(),
-            kept: Mutex::new(Kept {
+            kept: Mutex::new(StatementPool {
                 file,
                 submits: BTreeMap::new(),
                 unknown: HashSet::new(),

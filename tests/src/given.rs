@@ -173,15 +173,25 @@ impl Held {
     }
 
     /// A finished prediction that says `answer`.
-    pub fn completion(&self, answer: &str) -> queue::Completion {
+    pub fn completion(&self, answer: &str) -> queue::Settlement {
         completion(self.claim.lease, answer)
     }
 }
 
-pub fn completion(lease: queue::Lease, answer: &str) -> queue::Completion {
-    queue::Completion {
+pub fn completion(lease: queue::Lease, answer: &str) -> queue::Settlement {
+    succeeded(lease, prediction(json!({ "answer": answer })))
+}
+
+pub fn succeeded(lease: queue::Lease, prediction: queue::Prediction) -> queue::Settlement {
+    queue::Settlement {
         lease,
-        result: json!({ "answer": answer }),
+        outcome: queue::Outcome::Succeeded(prediction),
+    }
+}
+
+pub fn prediction(result: Value) -> queue::Prediction {
+    queue::Prediction {
+        result,
         timings: json!({ "infer": 1.5 }),
         forward_batch_size: 1,
         forward_batch_position: 0,

@@ -24,6 +24,7 @@ pub mod mutant;
 pub mod pgbouncer;
 pub mod proxy;
 pub mod receiver;
+pub mod settling;
 pub mod stack;
 pub mod wire;
 

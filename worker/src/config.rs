@@ -1,15 +1,18 @@
-//! Every setting of a worker: flags, the same as environment variables, and their manual (`--help`).
+//! The settings of the worker: flags, their environment variables, and the manual of both (`--help`).
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use image::ImageFormat;
-use jobs::{db::DbConfig, manifest::Precision, object_store::StoreConfig};
+use jobs::{db::DbConfig, object_store::StoreConfig};
 
-use crate::preemption::PreemptionConfig;
+use crate::{
+    preemption::PreemptionConfig,
+    torch::{DeviceChoice, PrecisionChoice},
+};
 
-/// Claims jobs, runs their models and writes the results. Start as many as you like, anywhere; end one at any time:
-/// SIGTERM gives its jobs back at once, and those of a worker that was killed come back when its lease runs out.
+/// Claims jobs, runs their models and writes the results. Start any number of workers, on any machine, and end one at any
+/// time: SIGTERM releases its jobs at once. The jobs of a killed worker are queued again when its lease expires.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "darkroom-worker", version, max_term_width = 100)]
 pub struct Config {
@@ -25,60 +28,64 @@ pub struct Config {
     pub end: EndConfig,
     #[command(flatten)]
     pub preemption: PreemptionConfig,
-    /// Models to run, by name, separated by commas; any model if left out
+    /// Names of the models to run, separated by commas [default: any model]
     #[arg(long, env = "DARKROOM_MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
-    /// Where to run them: `cpu`, `cuda:0`, … or `auto`, the first GPU if there is one
+    /// Device that runs the models: `cpu`, `cuda:0`, … or `auto`: the first GPU, or the CPU if there is no GPU
     #[arg(long, env = "DARKROOM_DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// `default`: the first that a model's manifest lists; `auto`: the fastest that it lists on this device; a fixed one
-    /// where the manifest lists it. Lower precision changes scores a little: 3 of 40 photos got another label in bf16
+    /// `default`: the first precision that the manifest of a model lists. `auto`: the fastest listed one on this device.
+    /// A fixed precision is used for models that list it. Lower precision changes scores a little: 3 of 40 photos got
+    /// another label in bf16
     #[arg(long, env = "DARKROOM_PRECISION", default_value = "default")]
     pub precision: PrecisionChoice,
-    /// What people call this worker; host name and process id if left out
+    /// Name of the worker for operators [default: host name and process id]
     #[arg(long, env = "DARKROOM_WORKER_NAME")]
     pub name: Option<String>,
-    /// How long the worker owns its jobs without a sign of life; it gives one three times as often
-    #[arg(long, env = "DARKROOM_LEASE_SECONDS", default_value_t = 30.0, value_parser = seconds)]
+    /// Length of the lease, in seconds. The worker renews the lease three times in this time. Without a renewal it loses
+    /// its jobs
+    #[arg(long, env = "DARKROOM_LEASE_SECONDS", default_value_t = 30.0, value_parser = parse_seconds)]
     pub lease_seconds: f64,
-    /// Longest time to finish what is on the device, in seconds, before that is given back too: after SIGTERM, SIGINT or a
-    /// notice that the machine is taken away. What is not on the device goes back at once. A second signal ends at once
-    #[arg(long, env = "DARKROOM_DRAIN_SECONDS", default_value_t = 20.0, value_parser = seconds)]
+    /// Longest time to finish the jobs on the device, in seconds, after SIGTERM, SIGINT or a spot notice. Then they are
+    /// released too. Jobs that are not on the device are released at once. A second signal ends the worker at once
+    #[arg(long, env = "DARKROOM_DRAIN_SECONDS", default_value_t = 20.0, value_parser = parse_seconds)]
     pub drain_seconds: f64,
     /// Address of `/livez`, `/readyz` and `/metrics`
     #[arg(long, env = "DARKROOM_HEALTH_LISTEN", default_value = "127.0.0.1:9091")]
     pub health_listen: SocketAddr,
-    /// Where model files are kept between starts [default: `darkroom/models` in the user's cache folder]
+    /// Folder that keeps model files between starts [default: `darkroom/models` in the cache folder of the user]
     #[arg(long, env = "DARKROOM_MODEL_CACHE_DIR")]
     pub model_cache_dir: Option<PathBuf>,
-    /// Most bytes of model files to keep there; those not used for longest go first, none within an hour of its last use
+    /// Most bytes of model files in that folder. The least recently used files are removed first, but no file within an
+    /// hour of its last use
     #[arg(long, env = "DARKROOM_MODEL_CACHE_BYTES_MAX", default_value_t = 20 << 30)]
     pub model_cache_bytes_max: u64,
-    /// Largest result that is kept in the job's row, in bytes of JSON; a larger one becomes an object in the bucket
+    /// Largest result in the row of a job, in bytes of JSON. A larger result becomes an object in the bucket
     #[arg(long, env = "DARKROOM_RESULT_INLINE_BYTES_MAX", default_value_t = 64 << 10)]
     pub result_inline_bytes_max: usize,
-    /// Bytes of model files to keep loaded; the least recently used go first
+    /// Most bytes of model files to keep loaded. The least recently used model is unloaded first
     #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
     pub loaded_bytes_max: u64,
 }
 
-/// What one image may cost.
+/// Limits of one image.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits of an image")]
 pub struct LimitsConfig {
-    /// Bytes of an encoded image
+    /// Most bytes of an encoded image
     #[arg(long, env = "DARKROOM_IMAGE_BYTES_MAX", default_value_t = 20_000_000)]
     pub image_bytes_max: u64,
-    /// Pixels, as its header says
+    /// Most pixels of an image, by its header
     #[arg(long, env = "DARKROOM_IMAGE_PIXELS_MAX", default_value_t = 40_000_000)]
     pub image_pixels_max: u64,
-    /// Pixels of a side
+    /// Most pixels of a side
     #[arg(long, env = "DARKROOM_IMAGE_SIDE_PX_MAX", default_value_t = 12_000)]
     pub image_side_px_max: u32,
-    /// Bytes that decoding one image may take
+    /// Most bytes of memory to decode one image
     #[arg(long, env = "DARKROOM_DECODE_BYTES_MAX", default_value_t = 512 << 20)]
     pub decode_bytes_max: u64,
-    /// Types to decode, by their bytes, separated by commas; `bmp` and `tiff` are off unless named
+    /// Types of images to decode, separated by commas. The type is detected from the bytes. `bmp` and `tiff` are off by
+    /// default
     #[arg(
         long,
         env = "DARKROOM_FORMATS",
@@ -88,103 +95,57 @@ pub struct LimitsConfig {
     pub formats: Vec<Format>,
 }
 
-/// When a worker ends by itself, with exit code 0: it claims no more, finishes what it has, and leaves.
+/// When a worker ends by itself, with exit code 0. It claims no more jobs and finishes the held ones first.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Ending by itself")]
 pub struct EndConfig {
-    /// End after so long without a job, as `90s`, `10m` or `1h`: scale to zero without an orchestrator
-    #[arg(long, env = "DARKROOM_MAX_IDLE", value_name = "DURATION", value_parser = duration)]
+    /// End after this time without a job, for example `90s`, `10m` or `1h`: scale to zero without an orchestrator
+    #[arg(long, env = "DARKROOM_MAX_IDLE", value_name = "DURATION", value_parser = parse_duration)]
     pub max_idle: Option<Duration>,
-    /// End after so many jobs, and never claim more: for schedulers that want bounded pieces of work. Counts what was
-    /// claimed, whatever became of it
+    /// End after this number of jobs: for schedulers that want bounded pieces of work. Every claimed job counts, whatever its
+    /// outcome
     #[arg(long, env = "DARKROOM_MAX_JOBS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_jobs: Option<u64>,
-    /// Work off what is queued, then end: for batch schedulers. Jobs that are planned for later, or that others hold, are
-    /// not waited for
+    /// End when the queue is empty: for batch schedulers. The worker does not wait for scheduled jobs and for jobs of other
+    /// workers
     #[arg(long, env = "DARKROOM_DRAIN")]
     pub drain: bool,
 }
 
-/// How wide each stage is. The defaults follow the machine.
+/// How wide the stages are, and how long they wait. The defaults depend on the machine.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Pipeline")]
 pub struct TuningConfig {
-    /// Most images of one forward pass; the manifest and the warm-up may say less [default: 8 on a CPU, 64 on a GPU]
+    /// Most images of one forward batch. The manifest or the warm-up may lower it [default: 8 on a CPU, 64 on a GPU]
     #[arg(long, env = "DARKROOM_BATCH_MAX", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub batch_max: Option<u16>,
-    /// How long an image may wait for company while the device is busy anyway [default: 0 on a CPU, 2 on a GPU]
+    /// How long an image waits for a full forward batch while the device is busy [default: 0 on a CPU, 2 on a GPU]
     #[arg(long, env = "DARKROOM_BATCH_WAIT_MS")]
     pub batch_wait_ms: Option<u64>,
-    /// Threads that decode and preprocess [default: one a core]
+    /// Threads that decode and preprocess images [default: one for each core]
     #[arg(long, env = "DARKROOM_DECODE_THREADS", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub decode_threads: Option<u16>,
-    /// Threads that run models [default: one a core on a CPU, each with one libtorch thread; 2 on a GPU: one batch
-    /// computes while the other is copied]
+    /// Threads that run models [default: one for each core on a CPU; 2 on a GPU, so that one forward batch computes while
+    /// the next one is copied]
     #[arg(long, env = "DARKROOM_INFER_THREADS", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub infer_threads: Option<u16>,
-    /// Most jobs held at once, from claim to written result [default: 4 batches for each inference thread]
+    /// Most jobs that the worker holds, from the claim to the written result [default: 4 forward batches for each inference
+    /// thread]
     #[arg(long, env = "DARKROOM_CLAIM_AHEAD", value_parser = clap::value_parser!(u16).range(1..=8192))]
     pub claim_ahead: Option<u16>,
-    /// Images fetched from S3 at the same time; and as many results stored
+    /// Images that are fetched from S3 at the same time. As many results are stored at the same time
     #[arg(long, env = "DARKROOM_FETCH_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub fetch_concurrency: u16,
-    /// How long a result may wait for others to share its statement, while others are on their way; at least
-    /// 200 while more than an eighth of `--claim-ahead` is in hand
+    /// How long a result waits for others to share its statement, while the worker holds other jobs. At least 200 while it
+    /// holds more than an eighth of `--claim-ahead`
     #[arg(long, env = "DARKROOM_COMPLETE_WAIT_MS", default_value_t = 10)]
     pub complete_wait_ms: u64,
-    /// How often to look for jobs when no wake-up comes
+    /// Longest time between two claims when no wake-up arrives
     #[arg(long, env = "DARKROOM_POLL_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub poll_ms: u64,
 }
 
-/// `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(Self::Cuda)
-                .ok_or("want auto, cpu or cuda:N"),
-        }
-    }
-}
-
-/// `--precision`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionChoice {
-    Default,
-    Auto,
-    Fp32,
-    Bf16,
-    Fp16,
-}
-
-impl PrecisionChoice {
-    /// The fixed precision that was asked for, if one was.
-    pub fn fixed(self) -> Option<Precision> {
-        match self {
-            Self::Default | Self::Auto => None,
-            Self::Fp32 => Some(Precision::Fp32),
-            Self::Bf16 => Some(Precision::Bf16),
-            Self::Fp16 => Some(Precision::Fp16),
-        }
-    }
-}
-
-/// A type of image that may be decoded.
+/// A type of image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Jpeg,
@@ -208,20 +169,20 @@ impl From<Format> for ImageFormat {
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("want seconds between 0.1 and 86400".into()),
     }
 }
 
-/// `90s`, `10m`, `1h 30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+/// Parses `90s`, `10m` or `1h 30m`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        Ok(_) => Err("want more than nothing".into()),
+        Ok(_) => Err("want a duration greater than zero".into()),
         Err(error) => Err(format!(
-            "want a number and its unit, as 90s, 10m or 1h: {error}"
+            "want a number and its unit, for example 90s, 10m or 1h: {error}"
         )),
     }
 }
@@ -231,7 +192,7 @@ impl Config {
         Duration::from_secs_f64(self.lease_seconds)
     }
 
-    /// `--name`, or host name and process id.
+    /// `--name`, or the host name and the process id.
     pub fn worker_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
@@ -240,7 +201,7 @@ impl Config {
         })
     }
 
-    /// `--model-cache-dir`, or the user's cache folder.
+    /// `--model-cache-dir`, or a folder in the cache folder of the user.
     pub fn model_cache_dir(&self) -> PathBuf {
         self.model_cache_dir.clone().unwrap_or_else(|| {
             let user = std::env::var_os("XDG_CACHE_HOME")
@@ -258,7 +219,7 @@ mod tests {
 
     use clap::CommandFactory;
 
-    use super::{Config, DeviceChoice, duration};
+    use super::{Config, parse_duration};
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
@@ -267,19 +228,12 @@ mod tests {
 
     #[test]
     fn a_duration_is_a_number_with_its_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["", "10", "0s", "-5m", "5 fortnights", "m"] {
-            assert!(duration(wrong).is_err(), "{wrong:?}");
+            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn a_device_is_auto_cpu_or_a_gpu_by_number() {
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
-        assert!("gpu".parse::<DeviceChoice>().is_err());
     }
 }

@@ -1,45 +1,44 @@
-//! Leaving, gently or in haste. Gently: claim no more, finish what is in hand. In haste: finish what is on the device and
-//! being written, give the rest back at once. Either way deregister, and never turn back.
+//! The shutdown of the worker. A finish claims no more jobs and finishes the held ones. A drain finishes only jobs on the
+//! device and releases the others at once. Both end with deregistering, and neither can be undone.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{Duration, Instant, sleep_until},
 };
 
-/// What of the time before the machine's end is kept for giving jobs back and deregistering.
-const TO_GIVE_BACK: Duration = Duration::from_secs(3);
-/// However little time a notice leaves, or seems to: so long the device may finish.
-const TO_FINISH_LEAST: Duration = Duration::from_secs(2);
+/// Time before the end of the machine that is statements for releasing jobs and deregistering.
+const RELEASE_TIME: Duration = Duration::from_secs(3);
+/// The device gets at least this time to finish, even if a notice leaves less.
+const FINISH_TIME_MIN: Duration = Duration::from_secs(2);
 
-/// How far the worker is on its way out. Only ever grows.
+/// The phase of the shutdown. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Working,
-    /// Claims no more, finishes what is in hand: nobody is in a hurry.
+    /// Claims no more jobs and finishes all held jobs.
     Finishing,
-    /// Whatever is not on the device yet goes back.
+    /// Releases all jobs that are not on the device yet.
     Draining,
-    /// Gives everything back and ends, now.
+    /// Releases all jobs and ends now.
     Leaving,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct State {
     phase: Phase,
-    /// Since when it drains.
-    since: Option<Instant>,
-    /// When the machine is taken away, by the least that was said of it.
+    /// The start of `Phase::Draining`.
+    draining_since: Option<Instant>,
+    /// When the machine is taken away; the earliest time of all notices.
     machine_ends_at: Option<Instant>,
 }
 
-/// The phase, for everyone to read and to advance.
+/// The phase of the shutdown. Any part of the worker can read and advance it.
 #[derive(Debug, Clone)]
 pub struct Drain {
     state: watch::Sender<State>,
-    trouble: Arc<OnceLock<String>>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Drain {
@@ -47,10 +46,10 @@ impl Drain {
         Self {
             state: watch::Sender::new(State {
                 phase: Phase::Working,
-                since: None,
+                draining_since: None,
                 machine_ends_at: None,
             }),
-            trouble: Arc::default(),
+            failure: Arc::default(),
         }
     }
 
@@ -58,7 +57,7 @@ impl Drain {
         self.state.borrow().phase
     }
 
-    /// Whether it may claim.
+    /// Whether the worker may claim jobs.
     pub fn is_working(&self) -> bool {
         self.phase() == Phase::Working
     }
@@ -68,23 +67,23 @@ impl Drain {
     }
 
     /// Advances to `phase`; never goes back.
-    pub fn advance(&self, phase: Phase, why: &str) {
+    pub fn advance(&self, phase: Phase, reason: &str) {
         let advanced = self.state.send_if_modified(|now| {
             let later = now.phase < phase;
             now.phase = phase.max(now.phase);
-            if now.phase >= Phase::Draining && now.since.is_none() {
-                now.since = Some(Instant::now());
+            if now.phase >= Phase::Draining && now.draining_since.is_none() {
+                now.draining_since = Some(Instant::now());
             }
             later
         });
         if advanced {
-            tracing::info!(drain.phase = ?phase, drain.why = why, "draining");
+            tracing::info!(drain.phase = ?phase, drain.reason = reason, "draining");
         }
     }
 
-    /// Drains because the machine is taken away in so long. Said again, the shorter time counts.
-    pub fn machine_ends_in(&self, left: Duration, why: &str) {
-        let at = Instant::now() + left;
+    /// Drains because the machine is taken away in `time_left`. After several calls the earliest end counts.
+    pub fn machine_ends_in(&self, time_left: Duration, reason: &str) {
+        let at = Instant::now() + time_left;
         self.state.send_if_modified(|now| {
             let sooner = now.machine_ends_at.is_none_or(|before| at < before);
             if sooner {
@@ -92,18 +91,19 @@ impl Drain {
             }
             sooner
         });
-        self.advance(Phase::Draining, why);
+        self.advance(Phase::Draining, reason);
     }
 
-    /// Drains because this machine cannot work any more; the process ends as failed.
-    pub fn broken(&self, why: String) {
-        self.advance(Phase::Draining, &why);
-        drop(self.trouble.set(why));
+    /// Drains because this worker cannot work any more. The process then ends with an error. The first reason counts.
+    pub fn fail(&self, reason: String) {
+        tracing::error!(drain.reason = reason, "the worker cannot go on");
+        drop(self.failure.set(reason.clone()));
+        self.advance(Phase::Draining, &reason);
     }
 
-    /// Why this machine cannot work any more, if so.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.get().map(String::as_str)
+    /// The reason of the first [`Self::fail`], if any.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Returns once the worker is at least in `phase`.
@@ -113,31 +113,32 @@ impl Drain {
         drop(now.wait_for(|now| now.phase >= phase).await);
     }
 
-    /// Returns once there is no time left to finish: `longest` after it began to drain, or the machine is about to end.
+    /// Returns when the time to finish is over: `longest` after the start of the drain, or shortly before the end of the
+    /// machine.
     pub async fn time_is_up(&self, longest: Duration) {
         let mut now = self.state.subscribe();
         loop {
             let state = *now.borrow_and_update();
-            let up = async {
-                match state.since {
-                    Some(since) => sleep_until(finished_by(&state, since, longest)).await,
+            let deadline = async {
+                match state.draining_since {
+                    Some(since) => sleep_until(finish_deadline(&state, since, longest)).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = up => return,
+                () = deadline => return,
                 _ = now.changed() => {}
             }
         }
     }
 }
 
-fn finished_by(state: &State, since: Instant, longest: Duration) -> Instant {
+fn finish_deadline(state: &State, since: Instant, longest: Duration) -> Instant {
     let latest = since + longest;
     match state.machine_ends_at {
         Some(end) => {
-            let end = end.checked_sub(TO_GIVE_BACK).unwrap_or(since);
-            latest.min(end.max(since + TO_FINISH_LEAST))
+            let end = end.checked_sub(RELEASE_TIME).unwrap_or(since);
+            latest.min(end.max(since + FINISH_TIME_MIN))
         }
         None => latest,
     }
@@ -149,34 +150,14 @@ impl Default for Drain {
     }
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends the worker at once.
-///
-/// # Errors
-/// The signals cannot be listened to.
-pub fn on_signals(drain: Drain) -> std::io::Result<()> {
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::spawn(async move {
-        for phase in [Phase::Draining, Phase::Leaving] {
-            tokio::select! {
-                _ = term.recv() => drain.advance(phase, "SIGTERM"),
-                _ = int.recv() => drain.advance(phase, "SIGINT"),
-            }
-        }
-    });
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::{Duration, Instant};
 
-    use super::{Drain, Phase, State, finished_by};
+    use super::{Drain, Phase, State, finish_deadline};
 
     #[test]
-    fn a_drain_never_goes_back() {
+    fn a_phase_never_goes_back() {
         let drain = Drain::new();
         drain.advance(Phase::Draining, "a notice");
         drain.advance(Phase::Finishing, "an advice");
@@ -193,19 +174,19 @@ mod tests {
         let seconds = |machine_left: Option<u64>| {
             let state = State {
                 phase: Phase::Draining,
-                since: Some(since),
+                draining_since: Some(since),
                 machine_ends_at: machine_left.map(|left| since + Duration::from_secs(left)),
             };
-            (finished_by(&state, since, longest) - since).as_secs()
+            (finish_deadline(&state, since, longest) - since).as_secs()
         };
         assert_eq!(seconds(None), 20);
-        assert_eq!(seconds(Some(120)), 20, "never longer than asked for");
-        assert_eq!(seconds(Some(13)), 10, "three seconds to give back");
-        assert_eq!(seconds(Some(0)), 2, "a time in the past is not believed");
+        assert_eq!(seconds(Some(120)), 20, "never longer than the setting");
+        assert_eq!(seconds(Some(13)), 10, "three seconds to release jobs");
+        assert_eq!(seconds(Some(0)), 2, "at least two seconds");
     }
 
     #[test]
-    fn of_two_notices_the_shorter_counts() {
+    fn the_earliest_of_several_notices_counts() {
         let drain = Drain::new();
         drain.machine_ends_in(Duration::from_mins(2), "a notice");
         let first = drain.state.borrow().machine_ends_at;

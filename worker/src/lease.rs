@@ -1,7 +1,7 @@
-//! The worker's lease: registering, renewing it, and giving jobs back.
+//! The lease of the worker: registering, renewing the lease, and releasing jobs.
 //!
-//! No decision here uses a clock of this machine against one of Postgres: the lease runs by the database's clock, and the
-//! only local measure is how long ago it was last renewed.
+//! Nothing here compares a clock of this machine with that of Postgres. The lease runs by the clock of Postgres. The
+//! worker only measures how long ago it renewed the lease.
 
 use std::{
     collections::HashSet,
@@ -16,21 +16,22 @@ use jobs::{
 };
 
 use crate::{
+    backoff::{Backoff, with_jitter},
     drain::{Drain, Phase},
-    holdings::Holdings,
+    held_jobs::HeldJobs,
 };
 
-/// Least time between two heartbeats, however often somebody asks for one.
-const HEARTBEAT_LEAST: Duration = Duration::from_millis(20);
-/// How long giving back and deregistering may take at the very end.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// Least time between two heartbeats, however many requests for one arrive.
+const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// Longest time for releasing jobs and deregistering at the end.
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keeps a lease for as long as the worker works: registers, renews, and registers anew under a new id after a loss.
-pub async fn keep(
+/// Registers the worker and renews its lease while the worker works. After a lost lease, registers under a new id.
+pub async fn keep_lease(
     db: Db,
     registration: Registration,
     lease: Duration,
-    holdings: Arc<Holdings>,
+    held_jobs: Arc<HeldJobs>,
     drain: Drain,
     listener: WorkerListener,
 ) {
@@ -39,26 +40,26 @@ pub async fn keep(
             return;
         };
         listener.set_worker(worker);
-        holdings.registered(Some(worker));
+        held_jobs.set_worker(Some(worker));
         tracing::info!(worker.id = %worker, worker.name = registration.name, device = registration.device, "registered");
-        renew_until_lost(&db, worker, lease, &holdings, &drain, &listener).await;
-        tracing::warn!(worker.id = %worker, jobs.lost = holdings.len(), "lease lost: all work stops");
+        renew_until_lost(&db, worker, lease, &held_jobs, &drain, &listener).await;
+        tracing::warn!(worker.id = %worker, jobs.lost = held_jobs.len(), "the lease is lost; dropping all jobs");
         metrics::counter!("darkroom_leases_lost_total").increment(1);
-        holdings.registered(None);
+        held_jobs.set_worker(None);
         if !drain.is_working() {
             return;
         }
     }
 }
 
-/// Registers, however long Postgres is away; gives up only when the worker drains.
+/// Registers the worker; tries again until it works. Returns `None` only when the worker drains.
 async fn register(
     db: &Db,
     registration: &Registration,
     lease: Duration,
     drain: &Drain,
 ) -> Option<WorkerId> {
-    let mut pause = Duration::from_millis(100);
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     while drain.is_working() {
         let register = queue::register(db, registration, lease.as_secs_f64());
         match jobs::db::answered(db, register).await {
@@ -66,141 +67,140 @@ async fn register(
             Err(error) => tracing::warn!(error.cause = %error, "cannot register; trying again"),
         }
         tokio::select! {
-            () = tokio::time::sleep(jitter(pause)) => {}
+            () = backoff.sleep() => {}
             () = drain.reached(Phase::Finishing) => {}
         }
-        pause = (pause * 2).min(Duration::from_secs(5));
     }
     None
 }
 
-/// Renews three times a lease, and at once when somebody asks this worker for something: the answer says for what.
+/// Renews the lease three times in its length, and at once on a wake-up: the heartbeat tells what is requested of this worker.
 async fn renew_until_lost(
     db: &Db,
     worker: WorkerId,
     lease: Duration,
-    holdings: &Holdings,
+    held_jobs: &HeldJobs,
     drain: &Drain,
     listener: &WorkerListener,
 ) {
     let mut renewed_at = Instant::now();
-    let mut pause = lease / 3;
-    let mut unknown = HashSet::new();
+    let mut wait = lease / 3;
+    let mut unknown_leases = HashSet::new();
     loop {
-        listener.requested(pause).await;
-        // What is in hand before the statement begins is what its answer can speak about.
-        let (asked_at, before) = (Instant::now(), holdings.all());
+        listener.requested(wait).await;
+        // The response can only be about jobs that were claimed before the statement began.
+        let (sent_at, jobs) = (Instant::now(), held_jobs.all());
         let beat = queue::heartbeat(db, worker, lease.as_secs_f64());
-        // Never later than the lease's end: a connection that hangs is as good as none.
+        // Not longer than the lease: a connection that hangs must not hide the end of the lease.
         let left = lease.saturating_sub(renewed_at.elapsed());
         let beat = tokio::time::timeout(left, beat).await;
         match beat {
             Ok(Ok(beat)) => {
-                (renewed_at, pause) = (asked_at, lease / 3);
-                holdings.hear(&before, &beat);
+                (renewed_at, wait) = (sent_at, lease / 3);
+                held_jobs.apply_heartbeat(&jobs, &beat);
                 if beat.draining {
-                    drain.advance(Phase::Finishing, "an operator asked for it");
+                    drain.advance(Phase::Finishing, "requested by an operator");
                 }
-                // Not while it leaves: what a broken device was at has to count as lost.
+                // Not in a drain: the jobs of a broken device have to count as lost.
                 if drain.is_working() {
-                    give_back_strays(db, &holdings.strays(&mut unknown, &beat)).await;
+                    release_strays(db, &held_jobs.find_strays(&mut unknown_leases, &beat)).await;
                 }
             }
             Ok(Err(QueueError::LeaseLost)) => return,
             Ok(Err(error)) => {
-                tracing::warn!(worker.id = %worker, error.cause = %error, "lease not renewed; trying again");
-                pause = jitter((lease / 15).min(Duration::from_secs(1)));
+                tracing::warn!(worker.id = %worker, error.cause = %error, "cannot renew the lease; trying again");
+                wait = with_jitter((lease / 15).min(Duration::from_secs(1)));
             }
-            Err(_) => pause = Duration::ZERO,
+            Err(_) => wait = Duration::ZERO,
         }
         if renewed_at.elapsed() >= lease {
             return;
         }
-        tokio::time::sleep(HEARTBEAT_LEAST.saturating_sub(asked_at.elapsed())).await;
+        tokio::time::sleep(HEARTBEAT_INTERVAL_MIN.saturating_sub(sent_at.elapsed())).await;
     }
 }
 
-/// Releases what was claimed for this worker without its knowing; what cannot be released now is a stray the next time.
-async fn give_back_strays(db: &Db, strays: &[Lease]) {
+/// Releases jobs that this worker claimed without getting the response. A failed release is tried again at the next heartbeat.
+async fn release_strays(db: &Db, strays: &[Lease]) {
     if strays.is_empty() {
         return;
     }
     tracing::warn!(
         jobs.count = strays.len(),
-        "claimed, but the answer was lost: giving them back"
+        "the response of a claim was lost; releasing its jobs"
     );
     if let Err(error) = jobs::db::answered(db, queue::release(db, strays)).await {
-        tracing::warn!(error.cause = %error, "not given back; trying again");
+        tracing::warn!(error.cause = %error, "cannot release jobs; trying again");
     }
 }
 
-/// Writes the release of jobs that go back, as soon as they do: those that are canceled, and when the worker drains all
-/// that are not on the device. They need not wait for the pipeline, which finds out at its next boundary.
-pub async fn give_back(db: Db, holdings: Arc<Holdings>, notifier: Notifier, drain: Drain) {
-    let mut drained = false;
+/// Releases returned jobs at once: canceled jobs, and in a drain all jobs that are not on the device. Never returns.
+///
+/// A returned job does not wait for the pipeline, which drops the job at its next stage.
+pub async fn release_returned_jobs(
+    db: Db,
+    held_jobs: Arc<HeldJobs>,
+    notifier: Notifier,
+    drain: Drain,
+) {
+    let mut has_returned_all = false;
     loop {
         tokio::select! {
-            () = drain.reached(Phase::Draining), if !drained => {
-                drained = true;
-                holdings.return_all();
+            () = drain.reached(Phase::Draining), if !has_returned_all => {
+                has_returned_all = true;
+                held_jobs.return_all();
             }
-            () = holdings.some_return() => {}
+            () = held_jobs.wait_for_returned_jobs() => {}
         }
-        let mut pause = Duration::from_millis(50);
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
-            let leases = holdings.returning();
+            let leases = held_jobs.unreleased();
             if leases.is_empty() {
                 break;
             }
             match jobs::db::answered(&db, queue::release(&db, &leases)).await {
                 Ok(released) => {
-                    tracing::info!(jobs.released = released.len(), "gave jobs back");
+                    tracing::info!(jobs.released = released.len(), "released jobs");
                     metrics::counter!("darkroom_jobs_total", "outcome" => "released")
                         .increment(released.len() as u64);
-                    holdings.returned(&leases);
+                    held_jobs.remove_released(&leases);
                     notifier.changed(released);
                     notifier.queued(queue::ANY_MODEL);
                     notifier.flush().await;
                 }
                 Err(error) => {
-                    tracing::warn!(error.cause = %error, jobs.count = leases.len(), "not given back; trying again");
-                    tokio::time::sleep(jitter(pause)).await;
-                    pause = (pause * 2).min(Duration::from_secs(2));
+                    tracing::warn!(error.cause = %error, jobs.count = leases.len(), "cannot release jobs; trying again");
+                    backoff.sleep().await;
                 }
             }
         }
     }
 }
 
-/// Gives back whatever is in hand and ends the registration: the last thing a worker does.
-pub async fn leave(db: &Db, holdings: &Holdings, notifier: &Notifier) {
-    let worker = *holdings.worker().borrow();
+/// Releases all held jobs and ends the registration. The worker calls this at its end.
+pub async fn deregister(db: &Db, held_jobs: &HeldJobs, notifier: &Notifier) {
+    let worker = *held_jobs.worker().borrow();
     let Some(worker) = worker else { return };
-    let goodbye = async {
-        // One that was asked for before the drain may yet come back with jobs.
-        holdings.claims_settled().await;
-        let leases: Vec<Lease> = holdings.all().iter().map(|job| job.lease).collect();
+    let deregister = async {
+        // A claim from before the drain may still bring jobs.
+        held_jobs.wait_for_claims().await;
+        let leases: Vec<Lease> = held_jobs.all().iter().map(|job| job.lease).collect();
         if !leases.is_empty() {
             let released = queue::release(db, &leases).await?;
-            tracing::info!(worker.id = %worker, jobs.released = released.len(), "released what was in hand");
+            tracing::info!(worker.id = %worker, jobs.released = released.len(), "released all held jobs");
             notifier.changed(released);
             notifier.queued(queue::ANY_MODEL);
         }
         notifier.flush().await;
         queue::deregister(db, worker).await
     };
-    match tokio::time::timeout(GOODBYE, goodbye).await {
+    match tokio::time::timeout(DEREGISTER_TIMEOUT, deregister).await {
         Ok(Ok(())) => tracing::info!(worker.id = %worker, "deregistered"),
         Ok(Err(error)) => {
-            tracing::warn!(worker.id = %worker, error.cause = %error, "not deregistered: the lease runs out by itself");
+            tracing::warn!(worker.id = %worker, error.cause = %error, "cannot deregister; the lease will expire");
         }
         Err(_) => {
-            tracing::warn!(worker.id = %worker, "not deregistered in time: the lease runs out by itself");
+            tracing::warn!(worker.id = %worker, "could not deregister in time; the lease will expire");
         }
     }
-}
-
-/// Between three quarters and five quarters of it: workers that were woken together do not stay together.
-pub fn jitter(pause: Duration) -> Duration {
-    pause.mul_f64(rand::random_range(0.75..1.25))
 }

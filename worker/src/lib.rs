@@ -1,117 +1,130 @@
-//! `darkroom-worker`: claims jobs, runs their models and writes the results. Serves nothing but health and metrics.
+//! `darkroom-worker`: claims jobs, runs their models and writes the results. It serves only health and metrics.
 //!
-//! Only the inference stage (`pipeline/infer`) names `tch`; no transaction spans an inference; no write goes unfenced.
+//! From the bottom up: [`torch`] is all that names `tch`; [`models`] stands on it; [`pipeline`] stands on both. No transaction
+//! spans an inference, and every write is fenced.
 
+pub mod background;
+pub mod backoff;
 pub mod config;
 pub mod drain;
-pub mod holdings;
+pub mod held_jobs;
 pub mod lease;
 pub mod models;
+mod panic_message;
 pub mod pipeline;
 pub mod preemption;
+mod shutdown_signals;
+pub mod torch;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jobs::{
-    db::{self, Db},
-    health,
-    object_store::ObjectStore,
-    queue, tasks, telemetry,
-};
+use jobs::{db, health, object_store::ObjectStore, queue, tasks, telemetry};
 use tokio::sync::watch;
 
 use crate::{
-    config::{Config, PrecisionChoice},
+    backoff::Backoff,
+    config::Config,
     drain::{Drain, Phase},
-    holdings::Holdings,
-    pipeline::{Device, News},
+    held_jobs::HeldJobs,
+    pipeline::WakeUps,
+    torch::{Device, PrecisionChoice},
 };
 
-/// Works until a signal, a notice of the machine's end, an operator or its own settings end it.
+/// Runs the worker until a signal, a notice of the cloud, an operator or its settings end it.
 ///
 /// # Errors
-/// The settings are impossible, or this machine cannot work any more.
+/// The settings cannot work, or the worker failed at work (see [`Drain::fail`]).
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let drain = Drain::new();
-    drain::on_signals(drain.clone())?;
-    let machine = preemption::watch(&config.preemption, drain.clone());
+    shutdown_signals::listen(&drain)?;
+    let first_poll = preemption::watch(&config.preemption, &drain);
     let Some(device) = open_device(&config, &drain).await? else {
-        return Ok(());
+        return ended(&drain);
     };
-    let db = Db::connect(&config.db, "darkroom-worker")
+    let db = db::Db::connect(&config.db, "darkroom-worker")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await;
-    let holdings = Arc::new(Holdings::default());
+    let held_jobs = Arc::new(HeldJobs::default());
 
-    health::serve(config.health_listen, metrics, ready(&holdings))
+    let is_ready = watch_readiness(&held_jobs, &drain);
+    health::serve(config.health_listen, metrics, is_ready)
         .await
         .with_context(|| format!("cannot listen on {}", config.health_listen))?;
     if prepare(&config, &db, &store, &drain).await.is_none() {
-        return Ok(());
+        return ended(&drain);
     }
-    machine.looked_at().await;
+    first_poll.wait().await;
     if !drain.is_working() {
-        return Ok(());
+        return ended(&drain);
     }
-    let kept = db::StatementPool::with_one_plan(db.clone());
-    let news = News {
-        notifier: queue::Notifier::start(kept.clone()),
+    let statements = db::StatementPool::with_one_plan(db.clone());
+    let wake_ups = WakeUps {
+        notifier: queue::Notifier::start(statements.clone()),
         listener: queue::WorkerListener::start(db.direct()),
     };
     pipeline::start(
         &config,
         device,
-        kept.clone(),
+        statements.clone(),
         store,
-        news.clone(),
-        holdings.clone(),
-        drain.clone(),
+        wake_ups.clone(),
+        held_jobs.clone(),
+        &drain,
     )?;
-    tasks::restart("queue housekeeping", move || queue::housekeep(kept.clone()));
-    tokio::spawn(lease::give_back(
-        db.clone(),
-        holdings.clone(),
-        news.notifier.clone(),
-        drain.clone(),
-    ));
-    let keep_lease = lease::keep(
-        db.clone(),
-        registration(&config, device),
-        config.lease(),
-        holdings.clone(),
-        drain.clone(),
-        news.listener,
-    );
-    tasks::watch("lease", async move {
-        keep_lease.await; // returns only when the worker leaves
-        std::future::pending().await
+    tasks::restart("queue housekeeping", move || {
+        queue::housekeep(statements.clone())
     });
+    let watched = drain.clone();
+    background::spawn(&drain, "watch over background tasks", async move {
+        watched.fail(tasks::ended().await.to_string());
+    });
+    background::spawn(
+        &drain,
+        "release of returned jobs",
+        lease::release_returned_jobs(
+            db.clone(),
+            held_jobs.clone(),
+            wake_ups.notifier.clone(),
+            drain.clone(),
+        ),
+    );
+    background::spawn(
+        &drain,
+        "lease",
+        lease::keep_lease(
+            db.clone(),
+            registration(&config, device),
+            config.lease(),
+            held_jobs.clone(),
+            drain.clone(),
+            wake_ups.listener,
+        ),
+    );
 
+    drain.reached(Phase::Finishing).await;
     tokio::select! {
-        () = drain.reached(Phase::Finishing) => {}
-        ended = tasks::ended() => {
-            lease::leave(&db, &holdings, &news.notifier).await;
-            return Err(ended.into());
-        }
-    }
-    tokio::select! {
-        () = emptied(&holdings) => {}
+        () = wait_until_idle(&held_jobs) => {}
         () = drain.reached(Phase::Leaving) => {}
         () = drain.time_is_up(Duration::from_secs_f64(config.drain_seconds)) => {
-            tracing::warn!(jobs.held = holdings.len(), "drain took too long");
+            tracing::warn!(jobs.held = held_jobs.len(), "the drain took too long");
         }
     }
     drain.advance(Phase::Leaving, "nothing left to finish");
-    lease::leave(&db, &holdings, &news.notifier).await;
-    match drain.trouble() {
+    lease::deregister(&db, &held_jobs, &wake_ups.notifier).await;
+    ended(&drain)
+}
+
+/// The result of a worker that has ended: an error if it failed.
+fn ended(drain: &Drain) -> anyhow::Result<()> {
+    match drain.failure() {
         None => Ok(()),
-        Some(trouble) => anyhow::bail!("{trouble}"),
+        Some(reason) => anyhow::bail!("{reason}"),
     }
 }
 
-/// Looking for a GPU may take seconds; `None` if the worker is told to leave before.
+/// Opens the device, which may take seconds. Returns `None` if the worker drains first.
 async fn open_device(config: &Config, drain: &Drain) -> anyhow::Result<Option<Device>> {
     let choice = config.device;
     let opening = tokio::task::spawn_blocking(move || Device::open(choice));
@@ -121,21 +134,21 @@ async fn open_device(config: &Config, drain: &Drain) -> anyhow::Result<Option<De
     }
 }
 
-/// Ready means registered: jobs may come.
-fn ready(holdings: &Holdings) -> watch::Receiver<bool> {
-    let mut worker = holdings.worker();
-    let (sender, ready) = watch::channel(false);
-    tokio::spawn(async move {
+/// Whether the worker is ready: it is registered and gets jobs.
+fn watch_readiness(held_jobs: &HeldJobs, drain: &Drain) -> watch::Receiver<bool> {
+    let mut worker = held_jobs.worker();
+    let (sender, is_ready) = watch::channel(false);
+    background::spawn(drain, "readiness", async move {
         while worker.changed().await.is_ok() {
             sender.send_replace(worker.borrow_and_update().is_some());
         }
     });
-    ready
+    is_ready
 }
 
-/// Migrations and the bucket, however long Postgres and S3 are away; `None` if the worker is told to leave before.
-async fn prepare(config: &Config, db: &Db, store: &ObjectStore, drain: &Drain) -> Option<()> {
-    let mut pause = Duration::from_millis(100);
+/// Migrates the database and creates the bucket; tries again until it works. Returns `None` if the worker drains first.
+async fn prepare(config: &Config, db: &db::Db, store: &ObjectStore, drain: &Drain) -> Option<()> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let prepared = async {
             db::migrate(db, &config.db).await?;
@@ -153,18 +166,17 @@ async fn prepare(config: &Config, db: &Db, store: &ObjectStore, drain: &Drain) -
         };
         tracing::warn!(
             error.cause = format!("{error:#}"),
-            "cannot start yet; trying again"
+            "cannot prepare Postgres and S3; trying again"
         );
         tokio::select! {
-            () = tokio::time::sleep(lease::jitter(pause)) => {}
+            () = backoff.sleep() => {}
             () = drain.reached(Phase::Finishing) => return None,
         }
-        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
 fn registration(config: &Config, device: Device) -> queue::Registration {
-    // Where a job's numbers came from: what differs from a model's default must be told.
+    // Jobs store this text. A precision that is not the default of the model changes their numbers.
     let precision = match (config.precision, config.precision.fixed()) {
         (PrecisionChoice::Default, _) => String::new(),
         (_, Some(precision)) => format!(" {precision}"),
@@ -178,10 +190,10 @@ fn registration(config: &Config, device: Device) -> queue::Registration {
     }
 }
 
-/// Returns once no job is in hand, and none can come any more.
-async fn emptied(holdings: &Holdings) {
-    holdings.claims_settled().await;
-    while !holdings.is_empty() {
+/// Returns when the worker holds no job and no claim is running.
+async fn wait_until_idle(held_jobs: &HeldJobs) {
+    held_jobs.wait_for_claims().await;
+    while !held_jobs.is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

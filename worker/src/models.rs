@@ -1,8 +1,9 @@
-//! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and kept while they are used.
+//! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and statements while they are used.
 
 mod best_batch;
-mod cache;
-mod load;
+mod disk_cache;
+mod load_error;
+mod loader;
 mod model;
 mod slots;
 
@@ -13,50 +14,24 @@ use std::{
 };
 
 use jobs::{
-    db::Db,
-    models::ModelVersion,
-    object_store::{ObjectStore, StoreError},
-    queue::LoadedModel,
+    db::Db, manifest::Manifest, models::ModelVersion, object_store::ObjectStore, queue::LoadedModel,
 };
 use tokio::sync::Mutex;
 
-pub use self::model::Model;
 use self::{
-    cache::DiskCache,
-    load::Load,
-    slots::{Room, Slots},
+    disk_cache::DiskCache,
+    loader::Loader,
+    slots::{MadeRoom, Slots},
 };
-use crate::{config::PrecisionChoice, pipeline::Device};
+pub use self::{load_error::LoadError, model::Model};
+use crate::torch::{Device, PrecisionChoice};
 
-/// How long jobs may hold on to a model that was unloaded for another.
+/// How long a load waits for the jobs that hold an unloaded model.
 const HELD_MAX: Duration = Duration::from_secs(30);
-const LOOKED_AFTER: Duration = Duration::from_millis(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Why a model is not there.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LoadFault {
-    /// Our trouble, for now.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The device has no room for it, even alone; another machine may.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The artifact's, for good.
-    #[error("{0}")]
-    Broken(String),
-    /// The device answers nothing any more, whatever the model.
-    #[error("{0}")]
-    DeviceLost(String),
-}
-
-impl From<StoreError> for LoadFault {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
-            StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Broken(error.to_string()),
-        }
-    }
-}
+/// Checks the output shape of a loaded model against its manifest and labels. The error text is for the owner of the model.
+pub type OutputCheck = fn(&Manifest, &[String], &[usize]) -> Result<(), String>;
 
 #[derive(Debug)]
 pub struct ModelsConfig {
@@ -65,20 +40,21 @@ pub struct ModelsConfig {
     pub device: Device,
     pub precision: PrecisionChoice,
     pub batch_max: usize,
-    /// That run models at the same time.
+    /// Threads that run models at the same time.
     pub infer_threads: usize,
     pub loaded_bytes_max: u64,
+    pub check_output: OutputCheck,
 }
 
-/// Every version that this worker has loaded, or is loading.
+/// All model versions that this worker has loaded or is loading.
 #[derive(Debug)]
 pub struct Models {
     db: Db,
     cache: DiskCache,
     config: ModelsConfig,
     slots: Slots,
-    /// One is loaded after the other: each measures the device, and may need the room of those before.
-    turn: Mutex<()>,
+    /// Held by the one load at work: a load measures the device, and may have to unload other models.
+    load_lock: Mutex<()>,
 }
 
 impl Models {
@@ -88,20 +64,20 @@ impl Models {
             cache: DiskCache::new(config.cache_dir.clone(), config.cache_bytes_max, store),
             config,
             slots: Slots::default(),
-            turn: Mutex::default(),
+            load_lock: Mutex::default(),
         }
     }
 
-    /// The version, loaded now if it was not; however many ask at once, it is loaded once.
+    /// The model of a version; loads it first if needed. Concurrent calls for one version share one load.
     ///
     /// # Errors
-    /// See [`LoadFault`].
-    pub async fn get(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
-        let loading = self.slots.of(version_id);
+    /// See [`LoadError`].
+    pub async fn get(&self, version_id: i64) -> Result<Arc<Model>, LoadError> {
+        let loading = self.slots.get(version_id);
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
-            Err(LoadFault::Unavailable(_)) => self.slots.forget(version_id, &loading),
-            Err(LoadFault::TooLarge(_) | LoadFault::Broken(_) | LoadFault::DeviceLost(_)) => {
+            Err(LoadError::Unavailable(_)) => self.slots.forget(version_id, &loading),
+            Err(LoadError::TooLarge(_) | LoadError::Broken(_) | LoadError::DeviceLost(_)) => {
                 self.slots.refuse(version_id, &loading);
             }
             Ok(_) => (self.slots).unload_beyond(self.config.loaded_bytes_max, version_id),
@@ -109,9 +85,8 @@ impl Models {
         loaded
     }
 
-    /// Names of the loaded models, while there are more in use than fit; `None` while all fit, and it does not matter
-    /// which are loaded.
-    pub fn crowded(&self) -> Option<Vec<String>> {
+    /// Names of the loaded models if more models are in use than fit into memory; `None` while all fit.
+    pub fn loaded_if_crowded(&self) -> Option<Vec<String>> {
         self.slots.are_crowded().then(|| {
             let loaded = self.slots.loaded().into_iter();
             let mut names: Vec<_> = loaded.map(|model| model.manifest.name.clone()).collect();
@@ -121,28 +96,28 @@ impl Models {
         })
     }
 
-    /// What is loaded, by name.
+    /// The loaded models for `ops.workers`, ordered by name.
     pub fn loaded(&self) -> Vec<LoadedModel> {
         let loaded = self.slots.loaded();
-        let mut loaded: Vec<_> = loaded.iter().map(|model| model.shown()).collect();
+        let mut loaded: Vec<_> = loaded.iter().map(|model| model.to_loaded_model()).collect();
         loaded.sort_unstable_by(|a, b| a.model.cmp(&b.model));
         loaded
     }
 
-    async fn load(&self, version_id: i64) -> Result<Arc<Model>, LoadFault> {
+    async fn load(&self, version_id: i64) -> Result<Arc<Model>, LoadError> {
         let began = Instant::now();
         let version = jobs::models::version(&self.db, version_id);
         let version = jobs::db::answered(&self.db, version).await;
-        let version = version.map_err(|error| LoadFault::Unavailable(error.to_string()))?;
+        let version = version.map_err(|error| LoadError::Unavailable(error.to_string()))?;
         let version =
-            version.ok_or_else(|| LoadFault::Broken(format!("no model version {version_id}")))?;
+            version.ok_or_else(|| LoadError::Broken(format!("no model version {version_id}")))?;
         let loaded = self.load_version(&version).await;
         let (model, seconds) = (version.reference(), began.elapsed().as_secs_f64());
         match &loaded {
             Ok(loaded) => tracing::info!(
                 model,
                 seconds,
-                batch.images = loaded.batch_best(),
+                batch.images = loaded.best_batch(),
                 "model loaded"
             ),
             Err(error) => tracing::error!(model, error.cause = %error, "model not loaded"),
@@ -151,12 +126,12 @@ impl Models {
         loaded
     }
 
-    async fn load_version(&self, version: &ModelVersion) -> Result<Arc<Model>, LoadFault> {
+    async fn load_version(&self, version: &ModelVersion) -> Result<Arc<Model>, LoadError> {
         let file = |name: &str| {
             let digest = version.files.get(name);
             digest
                 .copied()
-                .ok_or_else(|| LoadFault::Broken(format!("the version has no file {name}")))
+                .ok_or_else(|| LoadError::Broken(format!("the version has no file {name}")))
         };
         let manifest = version.manifest.clone();
         let (artifact, bytes) = self.cache.file(file(&manifest.artifact)?).await?;
@@ -164,7 +139,7 @@ impl Models {
             Some(name) => self.cache.lines(file(name)?).await?,
             None => Vec::new(),
         };
-        let load = Load {
+        let loader = Loader {
             version_id: version.id,
             reference: version.reference(),
             device: self.config.device,
@@ -178,43 +153,44 @@ impl Models {
             labels,
             artifact,
             bytes,
+            check_output: self.config.check_output,
         };
-        self.onto_device(load).await.map(Arc::new)
+        self.load_onto_device(loader).await.map(Arc::new)
     }
 
-    /// Where there is no room, the least recently used go first.
-    async fn onto_device(&self, load: Load) -> Result<Model, LoadFault> {
-        let _turn = self.turn.lock().await;
-        let mut looked_again = false;
+    /// Unloads the least recently used models as long as the device has too little memory.
+    async fn load_onto_device(&self, loader: Loader) -> Result<Model, LoadError> {
+        let _one_load = self.load_lock.lock().await;
+        let mut has_retried = false;
         loop {
-            let this = load.clone();
+            let this = loader.clone();
             let loaded = tokio::task::spawn_blocking(move || this.load()).await;
-            let loaded = loaded.unwrap_or_else(|panic| Err(LoadFault::Broken(panic.to_string())));
-            if !matches!(loaded, Err(LoadFault::TooLarge(_))) {
+            let loaded = loaded.unwrap_or_else(|panic| Err(LoadError::Broken(panic.to_string())));
+            if !matches!(loaded, Err(LoadError::TooLarge(_))) {
                 return loaded;
             }
-            match self.slots.make_room(load.version_id) {
-                Room::Made(unloaded) => let_go(&unloaded).await?,
-                Room::None if looked_again => return loaded,
-                Room::None => {
-                    // One that had its turn right before may not count as loaded yet.
-                    tokio::time::sleep(LOOKED_AFTER).await;
-                    looked_again = true;
+            match self.slots.make_room(loader.version_id) {
+                MadeRoom::Unloaded(unloaded) => wait_until_released(&unloaded).await?,
+                MadeRoom::NothingToUnload if has_retried => return loaded,
+                MadeRoom::NothingToUnload => {
+                    // A model whose load has just ended may not be in its slot yet.
+                    tokio::time::sleep(CHECK_INTERVAL).await;
+                    has_retried = true;
                 }
             }
         }
     }
 }
 
-/// Waits for the jobs that still hold it.
-async fn let_go(unloaded: &Weak<Model>) -> Result<(), LoadFault> {
-    let until = Instant::now() + HELD_MAX;
+/// Waits until no job holds the unloaded model.
+async fn wait_until_released(unloaded: &Weak<Model>) -> Result<(), LoadError> {
+    let deadline = Instant::now() + HELD_MAX;
     while unloaded.strong_count() > 0 {
-        if Instant::now() > until {
+        if Instant::now() > deadline {
             let held = "jobs still hold the model that was unloaded for this one";
-            return Err(LoadFault::Unavailable(held.into()));
+            return Err(LoadError::Unavailable(held.into()));
         }
-        tokio::time::sleep(LOOKED_AFTER).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
     Ok(())
 }

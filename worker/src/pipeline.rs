@@ -1,129 +1,68 @@
-//! The way of a job through the worker: claim, fetch, decode and preprocess, batch, infer, postprocess,
-//! complete; a result that is too large for its row is stored in between.
+//! The stages of a job in the worker: claim, fetch, decode and preprocess, forward batch, infer, postprocess, complete.
+//! A result that is too large for its row is stored in S3 before it is completed.
 //!
-//! Every job in here holds a place in the `room`, from its claim until its outcome is written. The room is what bounds
-//! all queues between the stages, and the claimer claims no more than there is room for.
+//! Every job has a place in the pipeline from its claim until its outcome is written. The number of places bounds all queues
+//! between the stages. The claimer claims no more jobs than there are free places.
 
-mod back_off;
-mod batch;
+mod attempt;
 mod claim;
+mod claim_pause;
+mod claim_policy;
 mod complete;
+mod context;
 pub mod decode;
-mod develop;
+mod decode_stage;
 mod fetch;
+mod forward_batch;
 mod infer;
 mod placement;
 pub mod postprocess;
 pub mod preprocess;
-mod shown;
+mod report_loaded_models;
+mod settings;
 mod stage;
 mod store;
-mod work;
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use image::ImageFormat;
-use jobs::{
-    db::{Db, StatementPool},
-    object_store::ObjectStore,
-    queue,
-};
+use jobs::{db::StatementPool, object_store::ObjectStore, queue};
 use tokio::sync::{Semaphore, mpsc};
 
-pub use infer::{
-    device::{Device, ready_thread},
-    program::{ForwardError, Program},
+pub use self::placement::Placement;
+use self::{
+    claim_pause::ClaimPause, claim_policy::ClaimSettings, context::StageContext,
+    decode::DecodeLimits, settings::PipelineSettings,
 };
-pub use placement::{Placement, Region};
-pub use stage::{Stage, Timings};
-pub use work::{Outcome, Prediction, Work};
-
 use crate::{
+    background,
     config::Config,
     drain::Drain,
-    holdings::Holdings,
+    held_jobs::HeldJobs,
     models::{Models, ModelsConfig},
+    torch::{Device, prepare_thread},
 };
 
-/// What every stage may need.
-#[derive(Debug)]
-pub struct Shared {
-    pub db: Db,
-    /// For the statements of every job.
-    pub kept: StatementPool,
-    pub notifier: queue::Notifier,
-    pub store: ObjectStore,
-    pub models: Models,
-    pub holdings: Arc<Holdings>,
-    pub drain: Drain,
-    pub back_off: back_off::BackOff,
-    pub limits: decode::DecodeLimits,
-    pub image_bytes_max: u64,
-}
-
-/// How wide the stages are, settled for this machine and device.
-#[derive(Debug, Clone, Copy)]
-pub struct Widths {
-    pub batch_max: usize,
-    pub batch_wait: Duration,
-    pub decode_threads: usize,
-    pub infer_threads: usize,
-    pub fetch_concurrency: usize,
-    /// Most jobs in hand.
-    pub room: usize,
-    /// So many jobs in hand keep all stages busy for a moment.
-    pub enough: usize,
-    pub complete_wait: Duration,
-    pub poll: Duration,
-}
-
-impl Widths {
-    pub fn of(config: &Config, device: Device) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let on_gpu = device.is_gpu();
-        let tuning = &config.tuning;
-        let or = |asked: Option<u16>, default: usize| asked.map_or(default, usize::from);
-        let batch_max = or(tuning.batch_max, if on_gpu { 64 } else { 8 });
-        let infer_threads = or(tuning.infer_threads, if on_gpu { 2 } else { cores });
-        let batch_wait_ms = tuning.batch_wait_ms.unwrap_or(if on_gpu { 2 } else { 0 });
-        let room = or(tuning.claim_ahead, 4 * batch_max * infer_threads);
-        Self {
-            batch_max,
-            batch_wait: Duration::from_millis(batch_wait_ms),
-            decode_threads: or(tuning.decode_threads, cores),
-            infer_threads,
-            fetch_concurrency: tuning.fetch_concurrency.into(),
-            room,
-            enough: room / 8,
-            complete_wait: Duration::from_millis(tuning.complete_wait_ms),
-            poll: Duration::from_millis(tuning.poll_ms),
-        }
-    }
-}
-
-/// Wake-ups, both ways.
+/// Sends and receives wake-ups of the queue.
 #[derive(Debug, Clone)]
-pub struct News {
+pub struct WakeUps {
     pub notifier: queue::Notifier,
     pub listener: queue::WorkerListener,
 }
 
-/// Starts all stages; they end with the process. The claimer ends at the drain, and then the rest runs dry.
+/// Starts all stages. The claimer ends when the worker drains; the other stages then finish the jobs that are left.
 pub fn start(
     config: &Config,
     device: Device,
-    kept: StatementPool,
+    statements: StatementPool,
     store: ObjectStore,
-    news: News,
-    holdings: Arc<Holdings>,
-    drain: Drain,
+    wake_ups: WakeUps,
+    held_jobs: Arc<HeldJobs>,
+    drain: &Drain,
 ) -> anyhow::Result<()> {
-    let widths = Widths::of(config, device);
-    let db = kept.db().clone();
-    tracing::info!(?widths, "pipeline");
+    let settings = PipelineSettings::new(config, device);
+    let db = statements.db().clone();
+    tracing::info!(?settings, "pipeline started");
     let models = Models::new(
         db.clone(),
         store.clone(),
@@ -132,21 +71,22 @@ pub fn start(
             cache_bytes_max: config.model_cache_bytes_max,
             device,
             precision: config.precision,
-            batch_max: widths.batch_max,
-            infer_threads: widths.infer_threads,
+            batch_max: settings.batch_max,
+            infer_threads: settings.infer_threads,
             loaded_bytes_max: config.loaded_bytes_max,
+            check_output: postprocess::check,
         },
     );
-    let shared = Arc::new(Shared {
-        notifier: news.notifier,
+    let context = Arc::new(StageContext {
+        notifier: wake_ups.notifier,
         db,
-        kept,
+        statements,
         store,
         models,
-        holdings,
-        drain,
-        back_off: back_off::BackOff::default(),
-        limits: decode::DecodeLimits {
+        held_jobs,
+        drain: drain.clone(),
+        claim_pause: ClaimPause::default(),
+        limits: DecodeLimits {
             pixels_max: config.limits.image_pixels_max,
             side_px_max: config.limits.image_side_px_max,
             bytes_max: config.limits.decode_bytes_max,
@@ -160,61 +100,78 @@ pub fn start(
         image_bytes_max: config.limits.image_bytes_max,
     });
 
-    let (to_complete, outcomes) = mpsc::channel(widths.room);
-    tokio::spawn(shown::show_loaded(shared.clone()));
-    tokio::spawn(complete::complete_all(shared.clone(), outcomes, widths));
+    let (to_complete, outcomes) = mpsc::channel(settings.places);
+    background::spawn(
+        drain,
+        "report of loaded models",
+        report_loaded_models::report_loaded_models(context.clone()),
+    );
+    background::spawn(
+        drain,
+        "complete stage",
+        complete::complete_all(context.clone(), outcomes, settings),
+    );
 
-    let (to_store, unstored) = mpsc::channel(widths.room);
+    let (to_store, unstored) = mpsc::channel(settings.places);
     let storer = store::Storer::new(config.result_inline_bytes_max, to_store);
-    tokio::spawn(store::store_results(
-        shared.clone(),
-        unstored,
-        widths.fetch_concurrency,
-        widths.decode_threads,
-    ));
+    background::spawn(
+        drain,
+        "store stage",
+        store::store_results(
+            context.clone(),
+            unstored,
+            settings.fetch_concurrency,
+            settings.decode_threads,
+        ),
+    );
 
-    let batcher = Arc::new(batch::Batcher::new(widths.batch_wait));
-    for index in 0..widths.infer_threads {
-        let (shared, batcher, storer) = (shared.clone(), batcher.clone(), storer.clone());
-        std::thread::Builder::new()
-            .name(format!("infer-{index}"))
-            .spawn(move || {
-                ready_thread(index);
-                infer::infer_batches(&shared, &batcher, &storer);
-            })?;
+    let batcher = Arc::new(forward_batch::Batcher::new(settings.batch_wait));
+    for index in 0..settings.infer_threads {
+        let (context, batcher, storer) = (context.clone(), batcher.clone(), storer.clone());
+        background::spawn_thread(drain, format!("infer-{index}"), move || {
+            prepare_thread(index);
+            infer::run_forward_batches(&context, &batcher, &storer);
+        })?;
     }
 
-    // As few bytes of images as keep the threads busy: what waits, waits as a claim.
-    let (to_develop, fetched) = mpsc::channel(widths.decode_threads);
-    let fetched = Arc::new(std::sync::Mutex::new(fetched));
-    for index in 0..widths.decode_threads {
-        let (shared, batcher, fetched) = (shared.clone(), batcher.clone(), fetched.clone());
-        std::thread::Builder::new()
-            .name(format!("decode-{index}"))
-            .spawn(move || develop::develop_images(&shared, &fetched, &batcher))?;
+    // Short, so that few fetched images wait in memory. The other jobs wait before their fetch.
+    let (to_decode, fetched) = mpsc::channel(settings.decode_threads);
+    let fetched = Arc::new(Mutex::new(fetched));
+    for index in 0..settings.decode_threads {
+        let (context, batcher, fetched) = (context.clone(), batcher.clone(), fetched.clone());
+        background::spawn_thread(drain, format!("decode-{index}"), move || {
+            decode_stage::decode_images(&context, &fetched, &batcher);
+        })?;
     }
 
-    let (to_fetch, claims) = mpsc::channel(widths.room);
-    tokio::spawn(fetch::fetch_images(
-        shared.clone(),
-        claims,
-        to_develop,
-        widths.fetch_concurrency,
-    ));
+    let (to_fetch, claims) = mpsc::channel(settings.places);
+    background::spawn(
+        drain,
+        "fetch stage",
+        fetch::fetch_images(
+            context.clone(),
+            claims,
+            to_decode,
+            settings.fetch_concurrency,
+        ),
+    );
 
     let claimer = claim::Claimer {
-        shared,
-        models: config.models.clone(),
-        room: Arc::new(Semaphore::new(widths.room)),
-        room_size: widths.room,
-        enough: widths.enough,
-        poll: widths.poll,
+        context,
+        settings: ClaimSettings {
+            models: config.models.clone(),
+            places: settings.places,
+            busy_jobs: settings.busy_jobs,
+            poll_interval: settings.poll_interval,
+            ends_when_empty: config.end.drain,
+        },
+        places: Arc::new(Semaphore::new(settings.places)),
         end: config.end.clone(),
-        listener: news.listener,
+        listener: wake_ups.listener,
         claimed: AtomicU64::new(0),
         to_fetch,
         to_complete,
     };
-    tokio::spawn(claimer.claim_jobs());
+    background::spawn(drain, "claim stage", claimer.run());
     Ok(())
 }

@@ -1,12 +1,11 @@
-//! Watching for the machine's end: clouds say shortly before that they take a spot machine away, each in its own way.
+//! Spot notices: a cloud announces the end of a spot machine shortly before, each cloud in its own way.
 //!
-//! What the metadata service does wrong (hang, refuse, babble) costs a line in the log and nothing else: leases run out by
-//! themselves, so that a worker without a notice loses no job, only time.
+//! A metadata service that fails only causes a line in the log. A worker without a notice loses no job: its lease expires.
 
 mod aws;
 mod azure;
 mod gcp;
-mod service;
+mod metadata_service;
 
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
@@ -15,35 +14,41 @@ use tokio::{
     time::{Duration, Instant, sleep, sleep_until, timeout},
 };
 
-use self::service::{Fault, Service, Url};
-use crate::drain::{Drain, Phase};
+use self::metadata_service::{MetadataService, ServiceError, Url};
+use crate::{
+    background,
+    backoff::Backoff,
+    drain::{Drain, Phase},
+};
 
-/// Between two looks. The shortest notices are of 30 seconds, and a look is two small requests to this very machine.
-const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at a service that misbehaves, at most.
-const LOOK_AGAIN_MOST: Duration = Duration::from_secs(10);
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
-/// Before each try of `auto` to find out where it is: the service of a machine that has just booted may be late.
-const DETECT: [Duration; 4] = [
+/// Time between two polls. A notice comes at least 30 seconds before the end, and a poll is two small requests to this
+/// machine.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The delays after failed polls.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(10));
+/// Longest time of one request.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The delays before each try of `auto` to detect the cloud. On a machine that has just booted the service may be late.
+const DETECT_DELAYS: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_secs(2),
     Duration::from_secs(10),
     Duration::from_secs(30),
 ];
-/// How long the start waits for the first look, where the cloud is named: a worker that is started anew on a doomed
-/// machine claims nothing.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Longest time that the start waits for the first poll, if the cloud is named. So a worker that starts after a notice claims
+/// nothing.
+const FIRST_POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where the worker hears that its machine is taken away.
+/// Where the worker gets spot notices from.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Spot machines")]
 pub struct PreemptionConfig {
-    /// Whose spot notices to watch for. On one the worker claims no more, gives its jobs back within milliseconds and
-    /// ends with exit code 0. `auto` asks once, in the background, which cloud this is; `none` hears signals only
+    /// Cloud whose spot notices drain the worker. On a notice the worker claims no more jobs, releases its jobs within
+    /// milliseconds and ends with exit code 0. `auto` detects the cloud once, in the background. `none`: signals only
     #[arg(long, env = "DARKROOM_PREEMPTION", default_value = "auto")]
     pub preemption: PreemptionChoice,
-    /// The metadata service, if it is not where all three clouds have it: a proxy, or AWS by IPv6 (`http://[fd00:ec2::254]`)
+    /// URL of the metadata service, if it is not at the default of the three clouds: a proxy, or AWS by IPv6
+    /// (`http://[fd00:ec2::254]`)
     #[arg(
         long,
         env = "DARKROOM_METADATA_URL",
@@ -62,15 +67,17 @@ pub enum PreemptionChoice {
     None,
 }
 
-/// What a look at the service showed.
+/// What the metadata service says about this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Sight {
-    /// The machine stays, for all that is known.
-    Clear,
-    /// It may be taken away before long: better to move while there is time.
+enum SpotStatus {
+    NoNotice,
+    /// The cloud may take the machine away soon.
     Advice,
-    /// It is taken away in so long.
-    Notice { left: Duration, what: String },
+    /// The cloud takes the machine away in `time_left`.
+    Notice {
+        time_left: Duration,
+        event: String,
+    },
 }
 
 #[derive(Debug)]
@@ -89,58 +96,59 @@ impl Cloud {
         }
     }
 
-    async fn look(&mut self, service: &Service) -> Result<Sight, Fault> {
+    async fn poll(&mut self, service: &MetadataService) -> Result<SpotStatus, ServiceError> {
         match self {
-            Self::Aws(aws) => aws.look(service).await,
-            Self::Gcp(gcp) => gcp.look(service).await,
-            Self::Azure(azure) => azure.look(service).await,
+            Self::Aws(aws) => aws.poll(service).await,
+            Self::Gcp(gcp) => gcp.poll(service).await,
+            Self::Azure(azure) => azure.poll(service).await,
         }
     }
 }
 
-/// A watch that has begun.
+/// The first poll of the metadata service.
 #[derive(Debug)]
-pub struct Machine(watch::Receiver<bool>);
+pub struct FirstPoll(watch::Receiver<bool>);
 
-impl Machine {
-    /// Returns once the first look is over, or after a second; at once where no cloud was named.
-    pub async fn looked_at(mut self) {
-        drop(timeout(FIRST_LOOK, self.0.wait_for(|looked| *looked)).await);
+impl FirstPoll {
+    /// Waits for the first poll, for at most a second. Returns at once if the settings name no cloud.
+    pub async fn wait(mut self) {
+        drop(timeout(FIRST_POLL_TIMEOUT, self.0.wait_for(|is_done| *is_done)).await);
     }
 }
 
-/// Watches for as long as the process lives, and drains the worker on a notice.
-pub fn watch(config: &PreemptionConfig, drain: Drain) -> Machine {
-    let service = Service::new(config.metadata_url.clone());
+/// Polls the metadata service in the background, and drains the worker on a notice.
+pub fn watch(config: &PreemptionConfig, drain: &Drain) -> FirstPoll {
+    let service = MetadataService::new(config.metadata_url.clone());
     let named = match config.preemption {
         PreemptionChoice::Aws => Some(Cloud::Aws(aws::Aws::default())),
         PreemptionChoice::Gcp => Some(Cloud::Gcp(gcp::Gcp::default())),
         PreemptionChoice::Azure => Some(Cloud::Azure(azure::Azure::default())),
         PreemptionChoice::Auto | PreemptionChoice::None => None,
     };
-    let (looked, machine) = watch::channel(named.is_none());
+    let (is_polled, first_poll) = watch::channel(named.is_none());
     let auto = config.preemption == PreemptionChoice::Auto;
-    tokio::spawn(async move {
+    let watched = drain.clone();
+    background::spawn_finite(drain, "spot notices", async move {
         let cloud = match named {
             Some(cloud) => Some(cloud),
             None if auto => detect(&service).await,
             None => None,
         };
         if let Some(cloud) = cloud {
-            watch_for_ever(cloud, &service, &drain, &looked).await;
+            poll_until_exit(cloud, &service, &watched, &is_polled).await;
         }
     });
-    Machine(machine)
+    FirstPoll(first_poll)
 }
 
-/// Which cloud this is, if any.
-async fn detect(service: &Service) -> Option<Cloud> {
-    for pause in DETECT {
-        sleep(pause).await;
+/// Detects the cloud of this machine, if any.
+async fn detect(service: &MetadataService) -> Option<Cloud> {
+    for delay in DETECT_DELAYS {
+        sleep(delay).await;
         let (aws, gcp, azure) = tokio::join!(
-            aws::Aws::find(service),
-            gcp::Gcp::find(service),
-            azure::Azure::find(service)
+            aws::Aws::detect(service),
+            gcp::Gcp::detect(service),
+            azure::Azure::detect(service)
         );
         let found = aws.map(Cloud::Aws).or(gcp.map(Cloud::Gcp));
         if let Some(cloud) = found.or(azure.map(Cloud::Azure)) {
@@ -149,99 +157,113 @@ async fn detect(service: &Service) -> Option<Cloud> {
     }
     tracing::info!(
         metadata = %service.url(),
-        "no cloud's metadata service answers: watching for signals only"
+        "no metadata service of a cloud found; only signals can end this worker"
     );
     None
 }
 
-/// What the log and the drain know already: each change is told once.
-#[derive(Debug, Default)]
-struct Told {
-    faults: u32,
-    advised: bool,
-    noticed: bool,
-    withdrawn: bool,
+/// The changes that are already in the log: each change is reported once.
+#[derive(Debug)]
+struct Reported {
+    has_failed: bool,
+    has_advice: bool,
+    has_notice: bool,
+    is_withdrawn: bool,
+    backoff: Backoff,
 }
 
-async fn watch_for_ever(
+impl Default for Reported {
+    fn default() -> Self {
+        Self {
+            has_failed: false,
+            has_advice: false,
+            has_notice: false,
+            is_withdrawn: false,
+            backoff: BACKOFF,
+        }
+    }
+}
+
+async fn poll_until_exit(
     mut cloud: Cloud,
-    service: &Service,
+    service: &MetadataService,
     drain: &Drain,
-    looked: &watch::Sender<bool>,
+    is_polled: &watch::Sender<bool>,
 ) {
     let name = cloud.name();
     tracing::info!(cloud = name, metadata = %service.url(), "watching for spot notices");
-    let mut told = Told::default();
+    let mut reported = Reported::default();
     loop {
         let began = Instant::now();
-        let pause = match cloud.look(service).await {
-            Ok(sight) => {
-                if told.faults > 0 {
-                    told.faults = 0;
-                    tracing::info!(cloud = name, "the metadata service answers again");
-                }
-                told.heed(name, sight, drain);
-                LOOK
+        let pause = match cloud.poll(service).await {
+            Ok(status) => {
+                reported.report_status(name, status, drain);
+                POLL_INTERVAL
             }
-            Err(fault) => told.fault(name, &fault),
+            Err(error) => reported.report_error(name, &error),
         };
-        looked.send_replace(true);
+        is_polled.send_replace(true);
         sleep_until(began + pause).await;
     }
 }
 
-impl Told {
-    fn heed(&mut self, cloud: &'static str, sight: Sight, drain: &Drain) {
-        match sight {
-            Sight::Clear => {
-                if self.noticed && !self.withdrawn {
-                    self.withdrawn = true;
+impl Reported {
+    /// Logs a new status, and drains or finishes the worker.
+    fn report_status(&mut self, cloud: &'static str, status: SpotStatus, drain: &Drain) {
+        if self.has_failed {
+            (self.has_failed, self.backoff) = (false, BACKOFF);
+            tracing::info!(cloud, "the metadata service responds again");
+        }
+        match status {
+            SpotStatus::NoNotice => {
+                if self.has_notice && !self.is_withdrawn {
+                    self.is_withdrawn = true;
                     tracing::warn!(
                         cloud,
-                        "the notice was withdrawn; a drain never turns back: start the worker anew"
+                        "the notice was withdrawn, but a drain cannot be undone: start the worker again"
                     );
                 }
             }
-            Sight::Advice => {
-                if !self.advised {
-                    self.advised = true;
+            SpotStatus::Advice => {
+                if !self.has_advice {
+                    self.has_advice = true;
                     tracing::warn!(cloud, "the machine may be taken away soon");
                 }
-                drain.advance(Phase::Finishing, "the cloud advises to move");
+                drain.advance(Phase::Finishing, "the cloud may take the machine away soon");
             }
-            Sight::Notice { left, what } => {
-                if !self.noticed {
-                    self.noticed = true;
+            SpotStatus::Notice { time_left, event } => {
+                if !self.has_notice {
+                    self.has_notice = true;
                     metrics::counter!("darkroom_spot_notices_total").increment(1);
-                    let left_seconds = left.as_secs_f64();
+                    let left_seconds = time_left.as_secs_f64();
                     tracing::warn!(
                         cloud,
-                        notice.what = what,
+                        notice.event = event,
                         notice.left_seconds = left_seconds,
-                        "the machine is taken away"
+                        "the cloud takes the machine away"
                     );
                 }
-                drain.machine_ends_in(left, "the machine is taken away");
+                drain.machine_ends_in(time_left, "the cloud takes the machine away");
             }
         }
     }
 
-    /// How long to leave the service alone.
-    fn fault(&mut self, cloud: &'static str, fault: &Fault) -> Duration {
-        if self.faults == 0 {
-            tracing::warn!(cloud, error.cause = %fault, "the metadata service misbehaves: a notice may be missed");
+    /// Logs a failed poll. Returns the time until the next one.
+    fn report_error(&mut self, cloud: &'static str, error: &ServiceError) -> Duration {
+        if !self.has_failed {
+            tracing::warn!(cloud, error.cause = %error, "the metadata service misbehaves; the worker may miss a notice");
         } else {
-            tracing::debug!(cloud, error.cause = %fault, "the metadata service still misbehaves");
+            tracing::debug!(cloud, error.cause = %error, "the metadata service still misbehaves");
         }
         metrics::counter!("darkroom_metadata_faults_total").increment(1);
-        self.faults = self.faults.saturating_add(1);
-        (LOOK * 2_u32.saturating_pow(self.faults.min(10))).min(LOOK_AGAIN_MOST)
+        self.has_failed = true;
+        self.backoff.next_delay()
     }
 }
 
-/// Time left until `end` by the clock of the service that named it: this machine's may be wrong by minutes. Without one,
-/// what the cloud promises. The notice itself counts at once, whatever the time.
-fn left_until(
+/// Time from `now` to `end`, both by the clock of the service: the clock of this machine may be wrong by minutes. Returns
+/// `promised` if one of them is unknown.
+fn time_left_until(
     end: Option<DateTime<Utc>>,
     now: Option<DateTime<Utc>>,
     promised: Duration,
@@ -258,47 +280,52 @@ mod tests {
 
     use chrono::{TimeDelta, Utc};
 
-    use super::{Fault, LOOK_AGAIN_MOST, Sight, Told, left_until};
+    use super::{Reported, ServiceError, SpotStatus, time_left_until};
     use crate::drain::{Drain, Phase};
 
     #[test]
-    fn the_time_left_is_told_by_the_services_own_clock() {
+    fn the_time_left_is_measured_by_the_clock_of_the_service() {
         let promised = Duration::from_mins(2);
         // Ten minutes ahead of this machine.
         let now = Utc::now() + TimeDelta::minutes(10);
-        let left = left_until(Some(now + TimeDelta::seconds(90)), Some(now), promised);
+        let left = time_left_until(Some(now + TimeDelta::seconds(90)), Some(now), promised);
         assert_eq!(left, Duration::from_secs(90));
-        let past = left_until(Some(now - TimeDelta::seconds(5)), Some(now), promised);
+        let past = time_left_until(Some(now - TimeDelta::seconds(5)), Some(now), promised);
         assert_eq!(past, Duration::ZERO);
-        assert_eq!(left_until(None, Some(now), promised), promised);
-        assert_eq!(left_until(Some(now), None, promised), promised);
+        assert_eq!(time_left_until(None, Some(now), promised), promised);
+        assert_eq!(time_left_until(Some(now), None, promised), promised);
     }
 
     #[test]
-    fn a_service_that_misbehaves_is_left_alone_for_longer_and_longer() {
-        let mut told = Told::default();
-        let pauses: Vec<u64> = (0..6)
-            .map(|_| told.fault("aws", &Fault::Silent).as_secs())
-            .collect();
+    fn polls_of_a_service_that_fails_back_off_until_it_responds() {
+        let mut reported = Reported::default();
+        let fail = |reported: &mut Reported| {
+            let pause = reported.report_error("aws", &ServiceError::Timeout);
+            pause.as_secs()
+        };
+        let pauses: Vec<u64> = (0..6).map(|_| fail(&mut reported)).collect();
         assert_eq!(pauses, [2, 4, 8, 10, 10, 10]);
-        told.faults = u32::MAX;
-        assert_eq!(told.fault("aws", &Fault::Silent), LOOK_AGAIN_MOST);
+        reported.report_status("aws", SpotStatus::NoNotice, &Drain::new());
+        assert_eq!(fail(&mut reported), 2);
     }
 
     #[test]
     fn an_advice_finishes_and_a_notice_drains_for_good() {
-        let (drain, mut told) = (Drain::new(), Told::default());
-        told.heed("aws", Sight::Clear, &drain);
+        let (drain, mut reported) = (Drain::new(), Reported::default());
+        reported.report_status("aws", SpotStatus::NoNotice, &drain);
         assert_eq!(drain.phase(), Phase::Working);
-        told.heed("aws", Sight::Advice, &drain);
+        reported.report_status("aws", SpotStatus::Advice, &drain);
         assert_eq!(drain.phase(), Phase::Finishing);
-        let notice = Sight::Notice {
-            left: Duration::ZERO,
-            what: "terminate".into(),
+        let notice = SpotStatus::Notice {
+            time_left: Duration::ZERO,
+            event: "terminate".into(),
         };
-        told.heed("aws", notice, &drain);
+        reported.report_status("aws", notice, &drain);
         assert_eq!(drain.phase(), Phase::Draining);
-        told.heed("aws", Sight::Clear, &drain);
-        assert_eq!((drain.phase(), told.withdrawn), (Phase::Draining, true));
+        reported.report_status("aws", SpotStatus::NoNotice, &drain);
+        assert_eq!(
+            (drain.phase(), reported.is_withdrawn),
+            (Phase::Draining, true)
+        );
     }
 }

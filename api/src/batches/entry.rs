@@ -2,33 +2,32 @@ use jobs::Problem;
 use serde_json::{Map, Value};
 
 use crate::{
-    error::ApiError,
-    job_request::{self, JobRequest, invalid},
-    spool::Upload,
+    http::{error::ApiError, json::from_fields},
+    submit::{job_request::JobRequest, spool::Upload},
 };
 
 const CUSTOM_ID_BYTES_MAX: usize = 256;
 
-/// One line of a batch, as it came.
+/// One line of a batch, as it arrived.
 #[derive(Debug)]
-pub(crate) enum Entry {
-    /// JSON that nobody has looked at.
+pub(crate) enum BatchEntry {
+    /// A line of NDJSON, not parsed yet.
     Line(Vec<u8>),
-    /// A file of a form.
+    /// An image of a multipart form.
     File {
         custom_id: Option<String>,
-        asked: Box<JobRequest>,
+        request: Box<JobRequest>,
         upload: Upload,
     },
-    /// Known to be no job already.
+    /// A line that cannot become a job.
     Refused {
         custom_id: Option<String>,
         problem: Box<Problem>,
     },
 }
 
-impl Entry {
-    /// What it takes of memory or disk, roughly.
+impl BatchEntry {
+    /// Bytes that the entry holds in memory or on disk, roughly.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Line(text) => text.len(),
@@ -38,7 +37,7 @@ impl Entry {
     }
 }
 
-/// A line of JSON: the fields of a job, and the client's own name of it.
+/// Parses a line of NDJSON: the `custom_id`, and the fields of a job. The `custom_id` is read even if the job is invalid.
 pub(super) fn parse(line: &[u8]) -> (Option<String>, Result<JobRequest, ApiError>) {
     let fields = serde_json::from_slice::<Map<String, Value>>(line);
     let mut fields = match fields {
@@ -50,13 +49,14 @@ pub(super) fn parse(line: &[u8]) -> (Option<String>, Result<JobRequest, ApiError
         }
     };
     match fields.remove("custom_id") {
-        None | Some(Value::Null) => (None, job_request::from_fields(fields)),
-        Some(Value::String(id)) if is_custom_id(&id) => {
-            (Some(id), job_request::from_fields(fields))
-        }
+        None | Some(Value::Null) => (None, from_fields(fields)),
+        Some(Value::String(id)) if is_custom_id(&id) => (Some(id), from_fields(fields)),
         Some(_) => {
             let detail = "must be text of 1 to 256 bytes without NUL";
-            (None, Err(invalid("/custom_id", "invalid", detail)))
+            (
+                None,
+                Err(ApiError::invalid_field("/custom_id", "invalid", detail)),
+            )
         }
     }
 }

@@ -11,94 +11,102 @@ use jobs::{
 };
 use serde_json::{Map, Value};
 
-use super::entry::{self, Entry};
+use super::entry::{self, BatchEntry};
 use crate::{
-    auth::Caller,
     ctx::Ctx,
-    error::ApiError,
-    forms::{self, Given, unknown_image},
-    job_request::{JobRequest, Source},
-    quota::Reserved,
-    request::trace_parent,
-    stored,
+    http::{error::ApiError, trace::traceparent},
+    limits::{keyring::Caller, quotas::Reservation},
+    submit::{
+        forms::resolve_model,
+        image_input::{ImageInput, no_image, unknown_image},
+        job_request::{ImageLocation, JobRequest},
+        stored_images,
+    },
 };
 
-/// Images of one batch that are fetched, decoded or stored at the same time.
-const IMAGES_AT_ONCE: usize = 16;
-/// References that are remembered; past it the memory starts anew.
-const MODELS_REMEMBERED_MAX: usize = 1000;
+/// Images of one batch that are fetched or stored at the same time.
+const IMAGES_IN_PARALLEL: usize = 16;
+/// Model references that are resolved once; more are resolved for each line.
+const CACHED_MODELS_MAX: usize = 1000;
 
-/// Makes jobs of the lines of one batch.
+/// Queues the jobs of one batch.
 #[derive(Debug)]
-pub(crate) struct Intake<'a> {
+pub(crate) struct BatchIntake<'a> {
     ctx: &'a Ctx,
     caller: &'a Caller,
-    trace: String,
-    /// A batch asks for few models, many times.
+    traceparent: String,
+    /// Resolved models: the lines of a batch name few models, many times.
     models: HashMap<Option<String>, Result<Resolved, Problem>>,
 }
 
-/// Some lines, the numbers of which follow each other.
+/// Consecutive lines of a batch.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    /// Number of the last of them, from 1.
+pub(crate) struct BatchChunk {
+    /// Number of the last line, from 1.
     pub lines: i32,
-    /// Of the request up to there.
+    /// The digest of the request up to there.
     pub sha256: Sha256Digest,
-    /// With their numbers.
-    pub entries: Vec<(i32, Entry)>,
+    /// Lines and their numbers.
+    pub entries: Vec<(i32, BatchEntry)>,
 }
 
-/// A line that may become a job.
+/// A line that was checked, all but its image.
 struct Candidate {
     position: i32,
     custom_id: Option<String>,
-    asked: JobRequest,
+    request: JobRequest,
     model: Resolved,
     params: Map<String, Value>,
-    image: Wanted,
+    image: LineImage,
 }
 
-enum Wanted {
-    Named(Sha256Digest),
-    /// Nobody has got it yet.
-    Inline(Source),
-    Given(Given),
+/// The image of a line.
+enum LineImage {
+    Stored(Sha256Digest),
+    /// By URL or base64, not read yet.
+    Unread(ImageLocation),
+    Read(ImageInput),
 }
 
-impl Wanted {
-    fn of(source: Source) -> Self {
-        if let Source::Stored(sha256) = source {
-            Self::Named(sha256)
+impl LineImage {
+    fn of(location: ImageLocation) -> Self {
+        if let ImageLocation::Stored(sha256) = location {
+            Self::Stored(sha256)
         } else {
-            Self::Inline(source)
+            Self::Unread(location)
         }
     }
 
     fn sha256(&self) -> Option<Sha256Digest> {
         match self {
-            Self::Named(sha256) => Some(*sha256),
-            Self::Inline(_) => None,
-            Self::Given(given) => Some(given.image().sha256),
+            Self::Stored(sha256) => Some(*sha256),
+            Self::Unread(_) => None,
+            Self::Read(input) => Some(input.image().sha256),
         }
     }
 }
 
-impl<'a> Intake<'a> {
+impl<'a> BatchIntake<'a> {
     pub fn new(ctx: &'a Ctx, caller: &'a Caller, request: &HttpRequest) -> Self {
         Self {
             ctx,
             caller,
-            trace: trace_parent(request),
+            traceparent: traceparent(request),
             models: HashMap::new(),
         }
     }
 
-    /// Queues the jobs of these lines and notes that they are taken. What is wrong with a line is noted, too; only our own
-    /// trouble is an error, and then nothing is noted.
-    pub async fn take(&mut self, writer: Writer, taken: Taken) -> Result<AppendOutcome, ApiError> {
+    /// Queues the jobs of these lines, and records the lines as taken. A refused line is recorded with its problem.
+    ///
+    /// # Errors
+    /// A failure of the service: then no line is recorded.
+    pub async fn append(
+        &mut self,
+        writer: Writer,
+        lines: BatchChunk,
+    ) -> Result<AppendOutcome, ApiError> {
         let (mut candidates, mut refused) = (Vec::new(), Vec::new());
-        for (position, entry) in taken.entries {
+        for (position, entry) in lines.entries {
             let (custom_id, candidate) = self.candidate(position, entry).await;
             match candidate {
                 Ok(mut candidate) => {
@@ -108,52 +116,52 @@ impl<'a> Intake<'a> {
                 Err(error) => refused.push(refusal(position, custom_id, error)?),
             }
         }
-        let candidates = self.with_images(candidates, &mut refused).await?;
-        let mut jobs = self.stored(writer, candidates, &mut refused).await?;
+        let candidates = self.read_images(candidates, &mut refused).await?;
+        let mut jobs = self.store_images(writer, candidates, &mut refused).await?;
         self.enqueue(&mut jobs, &mut refused).await?;
         refused.sort_unstable_by_key(|one| one.position);
         let chunk = Chunk {
-            lines: taken.lines,
-            sha256: taken.sha256,
+            lines: lines.lines,
+            sha256: lines.sha256,
             refused,
         };
         Ok(batches::append(&self.ctx.db, writer, &chunk).await?)
     }
 
-    /// All that can be said of a line before its image matters.
+    /// Checks a line, all but its image.
     async fn candidate(
         &mut self,
         position: i32,
-        entry: Entry,
+        entry: BatchEntry,
     ) -> (Option<String>, Result<Candidate, ApiError>) {
-        let (custom_id, asked, upload) = match entry {
-            Entry::Line(text) => {
-                let (custom_id, asked) = entry::parse(&text);
-                (custom_id, asked, None)
+        let (custom_id, request, upload) = match entry {
+            BatchEntry::Line(text) => {
+                let (custom_id, request) = entry::parse(&text);
+                (custom_id, request, None)
             }
-            Entry::File {
+            BatchEntry::File {
                 custom_id,
-                asked,
+                request,
                 upload,
-            } => (custom_id, Ok(*asked), Some(upload)),
-            Entry::Refused { custom_id, problem } => (custom_id, Err(problem.into()), None),
+            } => (custom_id, Ok(*request), Some(upload)),
+            BatchEntry::Refused { custom_id, problem } => (custom_id, Err(problem.into()), None),
         };
         let candidate = async {
-            let mut asked = asked?;
-            asked.check(&self.ctx.config.limits)?;
-            asked.check_deadline()?;
-            asked.check_webhook(&self.ctx.outside)?;
-            let model = self.model(asked.model.as_deref()).await?;
-            let params = model.manifest.params(&asked.params)?;
+            let mut request = request?;
+            request.check(&self.ctx.config.limits)?;
+            request.check_deadline()?;
+            request.check_webhook(&self.ctx.egress)?;
+            let model = self.model(request.model.as_deref()).await?;
+            let params = model.manifest.params(&request.params)?;
             let image = if let Some(upload) = upload {
-                Wanted::Given(Given::Uploaded(upload))
+                LineImage::Read(ImageInput::Uploaded(upload))
             } else {
-                Wanted::of(asked.image.take().ok_or_else(forms::no_image)?.pick()?)
+                LineImage::of(request.image.take().ok_or_else(no_image)?.location()?)
             };
             Ok(Candidate {
                 position,
                 custom_id: None,
-                asked,
+                request,
                 model,
                 params,
                 image,
@@ -168,41 +176,40 @@ impl<'a> Intake<'a> {
         if let Some(known) = self.models.get(&reference) {
             return known.clone().map_err(|problem| Box::new(problem).into());
         }
-        let found = match forms::model(self.ctx, reference.as_deref()).await {
+        let found = match resolve_model(self.ctx, reference.as_deref()).await {
             Ok(model) => Ok(model),
-            Err(error) => Err(error.blamed_on_client()?),
+            Err(error) => Err(error.into_client_problem()?),
         };
-        if self.models.len() >= MODELS_REMEMBERED_MAX {
-            self.models.clear();
+        if self.models.len() < CACHED_MODELS_MAX {
+            self.models.insert(reference, found.clone());
         }
-        self.models.insert(reference, found.clone());
         found.map_err(|problem| Box::new(problem).into())
     }
 
-    /// Gets the images that came within their lines, and finds the rest together.
-    async fn with_images(
+    /// Reads the images that come by URL or base64.
+    async fn read_images(
         &self,
         candidates: Vec<Candidate>,
         refused: &mut Vec<Refusal>,
     ) -> Result<Vec<Candidate>, ApiError> {
         let got = stream::iter(candidates.into_iter().map(|mut candidate| async move {
-            let Wanted::Inline(source) = candidate.image else {
+            let LineImage::Unread(location) = candidate.image else {
                 return Ok(Ok(candidate));
             };
-            match forms::from_source(self.ctx, self.caller, source).await {
-                Ok(given) => {
-                    candidate.image = Wanted::Given(given);
+            match ImageInput::from_location(self.ctx, self.caller, location).await {
+                Ok(input) => {
+                    candidate.image = LineImage::Read(input);
                     Ok(Ok(candidate))
                 }
                 Err(error) => refusal(candidate.position, candidate.custom_id, error).map(Err),
             }
         }));
-        let got: Vec<_> = got.buffered(IMAGES_AT_ONCE).try_collect().await?;
+        let got: Vec<_> = got.buffered(IMAGES_IN_PARALLEL).try_collect().await?;
         Ok(accepted(got, refused))
     }
 
-    /// Stores what is not there yet; the jobs that may be queued.
-    async fn stored(
+    /// Stores new images. Returns the jobs to queue.
+    async fn store_images(
         &self,
         writer: Writer,
         candidates: Vec<Candidate>,
@@ -218,9 +225,10 @@ impl<'a> Intake<'a> {
                 Ok(image) => {
                     let (owner, limits) = (&self.caller.owner, &self.ctx.config.limits);
                     let (model, params) = (candidate.model, candidate.params);
-                    let trace = self.trace.clone();
-                    let asked = candidate.asked;
-                    let mut job = asked.into_new_job(owner, model, params, image, trace, limits);
+                    let traceparent = self.traceparent.clone();
+                    let request = candidate.request;
+                    let mut job =
+                        request.into_new_job(owner, model, params, image, traceparent, limits);
                     job.member = Some(BatchMember {
                         batch: writer.batch,
                         position,
@@ -231,43 +239,43 @@ impl<'a> Intake<'a> {
                 Err(error) => refusal(position, custom_id, error).map(Err),
             }
         }));
-        let jobs: Vec<_> = jobs.buffered(IMAGES_AT_ONCE).try_collect().await?;
+        let jobs: Vec<_> = jobs.buffered(IMAGES_IN_PARALLEL).try_collect().await?;
         Ok(accepted(jobs, refused))
     }
 
     async fn image(
         &self,
-        image: Wanted,
+        image: LineImage,
         known: &HashMap<Sha256Digest, Image>,
     ) -> Result<Image, ApiError> {
         if let Some(known) = image.sha256().and_then(|sha256| known.get(&sha256)) {
             return Ok(known.clone());
         }
         match image {
-            Wanted::Given(given) => {
-                let (image, room) = forms::put(self.ctx, self.caller, given).await?;
-                room.into_iter().for_each(Reserved::landed);
+            LineImage::Read(input) => {
+                let (image, reservation) = input.store(self.ctx, self.caller).await?;
+                reservation.into_iter().for_each(Reservation::commit);
                 Ok(image)
             }
-            Wanted::Named(sha256) => {
-                let stored = stored::find(self.ctx, self.caller, sha256).await?;
+            LineImage::Stored(sha256) => {
+                let stored = stored_images::find(self.ctx, self.caller, sha256).await?;
                 stored.map(|stored| stored.image).ok_or_else(unknown_image)
             }
-            Wanted::Inline(_) => Err(unknown_image()),
+            LineImage::Unread(_) => Err(unknown_image()),
         }
     }
 
-    /// What passes the cap of its owner is refused line by line.
-    async fn admit(
+    /// Reserves room for each job. Refuses the jobs that exceed the quota of the owner.
+    async fn reserve_jobs(
         &self,
         jobs: &mut Vec<NewJob>,
         refused: &mut Vec<Refusal>,
-    ) -> Result<Vec<Reserved>, ApiError> {
-        let mut places = Vec::new();
+    ) -> Result<Vec<Reservation>, ApiError> {
+        let mut reservations = Vec::new();
         for job in std::mem::take(jobs) {
-            match self.ctx.quotas.admit(self.caller, 1).await {
-                Ok(place) => {
-                    places.extend(place);
+            match self.ctx.quotas.reserve_jobs(self.caller, 1).await {
+                Ok(reservation) => {
+                    reservations.extend(reservation);
                     jobs.push(job);
                 }
                 Err(error) => {
@@ -276,16 +284,16 @@ impl<'a> Intake<'a> {
                 }
             }
         }
-        Ok(places)
+        Ok(reservations)
     }
 
-    /// One statement for all; a job that Postgres refuses stands for itself.
+    /// Queues all jobs in one statement. If an image was deleted meanwhile, queues them one by one and refuses those without it.
     async fn enqueue(
         &self,
         jobs: &mut Vec<NewJob>,
         refused: &mut Vec<Refusal>,
     ) -> Result<(), ApiError> {
-        let places = self.admit(jobs, refused).await?;
+        let reservations = self.reserve_jobs(jobs, refused).await?;
         if jobs.is_empty() {
             return Ok(());
         }
@@ -308,7 +316,7 @@ impl<'a> Intake<'a> {
             }
             Err(error) => return Err(error.into()),
         }
-        places.into_iter().for_each(Reserved::landed);
+        reservations.into_iter().for_each(Reservation::commit);
         let models: HashSet<_> = jobs.iter().map(|job| job.model.model_id).collect();
         for model in models {
             self.ctx.notifier.queued(model);
@@ -317,7 +325,7 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// Those that go on; the others are noted.
+/// The accepted lines; adds the others to `refused`.
 fn accepted<T>(lines: Vec<Result<T, Refusal>>, refused: &mut Vec<Refusal>) -> Vec<T> {
     let lines = lines.into_iter();
     lines
@@ -325,11 +333,11 @@ fn accepted<T>(lines: Vec<Result<T, Refusal>>, refused: &mut Vec<Refusal>) -> Ve
         .collect()
 }
 
-/// A line that the client got wrong; what is our trouble ends the whole upload.
+/// Records a line that the client got wrong. A failure of the service stays an error: it ends the upload.
 fn refusal(position: i32, custom_id: Option<String>, error: ApiError) -> Result<Refusal, ApiError> {
     Ok(Refusal {
         position,
         custom_id,
-        problem: error.blamed_on_client()?,
+        problem: error.into_client_problem()?,
     })
 }

@@ -2,17 +2,17 @@ use bytes::BytesMut;
 use jobs::{Problem, ProblemCode, Sha256Digest};
 use sha2::{Digest, Sha256};
 
-use super::entry::Entry;
-use crate::{config::Limits, error::ApiError};
+use super::entry::BatchEntry;
+use crate::{config::Limits, http::error::ApiError};
 
-/// Cuts a body into lines; blank ones do not count. Holds one line at most.
+/// Cuts a body into lines. Skips blank lines. Holds at most one line.
 #[derive(Debug)]
 pub(super) struct Lines {
     buffer: BytesMut,
-    /// Bytes of the buffer in which there is no end of a line.
+    /// Bytes at the start of the buffer that contain no line feed.
     searched: usize,
-    /// The line is too long already: its rest is dropped.
-    overlong: bool,
+    /// The current line is too long: its rest is dropped.
+    is_overlong: bool,
     hasher: Sha256,
     line_bytes_max: usize,
 }
@@ -22,7 +22,7 @@ impl Lines {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
-            overlong: false,
+            is_overlong: false,
             hasher: seed.clone(),
             line_bytes_max: limits.batch_line_bytes_max,
         }
@@ -32,8 +32,8 @@ impl Lines {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The next whole line of what was pushed.
-    pub fn next(&mut self) -> Option<Entry> {
+    /// The next complete line.
+    pub fn next(&mut self) -> Option<BatchEntry> {
         loop {
             let end = self.buffer[self.searched..]
                 .iter()
@@ -41,7 +41,7 @@ impl Lines {
             let Some(end) = end else {
                 self.searched = self.buffer.len();
                 if self.searched > self.line_bytes_max {
-                    self.overlong = true;
+                    self.is_overlong = true;
                     self.drop_buffer();
                 }
                 return None;
@@ -54,27 +54,27 @@ impl Lines {
         }
     }
 
-    /// What stands behind the last end of a line.
-    pub fn last(&mut self) -> Option<Entry> {
+    /// The rest after the last line feed, at the end of the body.
+    pub fn last(&mut self) -> Option<BatchEntry> {
         let line = self.buffer.split();
         self.searched = 0;
         self.line(&line)
     }
 
-    fn line(&mut self, line: &[u8]) -> Option<Entry> {
+    fn line(&mut self, line: &[u8]) -> Option<BatchEntry> {
         let line = line.trim_ascii();
-        if line.is_empty() && !self.overlong {
+        if line.is_empty() && !self.is_overlong {
             return None;
         }
         self.hasher.update(line);
         self.hasher.update(b"\n");
-        if std::mem::take(&mut self.overlong) || line.len() > self.line_bytes_max {
-            return Some(Entry::Refused {
+        if std::mem::take(&mut self.is_overlong) || line.len() > self.line_bytes_max {
+            return Some(BatchEntry::Refused {
                 custom_id: None,
                 problem: Box::new(self.too_long()),
             });
         }
-        Some(Entry::Line(line.to_vec()))
+        Some(BatchEntry::Line(line.to_vec()))
     }
 
     fn drop_buffer(&mut self) {
@@ -88,13 +88,13 @@ impl Lines {
         Problem::new(ProblemCode::ImageTooLarge, detail)
     }
 
-    /// Of all lines so far.
+    /// The digest of all lines so far.
     pub fn digest(&self) -> Sha256Digest {
         Sha256Digest::finish(self.hasher.clone())
     }
 }
 
-/// The body is larger than a batch may be.
+/// The refusal of a body that is larger than a batch may be.
 pub(super) fn too_large(limits: &Limits) -> ApiError {
     let detail = format!("a batch may have up to {} bytes", limits.batch_bytes_max);
     ApiError::new(ProblemCode::InvalidRequest, detail)
@@ -107,25 +107,25 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::Lines;
-    use crate::batches::entry::Entry;
+    use crate::batches::entry::BatchEntry;
 
     fn lines(line_bytes_max: usize) -> Lines {
         Lines {
             buffer: BytesMut::new(),
             searched: 0,
-            overlong: false,
+            is_overlong: false,
             hasher: Sha256::new(),
             line_bytes_max,
         }
     }
 
-    /// As they come out when the body arrives in pieces of this size; `!` for a refused one.
+    /// The lines of a body that arrives in pieces of this size; `!` for a refused line.
     fn cut(body: &str, piece: usize) -> (Vec<String>, jobs::Sha256Digest) {
         let mut lines = lines(8);
         let mut out = Vec::new();
         let mut note = |entry| {
             out.push(match entry {
-                Entry::Line(text) => String::from_utf8(text).expect("text"),
+                BatchEntry::Line(text) => String::from_utf8(text).expect("text"),
                 _ => "!".into(),
             });
         };

@@ -4,19 +4,21 @@ use jobs::{ProblemCode, Sha256Digest};
 use sha2::{Digest, Sha256};
 
 use super::{
-    entry::Entry,
+    entry::BatchEntry,
     files::Files,
     lines::{self, Lines},
 };
 use crate::{
     config::Limits,
-    error::ApiError,
-    forms::{body_length, is_keyed, refuse_encoded},
-    spool::BodyClock,
+    http::{
+        body::BodyClock,
+        error::ApiError,
+        headers::{content_length, has_idempotency_key, refuse_content_encoding},
+    },
 };
 
-/// The body of a batch in either form, line by line.
-pub(crate) struct Source {
+/// Reads the body of a batch in both of its forms, line by line.
+pub(crate) struct BatchReader {
     form: Form,
     clock: BodyClock,
 }
@@ -31,15 +33,15 @@ enum Form {
     Files(Box<Files>),
 }
 
-impl Source {
-    /// Refuses by the headers what can be; reads nothing yet.
+impl BatchReader {
+    /// Checks the headers. Reads nothing yet.
     pub fn of(request: &HttpRequest, body: Payload, limits: &Limits) -> Result<Self, ApiError> {
-        refuse_encoded(request)?;
-        if body_length(request).is_some_and(|length| length > limits.batch_bytes_max) {
+        refuse_content_encoding(request)?;
+        if content_length(request).is_some_and(|length| length > limits.batch_bytes_max) {
             return Err(lines::too_large(limits));
         }
         let content_type = request.content_type().to_ascii_lowercase();
-        // What stands in the query is a part of the request: under one key it has to be the same.
+        // The query is part of the request: a repetition under one Idempotency-Key must have the same query.
         let seed = Sha256::new_with_prefix(format!("{content_type}\n{}\n", request.query_string()));
         let form = match content_type.as_str() {
             "application/x-ndjson" => Form::Lines {
@@ -50,7 +52,11 @@ impl Source {
             },
             "multipart/form-data" => {
                 let parts = Multipart::new(request.headers(), body);
-                Form::Files(Box::new(Files::new(parts, &seed, is_keyed(request))))
+                Form::Files(Box::new(Files::new(
+                    parts,
+                    &seed,
+                    has_idempotency_key(request),
+                )))
             }
             _ => {
                 let detail = "send a batch as application/x-ndjson or multipart/form-data";
@@ -62,7 +68,7 @@ impl Source {
     }
 
     /// The next line; `None` at the end.
-    pub async fn next(&mut self, limits: &Limits) -> Result<Option<Entry>, ApiError> {
+    pub async fn next(&mut self, limits: &Limits) -> Result<Option<BatchEntry>, ApiError> {
         let (lines, body, bytes, ended) = match &mut self.form {
             Form::Files(files) => return files.next(&self.clock, limits).await,
             Form::Lines {
@@ -90,7 +96,7 @@ impl Source {
         Ok(lines.next().or_else(|| lines.last()))
     }
 
-    /// Of the request as far as it was read.
+    /// The digest of the request as far as it was read.
     pub fn digest(&self) -> Sha256Digest {
         match &self.form {
             Form::Lines { lines, .. } => lines.digest(),

@@ -1,13 +1,13 @@
-//! What generators of clients stumble over, said in the way that they understand.
+//! Rewrites schemas into the forms that client generators understand.
 
 use serde_json::{Value, json};
 
-/// Rewrites the whole document, below every name alike:
+/// Rewrites the whole document:
 ///
-/// - an object of which no property is known says that it may have any: else it reads as one that is always empty;
-/// - bytes are a string of the format `binary`: else they read as a list of numbers;
-/// - a form has parts;
-/// - what is nothing by default has no default: else it reads as if it were always there.
+/// - An object without properties gets `additionalProperties: true`. Generators read it as an empty object otherwise.
+/// - Bytes become a string of format `binary`. Generators read them as a list of numbers otherwise.
+/// - A multipart form becomes an object.
+/// - A default of `null` is removed. Generators read the field as always present otherwise.
 pub(super) fn make_readable(value: &mut Value) {
     if is_bytes(value) {
         *value = json!({"type": "string", "format": "binary"});
@@ -38,7 +38,7 @@ fn is_closed_object(schema: &Value) -> bool {
     is_object && schema["properties"].is_null() && schema["additionalProperties"].is_null()
 }
 
-/// How `Vec<u8>` comes out.
+/// How utoipa describes `Vec<u8>`.
 fn is_bytes(schema: &Value) -> bool {
     schema["type"] == "array"
         && schema["items"]["type"] == "integer"

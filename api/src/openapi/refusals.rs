@@ -1,4 +1,4 @@
-//! Refusals that many routes share, as the document describes them. Nobody makes these types: `ApiError` answers.
+//! Descriptions of refusals that several routes share. Only the OpenAPI document uses these types; handlers return `ApiError`.
 #![expect(dead_code, reason = "they only describe")]
 
 use jobs::Problem;

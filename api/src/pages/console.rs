@@ -1,4 +1,4 @@
-//! `/console`: what operators look at. The server adds nothing but the key; all the rest comes through the REST API.
+//! `/console`: the page for operators. The server adds only the key to it; its script reads everything else by the REST API.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use super::{STYLE, escape};
 
 const BODY: &str = include_str!("console/page.html");
 const OWN_STYLE: &str = include_str!("console/page.css");
-/// One module: its files are cut by subject, and know each other's names.
+/// One JavaScript module from several files, which share their names.
 const SCRIPT: &str = concat!(
     include_str!("console/draw.js"),
     include_str!("console/ask.js"),
@@ -17,7 +17,8 @@ const SCRIPT: &str = concat!(
     include_str!("console/jobs.js"),
 );
 
-/// The page may run its own script and ask its own server. Nothing else runs, whatever a job or a worker is called.
+/// The Content-Security-Policy: only the script of the page runs, and it calls only its own server. So no name of a job or worker
+/// can inject a script.
 pub(crate) static CONSOLE_POLICY: LazyLock<String> = LazyLock::new(|| {
     let script = STANDARD.encode(Sha256Digest::of(SCRIPT.as_bytes()).as_bytes());
     format!(
@@ -26,7 +27,7 @@ pub(crate) static CONSOLE_POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page, for whoever came with this key; without one where the service asks for none.
+/// The page with this key. The key is empty if the service needs none.
 pub(crate) fn console(key: &str) -> String {
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\

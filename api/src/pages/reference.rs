@@ -1,4 +1,4 @@
-//! `/docs`: the OpenAPI document as a page one would rather read.
+//! `/docs`: the OpenAPI document as an HTML page.
 
 mod example;
 mod operation;
@@ -14,7 +14,7 @@ const START: &str = include_str!("reference/start.md");
 
 const METHODS: [&str; 4] = ["post", "get", "put", "delete"];
 
-/// Renders an OpenAPI document.
+/// Renders an OpenAPI document as HTML.
 pub(crate) fn reference(document: &Value) -> String {
     let mut nav = String::from(
         "<a href=#start>First job</a><a href=#rules>On every path</a><a href=/console>Console</a>",
@@ -67,14 +67,14 @@ pub(crate) fn reference(document: &Value) -> String {
     page("Darkroom API", &nav, &body)
 }
 
-/// The guide before the paths; its headings are where the navigation leads.
+/// The guide before the paths. The navigation links to its headings.
 fn start() -> String {
     markdown(START)
         .replace("<h2>First job</h2>", "<h2 id=start>First job</h2>")
         .replace("<h2>On every path</h2>", "<h2 id=rules>On every path</h2>")
 }
 
-/// A path without what all have in common.
+/// A path without `/v1`.
 fn short(path: &str) -> String {
     escape(path.strip_prefix("/v1").unwrap_or(path))
 }

@@ -1,30 +1,46 @@
+//! `/livez` and `/readyz`. They need no key and are not part of the OpenAPI document.
+
 use std::time::Duration;
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpResponse, get, web::Data};
+use jobs::ProblemCode;
 use tokio::time::timeout;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::{ctx::Ctx, error::ApiError};
+use crate::{ctx::Ctx, http::error::ApiError};
 
-/// How long Postgres and the object store may take to say that they are there.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long Postgres and the object store may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn livez() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .body("ok\n")
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.map(|config| config.service(livez).service(readyz));
+}
+
+#[get("/livez")]
+async fn livez() -> HttpResponse {
+    text("ok\n")
 }
 
 /// Ready: a submit could be stored and committed now.
-pub(super) async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
-    let reach = async {
+#[get("/readyz")]
+async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
+    if ctx.background.failure().is_some() {
+        let detail = "a background task failed: this process is about to end";
+        return Err(ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1));
+    }
+    let ping = async {
         sqlx::raw_sql("select 1").execute(&ctx.db).await?;
         ctx.store.ping().await?;
         Ok::<_, ApiError>(())
     };
-    timeout(PATIENCE, reach)
+    timeout(PING_TIMEOUT, ping)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
-    Ok(HttpResponse::Ok()
+    Ok(text("ready\n"))
+}
+
+fn text(body: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
-        .body("ready\n"))
+        .body(body)
 }

@@ -1,38 +1,54 @@
 //! `/v1/images`: images apart from jobs.
 
-mod create_image;
-mod delete_image;
-mod get_image;
-mod get_image_content;
+use std::time::Duration;
 
-use actix_web::HttpRequest;
-use jobs::{Sha256Digest, images::Image};
+use actix_web::{
+    HttpRequest, HttpResponse, delete, get,
+    http::header,
+    post,
+    web::{Data, Payload},
+};
+use jobs::{
+    Problem, ProblemCode, Sha256Digest,
+    images::{self, CollectError, Image, PurgeOutcome},
+    keys::Scope,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-pub(crate) use self::{
-    create_image::__path_create_image, delete_image::__path_delete_image,
-    get_image::__path_get_image, get_image_content::__path_get_image_content,
+use crate::{
+    ctx::Ctx,
+    http::{body::BodyClock, error::ApiError},
+    limits::{keyring::Caller, quotas::Reservation},
+    openapi::{InvalidRequest, NotFound, SlowBody},
+    submit::{forms, image_input::ImageInput, spool::receive, stored_images},
 };
-pub(super) use self::{
-    create_image::create_image, delete_image::delete_image, get_image::get_image,
-    get_image_content::get_image_content,
-};
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, stored};
 
-/// What is known of an image that is stored.
+/// How long a signed URL is valid. A download must begin within this time.
+const CONTENT_URL_VALID_FOR: Duration = Duration::from_mins(1);
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(create_image)
+        .service(get_image)
+        .service(get_image_content)
+        .service(delete_image);
+}
+
+/// A stored image.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ImageBody {
     #[schema(example = "image")]
     object: &'static str,
-    /// What a job names it by.
+    /// Its digest, by which a job names it.
     #[schema(value_type = String, example = "sha256:4f…")]
     image: Sha256Digest,
-    /// As sniffed from the bytes.
+    /// From the bytes, not from the request.
     #[schema(example = "image/jpeg")]
     content_type: String,
     bytes: i64,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// In pixels, before any EXIF rotation.
     width: i32,
     height: i32,
 }
@@ -50,19 +66,140 @@ impl From<Image> for ImageBody {
     }
 }
 
-/// The digest in a path; what cannot be one names nothing.
+/// The digest in a path; 404 if it cannot be one.
 fn digest(request: &HttpRequest) -> Result<Sha256Digest, ApiError> {
     let digest = request.match_info().query("sha256");
     digest.parse().map_err(|_| ApiError::not_found())
 }
 
-/// The caller's own image.
+/// The caller's own image; 404 if there is none.
 async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<Image, ApiError> {
-    let stored = match stored::find(ctx, caller, sha256).await {
+    let stored = match stored_images::find(ctx, caller, sha256).await {
         Ok(stored) => stored,
-        // Something was put there that is no image, or that its owner has no room for.
-        Err(error) => error.blamed_on_client().map(|_| None)?,
+        // A signed upload that is no image, or that its owner has no room for.
+        Err(error) => error.into_client_problem().map(|_| None)?,
     };
     let stored = stored.ok_or_else(ApiError::not_found)?;
     Ok(stored.image)
+}
+
+/// Stores an image for later jobs. An image that no job names is deleted after a while.
+#[utoipa::path(
+    operation_id = "create_image", tag = "images",
+    request_body(description = "The bytes", content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 200, description = "It is stored already", body = ImageBody),
+        (status = 201, description = "Stored", body = ImageBody, headers(("Location" = String))),
+        InvalidRequest,
+        SlowBody,
+        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "image_undecodable, image_too_many_pixels", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/images")]
+async fn create_image(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+    mut body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    forms::check_headers(&request, &ctx)?;
+    let limits = &ctx.config.limits;
+    let announced = forms::announced_bytes(&request);
+    let upload = receive(&mut body, &BodyClock::start(limits), announced, limits).await?;
+    let sha256 = upload.image.sha256;
+    if let Some(stored) = stored_images::find_registered(&ctx, &caller.owner, sha256).await? {
+        return Ok(HttpResponse::Ok().json(ImageBody::from(stored.image)));
+    }
+    let (image, reservation) = ImageInput::Uploaded(upload).store(&ctx, &caller).await?;
+    images::register(&ctx.db, &caller.owner, &image).await?;
+    reservation.into_iter().for_each(Reservation::commit);
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/v1/images/{sha256}")))
+        .json(ImageBody::from(image)))
+}
+
+/// Type and size of an image.
+#[utoipa::path(
+    operation_id = "get_image", tag = "images",
+    params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
+    responses(
+        (status = 200, description = "The image", body = ImageBody),
+        NotFound,
+    ),
+)]
+#[get("/v1/images/{sha256}")]
+async fn get_image(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let image = own_image(&ctx, &caller, digest(&request)?).await?;
+    Ok(HttpResponse::Ok().json(ImageBody::from(image)))
+}
+
+/// The bytes of an image: redirects to a URL that is valid for a minute. Browsers save it as a file.
+#[utoipa::path(
+    operation_id = "get_image_content", tag = "images",
+    params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
+    responses(
+        (status = 303, description = "The URL of the bytes", headers(("Location" = String))),
+        NotFound,
+    ),
+)]
+#[get("/v1/images/{sha256}/content")]
+async fn get_image_content(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let image = own_image(&ctx, &caller, digest(&request)?).await?;
+    let key = images::object_key(&caller.owner, image.sha256, image.upload);
+    let kind = image.content_type.rsplit('/').next().unwrap_or_default();
+    let file_name = format!("{}.{kind}", image.sha256.hex());
+    let url = ctx
+        .store
+        .presign_get(&key, &file_name, CONTENT_URL_VALID_FOR)
+        .await?;
+    Ok(HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, url))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish())
+}
+
+/// Deletes an image that no unended job needs. Finished jobs keep their results but cannot be retried.
+#[utoipa::path(
+    operation_id = "delete_image", tag = "images",
+    params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
+    responses(
+        (status = 204, description = "Deleted"),
+        NotFound,
+        (status = 409, description = "job_not_finished: a job needs it", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/v1/images/{sha256}")]
+async fn delete_image(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    let sha256 = digest(&request)?;
+    let purged = images::purge(&ctx.db, &ctx.store, &caller.owner, sha256).await;
+    let purged = purged.map_err(|error| match error {
+        CollectError::Db(error) => ApiError::from(error),
+        CollectError::Store(error) => error.into(),
+    });
+    match purged? {
+        PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
+        PurgeOutcome::Needed => {
+            let detail = "a job over this image has not ended: cancel it, then delete the image";
+            Err(ApiError::new(ProblemCode::JobNotFinished, detail).retry_after(1))
+        }
+        PurgeOutcome::NotFound => Err(ApiError::not_found()),
+    }
 }

@@ -1,26 +1,47 @@
-use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{
-    keys::Scope,
-    models::{self, DEFAULT_ALIAS, ModelVersion},
+//! `/v1/models`: what jobs may ask for.
+
+use actix_web::{
+    HttpRequest, HttpResponse, get, post, put,
+    web::{Data, Payload},
 };
-use serde::Serialize;
+use jobs::{
+    Problem,
+    keys::Scope,
+    models::{self, DEFAULT_ALIAS, ModelVersion, RetireOutcome, SetAliasOutcome, is_alias},
+};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
+use crate::{
+    ctx::Ctx,
+    http::{error::ApiError, json::read_json},
+    limits::keyring::Caller,
+    openapi::{InvalidRequest, NotFound, SlowBody},
+};
 
-/// A model and the version that its name means.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(list_models)
+        .service(get_model)
+        .service(list_versions)
+        .service(set_alias)
+        .service(retire_version);
+}
+
+/// A model, and the version that its name refers to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelBody {
     name: String,
     #[schema(example = "model")]
     object: &'static str,
     task: String,
-    /// Whether jobs that name no model get this one.
+    /// Whether jobs without a model use this one.
     is_default: bool,
     /// The version that the alias `default` points to.
     default_version: Option<i32>,
-    /// What a job may set, with bounds and defaults.
+    /// The parameters that a job may set, with bounds and defaults.
     #[schema(value_type = Object)]
     params: Value,
     license: Option<String>,
@@ -55,7 +76,7 @@ pub(crate) struct VersionList {
     data: Vec<VersionBody>,
 }
 
-fn body(versions: &[ModelVersion]) -> Option<ModelBody> {
+fn model_body(versions: &[ModelVersion]) -> Option<ModelBody> {
     let is_default =
         |version: &&ModelVersion| version.aliases.iter().any(|alias| alias == DEFAULT_ALIAS);
     let default = versions.iter().find(is_default);
@@ -74,16 +95,17 @@ fn body(versions: &[ModelVersion]) -> Option<ModelBody> {
 
 /// The models that jobs may name.
 #[utoipa::path(
-    get, path = "/v1/models", operation_id = "list_models", tag = "models",
+    operation_id = "list_models", tag = "models",
     responses(
         (status = 200, description = "Every model", body = ModelList),
     ),
 )]
-pub(crate) async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+#[get("/v1/models")]
+async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let versions = models::list(&ctx.db).await?;
     let by_name = versions.chunk_by(|a, b| a.name == b.name);
-    let data = by_name.filter_map(body).collect();
+    let data = by_name.filter_map(model_body).collect();
     Ok(HttpResponse::Ok().json(ModelList {
         object: "list",
         data,
@@ -92,37 +114,39 @@ pub(crate) async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpRe
 
 /// One model and its parameters.
 #[utoipa::path(
-    get, path = "/v1/models/{name}", operation_id = "get_model", tag = "models",
+    operation_id = "get_model", tag = "models",
     params(("name" = String, Path, description = "Its name, without alias or version")),
     responses(
         (status = 200, description = "The model", body = ModelBody),
         NotFound,
     ),
 )]
-pub(crate) async fn get_model(
+#[get("/v1/models/{name}")]
+async fn get_model(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let versions = of_name(&ctx, &caller, &request).await?;
-    Ok(HttpResponse::Ok().json(body(&versions)))
+    let versions = versions_of(&ctx, &caller, &request).await?;
+    Ok(HttpResponse::Ok().json(model_body(&versions)))
 }
 
 /// Every version of a model, newest first.
 #[utoipa::path(
-    get, path = "/v1/models/{name}/versions", operation_id = "list_versions", tag = "models",
+    operation_id = "list_versions", tag = "models",
     params(("name" = String, Path, description = "Its name, without alias or version")),
     responses(
         (status = 200, description = "Its versions", body = VersionList),
         NotFound,
     ),
 )]
-pub(crate) async fn list_versions(
+#[get("/v1/models/{name}/versions")]
+async fn list_versions(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let data = of_name(&ctx, &caller, &request)
+    let data = versions_of(&ctx, &caller, &request)
         .await?
         .into_iter()
         .map(|version| VersionBody {
@@ -140,7 +164,7 @@ pub(crate) async fn list_versions(
     }))
 }
 
-async fn of_name(
+async fn versions_of(
     ctx: &Ctx,
     caller: &Caller,
     request: &HttpRequest,
@@ -153,5 +177,113 @@ async fn of_name(
         Err(ApiError::not_found())
     } else {
         Ok(versions)
+    }
+}
+
+/// The version that an alias will refer to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AliasRequest {
+    #[schema(minimum = 1)]
+    version: i32,
+}
+
+/// An alias, and the version that it refers to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AliasBody {
+    #[schema(example = "alias")]
+    object: &'static str,
+    model: String,
+    alias: String,
+    version: i32,
+}
+
+/// Points an alias of a model to a version: a rollout or a rollback.
+///
+/// Existing jobs keep their version. A model without an alias in its reference means the alias `default`.
+#[utoipa::path(
+    operation_id = "set_alias", tag = "models",
+    params(("name" = String, Path, description = "Name of the model"),
+           ("alias" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,49}$", description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
+    request_body = AliasRequest,
+    responses(
+        (status = 200, description = "Set", body = AliasBody),
+        InvalidRequest,
+        (status = 404, description = "not_found: no such model", body = Problem, content_type = "application/problem+json"),
+        SlowBody,
+        (status = 422, description = "invalid_params: no such version, or it is retired", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[put("/v1/models/{name}/aliases/{alias}")]
+async fn set_alias(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Admin)?;
+    let path = request.match_info();
+    let (model, alias) = (path.query("name"), path.query("alias"));
+    let AliasRequest { version } = read_json(body, &ctx.config.limits).await?;
+    if model.contains('\0') {
+        return Err(ApiError::not_found());
+    }
+    if !is_alias(alias) {
+        let rule =
+            "must be lowercase letters, digits, `.`, `_` or `-`, up to 50, with a letter first";
+        return Err(ApiError::invalid_field("/alias", "invalid", rule));
+    }
+    match models::set_alias(&ctx.db, model, alias, version, &caller.audit_name()).await? {
+        SetAliasOutcome::Set => Ok(HttpResponse::Ok().json(AliasBody {
+            object: "alias",
+            model: model.to_owned(),
+            alias: alias.to_owned(),
+            version,
+        })),
+        SetAliasOutcome::NoModel => Err(ApiError::not_found()),
+        SetAliasOutcome::NoVersion => Err(ApiError::invalid_field(
+            "/version",
+            "unknown",
+            "the model has no such version",
+        )),
+        SetAliasOutcome::Retired => Err(ApiError::invalid_field(
+            "/version",
+            "retired",
+            "this version is retired",
+        )),
+    }
+}
+
+/// Retires a version: new jobs cannot use it, existing jobs still run. May be repeated.
+#[utoipa::path(
+    operation_id = "retire_version", tag = "models",
+    params(("name" = String, Path, description = "Name of the model"),
+           ("version" = i32, Path, description = "Its number")),
+    responses(
+        (status = 204, description = "Retired"),
+        NotFound,
+        (status = 422, description = "invalid_params: an alias means it, and has to be moved first", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/models/{name}/versions/{version}/retire")]
+async fn retire_version(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Admin)?;
+    let path = request.match_info();
+    let model = path.query("name");
+    let version = path.query("version").parse().ok();
+    let (Some(version), false) = (version, model.contains('\0')) else {
+        return Err(ApiError::not_found());
+    };
+    match models::retire(&ctx.db, model, version, &caller.audit_name()).await? {
+        RetireOutcome::Done => Ok(HttpResponse::NoContent().finish()),
+        RetireOutcome::NotFound => Err(ApiError::not_found()),
+        RetireOutcome::Aliased => {
+            let detail = "an alias means this version: move it to another one first";
+            Err(ApiError::invalid_field("/version", "aliased", detail))
+        }
     }
 }

@@ -1,20 +1,26 @@
-use actix_web::{HttpRequest, HttpResponse, web::Data};
-use jobs::{ProblemCode, keys::Scope, queue};
+//! `/v1/queues`: pausing and resuming the queue of a model.
 
-use super::actor;
+use actix_web::{HttpRequest, HttpResponse, post, web::Data};
+use jobs::{ProblemCode, keys::Scope, queue};
+use utoipa_actix_web::service_config::ServiceConfig;
+
 use crate::{
-    auth::Caller,
     ctx::Ctx,
-    error::ApiError,
+    http::{error::ApiError, paging},
+    limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
 };
 
 const WHY_CHARS_MAX: usize = 1_000;
 
-/// The reason in the query, for those who wonder later.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(pause_queue).service(resume_queue);
+}
+
+/// The reason of a pause, from the query.
 fn why(query: &str) -> Result<Option<String>, ApiError> {
     let mut why = None;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in paging::query(query) {
         if name != "why" {
             let error = ApiError::new(ProblemCode::InvalidParams, "the only parameter is `why`");
             return Err(error.with_error(&format!("/{name}"), "unknown", "no such parameter"));
@@ -29,16 +35,16 @@ fn why(query: &str) -> Result<Option<String>, ApiError> {
     Ok(why)
 }
 
-/// No name has a NUL, and Postgres would not take it.
+/// The model in the path; 404 with a NUL, which Postgres does not take.
 fn named_model(request: &HttpRequest) -> Result<&str, ApiError> {
     let model = request.match_info().query("model");
     let is_text = !model.contains('\0');
     is_text.then_some(model).ok_or_else(ApiError::not_found)
 }
 
-/// Lets workers leave a model alone. Submits go on, and what runs ends. Repeating is fine.
+/// Pauses a model: workers claim no more of its jobs. Running jobs finish, and submits are still accepted. May be repeated.
 #[utoipa::path(
-    post, path = "/v1/queues/{model}/pause", operation_id = "pause_queue", tag = "operating",
+    operation_id = "pause_queue", tag = "operating",
     params(("model" = String, Path, description = "Name of the model"),
            ("why" = Option<String>, Query, max_length = 1000,
             description = "Shown to operators and by `explain`: up to 1000 characters")),
@@ -48,7 +54,8 @@ fn named_model(request: &HttpRequest) -> Result<&str, ApiError> {
         InvalidParams,
     ),
 )]
-pub(crate) async fn pause_queue(
+#[post("/v1/queues/{model}/pause")]
+async fn pause_queue(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
@@ -56,29 +63,30 @@ pub(crate) async fn pause_queue(
     caller.needs(Scope::Operate)?;
     let model = named_model(&request)?;
     let why = why(request.query_string())?;
-    if queue::pause(&ctx.db, model, why.as_deref(), &actor(&caller)).await? {
+    if queue::pause(&ctx.db, model, why.as_deref(), &caller.audit_name()).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(ApiError::not_found())
 }
 
-/// Lets workers claim a model's jobs again. Repeating is fine.
+/// Resumes a model: workers claim its jobs again. May be repeated.
 #[utoipa::path(
-    post, path = "/v1/queues/{model}/resume", operation_id = "resume_queue", tag = "operating",
+    operation_id = "resume_queue", tag = "operating",
     params(("model" = String, Path, description = "Name of the model")),
     responses(
-        (status = 204, description = "Resumed"),
+        (status = 204, description = "ResumeOutcome"),
         NotFound,
     ),
 )]
-pub(crate) async fn resume_queue(
+#[post("/v1/queues/{model}/resume")]
+async fn resume_queue(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
     let model = named_model(&request)?;
-    if queue::resume(&ctx.db, model, &actor(&caller)).await? {
+    if queue::resume(&ctx.db, model, &caller.audit_name()).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(ApiError::not_found())

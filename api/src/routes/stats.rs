@@ -1,14 +1,21 @@
-use actix_web::{HttpResponse, web::Data};
+//! `/v1/stats`: how the service stands now.
+
+use actix_web::{HttpResponse, get, web::Data};
 use jobs::{
     keys::Scope,
     queue::{self, ModelStats},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::{auth::Caller, ctx::Ctx, error::ApiError};
+use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller};
 
-/// How the whole service stands, and each model.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(get_stats);
+}
+
+/// The current load of the service and of each model.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StatsBody {
     #[schema(example = "stats")]
@@ -23,14 +30,15 @@ pub(crate) struct StatsBody {
     models: Vec<ModelStats>,
 }
 
-/// Backlog, age of the oldest job, rates and desired workers, in all and by model; jobs of all owners count.
+/// Backlog, age of the oldest job, rates and desired workers: in total and by model, over the jobs of all owners.
 #[utoipa::path(
-    get, path = "/v1/stats", operation_id = "get_stats", tag = "operating",
+    operation_id = "get_stats", tag = "operating",
     responses(
-        (status = 200, description = "As things stand", body = StatsBody),
+        (status = 200, description = "The current numbers", body = StatsBody),
     ),
 )]
-pub(crate) async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+#[get("/v1/stats")]
+async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
     let models = queue::stats(&ctx.db).await?;
     let sum = |count: fn(&ModelStats) -> i64| models.iter().map(count).sum();

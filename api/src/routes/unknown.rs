@@ -1,40 +1,30 @@
-use std::{collections::HashMap, sync::LazyLock};
-
-use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode, http::header};
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    http::{StatusCode, header},
+    web::Data,
+};
 use jobs::ProblemCode;
-use utoipa::OpenApi;
 
-use crate::{auth::Caller, error::ApiError, openapi::ApiDoc};
+use crate::{http::error::ApiError, limits::keyring::Caller, openapi::ApiDocument};
 
-/// The methods of each path, as `Allow` lists them.
-static ALLOWED: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
-    let methods = |item: &utoipa::openapi::PathItem| {
-        let known = [
-            ("GET, HEAD", item.get.is_some()),
-            ("POST", item.post.is_some()),
-            ("PUT", item.put.is_some()),
-            ("DELETE", item.delete.is_some()),
-        ];
-        let there = known.iter().filter(|(_, is_there)| *is_there);
-        there.map(|(method, _)| *method).collect::<Vec<_>>()
-    };
-    let paths = ApiDoc::openapi().paths.paths;
-    paths
-        .iter()
-        .map(|(path, item)| (path.clone(), methods(item).join(", ")))
-        .collect()
-});
-
-/// The caller counts as on any other path, if there is one.
-pub(super) async fn path(_: Result<Caller, ApiError>) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(
-        ProblemCode::NotFound,
-        "there is no such path; /docs lists what there is",
-    ))
+/// Answers requests that no route takes: 405 on a known path, else 404.
+///
+/// A key, if one is sent, is authenticated and counted as on any other path.
+pub(crate) async fn unknown(
+    _: Result<Caller, ApiError>,
+    request: HttpRequest,
+    document: Data<ApiDocument>,
+) -> HttpResponse {
+    match request.match_pattern() {
+        Some(path) => wrong_method(&request, document.allowed_methods(&path)),
+        None => {
+            let detail = "there is no such path; /docs lists what there is";
+            ApiError::new(ProblemCode::NotFound, detail).error_response()
+        }
+    }
 }
 
-/// As [`path`].
-pub(super) async fn method(_: Result<Caller, ApiError>, request: HttpRequest) -> HttpResponse {
+fn wrong_method(request: &HttpRequest, allowed: &str) -> HttpResponse {
     let detail = format!(
         "{} is not a method of this path; /docs lists what there is",
         request.method()
@@ -42,9 +32,6 @@ pub(super) async fn method(_: Result<Caller, ApiError>, request: HttpRequest) ->
     let refusal = ApiError::new(ProblemCode::InvalidRequest, detail)
         .with_status(StatusCode::METHOD_NOT_ALLOWED);
     let mut response = refusal.error_response();
-    let pattern = request.match_pattern().unwrap_or_default();
-    // What is not in the document, pages and health, is for reading.
-    let allowed = ALLOWED.get(&pattern).map_or("GET, HEAD", String::as_str);
     let allowed = header::HeaderValue::from_str(allowed).expect("names of methods");
     response.headers_mut().insert(header::ALLOW, allowed);
     response

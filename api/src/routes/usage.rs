@@ -1,4 +1,6 @@
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+//! `/v1/usage`: what jobs used.
+
+use actix_web::{HttpRequest, HttpResponse, get, web::Data};
 use chrono::{Datelike, NaiveDate};
 use jobs::{
     keys::{Scope, is_owner},
@@ -6,95 +8,105 @@ use jobs::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::query_fault;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::InvalidParams};
+use crate::{
+    ctx::Ctx,
+    http::{error::ApiError, paging::read_query},
+    limits::keyring::Caller,
+    openapi::InvalidParams,
+};
 
 const GROUPS_MAX: i64 = 10_000;
 
-/// What jobs used, added up.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(get_usage);
+}
+
+/// The usage of jobs, in groups.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsageList {
     #[schema(example = "list")]
     object: &'static str,
-    /// What it is grouped by.
+    /// The fields of the groups.
     group_by: Vec<&'static str>,
-    /// Latest day first; 10,000 groups at most.
+    /// Latest day first; at most 10,000 groups.
     data: Vec<Usage>,
 }
 
-/// What jobs used that were made in the last 31 days and have ended: yours, or with scope `admin` everyone's.
+/// The usage of ended jobs that were created in the last 31 days: yours, or of all owners with scope `admin`.
 ///
-/// Read from the finished jobs themselves: millions of them take seconds.
+/// It is computed from the finished jobs: millions of them take seconds.
 #[utoipa::path(
-    get, path = "/v1/usage", operation_id = "get_usage", tag = "operating",
+    operation_id = "get_usage", tag = "operating",
     params(
-        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them with commas between; `day` if left out"),
-        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only this owner's; another one than yours needs scope `admin`"),
+        ("group_by" = Option<String>, Query, pattern = "^(owner|model|day)(,(owner|model|day))*$", description = "`owner`, `model`, `day`, or several of them separated by commas; `day` by default"),
+        ("owner" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", description = "Only the usage of this owner; another owner than yours needs scope `admin`"),
         ("from" = Option<String>, Query, format = Date, description = "First day on which the jobs ended, in UTC: `2026-01-31`"),
         ("to" = Option<String>, Query, format = Date, description = "Last day"),
     ),
     responses(
-        (status = 200, description = "One entry a group", body = UsageList),
+        (status = 200, description = "One entry for each group", body = UsageList),
         InvalidParams,
     ),
 )]
-pub(crate) async fn get_usage(
+#[get("/v1/usage")]
+async fn get_usage(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
-    let mut asked = parse(request.query_string())?;
+    let mut query = parse(request.query_string())?;
     if !caller.may(Scope::Admin) {
-        match &asked.owner {
+        match &query.owner {
             Some(owner) if *owner != caller.owner => caller.needs(Scope::Admin)?,
-            _ => asked.owner = Some(caller.owner.clone()),
+            _ => query.owner = Some(caller.owner.clone()),
         }
     }
-    let data = queue::usage(&ctx.db, &asked, GROUPS_MAX).await?;
+    let data = queue::usage(&ctx.db, &query, GROUPS_MAX).await?;
     let groups = [
-        ("owner", asked.by_owner),
-        ("model", asked.by_model),
-        ("day", asked.by_day),
+        ("owner", query.by_owner),
+        ("model", query.by_model),
+        ("day", query.by_day),
     ];
     Ok(HttpResponse::Ok().json(UsageList {
         object: "list",
         group_by: groups
             .iter()
-            .filter_map(|(name, is_asked)| is_asked.then_some(*name))
+            .filter_map(|(name, is_grouped)| is_grouped.then_some(*name))
             .collect(),
         data,
     }))
 }
 
 fn parse(query: &str) -> Result<UsageQuery, ApiError> {
-    let (mut asked, mut grouped) = (UsageQuery::default(), false);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        grouped |= name == "group_by";
-        take(&mut asked, &name, &value).map_err(|detail| query_fault(&name, detail))?;
-    }
-    asked.by_day |= !grouped;
-    Ok(asked)
+    let (mut usage, mut is_grouped) = (UsageQuery::default(), false);
+    read_query(query, |name, value| {
+        is_grouped |= name == "group_by";
+        take(&mut usage, name, value)
+    })?;
+    usage.by_day |= !is_grouped;
+    Ok(usage)
 }
 
-fn take(asked: &mut UsageQuery, name: &str, value: &str) -> Result<(), &'static str> {
+fn take(usage: &mut UsageQuery, name: &str, value: &str) -> Result<(), &'static str> {
     const DAY: &str = "must be a day of the years 1970 to 9999: 2026-01-31";
     match name {
         "group_by" => {
             for group in value.split(',') {
                 match group {
-                    "owner" => asked.by_owner = true,
-                    "model" => asked.by_model = true,
-                    "day" => asked.by_day = true,
+                    "owner" => usage.by_owner = true,
+                    "model" => usage.by_model = true,
+                    "day" => usage.by_day = true,
                     _ => return Err("can be owner, model and day, with commas between"),
                 }
             }
         }
-        "owner" if is_owner(value) => asked.owner = Some(value.to_owned()),
+        "owner" if is_owner(value) => usage.owner = Some(value.to_owned()),
         "owner" => return Err("is not the name of an owner"),
-        "from" => asked.from = Some(day(value).ok_or(DAY)?),
-        "to" => asked.to = Some(day(value).ok_or(DAY)?),
+        "from" => usage.from = Some(day(value).ok_or(DAY)?),
+        "to" => usage.to = Some(day(value).ok_or(DAY)?),
         _ => return Err("there is no such parameter"),
     }
     Ok(())

@@ -1,4 +1,6 @@
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+//! `/v1/workers`: the worker processes.
+
+use actix_web::{HttpRequest, HttpResponse, get, post, web::Data};
 use jobs::{
     WorkerId,
     keys::Scope,
@@ -6,9 +8,13 @@ use jobs::{
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::actor;
-use crate::{auth::Caller, ctx::Ctx, error::ApiError, openapi::NotFound};
+use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::NotFound};
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(list_workers).service(drain_worker);
+}
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WorkerList {
@@ -17,14 +23,15 @@ pub(crate) struct WorkerList {
     data: Vec<WorkerView>,
 }
 
-/// The worker processes that are there, and those that were within the last hour; newest first.
+/// The worker processes of now and of the last hour, newest first.
 #[utoipa::path(
-    get, path = "/v1/workers", operation_id = "list_workers", tag = "operating",
+    operation_id = "list_workers", tag = "operating",
     responses(
         (status = 200, description = "The workers", body = WorkerList),
     ),
 )]
-pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
+#[get("/v1/workers")]
+async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
     Ok(HttpResponse::Ok().json(WorkerList {
         object: "list",
@@ -32,17 +39,18 @@ pub(crate) async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpR
     }))
 }
 
-/// Asks a worker to claim nothing more, to finish what it has, and to leave. Repeating is fine.
+/// Drains a worker: it claims no more jobs, finishes those in hand, and exits. May be repeated.
 #[utoipa::path(
-    post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "operating",
+    operation_id = "drain_worker", tag = "operating",
     params(("id" = i64, Path, description = "`worker_id` of the list")),
     responses(
-        (status = 202, description = "Asked"),
-        (status = 204, description = "It has left already"),
+        (status = 202, description = "Requested"),
+        (status = 204, description = "The worker has exited already"),
         NotFound,
     ),
 )]
-pub(crate) async fn drain_worker(
+#[post("/v1/workers/{id}/drain")]
+async fn drain_worker(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
@@ -50,7 +58,7 @@ pub(crate) async fn drain_worker(
     caller.needs(Scope::Operate)?;
     let id = request.match_info().query("id").parse();
     let id = WorkerId(id.map_err(|_| ApiError::not_found())?);
-    match queue::drain(&ctx.db, id, &actor(&caller)).await? {
+    match queue::drain(&ctx.db, id, &caller.audit_name()).await? {
         DrainOutcome::Draining => Ok(HttpResponse::Accepted().finish()),
         DrainOutcome::Gone => Ok(HttpResponse::NoContent().finish()),
         DrainOutcome::NotFound => Err(ApiError::not_found()),

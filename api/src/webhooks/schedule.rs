@@ -2,12 +2,12 @@ use std::time::Duration;
 
 /// Pauses between attempts, in seconds: about a day in all.
 const PAUSES_SECONDS: [u32; 10] = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 25_200, 36_000];
-/// How much shorter or longer a pause may be, so that what failed together does not come back together.
+/// Share by which a pause varies, so that deliveries that failed together are not all retried together.
 const JITTER: f64 = 0.2;
-/// No receiver may ask for a longer pause.
+/// The longest pause that a receiver can ask for.
 const PAUSE_MAX: Duration = Duration::from_hours(24);
 
-/// How long to wait after an attempt that failed, `tries` having failed before it; `None`: it was the last one.
+/// How long to wait after a failed attempt, when `tries` attempts failed before it; `None` after the last one.
 pub(super) fn pause(tries: i16, retry_after: Option<Duration>) -> Option<Duration> {
     let seconds = *PAUSES_SECONDS.get(usize::try_from(tries).ok()?)?;
     let jitter = rand::random_range(1.0 - JITTER..=1.0 + JITTER);

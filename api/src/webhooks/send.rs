@@ -12,39 +12,39 @@ use reqwest::{Response, StatusCode, header};
 
 use super::schedule::pause;
 use crate::{
-    event_body::{Data, News},
-    outside::{Outside, was_refused},
+    egress::{Egress, was_refused},
+    routes::events::{EventContent, EventData},
 };
 
-/// Of a redirect's target, in the words for the owner.
+/// Most characters of a redirect's target in the error for the owner.
 const LOCATION_CHARS_MAX: usize = 200;
 
-/// What sends one delivery at a time.
+/// Sends single deliveries.
 #[derive(Debug)]
 pub(super) struct Sender {
     db: Db,
-    outside: Outside,
+    egress: Egress,
     timeout: Duration,
 }
 
-/// What came of it.
+/// The outcome of one attempt.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SendResult {
     pub settled: AttemptResult,
-    /// The receiver wants no more.
-    pub is_gone: bool,
+    /// The receiver answered 410: its endpoint gets no more webhooks.
+    pub endpoint_is_gone: bool,
 }
 
-/// What a message says beside its type and time.
-struct Told {
-    data: Data,
-    /// Of the request that made the job.
+/// What a webhook is about.
+struct WebhookContent {
+    data: EventData,
+    /// `traceparent` of the request that made the job.
     trace_parent: Option<String>,
 }
 
-/// An answer that will do, or why it will not.
-enum Answer {
-    Taken,
+/// The receiver's answer, or why there is none.
+enum ReceiverAnswer {
+    Accepted,
     Gone,
     Failed {
         error: String,
@@ -52,7 +52,7 @@ enum Answer {
     },
 }
 
-impl Answer {
+impl ReceiverAnswer {
     fn failed(error: impl Into<String>) -> Self {
         Self::Failed {
             error: error.into(),
@@ -62,10 +62,10 @@ impl Answer {
 }
 
 impl Sender {
-    pub fn new(db: Db, outside: Outside, timeout: Duration) -> Self {
+    pub fn new(db: Db, egress: Egress, timeout: Duration) -> Self {
         Self {
             db,
-            outside,
+            egress,
             timeout,
         }
     }
@@ -73,28 +73,28 @@ impl Sender {
     /// Sends a delivery once.
     ///
     /// # Errors
-    /// Postgres is away: nothing was sent.
-    pub async fn send(&self, delivery: &Delivery) -> Result<Sent, QueueError> {
-        let told = answered(&self.db, self.told(delivery)).await?;
+    /// Postgres cannot be read: nothing was sent.
+    pub async fn send(&self, delivery: &Delivery) -> Result<SendResult, QueueError> {
+        let content = answered(&self.db, self.content(delivery)).await?;
         let secrets = answered(&self.db, self.secrets(delivery)).await?;
         let (began, began_at) = (Instant::now(), Utc::now());
         let (status, answer) = if secrets.is_empty() {
-            (None, Answer::Gone)
+            (None, ReceiverAnswer::Gone)
         } else {
-            self.post(delivery, told, &secrets, began_at).await
+            self.post(delivery, content, &secrets, began_at).await
         };
-        let is_gone = matches!(answer, Answer::Gone);
+        let endpoint_is_gone = matches!(answer, ReceiverAnswer::Gone);
         let (outcome, error) = match answer {
-            Answer::Taken => (DeliveryOutcome::Delivered, None),
-            Answer::Gone if status.is_none() => (
+            ReceiverAnswer::Accepted => (DeliveryOutcome::Delivered, None),
+            ReceiverAnswer::Gone if status.is_none() => (
                 DeliveryOutcome::Failed,
                 Some("the endpoint was deleted".into()),
             ),
-            Answer::Gone => (
+            ReceiverAnswer::Gone => (
                 DeliveryOutcome::Failed,
                 Some("410: the receiver is gone for good".into()),
             ),
-            Answer::Failed { error, retry_after } => {
+            ReceiverAnswer::Failed { error, retry_after } => {
                 let outcome = pause(delivery.tries, retry_after)
                     .map_or(DeliveryOutcome::Failed, DeliveryOutcome::Retry);
                 (outcome, Some(error))
@@ -107,26 +107,29 @@ impl Sender {
             status: status.map(|status| status.as_u16()),
             error,
         };
-        Ok(Sent { settled, is_gone })
+        Ok(SendResult {
+            settled,
+            endpoint_is_gone,
+        })
     }
 
-    /// What the delivery is about, as it stands now.
-    async fn told(&self, delivery: &Delivery) -> Result<Told, QueueError> {
+    /// The current state of the job or batch.
+    async fn content(&self, delivery: &Delivery) -> Result<WebhookContent, QueueError> {
         let mut trace_parent = None;
         let data = match delivery.subject {
             Subject::Job(id) => {
                 let job = queue::find(&self.db, id, &delivery.owner).await?;
                 trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
-                Data::of_job(id, job)
+                EventData::of_job(id, job)
             }
             Subject::Batch(id) => {
-                Data::of_batch(id, batches::find(&self.db, id, &delivery.owner).await?)
+                EventData::of_batch(id, batches::find(&self.db, id, &delivery.owner).await?)
             }
         };
-        Ok(Told { data, trace_parent })
+        Ok(WebhookContent { data, trace_parent })
     }
 
-    /// None if the endpoint is not there any more.
+    /// The signing secrets; none if the endpoint was deleted.
     async fn secrets(&self, delivery: &Delivery) -> Result<Vec<Secret>, sqlx::Error> {
         if delivery.endpoint.is_some() || !delivery.secrets.is_empty() {
             return Ok(delivery.secrets.clone());
@@ -138,20 +141,20 @@ impl Sender {
     async fn post(
         &self,
         delivery: &Delivery,
-        told: Told,
+        content: WebhookContent,
         secrets: &[Secret],
         at: DateTime<Utc>,
-    ) -> (Option<StatusCode>, Answer) {
-        let url = match self.outside.check(&delivery.url) {
+    ) -> (Option<StatusCode>, ReceiverAnswer) {
+        let url = match self.egress.check(&delivery.url) {
             Ok(url) => url,
-            Err(refused) => return (None, Answer::failed(format!("the URL {refused}"))),
+            Err(refused) => return (None, ReceiverAnswer::failed(format!("the URL {refused}"))),
         };
-        let Told { data, trace_parent } = told;
-        let news = News::new(delivery.event_type, delivery.at, data);
-        let body = serde_json::to_string(&news).expect("news have only JSON-able fields");
+        let WebhookContent { data, trace_parent } = content;
+        let body = EventContent::new(delivery.event_type, delivery.at, data);
+        let body = serde_json::to_string(&body).expect("a webhook has only JSON-able fields");
         let (id, timestamp) = (delivery.id.to_string(), at.timestamp());
         let mut request = self
-            .outside
+            .egress
             .client()
             .post(url)
             .timeout(self.timeout)
@@ -162,22 +165,22 @@ impl Sender {
         if let Some(trace_parent) = trace_parent {
             request = request.header("traceparent", trace_parent);
         }
-        // Nobody reads the body of the answer: there is nothing in it that we would tell.
+        // The body of the answer is not read: nothing in it matters.
         match request.body(body).send().await {
-            Ok(response) => (Some(response.status()), judge(&response)),
-            Err(error) => (None, Answer::failed(in_words(&error))),
+            Ok(response) => (Some(response.status()), read_answer(&response)),
+            Err(error) => (None, ReceiverAnswer::failed(describe(&error))),
         }
     }
 }
 
-fn judge(response: &Response) -> Answer {
+fn read_answer(response: &Response) -> ReceiverAnswer {
     let status = response.status();
     let text = |name| response.headers().get(name)?.to_str().ok();
     if status.is_success() {
-        return Answer::Taken;
+        return ReceiverAnswer::Accepted;
     }
     if status == StatusCode::GONE {
-        return Answer::Gone;
+        return ReceiverAnswer::Gone;
     }
     if status.is_redirection() {
         let location: String = text(header::LOCATION)
@@ -186,17 +189,17 @@ fn judge(response: &Response) -> Answer {
             .take(LOCATION_CHARS_MAX)
             .collect();
         let code = status.as_u16();
-        return Answer::failed(format!(
+        return ReceiverAnswer::failed(format!(
             "{code}: a redirect to {location}, which is not followed"
         ));
     }
-    Answer::Failed {
+    ReceiverAnswer::Failed {
         error: format!("{}: not a 2xx", status.as_u16()),
         retry_after: text(header::RETRY_AFTER).and_then(retry_after),
     }
 }
 
-/// In seconds, or as a date.
+/// Parses `Retry-After`: seconds, or a date.
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -205,8 +208,8 @@ fn retry_after(text: &str) -> Option<Duration> {
     (date.to_utc() - Utc::now()).to_std().ok()
 }
 
-/// For the owner of the receiver: which step failed, and nothing about this side.
-fn in_words(error: &reqwest::Error) -> &'static str {
+/// Which step of the request failed. The owner reads this text, so it says nothing about the network of this process.
+fn describe(error: &reqwest::Error) -> &'static str {
     if was_refused(error) {
         "the URL must not lead to a private, local or reserved address"
     } else if error.is_timeout() {

@@ -1,4 +1,4 @@
-//! The user that Postgres runs as: it refuses root.
+//! The user account that Postgres runs as: Postgres refuses to run as root.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, chown};
 
-/// Another user than ours, to be used when we are root.
+/// The user account of the Postgres processes, if this process runs as root.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub(crate) name: String,
@@ -16,8 +16,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// `None` when we are an ordinary user and so need no other.
-    pub(crate) fn unless_ordinary() -> anyhow::Result<Option<Self>> {
+    /// Finds the account `postgres` or `nobody`. `None` if this process does not run as root: then Postgres runs as its user.
+    pub(crate) fn for_root() -> anyhow::Result<Option<Self>> {
         if !Uid::effective().is_root() {
             return Ok(None);
         }
@@ -31,12 +31,12 @@ impl Account {
             }
         }
         anyhow::bail!(
-            "Postgres refuses to run as root and there is neither a user postgres nor nobody; \
-             make one with `useradd --system postgres`"
+            "Postgres refuses to run as root, and there is neither a user postgres nor nobody; \
+             create one with `useradd --system postgres`"
         )
     }
 
-    /// Makes `command` run as this user, in a folder that it may enter.
+    /// Makes `command` run as this user, in a folder that the user may enter.
     pub(crate) fn apply(&self, command: &mut Command) {
         command
             .uid(self.uid.as_raw())
@@ -48,13 +48,14 @@ impl Account {
             .env("LOGNAME", &self.name);
     }
 
+    /// Makes this user the owner of `path`.
     pub(crate) fn own(&self, path: &Path) -> anyhow::Result<()> {
         chown(path, Some(self.uid), Some(self.gid))
             .with_context(|| format!("giving {} to the user {}", path.display(), self.name))
     }
 
-    /// Whether this user can reach `folder` through all folders above it. Asked by trying: rights
-    /// come from modes, lists and mounts, and the kernel knows them all.
+    /// Whether this user can enter `folder`. A shell tries it, because modes, access lists and mounts of
+    /// all folders above decide together.
     pub(crate) fn can_enter(&self, folder: &Path) -> bool {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "cd \"$1\"", "sh"]).arg(folder);

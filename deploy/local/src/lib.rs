@@ -1,11 +1,11 @@
-//! Darkroom on one machine: the parts of the local stack, and of the integration tests.
+//! Darkroom on one machine: used by the local stack and by the integration tests.
 //!
-//! [`Postgres`] and [`S3`] start the two stores in any folder on free ports, [`Program`] any other
-//! process; [`stack`] is what `./deploy/local/up` runs. Knows how to start and configure the
-//! services, nothing of what they do.
+//! [`Postgres`] and [`S3`] start a server in any folder, on a free port. [`Program`] starts any other
+//! process. [`stack`] is the command behind `./deploy/local/up`. This crate starts and configures
+//! the services; their work is unknown to it.
 
 mod account;
-mod places;
+mod paths;
 mod ports;
 mod postgres;
 mod process;
@@ -16,7 +16,7 @@ pub mod with;
 
 pub use nix::sys::signal::Signal;
 
-pub use self::places::{bin_dir, checkout, ld_library_path, libtorch_lib};
+pub use self::paths::{bin_dir, checkout, ld_library_path, libtorch_lib};
 pub use self::ports::{free_port, is_free};
 pub use self::postgres::{Postgres, PostgresOptions};
 pub use self::process::{Process, Program};

@@ -1,4 +1,4 @@
-//! `darkroom-local`: the local stack's only program.
+//! `darkroom-local`: the program that runs the local stack.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use local::stack::{self, Choice};
+use local::stack::{self, UpOptions};
 
-/// Runs Darkroom and what it needs on one machine.
+/// Runs Darkroom, Postgres and an S3 server on one machine.
 #[derive(Parser)]
 #[command(name = "darkroom-local")]
 struct Cli {
@@ -18,11 +18,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Starts everything, classifies a sample photo, stays until Ctrl-C.
+    /// Starts everything, classifies a sample photo, and stays in the foreground until Ctrl-C.
     ///
-    /// On a running stack it starts what is missing and leaves the rest alone.
+    /// On a running stack it starts only the missing processes.
     Up {
-        /// Return when everything is ready; ./deploy/local/down stops it.
+        /// Return when everything is ready; ./deploy/local/down stops the stack.
         #[arg(long)]
         detach: bool,
         /// Number of workers.
@@ -31,26 +31,26 @@ enum Command {
         /// Number of API processes.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
         apis: u16,
-        /// Port of the first API; the others follow.
+        /// Port of the first API; further APIs get the ports after it.
         #[arg(long, default_value_t = 8080)]
         port: u16,
         /// Folder of all data [default: .local in the checkout]
         #[arg(long)]
         data: Option<PathBuf>,
-        /// Leave the sample photo out.
+        /// Do not classify a sample photo.
         #[arg(long)]
         no_sample: bool,
     },
     /// Stops a detached stack.
     Down {
-        /// Remove its data too: database, objects, logs, keys.
+        /// Remove the data too: database, objects, logs, keys.
         #[arg(long)]
         wipe: bool,
         /// Folder of all data [default: .local in the checkout]
         #[arg(long)]
         data: Option<PathBuf>,
     },
-    /// Shows what runs, where, and since when; exit code 1 when nothing does.
+    /// Shows which processes run, where, and since when; exit code 1 when the stack does not run.
     Status {
         /// Folder of all data [default: .local in the checkout]
         #[arg(long)]
@@ -62,12 +62,12 @@ enum Command {
         #[arg(long)]
         data: PathBuf,
     },
-    /// Serves S3 over a folder, to the holder of the AWS_… key pair.
+    /// Serves the objects of a folder over S3, to clients that have the AWS_… key pair.
     S3 {
         /// Address and port to listen on.
         #[arg(long)]
         listen: SocketAddr,
-        /// Folder of the objects; made when missing.
+        /// Folder of the objects; created if it is missing.
         #[arg(long)]
         data: PathBuf,
         #[arg(long, env = "AWS_ACCESS_KEY_ID", hide_env_values = true)]
@@ -75,9 +75,9 @@ enum Command {
         #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
         secret_access_key: String,
     },
-    /// Runs a command with a fresh Postgres and S3 server (`DATABASE_URL`, `AWS_…`), then removes both.
+    /// Runs a command with a new Postgres and a new S3 server (`DATABASE_URL`, `AWS_…`), then removes both.
     With {
-        /// Folder of other Postgres programs, e.g. /usr/lib/postgresql/15/bin.
+        /// Folder of the Postgres programs to use, e.g. /usr/lib/postgresql/15/bin.
         #[arg(long, env = "DARKROOM_PG_BIN")]
         pg_bin: Option<PathBuf>,
         #[arg(last = true, required = true)]
@@ -96,7 +96,7 @@ async fn main() -> ExitCode {
             data,
             no_sample,
         } => {
-            let choice = Choice {
+            let options = UpOptions {
                 detach,
                 apis,
                 workers,
@@ -104,7 +104,7 @@ async fn main() -> ExitCode {
                 data,
                 sample: !no_sample,
             };
-            stack::up(choice).await.map(|()| 0)
+            stack::up(options).await.map(|()| 0)
         }
         Command::Down { wipe, data } => stack::down(data.as_deref(), wipe).await.map(|()| 0),
         Command::Status { data } => stack::status(data.as_deref())

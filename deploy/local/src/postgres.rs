@@ -1,4 +1,4 @@
-//! A private Postgres cluster: never the machine's own, never port 5432.
+//! A private Postgres cluster, apart from any Postgres of the machine and from port 5432.
 
 mod binaries;
 mod cluster;
@@ -12,40 +12,40 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use self::binaries::Binaries;
-use self::cluster::{Cluster, Remembered};
+use self::cluster::{Cluster, ConnectionSettings};
 use crate::account::Account;
 use crate::ports;
 use crate::process::{Process, Program};
 
-/// The superuser of the private cluster, and its database.
+/// Name of the superuser of the private cluster, and of its database.
 pub(crate) const NAME: &str = "darkroom";
 
-/// A crashed predecessor's children may hold the cluster for a moment.
+/// Attempts to start: after a crash, child processes of the earlier server may keep the cluster for a moment.
 const ATTEMPTS: u32 = 5;
 
 /// How to start a Postgres.
 #[derive(Debug)]
 pub struct PostgresOptions {
-    /// Where the cluster is; made when missing. As root it may end up elsewhere: see
+    /// Folder of the cluster, created if it is missing. For root it may be another folder: see
     /// [`Postgres::data`].
     pub data: PathBuf,
     pub log: PathBuf,
-    /// Folder of `postgres` and `initdb`; those that the setup brought when none.
+    /// Folder of the programs `postgres` and `initdb`. `None` means the programs that the setup installed.
     pub bin: Option<PathBuf>,
 }
 
-/// A running Postgres, told to shut down fast when dropped without [`Postgres::stop`].
+/// A running Postgres. A value that is dropped without [`Postgres::stop`] gets a fast shutdown.
 #[derive(Debug)]
 pub struct Postgres {
     pub process: Process,
     data: PathBuf,
-    remembered: Remembered,
+    settings: ConnectionSettings,
 }
 
 impl Postgres {
-    /// Makes the cluster if need be, starts it and waits until it answers.
+    /// Creates the cluster if it is missing, starts Postgres, and waits until Postgres accepts connections.
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
-        let account = Account::unless_ordinary()?;
+        let account = Account::for_root()?;
         let binaries = Binaries::find(options.bin, account.as_ref())?;
         let cluster = Cluster::open(&options.data, &binaries, account).await?;
         let mut attempt = 1;
@@ -64,56 +64,56 @@ impl Postgres {
         cluster: &Cluster,
         log: &Path,
     ) -> anyhow::Result<Self> {
-        let remembered = cluster.with_free_port()?;
-        let settings = [
+        let settings = cluster.with_free_port()?;
+        let parameters = [
             "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={}", remembered.port),
-            "unix_socket_directories=".to_owned(), // its path might be too long, and TCP is enough
-            "max_connections=200".to_owned(),      // several APIs and workers, each with a pool
+            format!("port={}", settings.port),
+            "unix_socket_directories=".to_owned(), // the path of a socket can be too long; TCP is enough
+            "max_connections=200".to_owned(), // several APIs and workers, each with a connection pool
             "shared_buffers=128MB".to_owned(),
             "logging_collector=off".to_owned(),
-            "log_line_prefix=".to_owned(), // our log adds the time
+            "log_line_prefix=".to_owned(), // the log file has the time of each line
         ];
         let process = binaries
             .program("postgres")
             .arg("-D")
             .arg(&cluster.data)
-            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .args(parameters.iter().flat_map(|parameter| ["-c", parameter]))
             .run_as(cluster.account.as_ref())
-            .dies_with_us_by(Signal::SIGINT) // a fast, clean shutdown
+            .with_death_signal(Signal::SIGINT) // a fast, clean shutdown
             .spawn(log)
             .context("starting Postgres")?;
         let running = Self {
             process,
             data: cluster.data.clone(),
-            remembered,
+            settings,
         };
-        let place = format!("127.0.0.1:{}", running.port());
-        let answers = || async { running.connect("postgres").await.is_ok() };
+        let address = format!("127.0.0.1:{}", running.port());
+        let accepts_connections = || async { running.connect("postgres").await.is_ok() };
         running
             .process
-            .wait_until(&place, Duration::from_mins(1), answers)
+            .wait_until(&address, Duration::from_mins(1), accepts_connections)
             .await?;
         running.create_database().await?;
         Ok(running)
     }
 
-    /// URL of the superuser and its database.
+    /// URL of the database `darkroom`, with the superuser.
     pub fn url(&self) -> String {
-        let Remembered { port, password } = &self.remembered;
+        let ConnectionSettings { port, password } = &self.settings;
         format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{NAME}")
     }
 
     pub fn port(&self) -> u16 {
-        self.remembered.port
+        self.settings.port
     }
 
-    /// Where the cluster really is.
+    /// Folder of the cluster.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Shuts down fast: no waiting for clients, all committed is kept.
+    /// Shuts down fast: Postgres disconnects all clients and keeps all commits.
     pub async fn stop(&self) {
         self.process
             .stop(Signal::SIGINT, Duration::from_secs(30))
@@ -123,9 +123,9 @@ impl Postgres {
     async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
-            .port(self.remembered.port)
+            .port(self.settings.port)
             .username(NAME)
-            .password(&self.remembered.password)
+            .password(&self.settings.password)
             .database(database);
         PgConnection::connect_with(&options).await
     }
@@ -149,13 +149,13 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.process.signal(Signal::SIGINT);
-        // Its own drop kills: give the shutdown checkpoint its moment first.
+        // `Process` kills on drop. The shutdown checkpoint gets some time before that.
         self.process.block_until_ended(Duration::from_secs(5));
     }
 }
 
 impl Binaries {
-    /// A program of this installation, out of reach of the caller's `PG…` variables.
+    /// A program of this installation. It does not see the `PG…` variables of the caller.
     fn program(&self, name: &str) -> Program {
         Program::new(self.bin.join(name))
             .env_clear()
@@ -163,34 +163,34 @@ impl Binaries {
             .env("LC_ALL", "C")
     }
 
-    /// Major version, as in a cluster's `PG_VERSION`.
+    /// Major version, as `PG_VERSION` of a cluster has it.
     fn major_version(&self) -> anyhow::Result<String> {
         let postgres = self.bin.join("postgres");
-        let asked = std::process::Command::new(&postgres)
+        let output = std::process::Command::new(&postgres)
             .arg("--version")
             .output();
-        let asked = asked.with_context(|| format!("running {}", postgres.display()))?;
-        let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+        let output = output.with_context(|| format!("running {}", postgres.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let number = text
             .split(' ')
             .nth(2)
             .and_then(|version| version.trim().split('.').next());
         match number {
             Some(major) if major.parse::<u32>().is_ok() => Ok(major.to_owned()),
-            _ => bail!("{} --version says {text:?}", postgres.display()),
+            _ => bail!("{} --version printed {text:?}", postgres.display()),
         }
     }
 }
 
 impl Cluster {
-    /// What the cluster remembers, with another port if its own was taken meanwhile.
-    fn with_free_port(&self) -> anyhow::Result<Remembered> {
-        let mut remembered = self.remembered()?;
-        let port = ports::again_or_free(Some(remembered.port))?;
-        if port != remembered.port {
-            remembered.port = port;
-            self.remember(&remembered)?;
+    /// The settings of the cluster. If another process has taken its port, the settings get another one.
+    fn with_free_port(&self) -> anyhow::Result<ConnectionSettings> {
+        let mut settings = self.read_settings()?;
+        let port = ports::previous_or_free(Some(settings.port))?;
+        if port != settings.port {
+            settings.port = port;
+            self.save_settings(&settings)?;
         }
-        Ok(remembered)
+        Ok(settings)
     }
 }

@@ -1,7 +1,7 @@
-//! A child process with a log file: started, watched, signalled, waited for.
+//! Starts child processes with a log file, signals them, and waits for them.
 //!
-//! Each child leads its own process group (Ctrl-C reaches only us, who stop it in order) and dies
-//! with us, however we die.
+//! Each child has its own process group. So Ctrl-C reaches only this process, which stops its
+//! children in order. The kernel ends all children when this process ends for any reason.
 
 mod log_file;
 mod spawner;
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::account::Account;
 use crate::ports;
 
-/// What to run. Standard input is empty, both outputs go to the log.
+/// A program to start. Its standard input is empty. Standard output and standard error go to the log.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -74,21 +74,21 @@ impl Program {
         self
     }
 
-    /// Starts from an empty environment instead of ours.
+    /// Removes the inherited environment.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
         self.command.env_clear();
         self
     }
 
-    /// What the kernel sends the child when we are gone; SIGKILL unless said.
+    /// The signal that the child gets when this process has ended. SIGKILL unless set.
     #[must_use]
-    pub fn dies_with_us_by(mut self, death_signal: Signal) -> Self {
+    pub fn with_death_signal(mut self, death_signal: Signal) -> Self {
         self.death_signal = death_signal;
         self
     }
 
-    /// Runs it as another user (we are root).
+    /// Runs the program as another user. Needs root.
     #[must_use]
     pub(crate) fn run_as(mut self, account: Option<&Account>) -> Self {
         if let Some(account) = account {
@@ -97,7 +97,7 @@ impl Program {
         self
     }
 
-    /// Starts it; what it writes is appended to `log`, each line as JSON.
+    /// Starts the program. Its output is appended to `log`, each line as JSON.
     pub fn spawn(mut self, log: &Path) -> anyhow::Result<Process> {
         let (log_reader, log_writer) = std::io::pipe()?;
         self.command
@@ -109,45 +109,48 @@ impl Program {
         let name: OsString = self.path.file_name().unwrap_or_default().to_owned();
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         let (ended, state) = watch::channel(None);
-        let reaping = Arc::new(Reaped::default());
-        let guard = Arc::clone(&reaping);
+        let reap_state = Arc::new(ReapState::default());
+        let reaper_state = Arc::clone(&reap_state);
         std::thread::Builder::new()
             .name("reaper".into())
             .spawn(move || {
                 spawner::wait_without_reaping(pid);
-                // Under the lock, so that nobody signals a pid that is already someone else's.
-                let mut reaped = guard.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+                // Under the lock: `signal` must not reach another process that got this pid.
+                let mut reaped = reaper_state
+                    .reaped
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 ended.send_replace(child.wait().ok());
                 *reaped = true;
-                guard.changed.notify_all();
+                reaper_state.changed.notify_all();
             })?;
         Ok(Process {
             name,
             pid,
             log: log.to_owned(),
             state,
-            reaping,
+            reap_state,
             logged,
         })
     }
 }
 
-/// Whether the child's status was collected, after which its pid may be another's.
+/// Whether the exit status of the child was collected. Afterwards another process may get its pid.
 #[derive(Debug, Default)]
-struct Reaped {
+struct ReapState {
     reaped: Mutex<bool>,
     changed: Condvar,
 }
 
-/// A running or ended child. Dropping it kills it.
+/// A child process, running or ended. Dropping it kills the child.
 #[derive(Debug)]
 pub struct Process {
     name: OsString,
     pid: Pid,
     log: PathBuf,
     state: watch::Receiver<Option<ExitStatus>>,
-    reaping: Arc<Reaped>,
-    logged: log_file::Written,
+    reap_state: Arc<ReapState>,
+    logged: log_file::LogWriter,
 }
 
 impl Process {
@@ -159,10 +162,10 @@ impl Process {
         self.state.borrow().is_none() && self.state.has_changed().is_ok()
     }
 
-    /// Sends one signal to the child itself; does nothing when it has ended.
+    /// Sends a signal to the child, but not to its own children. Does nothing if the child has ended.
     pub fn signal(&self, signal: Signal) {
         let reaped = self
-            .reaping
+            .reap_state
             .reaped
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -171,14 +174,14 @@ impl Process {
         }
     }
 
-    /// `kill -9` and the wait for the end.
+    /// Sends SIGKILL and waits for the end of the child.
     pub async fn kill(&self) -> ExitStatus {
         self.signal(Signal::SIGKILL);
         self.wait().await
     }
 
-    /// How it ended, once it has: for a task that outlives this borrow.
-    pub(crate) fn ended(&self) -> impl Future<Output = ExitStatus> + use<> {
+    /// Waits for the exit status. The future does not borrow `self`, so a task can keep it.
+    pub(crate) fn exit_status(&self) -> impl Future<Output = ExitStatus> + use<> {
         let mut state = self.state.clone();
         async move {
             let ended = state.wait_for(Option::is_some).await;
@@ -186,34 +189,34 @@ impl Process {
         }
     }
 
-    /// Waits until the child has ended and its last words are in the log.
+    /// Waits until the child has ended and its output is in the log.
     pub async fn wait(&self) -> ExitStatus {
-        let status = self.ended().await;
-        // Not for ever: a grandchild may hold the output open.
+        let status = self.exit_status().await;
+        // With a limit, because a grandchild may keep the output open.
         let _ = timeout(Duration::from_secs(1), self.logged.complete()).await;
         status
     }
 
-    /// The same, or `None` when it takes longer than `limit`.
+    /// As [`Process::wait`]; `None` if the child runs longer than `limit`.
     pub async fn wait_for(&self, limit: Duration) -> Option<ExitStatus> {
         timeout(limit, self.wait()).await.ok()
     }
 
-    /// Waits for its end without a runtime, for destructors.
+    /// Waits for the end of the child at most `limit`. Needs no async runtime: for destructors.
     pub(crate) fn block_until_ended(&self, limit: Duration) {
         let reaped = self
-            .reaping
+            .reap_state
             .reaped
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         drop(
-            self.reaping
+            self.reap_state
                 .changed
                 .wait_timeout_while(reaped, limit, |reaped| !*reaped),
         );
     }
 
-    /// Asks it to end with `signal`; kills it when it has not after `grace`.
+    /// Sends `signal`, waits up to `grace`, and then kills the child if it still runs.
     pub async fn stop(&self, signal: Signal, grace: Duration) -> ExitStatus {
         self.signal(signal);
         match self.wait_for(grace).await {
@@ -222,14 +225,17 @@ impl Process {
         }
     }
 
-    /// All that it has logged so far (and processes before it, in the same file).
+    /// The text of the log file. It may begin with the output of earlier processes.
     pub fn log(&self) -> String {
         std::fs::read(&self.log)
             .map(|log| String::from_utf8_lossy(&log).into_owned())
             .unwrap_or_default()
     }
 
-    /// Waits until `GET url` answers 200; an error when the child ends or `limit` passes first.
+    /// Waits until `GET url` succeeds.
+    ///
+    /// # Errors
+    /// The child ended, or `limit` has passed. The text contains the end of the log.
     pub async fn wait_ready(&self, url: &str, limit: Duration) -> anyhow::Result<()> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(2))
@@ -238,19 +244,21 @@ impl Process {
             http.get(url)
                 .send()
                 .await
-                .is_ok_and(|answer| answer.status().is_success())
+                .is_ok_and(|response| response.status().is_success())
         })
         .await
     }
 
-    /// Waits until something listens on `port` of 127.0.0.1.
+    /// Waits until a server listens on `port` of 127.0.0.1. Fails as [`Process::wait_ready`].
     pub async fn wait_listening(&self, port: u16, limit: Duration) -> anyhow::Result<()> {
-        let place = format!("127.0.0.1:{port}");
-        self.wait_until(&place, limit, || async { ports::is_taken(port) })
-            .await
+        let address = format!("127.0.0.1:{port}");
+        self.wait_until(&address, limit, || async {
+            ports::accepts_connections(port)
+        })
+        .await
     }
 
-    /// Asks `ready` again and again; an error that shows the log when it never is.
+    /// Calls `ready` until it returns true. Fails as [`Process::wait_ready`].
     pub(crate) async fn wait_until<F: Future<Output = bool>>(
         &self,
         what: &str,
@@ -264,7 +272,7 @@ impl Process {
                 let status = self.wait().await;
                 bail!(
                     "{name} ended ({status}) before it was ready{}",
-                    self.last_words()
+                    self.end_of_log()
                 );
             }
             if ready().await {
@@ -273,14 +281,14 @@ impl Process {
             if Instant::now() > deadline {
                 bail!(
                     "{name} is not ready at {what} after {limit:?}{}",
-                    self.last_words()
+                    self.end_of_log()
                 );
             }
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn last_words(&self) -> String {
+    fn end_of_log(&self) -> String {
         let log = self.log();
         let from = log.lines().count().saturating_sub(15);
         let lines: Vec<_> = log.lines().skip(from).collect();

@@ -1,4 +1,4 @@
-//! A real S3 server over a directory, for one machine: durable, verified, and easy to kill.
+//! An S3 server that keeps its objects in a folder, for one machine. It verifies checksums, and objects survive a power cut.
 
 mod checksums;
 mod download;
@@ -24,17 +24,17 @@ use crate::process::{Process, Program};
 /// How to start an S3 server.
 #[derive(Debug)]
 pub struct S3Options {
-    /// Where the objects are; made when missing.
+    /// Folder of the objects, created if it is missing.
     pub data: PathBuf,
     pub log: PathBuf,
-    /// Port on 127.0.0.1; a free one when none.
+    /// Port on 127.0.0.1; `None` means a free port.
     pub port: Option<u16>,
     pub credentials: Credentials,
-    /// `darkroom-local`, which is also the S3 server.
+    /// Path of `darkroom-local`, whose command `s3` is the server.
     pub program: PathBuf,
 }
 
-/// A running S3 server, killed when dropped.
+/// A running S3 server. Dropping it kills the server.
 #[derive(Debug)]
 pub struct S3 {
     pub process: Process,
@@ -42,7 +42,7 @@ pub struct S3 {
     credentials: Credentials,
 }
 
-/// Where every client of the local stack believes to be; the server takes any.
+/// The region of all clients of the local stack. The server accepts every region.
 pub const REGION: &str = "us-east-1";
 
 impl S3 {
@@ -61,7 +61,7 @@ impl S3 {
             .arg(data)
             .env("AWS_ACCESS_KEY_ID", &credentials.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &credentials.secret_key)
-            .dies_with_us_by(Signal::SIGTERM)
+            .with_death_signal(Signal::SIGTERM)
             .spawn(&log)
             .context("starting the S3 server")?;
         process
@@ -83,7 +83,7 @@ impl S3 {
         self.port
     }
 
-    /// What a client of this server needs in its environment.
+    /// The environment variables that a client of this server needs.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL_S3", self.endpoint()),
@@ -95,7 +95,7 @@ impl S3 {
 }
 
 impl Credentials {
-    /// A fresh pair, long enough to mean it.
+    /// Creates a random key pair.
     pub fn generate() -> Self {
         Self {
             access_key: format!("AK{}", crate::secret::hex(9).to_uppercase()),

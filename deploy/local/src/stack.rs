@@ -1,7 +1,7 @@
-//! The whole stack on one machine: what `./deploy/local/up`, `down` and `status` run.
+//! The whole stack on one machine: the commands behind `./deploy/local/up`, `down` and `status`.
 //!
-//! One process supervises and owns all others; everybody else asks it over a socket. So a second
-//! `up` can start what is missing, and `down` and `status` know without guessing from pids.
+//! One process, the supervisor, starts and owns all others. Commands ask the supervisor over a
+//! socket. So a second `up` starts only what is missing, and no command has to trust a pid file.
 
 mod board;
 mod client;
@@ -9,11 +9,11 @@ mod control;
 mod daemon;
 mod env_file;
 mod layout;
-mod memory;
 mod provision;
 mod sample;
+mod saved_state;
 mod services;
 mod supervisor;
 
-pub use self::client::{Choice, down, status, up};
+pub use self::client::{UpOptions, down, status, up};
 pub use self::daemon::{supervise, supervise_detached};

@@ -1,4 +1,4 @@
-//! `darkroom-local with -- CMD`: a Postgres and an S3 server for as long as one command runs.
+//! `darkroom-local with -- CMD`: starts a Postgres and an S3 server for one command.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -8,15 +8,15 @@ use anyhow::Context as _;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, places};
+use crate::{Credentials, Postgres, PostgresOptions, S3, S3Options, Signal, paths};
 
-/// Runs `command` between the two and returns its exit code.
+/// Starts both servers, runs `command`, stops both, and returns the exit code of `command`.
 pub async fn with(command: Vec<OsString>, pg_bin: Option<PathBuf>) -> anyhow::Result<u8> {
     let folder = tempfile::Builder::new()
         .prefix("darkroom-with-")
         .tempdir()?;
-    // Postgres' user goes through it, to a folder of its own.
-    places::enterable(folder.path())?;
+    // The user of Postgres must pass through this folder to reach its own.
+    paths::make_enterable(folder.path())?;
     let (postgres, s3) = tokio::try_join!(
         Postgres::start(PostgresOptions {
             data: folder.path().join("postgres"),
@@ -48,23 +48,23 @@ async fn run(command: Vec<OsString>, postgres: &Postgres, s3: &S3) -> anyhow::Re
     command
         .args(words)
         .env("DATABASE_URL", postgres.url())
-        .env_remove("DATABASE_DIRECT_URL") // of the caller's pooler, if there is one
+        .env_remove("DATABASE_DIRECT_URL") // it belongs to another database
         .envs(s3.env());
-    command.env("DARKROOM_BIN_DIR", places::bin_dir()?);
-    if let Some(path) = places::ld_library_path() {
+    command.env("DARKROOM_BIN_DIR", paths::bin_dir()?);
+    if let Some(path) = paths::ld_library_path() {
         command.env("LD_LIBRARY_PATH", path);
     }
     ignore_terminal_signals()?;
     let starting = || format!("starting {}", program.display());
     let status = command.status().await.with_context(starting)?;
-    // As a shell has it: 128 and the signal's number.
+    // As in a shell: a command that a signal ended has the exit code 128 + the number of the signal.
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// Ctrl-C reaches the command as well: it ends, and then we stop the servers in order.
+/// Ctrl-C reaches the command as well. After the command has ended, the servers stop in order.
 fn ignore_terminal_signals() -> anyhow::Result<()> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind)?;

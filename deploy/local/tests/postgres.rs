@@ -1,4 +1,4 @@
-//! A private Postgres keeps what it has committed and where it is found.
+//! A private Postgres keeps its commits and its URL.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ async fn start(folder: &Path) -> Postgres {
     .unwrap()
 }
 
-/// A folder that the server's user may pass through.
+/// A folder that the user of Postgres can enter.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! Children: their logs, their ends, and ours.
+//! Child processes: their logs, and how they end.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ async fn every_line_of_a_log_is_json() {
 }
 
 #[tokio::test]
-async fn one_that_ignores_the_signal_is_killed_after_the_grace() {
+async fn a_child_that_ignores_the_signal_is_killed_after_the_grace() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("child.log");
     let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
@@ -45,7 +45,7 @@ async fn one_that_ignores_the_signal_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
-async fn a_child_that_ends_early_shows_its_last_words() {
+async fn the_error_of_a_child_that_ends_early_has_the_end_of_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("child.log");
     let child = Program::new("/bin/sh").args(["-c", "echo no such setting; exit 3"]);

@@ -1,4 +1,4 @@
-//! The S3 server as clients meet it: over HTTP, through Amazon's own library.
+//! The S3 server, used over HTTP through the library of Amazon.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,7 +38,7 @@ fn client(s3: &S3, secret: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-/// A server with a bucket `photos` and a client of it.
+/// Starts a server with a bucket `photos`, and a client.
 async fn photos(folder: &Path) -> (S3, Client) {
     let s3 = start(folder).await;
     let client = client(&s3, "secret");
@@ -71,7 +71,7 @@ async fn get(client: &Client, key: &str) -> Vec<u8> {
     got.body.collect().await.unwrap().to_vec()
 }
 
-/// More than one chunk on every way, and no two bytes next to each other alike.
+/// More bytes than one chunk of any stage. Neighboring bytes differ.
 fn large() -> Vec<u8> {
     (0..3_000_001_u32).map(|i| (i % 251) as u8).collect()
 }
@@ -118,7 +118,7 @@ async fn objects_come_back_whole_and_in_part() {
 }
 
 #[tokio::test]
-async fn nothing_comes_back_as_nothing_and_a_part_behind_the_end_is_refused() {
+async fn an_empty_object_comes_back_empty_and_a_range_after_the_end_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (_s3, client) = photos(folder.path()).await;
     put(&client, "empty.jpg", Vec::new()).await;
@@ -208,10 +208,10 @@ async fn only_the_holder_of_the_secret_gets_in() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
-    let nobody = reqwest::get(format!("{}/photos", s3.endpoint()))
+    let unsigned = reqwest::get(format!("{}/photos", s3.endpoint()))
         .await
         .unwrap();
-    assert_eq!(nobody.status(), 403);
+    assert_eq!(unsigned.status(), 403);
 }
 
 #[tokio::test]

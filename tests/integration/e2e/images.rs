@@ -277,7 +277,7 @@ async fn an_image_that_a_live_job_needs_is_not_deleted() {
     delete().await.problem(409, "job_not_finished");
     let held = given::claimed_by(&stack.db, "w").await;
     delete().await.problem(409, "job_not_finished");
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(delete().await.status, 204);

@@ -1,6 +1,5 @@
 //! What a key may take: 429 is the caller's own doing, and says when to come back.
 
-use jobs::queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Stack, client::send, fixtures, given};
@@ -89,7 +88,9 @@ async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
 
     let held = given::claimed_by(&stack.db, "w").await;
     let ended = held.completion("cat");
-    queue::complete(&stack.db, &[ended]).await.unwrap();
+    tests::settling::complete(&stack.db, &[ended])
+        .await
+        .unwrap();
     assert_eq!(client.cancel(&ids[2]).await.status, 200);
     // A refusal is never by a count that is older than the blink of an eye.
     let accepted = tests::eventually(

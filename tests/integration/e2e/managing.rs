@@ -9,7 +9,7 @@ async fn failed(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let held = given::claimed_by(&stack.db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    queue::fail(&stack.db, &[(held.lease(), torn)])
+    tests::settling::fail(&stack.db, &[(held.lease(), torn)])
         .await
         .unwrap();
     job["id"].as_str().unwrap().to_owned()
@@ -18,7 +18,7 @@ async fn failed(stack: &Stack) -> String {
 async fn succeeded(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     job["id"].as_str().unwrap().to_owned()
@@ -47,7 +47,7 @@ async fn a_failed_job_is_retried_under_its_id_with_its_history() {
     twice.problem(409, "not_retryable");
 
     let held = given::claimed_by(&stack.db, "v").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     let job = stack.client.job(&id).await;

@@ -28,7 +28,7 @@ async fn all_succeed(stack: &Stack) {
             .iter()
             .map(|claim| given::completion(claim.lease, "cat"))
             .collect();
-        queue::complete(&stack.db, &done).await.unwrap();
+        tests::settling::complete(&stack.db, &done).await.unwrap();
     }
 }
 
@@ -77,7 +77,7 @@ async fn the_same_work_in_flight_is_joined() {
         .header("Prefer", "wait=20")
         .body(fixtures::photo("cat.jpg"));
     let waiting = tokio::spawn(send(waiting));
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     let ended = waiting.await.unwrap();
@@ -104,7 +104,7 @@ async fn who_waits_for_the_same_work_holds_up_no_commit() {
     assert_eq!(other.status, 202);
     assert!(begun.elapsed() < Duration::from_secs(20));
     let done = [held.completion("cat")];
-    queue::complete(&stack.db, &done).await.unwrap();
+    tests::settling::complete(&stack.db, &done).await.unwrap();
     assert_eq!(waiting.await.unwrap().status, 200);
 }
 

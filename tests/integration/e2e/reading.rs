@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};
-use jobs::{JobId, Problem, ProblemCode, queue};
+use jobs::{JobId, Problem, ProblemCode};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, client::send, clock, fixtures, given};
@@ -17,7 +17,7 @@ async fn submitted(stack: &Stack) -> (String, JobId) {
 async fn succeeded(stack: &Stack) -> String {
     let (id, _) = submitted(stack).await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     id
@@ -27,7 +27,7 @@ async fn failed(stack: &Stack) -> String {
     let (id, _) = submitted(stack).await;
     let held = given::claimed_by(&stack.db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    queue::fail(&stack.db, &[(held.lease(), torn)])
+    tests::settling::fail(&stack.db, &[(held.lease(), torn)])
         .await
         .unwrap();
     id
@@ -116,7 +116,7 @@ async fn the_result_comes_alone_once_there_is_one() {
         .get(&path)
         .await
         .problem(409, "job_not_finished");
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     let answer = stack.client.get(&path).await;
@@ -177,7 +177,7 @@ async fn cancel_of_a_running_job_is_asked_for_and_kept() {
         assert_eq!(answer.json()["status"], "running");
         assert_eq!(answer.json()["cancel_requested"], true);
     }
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(stack.client.job(&id).await["status"], "canceled");

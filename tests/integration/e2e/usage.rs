@@ -1,6 +1,6 @@
 //! What is going on, and what was used.
 
-use jobs::{keys::Scope, queue};
+use jobs::keys::Scope;
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 
@@ -8,7 +8,7 @@ const READ: [Scope; 2] = [Scope::Submit, Scope::Read];
 
 async fn ended(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
 }

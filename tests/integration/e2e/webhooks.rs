@@ -51,7 +51,7 @@ async fn a_jobs_webhook_hears_how_it_ended_signed_with_its_owners_secret() {
     let id = submitted(&stack.client, &receiver.url("/hook")).await;
     let held = given::claimed_by(&stack.db, "w").await;
     assert!(receiver.all().is_empty());
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     let heard = receiver.heard(1).await.pop().unwrap();
@@ -85,7 +85,7 @@ async fn an_endpoint_hears_what_it_subscribed_to_signed_with_a_secret_of_its_own
     assert_eq!(listed["data"][0].get("secret"), None, "shown once");
     submitted(&stack.client, "").await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
     let canceled = submitted(&stack.client, "").await;
@@ -140,7 +140,7 @@ async fn two_processes_share_the_work_and_send_nothing_twice() {
         .map(|claim| given::completion(claim.lease, "cat"))
         .collect();
     assert_eq!(done.len(), JOBS);
-    queue::complete(&stack.db, &done).await.unwrap();
+    tests::settling::complete(&stack.db, &done).await.unwrap();
     delivered(&stack.client, JOBS).await;
     let mut times = BTreeMap::<String, u32>::new();
     for heard in receiver.all() {

@@ -20,10 +20,16 @@ super::mutants! {
     rescue_needs_to_take_what_is_lost_and_nothing_else: "queue::losing_workers::rescue_gives_back_the_jobs_of_a_lost_worker_uncharged" {
         "rescue.sql": "w.lease_until < now()" => "true";
         "rescue.sql": "w.lease_until < now()" => "false";
-        "rescue.sql": "interruptions = j.interruptions + 1" => "attempts_charged = j.attempts_charged + 1";
     }
     rescue_needs_to_take_what_was_left_behind:
         "queue::losing_workers::rescue_takes_the_jobs_of_a_worker_that_left_without_releasing_them" {
         "rescue.sql": "or w.ended_at is not null" => "";
+    }
+}
+
+super::functions! {
+    rescue_needs_to_count_an_interruption: "queue::losing_workers::rescue_gives_back_the_jobs_of_a_lost_worker_uncharged" {
+        "settle": "a.outcome = 'lost' and not j.cancel_requested as is_interrupted" => "false as is_interrupted";
+        "settle": "a.outcome in ('succeeded', 'failed', 'retried', 'timed_out')" => "a.outcome in ('succeeded', 'failed', 'retried', 'timed_out', 'lost')";
     }
 }

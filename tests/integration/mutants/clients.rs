@@ -5,23 +5,6 @@ super::mutants! {
         "enqueue.sql": "except select job_id from first" => "where false";
         "enqueue.sql": "on conflict (owner, key) do nothing" => "on conflict (owner, key) do update set job_id = excluded.job_id";
     }
-    complete_needs_to_mind_a_cancel: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {
-        "complete.sql": "case when g.cancel_requested then 'canceled' else 'succeeded' end" => "'succeeded'",
-            "case when not g.cancel_requested then g.result end" => "g.result";
-    }
-    whatever_ends_an_attempt_needs_to_mind_a_cancel:
-        "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails" {
-        "fail.sql": "case when g.cancel_requested then 'canceled' else 'failed' end::job_state" => "'failed'::job_state",
-            "case when not g.cancel_requested then g.fault end" => "g.fault";
-        "retry.sql": "and not j.cancel_requested as again" => "as again";
-        "time_out.sql": "not j.cancel_requested and" => "";
-    }
-    rescue_needs_to_mind_a_cancel: "queue::losing_workers::a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker" {
-        "rescue.sql": "not j.cancel_requested and" => "";
-    }
-    release_needs_to_mind_a_cancel: "queue::losing_workers::release_ends_a_job_whose_cancel_was_asked_for" {
-        "release.sql": "and not h.cancel_requested" => "", "and h.cancel_requested" => "and false";
-    }
     readers_need_their_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
         "find.sql": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
         "list.sql": "where owner = $1" => "where $1::text is not null";
@@ -30,12 +13,31 @@ super::mutants! {
     }
     every_change_needs_a_new_version: "queue::contract::the_version_grows_with_every_change" {
         "claim.sql": "version = j.version + 1" => "version = j.version";
-        "release.sql": "version = j.version + 1" => "version = j.version";
-        "complete.sql": "g.version + 1" => "g.version";
     }
 }
 
 super::functions! {
+    every_way_out_of_a_lease_needs_a_new_version: "queue::contract::the_version_grows_with_every_change" {
+        "settle": "version = j.version + 1" => "version = j.version";
+        "settle": "g.version + 1" => "g.version";
+    }
+    complete_needs_to_mind_a_cancel: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {
+        "settle": "case when j.cancel_requested or h.outcome = 'canceled'" => "case when h.outcome = 'canceled'";
+    }
+    whatever_ends_an_attempt_needs_to_mind_a_cancel:
+        "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails" {
+        "settle": "case when j.cancel_requested or h.outcome = 'canceled'" => "case when h.outcome = 'canceled'";
+        "settle": "case when j.cancel_requested then false" => "case when false then false";
+    }
+    rescue_needs_to_mind_a_cancel: "queue::losing_workers::a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker" {
+        "settle": "case when j.cancel_requested then false" => "case when false then false";
+    }
+    release_needs_to_mind_a_cancel: "queue::losing_workers::release_ends_a_job_whose_cancel_was_asked_for" {
+        "settle": "case when j.cancel_requested then false" => "case when false then false";
+    }
+    an_outcome_that_waited_for_a_cancel_needs_a_second_look: "queue::canceling::an_outcome_that_races_with_a_cancel_ends_the_job_as_canceled" {
+        "settle": "in 1..2 loop" => "in 1..1 loop";
+    }
     cancel_needs_to_ask_the_worker: "queue::canceling::a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes" {
         "cancel_job": "set cancel_requested = true" => "set cancel_requested = j.cancel_requested";
     }

@@ -1,39 +1,36 @@
 //! I1, I3, I10, I11: a job ends once, for a reason, and not before its budgets are spent.
 
-super::mutants! {
+super::functions! {
     complete_needs_to_move_the_row_from_one_table_to_the_other: "queue::fencing::a_result_is_committed_once" {
-        "complete.sql": "from gone g left join workers w using (worker_id) ), canceled" => "from gone g left join workers w using (worker_id) where false ), canceled";
-        "complete.sql": "delete from live_jobs j using outcome o" => "update live_jobs j set version = j.version from outcome o";
+        "settle": "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join workers w using (worker_id)" => "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join workers w using (worker_id) where false";
+        "settle": "delete from live_jobs j using held h" => "update live_jobs j set version = j.version from held h";
     }
     fail_needs_to_be_final: "queue::trying_again::a_permanent_fault_ends_the_job_at_the_first_attempt" {
-        "fail.sql": "delete from live_jobs j using outcome o" => "update live_jobs j set version = j.version from outcome o";
+        "settle": "delete from live_jobs j using held h" => "update live_jobs j set version = j.version from held h";
     }
     retry_needs_to_back_off_and_to_stop_at_the_last_attempt:
         "queue::trying_again::a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent" {
-        "retry.sql": "j.attempts_charged + 1 < j.attempts_max" => "true";
-        "retry.sql": "power(2, least(j.attempts_charged, 10))" => "0";
+        "settle": "when a.outcome = 'retried' then j.attempts_charged + 1 < j.attempts_max" => "when a.outcome = 'retried' then true";
+        "settle": "power(2, least(j.attempts_charged, 10))" => "0";
     }
     retry_needs_to_charge: "queue::trying_again::a_job_that_backs_off_is_not_claimed" {
-        "retry.sql": "attempts_charged = j.attempts_charged + 1" => "attempts_charged = j.attempts_charged";
+        "settle": "attempts_charged = j.attempts_charged + h.is_charged::int" => "attempts_charged = j.attempts_charged";
     }
     the_back_off_needs_its_jitter: "queue::trying_again::the_back_off_has_jitter" {
-        "retry.sql": "random()" => "0.5";
+        "settle": "random()" => "0.5";
     }
     the_back_off_needs_its_ceiling: "queue::trying_again::the_back_off_has_a_ceiling" {
-        "retry.sql": "interval '10 min'" => "interval '10 days'";
+        "settle": "interval '10 min'" => "interval '10 days'";
     }
     time_out_needs_to_stop_at_the_last_attempt: "queue::trying_again::a_job_whose_attempts_all_run_too_long_ends_failed" {
-        "time_out.sql": "j.attempts_charged + 1 < j.attempts_max" => "true";
+        "settle": "when a.outcome = 'timed_out' then j.attempts_charged + 1 < j.attempts_max and" => "when a.outcome = 'timed_out' then";
     }
     rescue_needs_to_stop_at_the_last_interruption: "queue::losing_workers::a_job_that_outlives_too_many_workers_ends_failed" {
-        "rescue.sql": "j.interruptions + 1 < j.interruptions_max" => "true";
+        "settle": "j.interruptions + 1 < j.interruptions_max" => "true";
     }
     release_needs_to_cost_nothing: "queue::losing_workers::release_costs_nothing_and_keeps_the_place" {
-        "release.sql": "run_at = now()" => "run_at = now(), interruptions = least(j.interruptions + 1, j.interruptions_max)";
+        "settle": "j.interruptions + h.is_interrupted::int" => "least(j.interruptions + 1, j.interruptions_max)";
     }
-}
-
-super::functions! {
     a_retry_by_hand_needs_to_leave_successes_alone: "queue::invariants::no_verb_changes_a_job_that_succeeded" {
         "retry_job": "f.state in ('failed', 'canceled', 'expired')" => "true";
     }

@@ -1,18 +1,6 @@
 //! I4, I5, I6: what a worker without the live lease writes does not land, and no lease number comes twice.
 
 super::mutants! {
-    complete_needs_its_fence: "queue::fencing::a_stale_lease_cannot_complete_a_job" {
-        "complete.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
-    }
-    fail_needs_its_fence: "queue::fencing::a_stale_lease_cannot_fail_a_job" {
-        "fail.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
-    }
-    retry_needs_its_fence: "queue::fencing::a_stale_lease_cannot_retry_a_job" {
-        "retry.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
-    }
-    release_needs_its_fence: "queue::fencing::a_stale_lease_cannot_release_a_job" {
-        "release.sql": "and l.lease_no = o.lease_no" => "and o.lease_no is not null";
-    }
     heartbeat_needs_a_lease_that_runs: "queue::fencing::an_expired_worker_cannot_renew_its_lease" {
         "heartbeat.sql": "and lease_until > now()" => "";
     }
@@ -25,14 +13,25 @@ super::mutants! {
     }
     every_verb_that_moves_a_lease_needs_a_new_number: "queue::invariants::no_lease_number_of_a_job_comes_twice" {
         "claim.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
-        "release.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
-        "rescue.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
-        "retry.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
-        "time_out.sql": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
     }
 }
 
 super::functions! {
+    complete_needs_its_fence: "queue::fencing::a_stale_lease_cannot_complete_a_job" {
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
+    }
+    fail_needs_its_fence: "queue::fencing::a_stale_lease_cannot_fail_a_job" {
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
+    }
+    retry_needs_its_fence: "queue::fencing::a_stale_lease_cannot_retry_a_job" {
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
+    }
+    release_needs_its_fence: "queue::fencing::a_stale_lease_cannot_release_a_job" {
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
+    }
+    every_return_to_the_queue_needs_a_new_number: "queue::invariants::no_lease_number_of_a_job_comes_twice" {
+        "settle": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";
+    }
     a_retry_by_hand_needs_a_new_number: "queue::fencing::a_lease_from_before_a_retry_by_hand_is_stale" {
         "retry_job": "ended.lease_no + 1" => "ended.lease_no";
     }

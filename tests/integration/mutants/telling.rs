@@ -23,15 +23,12 @@ super::mutants! {
 
 super::functions! {
     a_receiver_needs_to_be_its_owners: "queue::delivering::an_end_is_told_to_the_jobs_own_webhook_and_to_its_owners_endpoints_that_want_it" {
-        "publish_ends": "w.owner = e.owner" => "true";
-        "publish_ends": "w.disabled_at is null and" => "";
-        "publish_ends": "= any(w.events)" => "is not null";
-        "publish_ends": "where e.webhook_url is not null\n        union all" => "where false union all";
+        "settle": "w.owner = g.owner and" => "";
+        "settle": "w.disabled_at is null and 'job.'" => "'job.'";
+        "settle": "= any(w.events)" => "is not null";
+        "settle": "as url where g.webhook_url is not null" => "as url where false";
     }
-}
-
-super::dropped! {
     an_end_needs_to_be_published: "queue::publishing::every_end_is_an_event_whichever_verb_made_it" {
-        "drop trigger publish_ends on finished_jobs";
+        "settle": "array_agg(g.job_id) from gone g" => "array_agg(g.job_id) from gone g where false";
     }
 }

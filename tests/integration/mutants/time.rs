@@ -20,6 +20,11 @@ super::mutants! {
     }
     attempts_need_to_end_by_the_deadline: "queue::keeping_time::an_attempt_may_not_outlast_the_deadline_of_its_job" {
         "claim.sql": "least(now() + make_interval(secs => j.attempt_timeout_seconds), j.deadline_at)" => "now() + make_interval(secs => j.attempt_timeout_seconds)";
-        "time_out.sql": "and (j.deadline_at > now()) is not false" => "";
+    }
+}
+
+super::functions! {
+    a_late_attempt_needs_to_end_its_job: "queue::keeping_time::an_attempt_may_not_outlast_the_deadline_of_its_job" {
+        "settle": "j.attempts_max and (j.deadline_at > now()) is not false" => "j.attempts_max";
     }
 }

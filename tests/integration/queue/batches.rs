@@ -69,7 +69,7 @@ async fn batch(db: &PgPool, id: BatchId) -> batches::Batch {
 /// The next job succeeds.
 async fn one_succeeds(db: &PgPool) {
     let held = given::claimed_by(db, "w").await;
-    let done = queue::complete(db, &[held.completion("cat")])
+    let done = tests::settling::complete(db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(done.len(), 1);
@@ -78,7 +78,9 @@ async fn one_succeeds(db: &PgPool) {
 async fn one_fails(db: &PgPool) -> JobId {
     let held = given::claimed_by(db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    queue::fail(db, &[(held.lease(), torn)]).await.unwrap();
+    tests::settling::fail(db, &[(held.lease(), torn)])
+        .await
+        .unwrap();
     held.job_id()
 }
 

@@ -47,7 +47,7 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_comple
     }
     assert_snapshot!(dump(&db).await, @"cat running lease=1 charged=0/3 interruptions=0/3 cancel-requested worker=w");
     assert_eq!(
-        queue::complete(&db, &[held.completion("done")])
+        tests::settling::complete(&db, &[held.completion("done")])
             .await
             .unwrap(),
         [cat]
@@ -68,10 +68,10 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails(
     for job in [cat, dog, owl] {
         queue::cancel(&db, job, OWNER).await.unwrap();
     }
-    queue::fail(&db, &[(claims[0].lease, fault())])
+    tests::settling::fail(&db, &[(claims[0].lease, fault())])
         .await
         .unwrap();
-    queue::retry(&db, &[(claims[1].lease, fault())])
+    tests::settling::retry(&db, &[(claims[1].lease, fault())])
         .await
         .unwrap();
     clock::attempt_ran_too_long(&db, owl).await;
@@ -88,7 +88,7 @@ async fn cancel_of_an_ended_job_says_how_it_ended_and_changes_nothing() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     queue::cancel(&db, dog, OWNER).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
         .unwrap();
     let pool = db.another_pool();
     let done = held.completion("done");
-    let complete = tokio::spawn(async move { queue::complete(&pool, &[done]).await });
+    let complete = tokio::spawn(async move { tests::settling::complete(&pool, &[done]).await });
     someone_waits_for_a_lock(&db).await;
     let pool = db.another_pool();
     let cancel = tokio::spawn(async move { queue::cancel(&pool, cat, OWNER).await });
@@ -204,10 +204,10 @@ async fn an_outcome_that_races_with_a_cancel_ends_the_job_as_canceled() {
         let outcome = tokio::spawn(async move {
             let fault = (held.lease(), Problem::new(ProblemCode::Internal, "made up"));
             match verb {
-                "complete" => queue::complete(&pool, &[held.completion("cat")]).await,
-                "fail" => queue::fail(&pool, &[fault]).await,
-                "retry" => queue::retry(&pool, &[fault]).await,
-                _ => queue::release(&pool, &[held.lease()]).await,
+                "complete" => tests::settling::complete(&pool, &[held.completion("cat")]).await,
+                "fail" => tests::settling::fail(&pool, &[fault]).await,
+                "retry" => tests::settling::retry(&pool, &[fault]).await,
+                _ => tests::settling::release(&pool, &[held.lease()]).await,
             }
         });
         someone_waits_for_a_lock(&db).await;

@@ -108,7 +108,7 @@ async fn ops_jobs_shows_the_same_job_before_and_after_it_finishes() {
     let queued = asked().await;
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(asked().await, queued);
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     assert_eq!(asked().await, queued);
@@ -119,7 +119,7 @@ async fn a_finished_job_tells_its_result_and_where_the_time_went() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
@@ -145,7 +145,9 @@ async fn the_version_grows_with_every_change() {
     let mut seen = vec![version().await];
     let held = given::claimed_by(&db, "one").await;
     seen.push(version().await);
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     seen.push(version().await);
     let held = given::claimed_by(&db, "two").await;
     seen.push(version().await);
@@ -156,7 +158,7 @@ async fn the_version_grows_with_every_change() {
     seen.push(version().await);
     queue::cancel(&db, id, None).await.unwrap();
     seen.push(version().await);
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     seen.push(version().await);
@@ -168,7 +170,9 @@ async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let first = given::claimed_by(&db, "first").await;
-    queue::release(&db, &[first.lease()]).await.unwrap();
+    tests::settling::release(&db, &[first.lease()])
+        .await
+        .unwrap();
     let second = given::claimed_by(&db, "second").await;
     let outcomes = || async {
         let attempts = queue::attempts(&db, id).await.unwrap();
@@ -179,7 +183,7 @@ async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
         format!("{:?}", shown.collect::<Vec<_>>())
     };
     assert_snapshot!(outcomes().await, @r#"[(1, "first", Some("released"), false), (2, "second", None, false)]"#);
-    queue::complete(&db, &[second.completion("done")])
+    tests::settling::complete(&db, &[second.completion("done")])
         .await
         .unwrap();
     assert_snapshot!(outcomes().await, @r#"[(1, "first", Some("released"), false), (2, "second", Some("succeeded"), true)]"#);
@@ -190,7 +194,7 @@ async fn a_list_pages_by_key_and_filters() {
     let db = given::database().await;
     let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     let mut filter = queue::JobFilter::default();
@@ -326,7 +330,7 @@ async fn a_job_that_succeeded_at_once_tells_of_its_attempt_as_the_view_does() {
     let db = given::database().await;
     let id = given::queued(&db, ["cat"]).await[0];
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();

@@ -83,7 +83,7 @@ async fn rates_open_the_partitions_of_the_last_days_only() {
     .unwrap();
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     let mut connection = db.connection().await;

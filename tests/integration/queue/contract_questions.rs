@@ -47,13 +47,14 @@ async fn eventful_day(db: &Database) -> (String, String) {
     queue::enqueue(db, &jobs).await.unwrap();
     let worker = given::worker(db, "gpu-07").await;
     let claims = queue::claim(db, worker, &[], 3).await.unwrap();
-    let mut done = given::completion(claims[0].lease, "done");
+    let mut done = given::prediction(json!({"answer": "done"}));
     done.timings = json!({"infer": 19.4, "fetch": 12.0});
-    queue::complete(db, &[done]).await.unwrap();
-    queue::fail(db, &[(claims[1].lease, fault())])
+    let done = given::succeeded(claims[0].lease, done);
+    tests::settling::complete(db, &[done]).await.unwrap();
+    tests::settling::fail(db, &[(claims[1].lease, fault())])
         .await
         .unwrap();
-    queue::retry(db, &[(claims[2].lease, fault())])
+    tests::settling::retry(db, &[(claims[2].lease, fault())])
         .await
         .unwrap();
     clock::stays_scheduled(db, claims[2].lease.job_id).await;

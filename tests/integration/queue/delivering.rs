@@ -109,7 +109,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
     let under_way = db.under_way().await;
-    queue::complete(&under_way, &[held.completion("cat")])
+    tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
     assert!(claim(&db).await.is_empty());
@@ -118,7 +118,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
         .await
         .unwrap();
     assert!(claim(&db).await.is_empty(), "it never happened");
-    queue::complete(&under_way, &[held.completion("cat")])
+    tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
     sqlx::raw_sql("commit").execute(&under_way).await.unwrap();

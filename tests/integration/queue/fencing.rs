@@ -28,12 +28,12 @@ const STILL_FRESHS: &str = "cat running lease=3 charged=0/3 interruptions=1/3 wo
 async fn a_stale_lease_cannot_complete_a_job() {
     let db = given::database().await;
     let (late, fresh) = taken_over(&db).await;
-    let landed = queue::complete(&db, &[late.completion("late")])
+    let landed = tests::settling::complete(&db, &[late.completion("late")])
         .await
         .unwrap();
     assert_eq!(landed, []);
     assert_eq!(dump(&db).await, STILL_FRESHS);
-    let landed = queue::complete(&db, &[fresh.completion("fresh")])
+    let landed = tests::settling::complete(&db, &[fresh.completion("fresh")])
         .await
         .unwrap();
     assert_eq!(landed, [fresh.job_id()]);
@@ -48,7 +48,9 @@ async fn a_stale_lease_cannot_fail_a_job() {
     let db = given::database().await;
     let (late, _) = taken_over(&db).await;
     assert_eq!(
-        queue::fail(&db, &[(late.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(&db, &[(late.lease(), fault())])
+            .await
+            .unwrap(),
         []
     );
     assert_eq!(dump(&db).await, STILL_FRESHS);
@@ -59,7 +61,9 @@ async fn a_stale_lease_cannot_retry_a_job() {
     let db = given::database().await;
     let (late, _) = taken_over(&db).await;
     assert_eq!(
-        queue::retry(&db, &[(late.lease(), fault())]).await.unwrap(),
+        tests::settling::retry(&db, &[(late.lease(), fault())])
+            .await
+            .unwrap(),
         []
     );
     assert_eq!(dump(&db).await, STILL_FRESHS);
@@ -69,7 +73,12 @@ async fn a_stale_lease_cannot_retry_a_job() {
 async fn a_stale_lease_cannot_release_a_job() {
     let db = given::database().await;
     let (late, _) = taken_over(&db).await;
-    assert_eq!(queue::release(&db, &[late.lease()]).await.unwrap(), []);
+    assert_eq!(
+        tests::settling::release(&db, &[late.lease()])
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(dump(&db).await, STILL_FRESHS);
 }
 
@@ -79,19 +88,21 @@ async fn a_result_is_committed_once() {
     given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(
-        queue::complete(&db, &[held.completion("first")])
+        tests::settling::complete(&db, &[held.completion("first")])
             .await
             .unwrap(),
         [held.job_id()]
     );
     assert_eq!(
-        queue::complete(&db, &[held.completion("second")])
+        tests::settling::complete(&db, &[held.completion("second")])
             .await
             .unwrap(),
         []
     );
     assert_eq!(
-        queue::fail(&db, &[(held.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(&db, &[(held.lease(), fault())])
+            .await
+            .unwrap(),
         []
     );
     assert_snapshot!(dump(&db).await, @r#"cat succeeded lease=1 charged=1/3 interruptions=0/3 worker=w result={"answer":"first"}"#);
@@ -109,7 +120,7 @@ async fn a_stale_lease_in_a_batch_does_not_stop_the_others() {
         dog.completion("woof"),
         fresh.completion("fresh"),
     ];
-    let mut landed = queue::complete(&db, &batch).await.unwrap();
+    let mut landed = tests::settling::complete(&db, &batch).await.unwrap();
     landed.sort();
     assert_eq!(landed, [fresh.job_id(), dog.job_id()]);
     assert_snapshot!(dump(&db).await, @r#"
@@ -125,11 +136,13 @@ async fn a_release_makes_the_lease_stale_though_it_refunds_the_attempt() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let early = given::claimed_by(&db, "early").await;
-    queue::release(&db, &[early.lease()]).await.unwrap();
+    tests::settling::release(&db, &[early.lease()])
+        .await
+        .unwrap();
     let fresh = given::claimed_by(&db, "fresh").await;
     assert!(fresh.lease().lease_no > early.lease().lease_no);
     assert_eq!(
-        queue::complete(&db, &[early.completion("early")])
+        tests::settling::complete(&db, &[early.completion("early")])
             .await
             .unwrap(),
         []
@@ -142,10 +155,12 @@ async fn a_lease_from_before_a_retry_by_hand_is_stale() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::fail(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     let again = queue::resubmit(&db, cat, Some(given::OWNER)).await;
     assert_eq!(again.unwrap(), Resubmitted::Queued);
-    let landed = queue::complete(&db, &[held.completion("late")]).await;
+    let landed = tests::settling::complete(&db, &[held.completion("late")]).await;
     assert_eq!(landed.unwrap(), []);
     let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
     assert_eq!(job.state, JobState::Queued);

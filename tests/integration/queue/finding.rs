@@ -6,7 +6,7 @@ use jobs::{
     db::StatementPool,
     images,
     models::Resolver,
-    queue::{self, Finder, QueueError},
+    queue::{Finder, QueueError},
 };
 use tests::given;
 
@@ -16,7 +16,7 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
     let cats = given::queued(&db, ["a", "b", "c"]).await;
     let hers = given::queued_with(&db, "d", |job| job.owner = "bob".to_owned()).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     let finder = Finder::start(StatementPool::by_keys(db.another_pool()));

@@ -28,8 +28,16 @@ async fn no_lease_number_of_a_job_comes_twice() {
         let claimed = held.lease().lease_no.0;
         assert!(claimed > latest, "claim before {verb}: {claimed}");
         match verb {
-            "release" => drop(queue::release(&db, &[held.lease()]).await.unwrap()),
-            "retry" => drop(queue::retry(&db, &[(held.lease(), fault())]).await.unwrap()),
+            "release" => drop(
+                tests::settling::release(&db, &[held.lease()])
+                    .await
+                    .unwrap(),
+            ),
+            "retry" => drop(
+                tests::settling::retry(&db, &[(held.lease(), fault())])
+                    .await
+                    .unwrap(),
+            ),
             "rescue" => {
                 clock::lease_ran_out(&db, held.worker).await;
                 queue::rescue(&*db).await.unwrap();
@@ -56,7 +64,7 @@ async fn no_verb_changes_a_job_that_succeeded() {
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
     let done = [held.completion("first")];
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     let row = || async {
         let row = sqlx::query_scalar("select to_jsonb(f) from finished_jobs f");
         let row: serde_json::Value = row.fetch_one(&*db).await.unwrap();
@@ -65,11 +73,16 @@ async fn no_verb_changes_a_job_that_succeeded() {
     let before = row().await;
     clock::lease_ran_out(&db, held.worker).await;
     let second = [held.completion("second")];
-    assert_eq!(queue::complete(&db, &second).await.unwrap(), []);
+    assert_eq!(tests::settling::complete(&db, &second).await.unwrap(), []);
     let fault = [(held.lease(), fault())];
-    assert_eq!(queue::fail(&db, &fault).await.unwrap(), []);
-    assert_eq!(queue::retry(&db, &fault).await.unwrap(), []);
-    assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), []);
+    assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), []);
+    assert_eq!(tests::settling::retry(&db, &fault).await.unwrap(), []);
+    assert_eq!(
+        tests::settling::release(&db, &[held.lease()])
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(queue::rescue(&*db).await.unwrap(), []);
     assert_eq!(queue::time_out(&*db).await.unwrap(), []);
     assert_eq!(queue::promote(&*db).await.unwrap(), []);
@@ -93,7 +106,7 @@ async fn owners_do_not_see_each_others_jobs() {
     .await;
     let held = given::claimed_by(&db, "w").await;
     let done = [held.completion("done")];
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     let live = given::queued_with(&db, "live", |_| {}).await;
     let theirs = given::queued_with(&db, "theirs", |job| job.owner = "bob".into()).await;
     for (owner, mine, others) in [
@@ -126,7 +139,7 @@ async fn owners_do_not_touch_each_others_jobs() {
     let [failed, queued] = given::queued(&db, ["failed", "queued"]).await;
     let held = given::claimed_by(&db, "w").await;
     let fault = [(held.lease(), fault())];
-    assert_eq!(queue::fail(&db, &fault).await.unwrap(), [failed]);
+    assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), [failed]);
     let before = dump(&db).await;
     let stranger = Some("bob");
     for job in [failed, queued] {
@@ -164,7 +177,7 @@ async fn the_tables_refuse_what_no_verb_may_write() {
     let db = given::database().await;
     given::queued(&db, ["cat", "dog"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     sqlx::raw_sql("insert into idempotency_keys (owner, key, fingerprint, job_id) values ('alice', 'k', sha256(''), gen_random_uuid())")
@@ -251,10 +264,7 @@ async fn no_statement_of_a_worker_takes_a_time() {
         include_str!("../../../jobs/src/queue/register.sql"),
         include_str!("../../../jobs/src/queue/heartbeat.sql"),
         include_str!("../../../jobs/src/queue/claim.sql"),
-        include_str!("../../../jobs/src/queue/complete.sql"),
-        include_str!("../../../jobs/src/queue/fail.sql"),
-        include_str!("../../../jobs/src/queue/retry.sql"),
-        include_str!("../../../jobs/src/queue/release.sql"),
+        include_str!("../../../jobs/src/queue/settle.sql"),
         include_str!("../../../jobs/src/queue/rescue.sql"),
         include_str!("../../../jobs/src/queue/time_out.sql"),
         include_str!("../../../jobs/src/queue/promote.sql"),

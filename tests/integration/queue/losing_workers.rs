@@ -137,7 +137,12 @@ async fn release_costs_nothing_and_keeps_the_place() {
     for name in ["one", "two", "three", "four"] {
         let held = given::claimed_by(&db, name).await;
         assert_eq!(held.job_id(), cat, "it is still the first in its queue");
-        assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), [cat]);
+        assert_eq!(
+            tests::settling::release(&db, &[held.lease()])
+                .await
+                .unwrap(),
+            [cat]
+        );
     }
     assert_snapshot!(dump(&db).await, @r"
     cat queued lease=8 charged=0/3 interruptions=0/3
@@ -156,7 +161,12 @@ async fn release_ends_a_job_whose_cancel_was_asked_for() {
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
     queue::cancel(&db, cat, Some(given::OWNER)).await.unwrap();
-    assert_eq!(queue::release(&db, &[held.lease()]).await.unwrap(), [cat]);
+    assert_eq!(
+        tests::settling::release(&db, &[held.lease()])
+            .await
+            .unwrap(),
+        [cat]
+    );
     assert_snapshot!(dump(&db).await, @r"
     cat canceled lease=1 charged=0/3 interruptions=0/3 worker=w
       1 w canceled free -

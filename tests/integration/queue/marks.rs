@@ -70,7 +70,9 @@ async fn enqueue(db: &PgPool, model: &Resolved, owner: &str, count: usize) -> Ve
 #[tokio::test]
 async fn a_job_that_came_back_below_the_mark_is_found_while_there_is_a_backlog() {
     let claimer = Claimer::with_marks().await;
-    queue::release(&claimer.db, &[claimer.first]).await.unwrap();
+    tests::settling::release(&claimer.db, &[claimer.first])
+        .await
+        .unwrap();
     let released = Instant::now();
     let found = tests::eventually(Duration::from_secs(20), "it is claimed again", || async {
         let claims = claimer.claim(1).await;
@@ -89,7 +91,9 @@ async fn an_empty_answer_means_that_nothing_is_below_the_mark_either() {
         .execute(&*claimer.db)
         .await
         .unwrap();
-    queue::release(&claimer.db, &[claimer.first]).await.unwrap();
+    tests::settling::release(&claimer.db, &[claimer.first])
+        .await
+        .unwrap();
     let claims = claimer.claim(5).await;
     assert_eq!(claims[0].lease.job_id, claimer.first.job_id);
 }

@@ -23,7 +23,9 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
-        queue::fail(db, &[(held.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(db, &[(held.lease(), fault())])
+            .await
+            .unwrap(),
         [job]
     );
     job
@@ -47,7 +49,7 @@ async fn a_purge_leaves_a_tombstone_without_a_word_about_the_image() {
         queue::purge(&db, cat, OWNER).await.unwrap(),
         PurgeOutcome::NotTerminal
     );
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     for job in [cat, dog] {
@@ -230,7 +232,9 @@ async fn whoever_waits_hears_of_what_operators_do() {
         heard(&mut listener, 2).await,
         [changed(), ("darkroom_worker".to_owned(), worker.clone())]
     );
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     queue::resubmit(&db, cat, OWNER).await.unwrap();
     assert_eq!(
         heard(&mut listener, 2).await,

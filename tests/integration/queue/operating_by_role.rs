@@ -107,28 +107,28 @@ async fn darkroom_worker_can_do_all_that_workers_do() {
             .is_some()
     );
     assert_eq!(
-        queue::complete(&pool, &[given::completion(claims[0].lease, "done")])
+        tests::settling::complete(&pool, &[given::completion(claims[0].lease, "done")])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::fail(&pool, &[(claims[1].lease, fault())])
+        tests::settling::fail(&pool, &[(claims[1].lease, fault())])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::retry(&pool, &[(claims[2].lease, fault())])
+        tests::settling::retry(&pool, &[(claims[2].lease, fault())])
             .await
             .unwrap()
             .len(),
         1
     );
     assert_eq!(
-        queue::release(&pool, &[claims[3].lease])
+        tests::settling::release(&pool, &[claims[3].lease])
             .await
             .unwrap()
             .len(),

@@ -43,7 +43,7 @@ async fn explain_says_in_words_what_a_job_waits_for() {
             .starts_with("no live worker runs model lite; the last one, w, was there until")
     );
     let other = given::claimed_by(&db, "other").await;
-    queue::retry(&db, &[(other.lease(), fault())])
+    tests::settling::retry(&db, &[(other.lease(), fault())])
         .await
         .unwrap();
     clock::stays_scheduled(&db, dog).await;
@@ -82,7 +82,7 @@ async fn explain_estimates_the_start_by_the_measured_rate() {
         .iter()
         .map(|claim| given::completion(claim.lease, "done"))
         .collect();
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     let explained = queue::explain(&db, jobs[1_259].id, OWNER)
         .await
         .unwrap()

@@ -100,7 +100,9 @@ async fn retry_failed_takes_a_bounded_number_of_those_with_the_code() {
         .iter()
         .enumerate()
         .map(|(n, claim)| (claim.lease, if n == 0 { undecodable() } else { fault() }));
-    queue::fail(&db, &faults.collect::<Vec<_>>()).await.unwrap();
+    tests::settling::fail(&db, &faults.collect::<Vec<_>>())
+        .await
+        .unwrap();
     let mut operator = psql(&db).await;
     let left = "select coalesce(string_agg(problem ->> 'code', ' ' order by job_id), '') from ops.jobs where status = 'failed'";
     for (call, retried, then) in [

@@ -20,7 +20,9 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
-        queue::fail(db, &[(held.lease(), fault())]).await.unwrap(),
+        tests::settling::fail(db, &[(held.lease(), fault())])
+            .await
+            .unwrap(),
         [job]
     );
     job

@@ -205,7 +205,7 @@ async fn what_is_queued_and_done_over_shared_connections_is_queued_and_done_once
             let claims = kept.run(claim).await.unwrap().into_iter();
             let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
             let completions: Vec<_> = completions.collect();
-            let complete = async |db: &mut PgConnection| queue::complete_on(db, &completions).await;
+            let complete = async |db: &mut PgConnection| queue::settle(db, &completions).await;
             done += kept.run(complete).await.unwrap().len();
         }
     };

@@ -40,7 +40,7 @@ async fn a_new_image_has_no_answer_and_one_that_waits_or_ended_has() {
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
@@ -81,7 +81,7 @@ async fn only_a_success_over_the_same_question_is_a_hit() {
     let other_model = given::model_version(&db, "other").await;
     let first = enqueued(&db, &asked(&model, |_| ())).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     for question in [

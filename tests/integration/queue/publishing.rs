@@ -51,19 +51,23 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
     let mut ended = vec![];
     let succeeded = given::queued(&db, ["succeeds"]).await[0];
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     ended.push((succeeded, EventType::JobSucceeded));
 
     let failed = given::queued(&db, ["fails"]).await[0];
     let held = given::claimed_by(&db, "w").await;
-    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::fail(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     ended.push((failed, EventType::JobFailed));
 
     let spent = given::queued_with(&db, "is spent", |job| job.attempts_max = 1).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     ended.push((spent, EventType::JobFailed));
 
     let late = given::queued_with(&db, "takes too long", |job| job.attempts_max = 1).await;
@@ -81,7 +85,9 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
     let given_back = given::queued(&db, ["is canceled and given back"]).await[0];
     let held = given::claimed_by(&db, "w").await;
     queue::cancel(&db, given_back, None).await.unwrap();
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     ended.push((given_back, EventType::JobCanceled));
 
     let canceled = given::queued(&db, ["is canceled"]).await[0];
@@ -107,7 +113,9 @@ async fn each_attempt_that_a_worker_begins_is_an_event() {
     let db = given::database().await;
     let id = given::queued(&db, ["is given back"]).await[0];
     let held = given::claimed_by(&db, "leaves").await;
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     given::claimed_by(&db, "stays").await;
     let started = || async {
         let starts = [EventType::JobStarted];
@@ -128,7 +136,7 @@ async fn the_jobs_of_one_statement_are_read_one_by_one() {
         .iter()
         .map(|claim| given::completion(claim.lease, "cat"))
         .collect();
-    queue::complete(&db, &done).await.unwrap();
+    tests::settling::complete(&db, &done).await.unwrap();
     all(&db, ids.len()).await;
     let (mut after, mut read) = (Cursor::BEGINNING, vec![]);
     loop {
@@ -153,12 +161,12 @@ async fn nothing_is_published_before_its_commit_and_nothing_that_is_committed_la
         given::claimed_by(&db, "quick").await,
     );
     let under_way = db.under_way().await;
-    queue::complete(&under_way, &[slow.completion("cat")])
+    tests::settling::complete(&under_way, &[slow.completion("cat")])
         .await
         .unwrap();
     let rival = db.another_pool();
     let done = quick.completion("cat");
-    let completing = tokio::spawn(async move { queue::complete(&rival, &[done]).await });
+    let completing = tokio::spawn(async move { tests::settling::complete(&rival, &[done]).await });
     ended_or_waits_for_a_lock(&db, &completing).await;
     // It may be read already or not: but nothing may then come in before it.
     let (mut read, after) = events(&db, given::OWNER, Cursor::BEGINNING).await;
@@ -176,11 +184,13 @@ async fn a_job_that_was_retried_by_hand_ends_in_another_event() {
     let db = given::database().await;
     let id = given::queued(&db, ["fails"]).await[0];
     let held = given::claimed_by(&db, "w").await;
-    queue::fail(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::fail(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     let from_now_on = latest(&db).await.unwrap();
     queue::resubmit(&db, id, None).await.unwrap();
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     let types: Vec<_> = all(&db, 2)
@@ -202,7 +212,7 @@ async fn a_feed_may_be_of_some_types_only() {
     let [canceled, _] = given::queued(&db, ["is canceled", "succeeds"]).await;
     queue::cancel(&db, canceled, None).await.unwrap();
     let held = given::claimed_by(&db, "w").await;
-    queue::complete(&db, &[held.completion("cat")])
+    tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
     all(&db, 2).await;
@@ -256,7 +266,9 @@ async fn an_attempt_that_ends_between_two_reads_is_told_once() {
     let [id] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w1").await;
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
-    queue::release(&db, &[held.lease()]).await.unwrap();
+    tests::settling::release(&db, &[held.lease()])
+        .await
+        .unwrap();
     let steps = jobs::events::history(&db, &job).await.unwrap();
     let types: Vec<_> = steps.iter().map(|step| step.step_type.as_str()).collect();
     assert_eq!(types, ["job.created", "job.started", "job.attempt_ended"]);

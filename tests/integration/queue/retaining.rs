@@ -26,7 +26,7 @@ async fn kept_long_enough(db: &PgPool) {
 async fn finished(db: &PgPool, name: &str) -> JobId {
     given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
-    let done = queue::complete(db, &[held.completion("cat")])
+    let done = tests::settling::complete(db, &[held.completion("cat")])
         .await
         .unwrap();
     assert_eq!(done, [held.job_id()]);

@@ -26,9 +26,12 @@ async fn stored(store: &ObjectStore, held: &Held) -> String {
 }
 
 async fn completed(db: &PgPool, held: &Held, key: &str) {
-    let mut done = held.completion("cat");
-    done.result = results::naming(json!({"width": 4}), key.to_owned());
-    assert_eq!(queue::complete(db, &[done]).await.unwrap(), [held.job_id()]);
+    let result = results::naming(json!({"width": 4}), key.to_owned());
+    let done = given::succeeded(held.lease(), given::prediction(result));
+    assert_eq!(
+        tests::settling::complete(db, &[done]).await.unwrap(),
+        [held.job_id()]
+    );
 }
 
 #[tokio::test]
@@ -55,7 +58,9 @@ async fn the_object_of_a_stale_attempt_is_swept_up_and_that_of_the_job_stays() {
     given::queued(&db, ["cat.jpg"]).await;
     let stale = given::claimed_by(&db, "spot-a").await;
     let orphan = stored(&store, &stale).await;
-    queue::release(&db, &[stale.lease()]).await.unwrap();
+    tests::settling::release(&db, &[stale.lease()])
+        .await
+        .unwrap();
     let fresh = given::claimed_by(&db, "spot-b").await;
     let named = stored(&store, &fresh).await;
     completed(&db, &fresh, &named).await;

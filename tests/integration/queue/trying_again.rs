@@ -28,14 +28,18 @@ async fn a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent() {
     given::queued(&db, ["cat"]).await;
     for (name, back_off_seconds) in [("one", 1.0), ("two", 2.0)] {
         let held = given::claimed_by(&db, name).await;
-        queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+        tests::settling::retry(&db, &[(held.lease(), fault())])
+            .await
+            .unwrap();
         let waits = backs_off_for_seconds(&db, held.job_id()).await / back_off_seconds;
         assert!((0.5..=1.25).contains(&waits), "{name} waits {waits}");
         clock::came_due(&db, held.job_id()).await;
         assert_eq!(queue::promote(&*db).await.unwrap().len(), 1);
     }
     let held = given::claimed_by(&db, "three").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     assert_snapshot!(dump(&db).await, @r"
     cat failed lease=5 charged=3/3 interruptions=0/3 worker=three problem=model_error
       1 one retried charged model_error
@@ -49,7 +53,9 @@ async fn a_job_that_backs_off_is_not_claimed() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     clock::stays_scheduled(&db, held.job_id()).await;
     assert_eq!(queue::promote(&*db).await.unwrap().len(), 0);
     assert!(
@@ -74,7 +80,9 @@ async fn the_back_off_has_a_ceiling() {
         .await
         .unwrap();
     let held = given::claimed_by(&db, "w").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     let waits = backs_off_for_seconds(&db, job).await;
     assert!((440.0..=750.0).contains(&waits), "{waits}");
 }
@@ -87,7 +95,7 @@ async fn the_back_off_has_jitter() {
     let worker = given::worker(&db, "w").await;
     let claims = queue::claim(&db, worker, &[], 6).await.unwrap();
     let faults: Vec<_> = claims.iter().map(|claim| (claim.lease, fault())).collect();
-    queue::retry(&db, &faults).await.unwrap();
+    tests::settling::retry(&db, &faults).await.unwrap();
     let moments: i64 = sqlx::query_scalar("select count(distinct run_at) from live_jobs")
         .fetch_one(&*db)
         .await
@@ -103,7 +111,9 @@ async fn a_permanent_fault_ends_the_job_at_the_first_attempt() {
     let held = given::claimed_by(&db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
     assert_eq!(
-        queue::fail(&db, &[(held.lease(), torn)]).await.unwrap(),
+        tests::settling::fail(&db, &[(held.lease(), torn)])
+            .await
+            .unwrap(),
         [held.job_id()]
     );
     assert_snapshot!(dump(&db).await, @r"
@@ -125,7 +135,7 @@ async fn an_attempt_that_runs_too_long_is_charged_and_tried_again() -> Result<()
       1 w timed_out charged attempt_timed_out
     quick running lease=1 charged=0/3 interruptions=0/3 worker=v
     ");
-    let landed = queue::complete(&db, &[held.completion("too late")]).await?;
+    let landed = tests::settling::complete(&db, &[held.completion("too late")]).await?;
     assert_eq!(landed, [], "the late result is dropped");
     Ok(())
 }

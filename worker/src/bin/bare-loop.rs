@@ -1,5 +1,5 @@
-//! `bare-loop`: what this machine can do without a service. Same model, decoder and code as the worker's, in one process:
-//! no HTTP, no S3, no Postgres. The benches compare with it.
+//! `bare-loop`: measures inference without a service. It runs the model, the decoder and the pipeline code of the worker in
+//! one process, without HTTP, S3 and Postgres. The benches compare Darkroom with it.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,17 +14,16 @@ use image::ImageFormat;
 use jobs::models::ModelFolder;
 use serde_json::json;
 use worker::{
-    config::{DeviceChoice, PrecisionChoice},
     pipeline::{
-        Device, Placement, Program,
+        Placement,
         decode::{DecodeLimits, decode},
-        postprocess::{Output, predict},
+        postprocess::predict,
         preprocess::{preprocess, shrink},
-        ready_thread,
     },
+    torch::{Device, DeviceChoice, Output, PrecisionChoice, Program, load_program, prepare_thread},
 };
 
-/// Decodes, preprocesses and infers photos in a loop; prints one JSON line.
+/// Decodes photos and runs the model on them in a loop; prints one JSON line.
 #[derive(Debug, Parser)]
 struct Args {
     /// Folder of the model
@@ -33,13 +32,13 @@ struct Args {
     /// Folder of JPEGs
     #[arg(long)]
     photos: PathBuf,
-    /// How long to measure
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Images a forward pass
+    /// Images in a forward batch
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// What of the loop to run
+    /// Part of the loop to run
     #[arg(long, value_enum, default_value_t = Part::Whole)]
     part: Part,
     /// As the worker's `--device`
@@ -48,7 +47,7 @@ struct Args {
     /// As the worker's `--precision`
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Default)]
     precision: PrecisionChoice,
-    /// Threads, each of which decodes and infers with one libtorch thread
+    /// Number of threads; each decodes and infers, with one libtorch thread
     #[arg(long)]
     threads: usize,
 }
@@ -59,7 +58,7 @@ enum Part {
     Whole,
     /// Decode and preprocess
     Develop,
-    /// Forward passes over one gray batch
+    /// Forward passes over a gray batch
     Infer,
 }
 
@@ -73,19 +72,19 @@ struct Loop<'a> {
 }
 
 impl Loop<'_> {
-    /// Milliseconds of each batch.
+    /// Runs forward batches for `seconds` and returns the milliseconds of each.
     fn run(&self, thread: usize, batch: usize, seconds: f64) -> anyhow::Result<Vec<f64>> {
-        ready_thread(thread);
+        prepare_thread(thread);
         let (mut tools, mut took, began) = (Default::default(), Vec::new(), Instant::now());
         let gray = vec![vec![128; self.program.image_bytes()]; batch];
         while began.elapsed() < Duration::from_secs_f64(seconds) {
             let started = Instant::now();
             match self.part {
                 Part::Whole => {
-                    let inputs = self.developed(&mut tools, batch)?;
+                    let inputs = self.develop(&mut tools, batch)?;
                     self.predict(inputs)?;
                 }
-                Part::Develop => drop(self.developed(&mut tools, batch)?),
+                Part::Develop => drop(self.develop(&mut tools, batch)?),
                 Part::Infer => drop(self.forward(&gray)?),
             }
             took.push(started.elapsed().as_secs_f64() * 1e3);
@@ -93,7 +92,8 @@ impl Loop<'_> {
         Ok(took)
     }
 
-    fn developed(
+    /// Decodes and preprocesses the next `batch` photos.
+    fn develop(
         &self,
         (resizer, memory): &mut (Resizer, Vec<u8>),
         batch: usize,
@@ -145,8 +145,8 @@ fn main() -> anyhow::Result<()> {
     let folder = ModelFolder::read(&args.model)?;
     let device = Device::open(args.device)?;
     let precision = device.precision(args.precision, &folder.manifest.precision);
-    ready_thread(0);
-    let program = Program::load(
+    prepare_thread(0);
+    let program = load_program(
         &args.model.join(&folder.manifest.artifact),
         &folder.manifest,
         device,
@@ -187,7 +187,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout)] // the one line that benches read
+#[allow(clippy::print_stdout)] // benches read this line
 fn report(mut took: Vec<f64>, batch: usize, seconds: f64, cpu: f64) {
     let images = (took.len() * batch) as f64;
     took.sort_by(f64::total_cmp);
@@ -214,7 +214,7 @@ fn read_photos(folder: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     paths.iter().map(|path| Ok(std::fs::read(path)?)).collect()
 }
 
-/// CPU time of this process so far.
+/// CPU time that this process has used, in seconds.
 fn cpu_seconds() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let after_name = stat.rsplit_once(") ").context("/proc/self/stat")?.1;
@@ -224,6 +224,6 @@ fn cpu_seconds() -> anyhow::Result<f64> {
             .nth(field)
             .and_then(|ticks| ticks.parse::<f64>().ok())
     };
-    // Fields 14 and 15 of the whole line, in ticks of 10 ms.
+    // Fields 14 and 15 of the line, in ticks of 10 ms.
     Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / 100.0)
 }

@@ -1,7 +1,9 @@
-//! Which batch is best at work. What was measured at load was measured on an otherwise idle machine, and sizes are some
-//! percent apart: there 1, 2 and 4 won by chance, while beside the other programs batches of 2 took 10 % less CPU than lone
-//! images (two cores, EfficientNet-Lite0). So sizes are tried in turns, in full batches of real images. All threads have
-//! the same turn: a large batch beside a small one gains at the other's cost.
+//! The best batch: the size of a forward batch that costs the least CPU time for each image
+//! (docs/adr/0015-the-best-batch-at-work.md).
+//!
+//! The measurement at load is a first guess: the machine is idle then, and sizes differ by a few percent only. At work
+//! the best size is compared with a neighbor, by turns, in full forward batches of real images. All threads have the same
+//! turn, because a large forward batch beside a small one gains at the cost of the small one.
 
 use std::{
     sync::{
@@ -11,81 +13,83 @@ use std::{
     time::Duration,
 };
 
-/// Full batches of each size in one comparison; their medians count. Single passes vary by a tenth and more.
+/// Full forward batches of each size in one comparison. Their medians are compared: single passes vary by a tenth and more.
 const SAMPLES: usize = 48;
-/// So many of them in one turn.
+/// Full forward batches of one turn.
 const TURN: usize = 12;
-/// The other size must cost so much less an image.
+/// The other size must be cheaper by this factor for each image.
 const GAIN_LEAST: f64 = 1.03;
-/// So much apart after half of them, sizes are told from each other already.
-const CLEAR: f64 = 1.08;
-/// A comparison is given up in a turn in which so many batches were not full: there is not enough to do for it.
+/// A comparison ends after half of the samples if the costs differ by this factor.
+const CLEAR_GAIN: f64 = 1.08;
+/// A comparison is given up if so many forward batches of a turn were not full: then there is too little load.
 const UNFILLED_MAX: usize = 12;
-/// Full batches until it is tried again.
+/// Full forward batches between a comparison that was given up and the next one.
 const REST: usize = 1_000;
 
-/// How a comparison ended.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tried {
-    /// So many images are the best batch from now on.
-    Won(usize),
-    /// The best one stays; the memory that the other took is free.
-    Kept,
+pub(super) enum ComparisonResult {
+    /// The other size won and is the best batch now.
+    NewBest(usize),
+    /// The best batch did not change. The memory that the other size took is free.
+    BestStays,
 }
 
-/// The best batch as far as it is known, and the size to try next.
+/// The best batch so far, and the size of the next forward batch.
 #[derive(Debug)]
 pub(super) struct BestBatch {
     best: AtomicUsize,
     next: AtomicUsize,
-    trials: Mutex<Trials>,
+    search: Mutex<Search>,
 }
 
 #[derive(Debug)]
-struct Trials {
-    /// Ascending; those that did not fit are gone.
+struct Search {
+    /// Ascending. Sizes that ran out of memory are removed.
     sizes: Vec<usize>,
-    /// Passes of a turn that do not count: others are still at the turn before.
+    /// Passes at the start of a turn that do not count: other threads may still run a pass of the turn before.
     settling: usize,
-    upwards: bool,
-    /// Neighbours of the best that lost in a row.
+    /// Whether the next comparison is with the next larger size.
+    is_upward: bool,
+    /// Comparisons in a row that the neighbors of the best batch lost.
     lost: usize,
+    /// Full forward batches until the next comparison.
     rest: usize,
-    trial: Option<Trial>,
+    comparison: Option<Comparison>,
 }
 
-/// The best and another, by turns.
+/// A comparison of the best batch with another size, by turns.
 #[derive(Debug)]
-struct Trial {
+struct Comparison {
     best: Side,
     other: Side,
-    others_turn: bool,
-    /// Full batches of this turn.
+    is_turn_of_other: bool,
+    /// Full forward batches of this turn.
     in_turn: usize,
-    /// Batches of this turn that were not full, or still of the turn before.
-    strays: usize,
+    /// Forward batches of this turn that were not full, or that belong to the turn before.
+    skipped: usize,
 }
 
 #[derive(Debug)]
 struct Side {
     images: usize,
-    /// Of an image, in full batches.
+    /// CPU time for each image, one entry for each full forward batch.
     costs: Vec<Duration>,
 }
 
 impl BestBatch {
-    /// `best`, one of the `sizes`, is a first guess; so many threads run batches.
+    /// Starts with `best`, one of `sizes`, as the first guess; `threads` threads run forward batches.
     pub(super) fn new(best: usize, sizes: &[usize], threads: usize) -> Self {
         Self {
             best: best.into(),
             next: best.into(),
-            trials: Mutex::new(Trials {
+            search: Mutex::new(Search {
                 sizes: sizes.to_vec(),
                 settling: 2 * threads,
-                upwards: false, // smaller ones are sooner tried, and take less memory
+                is_upward: false, // smaller sizes are compared faster, and take less memory
                 lost: 0,
                 rest: 0,
-                trial: None,
+                comparison: None,
             }),
         }
     }
@@ -94,45 +98,50 @@ impl BestBatch {
         self.best.load(Ordering::Relaxed)
     }
 
-    /// Most images of the next batch.
+    /// The most images of the next forward batch.
     pub(super) fn next(&self) -> usize {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// A pass over so many images cost so much of a core; it may have been the last of a comparison.
-    pub(super) fn passed(&self, images: usize, cost: Duration) -> Option<Tried> {
-        let mut trials = self.trials();
+    /// Records the CPU time of a pass over `images` images. Returns a result if the pass ended a comparison.
+    pub(super) fn record_pass(&self, images: usize, cost: Duration) -> Option<ComparisonResult> {
+        let mut search = self.search();
         let best = self.best();
-        let tried = trials.passed(best, images, cost / images.max(1) as u32);
-        let best = match tried {
-            Some(Tried::Won(size)) => size,
+        let result = search.record_pass(best, images, cost / images.max(1) as u32);
+        let best = match result {
+            Some(ComparisonResult::NewBest(size)) => size,
             _ => best,
         };
         self.best.store(best, Ordering::Relaxed);
-        self.next.store(trials.next(best), Ordering::Relaxed);
-        tried
+        self.next.store(search.next(best), Ordering::Relaxed);
+        result
     }
 
-    /// So many did not fit: answers the size that is half as large or less, if the best was larger.
-    pub(super) fn too_much(&self, images: usize) -> Option<usize> {
+    /// Records that a pass over `images` images ran out of memory. Returns the new best batch if it became smaller.
+    pub(super) fn record_out_of_memory(&self, images: usize) -> Option<usize> {
         let half = (images / 2).max(1);
-        let mut trials = self.trials();
-        trials.sizes.retain(|&size| size <= half);
-        trials.trial = None;
+        let mut search = self.search();
+        search.sizes.retain(|&size| size <= half);
+        search.comparison = None;
         let before = self.best.fetch_min(half, Ordering::Relaxed);
         self.next.store(before.min(half), Ordering::Relaxed);
         (half < before).then_some(half)
     }
 
-    fn trials(&self) -> MutexGuard<'_, Trials> {
-        self.trials.lock().expect("no panic while it is held")
+    fn search(&self) -> MutexGuard<'_, Search> {
+        self.search.lock().expect("no panic while it is held")
     }
 }
 
-impl Trials {
-    fn passed(&mut self, best: usize, images: usize, each: Duration) -> Option<Tried> {
-        let Some(trial) = &mut self.trial else {
-            // Once both neighbours have lost, the best is settled: later comparisons would only take more memory.
+impl Search {
+    fn record_pass(
+        &mut self,
+        best: usize,
+        images: usize,
+        each: Duration,
+    ) -> Option<ComparisonResult> {
+        let Some(comparison) = &mut self.comparison else {
+            // The best batch is settled once both neighbors have lost. More comparisons would only take more memory.
             if images == best && self.lost < 2 {
                 match self.rest {
                     0 => self.begin(best),
@@ -141,82 +150,82 @@ impl Trials {
             }
             return None;
         };
-        trial.passed(images, each, self.settling);
-        let is_over = trial.is_over();
-        if !is_over && trial.strays < self.settling + UNFILLED_MAX {
+        comparison.record_pass(images, each, self.settling);
+        let is_over = comparison.is_over();
+        if !is_over && comparison.skipped < self.settling + UNFILLED_MAX {
             return None;
         }
-        let mut trial = self.trial.take()?;
-        let gain = trial.gain();
+        let mut comparison = self.comparison.take()?;
+        let gain = comparison.gain();
         let won = is_over && gain > GAIN_LEAST;
         tracing::debug!(
-            batch.images = trial.other.images,
-            best.images = trial.best.images,
+            batch.images = comparison.other.images,
+            best.images = comparison.best.images,
             gain,
-            trial.strays,
+            comparison.skipped,
             won,
-            "tried"
+            "compared two sizes of forward batches"
         );
         if is_over {
-            self.ended(won);
+            self.end(won);
         } else {
             self.rest = REST;
         }
         Some(if won {
-            Tried::Won(trial.other.images)
+            ComparisonResult::NewBest(comparison.other.images)
         } else {
-            Tried::Kept
+            ComparisonResult::BestStays
         })
     }
 
-    /// The neighbour of the best whose turn it is, if it has one there.
+    /// Begins a comparison with the next neighbor of the best batch, if there is one.
     fn begin(&mut self, best: usize) {
-        let other = if self.upwards {
+        let other = if self.is_upward {
             self.sizes.iter().copied().find(|&size| size > best)
         } else {
             self.sizes.iter().rev().copied().find(|&size| size < best)
         };
         match other {
             Some(other) => {
-                self.trial = Some(Trial {
-                    best: Side::of(best),
-                    other: Side::of(other),
-                    others_turn: true,
+                self.comparison = Some(Comparison {
+                    best: Side::new(best),
+                    other: Side::new(other),
+                    is_turn_of_other: true,
                     in_turn: 0,
-                    strays: 0,
+                    skipped: 0,
                 });
             }
-            None => self.ended(false),
+            None => self.end(false),
         }
     }
 
-    /// After a gain further the same way.
-    fn ended(&mut self, won: bool) {
+    /// Decides the direction of the next comparison: the same one after a gain, the other one after a loss.
+    fn end(&mut self, won: bool) {
         if won {
             self.lost = 0;
             return;
         }
         self.lost += 1;
-        self.upwards = !self.upwards;
+        self.is_upward = !self.is_upward;
     }
 
     fn next(&self, best: usize) -> usize {
-        match &self.trial {
-            Some(trial) if trial.others_turn => trial.other.images,
+        match &self.comparison {
+            Some(comparison) if comparison.is_turn_of_other => comparison.other.images,
             _ => best,
         }
     }
 }
 
-impl Trial {
-    fn passed(&mut self, images: usize, each: Duration, settling: usize) {
-        let side = if self.others_turn {
+impl Comparison {
+    fn record_pass(&mut self, images: usize, each: Duration, settling: usize) {
+        let side = if self.is_turn_of_other {
             &mut self.other
         } else {
             &mut self.best
         };
         if images != side.images {
-            self.strays += 1;
+            self.skipped += 1;
             return;
         }
         self.in_turn += 1;
@@ -224,36 +233,36 @@ impl Trial {
             side.costs.push(each);
         }
         if self.in_turn == settling + TURN {
-            self.others_turn = !self.others_turn;
+            self.is_turn_of_other = !self.is_turn_of_other;
             self.in_turn = 0;
-            self.strays = 0;
+            self.skipped = 0;
         }
     }
 
-    /// Looked at after each turn of the best.
+    /// Whether the comparison can be decided; only after a turn of the best batch.
     fn is_over(&mut self) -> bool {
-        if !self.others_turn || self.in_turn > 0 {
+        if !self.is_turn_of_other || self.in_turn > 0 {
             return false;
         }
         let samples = self.best.costs.len();
-        let clear = |gain: f64| gain.max(1.0 / gain) > CLEAR;
-        samples >= SAMPLES || (samples >= SAMPLES / 2 && clear(self.gain()))
+        let is_clear = |gain: f64| gain.max(1.0 / gain) > CLEAR_GAIN;
+        samples >= SAMPLES || (samples >= SAMPLES / 2 && is_clear(self.gain()))
     }
 
-    /// What an image costs in the best size, to what it costs in the other.
+    /// Cost of an image in the best size divided by its cost in the other size.
     fn gain(&mut self) -> f64 {
-        self.best.cost().as_secs_f64() / self.other.cost().as_secs_f64()
+        self.best.median_cost().as_secs_f64() / self.other.median_cost().as_secs_f64()
     }
 }
 
 impl Side {
-    fn of(images: usize) -> Self {
+    fn new(images: usize) -> Self {
         let costs = Vec::with_capacity(SAMPLES);
         Self { images, costs }
     }
 
-    /// The median, as far as it is known.
-    fn cost(&mut self) -> Duration {
+    /// The median of the costs so far.
+    fn median_cost(&mut self) -> Duration {
         self.costs.sort_unstable();
         let middle = self.costs.get(self.costs.len() / 2);
         middle.copied().unwrap_or_default()
@@ -274,9 +283,9 @@ mod tests {
         BestBatch::new(guess, &SIZES, THREADS)
     }
 
-    /// Runs batches by all threads in turns, each as large as is asked for up to `waiting`, at so many µs an image. Answers
-    /// their sizes.
-    fn work(
+    /// Runs `passes` forward batches, by all threads in turn, at `each_us` µs for each image. Returns their sizes.
+    /// `waiting` images wait at any time.
+    fn run_passes(
         batch: &BestBatch,
         waiting: usize,
         passes: usize,
@@ -287,7 +296,7 @@ mod tests {
         for _ in 0..passes {
             let images = running.pop_front().unwrap();
             let cost = Duration::from_micros(each_us(images) * images as u64);
-            batch.passed(images, cost);
+            batch.record_pass(images, cost);
             running.push_back(batch.next().min(waiting));
             sizes.push(images);
         }
@@ -295,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cheapest_at_work_is_found_from_either_side() {
+    fn the_cheapest_size_at_work_is_found_from_either_side() {
         let each_us = |images| match images {
             1 => 1_100,
             2 => 1_000,
@@ -304,14 +313,14 @@ mod tests {
         };
         for guess in SIZES {
             let batch = best_batch(guess);
-            work(&batch, 64, 40 * SAMPLES, each_us);
+            run_passes(&batch, 64, 40 * SAMPLES, each_us);
             assert_eq!(batch.best(), 2, "from {guess}");
         }
     }
 
     #[test]
     fn turns_are_long_enough_for_all_threads_to_run_the_same() {
-        let sizes = work(&best_batch(2), 64, 10 * SAMPLES, |_| 1_000);
+        let sizes = run_passes(&best_batch(2), 64, 10 * SAMPLES, |_| 1_000);
         let turns: Vec<_> = sizes.chunk_by(|a, b| a == b).map(<[usize]>::len).collect();
         assert!(turns.len() > 8, "{turns:?}");
         assert!(
@@ -323,16 +332,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hardly_cheaper_does_not_win() {
+    fn a_size_that_is_hardly_cheaper_does_not_win() {
         let batch = best_batch(2);
-        work(&batch, 64, 40 * SAMPLES, |images| 1_020 - images as u64);
+        run_passes(&batch, 64, 40 * SAMPLES, |images| 1_020 - images as u64);
         assert_eq!(batch.best(), 2);
     }
 
     #[test]
-    fn a_costly_size_is_seldom_tried() {
+    fn a_costly_size_is_seldom_compared() {
         let batch = best_batch(2);
-        let sizes = work(&batch, 64, 10_000, |images| match images {
+        let sizes = run_passes(&batch, 64, 10_000, |images| match images {
             2 => 1_000,
             _ => 2_000,
         });
@@ -341,28 +350,32 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_do_not_fill_end_a_trial_soon() {
+    fn forward_batches_that_are_not_full_end_a_comparison_soon() {
         for waiting in [2, 3] {
             let batch = best_batch(2);
             let mut tries = 0;
             for _ in 0..10_000 {
                 tries += usize::from(batch.next() == 4);
-                batch.passed(batch.next().min(waiting), Duration::from_millis(1));
+                batch.record_pass(batch.next().min(waiting), Duration::from_millis(1));
             }
             assert!((1..400).contains(&tries), "{tries} with {waiting} waiting");
             assert_eq!(batch.best(), 2);
-            work(&batch, 64, 2_000, |images| 1_000 / images as u64);
-            assert_eq!(batch.best(), 8, "once there is enough to do");
+            run_passes(&batch, 64, 2_000, |images| 1_000 / images as u64);
+            assert_eq!(batch.best(), 8, "under enough load");
         }
     }
 
     #[test]
-    fn what_did_not_fit_is_never_tried_again() {
+    fn a_size_that_did_not_fit_is_never_compared_again() {
         let batch = best_batch(8);
-        assert_eq!(batch.too_much(8), Some(4));
-        assert_eq!(batch.too_much(8), None, "known already");
-        work(&batch, 64, 40 * SAMPLES, |images| 1_000 / images as u64);
+        assert_eq!(batch.record_out_of_memory(8), Some(4));
+        assert_eq!(batch.record_out_of_memory(8), None, "known already");
+        run_passes(&batch, 64, 40 * SAMPLES, |images| 1_000 / images as u64);
         assert_eq!(batch.best(), 4);
-        assert_eq!(batch.too_much(1), Some(1), "there is nothing less");
+        assert_eq!(
+            batch.record_out_of_memory(1),
+            Some(1),
+            "no smaller size exists"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A loaded version, and how many images it takes at once.
+//! A loaded version, and the size of its forward batches.
 
 use std::time::Duration;
 
@@ -7,80 +7,70 @@ use jobs::{
     queue::LoadedModel,
 };
 
-use super::best_batch::{BestBatch, Tried};
-use crate::pipeline::Program;
+use super::best_batch::{BestBatch, ComparisonResult};
+use crate::torch::{Program, give_back_freed_memory};
 
-/// A loaded version, warm.
+/// A loaded and warmed-up model version.
 #[derive(Debug)]
 pub struct Model {
     pub version_id: i64,
     /// `name:version`.
     pub reference: String,
     pub manifest: Manifest,
-    /// In the order of the output; empty if the manifest names none.
+    /// In the order of the output; empty if the manifest names no file of labels.
     pub labels: Vec<String>,
     pub program: Program,
     pub precision: Precision,
-    /// Of its files: a stand-in for what it takes loaded.
+    /// Bytes of its artifact: an estimate of the memory that the model takes.
     pub(super) bytes: u64,
     pub(super) batch: BestBatch,
 }
 
 impl Model {
-    /// The precision, where it is not the manifest's default: then results say so.
-    pub fn other_precision(&self) -> Option<Precision> {
+    /// The precision, if it is not the default of the manifest. Results name such a precision.
+    pub fn unusual_precision(&self) -> Option<Precision> {
         (self.manifest.precision.first() != Some(&self.precision)).then_some(self.precision)
     }
 
-    /// Images that this device takes best at once.
-    pub fn batch_best(&self) -> usize {
+    /// The size of a forward batch that is cheapest for each image on this device.
+    pub fn best_batch(&self) -> usize {
         self.batch.best()
     }
 
-    /// Most images of the next batch: the best, or a size that is tried.
-    pub fn batch_next(&self) -> usize {
+    /// The most images of the next forward batch: the best batch, or a size under comparison.
+    pub fn next_batch(&self) -> usize {
         self.batch.next()
     }
 
-    pub(super) fn shown(&self) -> LoadedModel {
+    pub(super) fn to_loaded_model(&self) -> LoadedModel {
         LoadedModel {
             model: self.reference.clone(),
             precision: self.precision.to_string(),
-            batch_best: self.batch_best() as u32,
+            batch_best: self.best_batch() as u32,
         }
     }
 
-    /// A pass over so many images took so much of a core.
-    pub fn passed(&self, images: usize, cost: Duration) {
-        match self.batch.passed(images, cost) {
-            Some(Tried::Won(best)) => tracing::info!(
+    /// Records the CPU time of a pass over `images` images.
+    pub fn record_pass(&self, images: usize, cost: Duration) {
+        match self.batch.record_pass(images, cost) {
+            Some(ComparisonResult::NewBest(best)) => tracing::info!(
                 model = self.manifest.name,
                 batch.images = best,
-                "cheaper at work: batches of so many from now on"
+                "a comparison at work found a cheaper forward batch"
             ),
-            Some(Tried::Kept) => give_back_freed_memory(),
+            Some(ComparisonResult::BestStays) => give_back_freed_memory(),
             None => {}
         }
     }
 
-    /// So many did not fit: half from now on.
-    pub fn too_much_at_once(&self, images: usize) {
-        if let Some(half) = self.batch.too_much(images) {
+    /// Records that a pass over `images` images ran out of memory. Later forward batches are at most half as large.
+    pub fn record_out_of_memory(&self, images: usize) {
+        if let Some(half) = self.batch.record_out_of_memory(images) {
             tracing::warn!(
                 model = self.manifest.name,
                 batch.images = half,
                 "out of memory: smaller batches from now on"
             );
         }
-    }
-}
-
-/// What threads freed that have ended, or will not need it again, stays in their arenas otherwise.
-pub(super) fn give_back_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    #[allow(unsafe_code)]
-    // SAFETY: looks at memory that nobody holds.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

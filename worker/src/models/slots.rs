@@ -1,4 +1,4 @@
-//! Which versions are loaded or being loaded, and which goes first where there are too many.
+//! The versions that are loaded or being loaded, and which one is unloaded first.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,16 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{LoadFault, Model};
+use super::{load_error::LoadError, model::Model};
 
-/// How long after one had to go the models are too many.
+/// How long the models count as crowded after one was unloaded for another.
 const CROWDED_FOR: Duration = Duration::from_mins(1);
 
-/// How long a version that cannot be loaded stays refused without another look.
+/// How long a version that could not be loaded is refused without another try.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
-pub(super) type Loading = Arc<OnceCell<Result<Arc<Model>, LoadFault>>>;
+/// The result of a load, shared by all who wait for it.
+pub(super) type Loading = Arc<OnceCell<Result<Arc<Model>, LoadError>>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Slots(Mutex<State>);
@@ -24,9 +25,9 @@ pub(super) struct Slots(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     by_version: HashMap<i64, Slot>,
-    /// When one last had to go for another.
+    /// When a model was last unloaded for another.
     unloaded_at: Option<Instant>,
-    /// Unloaded, and held by jobs that have not ended.
+    /// Unloaded models that jobs still hold.
     leaving: Vec<Weak<Model>>,
 }
 
@@ -43,18 +44,18 @@ impl Slot {
     }
 }
 
-/// What can be done for a version that the device has no room for.
+/// The result of [`Slots::make_room`].
 #[derive(Debug)]
-pub(super) enum Room {
-    /// One was unloaded: its memory is free when the last job lets go of it.
-    Made(Weak<Model>),
-    /// Nothing: it has the device to itself.
-    None,
+pub(super) enum MadeRoom {
+    /// A model was unloaded. Its memory is free when no job holds the model any more.
+    Unloaded(Weak<Model>),
+    /// No other model is loaded.
+    NothingToUnload,
 }
 
 impl Slots {
-    /// The version's, from now on the most recently used.
-    pub(super) fn of(&self, version_id: i64) -> Loading {
+    /// The load of a version, which becomes the most recently used one.
+    pub(super) fn get(&self, version_id: i64) -> Loading {
         let mut state = self.state();
         let slot = state.by_version.entry(version_id).or_insert_with(|| Slot {
             loading: Arc::default(),
@@ -68,7 +69,7 @@ impl Slots {
         slot.loading.clone()
     }
 
-    /// It could not be loaded: nobody tries again for a while.
+    /// Refuses the version for a while, because its load failed.
     pub(super) fn refuse(&self, version_id: i64, loading: &Loading) {
         let mut state = self.state();
         let slot = state.by_version.get_mut(&version_id);
@@ -77,6 +78,7 @@ impl Slots {
         }
     }
 
+    /// Forgets a failed load, so that the next call tries again.
     pub(super) fn forget(&self, version_id: i64, loading: &Loading) {
         let mut state = self.state();
         let slot = state.by_version.get(&version_id);
@@ -85,7 +87,8 @@ impl Slots {
         }
     }
 
-    /// Lets go of the least recently used beyond the budget; jobs that hold one finish with it.
+    /// Unloads the least recently used models beyond `bytes_max`, but never `keep`. Jobs that hold an unloaded model
+    /// finish with it.
     pub(super) fn unload_beyond(&self, bytes_max: u64, keep: i64) {
         let mut state = self.state();
         let loaded = state.by_version.values().filter_map(Slot::model);
@@ -98,18 +101,20 @@ impl Slots {
         }
     }
 
-    /// Lets go of one for a version that does not fit beside it; first of those that are on their way out already.
-    pub(super) fn make_room(&self, version_id: i64) -> Room {
+    /// Unloads one model for `version_id`, or returns one that was unloaded before and is still held by jobs.
+    pub(super) fn make_room(&self, version_id: i64) -> MadeRoom {
         let mut state = self.state();
         state.leaving.retain(|model| model.strong_count() > 0);
         if let Some(leaving) = state.leaving.first() {
-            return Room::Made(leaving.clone());
+            return MadeRoom::Unloaded(leaving.clone());
         }
-        let unloaded = state.unload_oldest(version_id);
-        unloaded.map_or(Room::None, |model| Room::Made(Arc::downgrade(&model)))
+        match state.unload_oldest(version_id) {
+            Some(model) => MadeRoom::Unloaded(Arc::downgrade(&model)),
+            None => MadeRoom::NothingToUnload,
+        }
     }
 
-    /// Whether there are more models in use than fit.
+    /// Whether more models are in use than fit into memory.
     pub(super) fn are_crowded(&self) -> bool {
         let unloaded_at = self.state().unloaded_at;
         unloaded_at.is_some_and(|at| at.elapsed() < CROWDED_FOR)

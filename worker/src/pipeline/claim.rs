@@ -1,6 +1,4 @@
-//! Claiming: as much as there is room for, woken by news of the queue, with a slow poll behind it.
-
-mod prefer;
+//! The claim stage: carries out the plans of [`ClaimPolicy`].
 
 use std::{
     sync::{
@@ -12,162 +10,125 @@ use std::{
 
 use jobs::{
     WorkerId,
-    queue::{self, WorkerListener},
+    queue::{self, LowWater, WorkerListener},
 };
-use prefer::{Ask, Preference};
 use sqlx::PgConnection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{sleep, timeout},
+};
 
 use super::{
-    Outcome, Shared,
-    work::{Place, Settled, Work},
+    attempt::{Attempt, EndedAttempt, Outcome, Place},
+    claim_policy::{ClaimPolicy, ClaimResult, ClaimSettings, Observed, Plan, Scope, Wait},
+    context::StageContext,
 };
-use crate::{config::EndConfig, drain::Phase, lease::jitter};
+use crate::{background, backoff::with_jitter, config::EndConfig, drain::Phase};
 
-/// Part of the room that must be free before more is claimed from a backlog: whole handfuls, not one job a statement.
-const HANDFUL: usize = 4;
-/// Most jobs of one statement.
-const CLAIM_MAX: usize = 256;
-
-/// Interruptions that make a job a suspect. Once is a spot machine that left; twice may be an image that kills workers.
+/// Interruptions that make a job a suspect. One may be a spot machine that left; two may be an image that kills workers.
 const SUSPECT_FROM: i16 = 2;
-
-/// Claims in a row that brought nothing to an empty-handed worker, before `--drain` believes that nothing is left: the
-/// first may have met rows that somebody else was just giving back.
-const EMPTY_CLAIMS: u8 = 2;
-
-/// How long what is queued may gather, to share a claim, while there is [enough](super::Widths::enough) to do.
-const GATHER: Duration = Duration::from_millis(100);
-
-/// What one claim brought.
-#[derive(Debug, Default)]
-struct Claimed {
-    jobs: usize,
-    suspects: bool,
-}
+/// How often the number of held jobs is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(super) struct Claimer {
-    pub shared: Arc<Shared>,
-    pub models: Vec<String>,
-    pub room: Arc<Semaphore>,
-    pub room_size: usize,
-    /// More in hand than this leave time to let others gather.
-    pub enough: usize,
-    pub poll: Duration,
+    pub context: Arc<StageContext>,
+    pub settings: ClaimSettings,
+    /// One permit for each place in the pipeline.
+    pub places: Arc<Semaphore>,
     pub end: EndConfig,
     pub listener: WorkerListener,
-    /// Jobs, ever.
+    /// Jobs claimed since the start.
     pub claimed: AtomicU64,
-    pub to_fetch: mpsc::Sender<Work>,
-    pub to_complete: mpsc::Sender<Settled>,
+    pub to_fetch: mpsc::Sender<Attempt>,
+    pub to_complete: mpsc::Sender<EndedAttempt>,
+}
+
+/// Where claims start to look: each scope has its own marks.
+#[derive(Debug, Default)]
+struct LowWaterMarks {
+    all: Arc<LowWater>,
+    loaded: Arc<LowWater>,
+}
+
+impl LowWaterMarks {
+    fn of(&self, scope: Scope) -> &Arc<LowWater> {
+        match scope {
+            Scope::All | Scope::AllWhileCrowded => &self.all,
+            Scope::Loaded => &self.loaded,
+        }
+    }
 }
 
 impl Claimer {
-    /// Claims until the worker drains.
-    pub(super) async fn claim_jobs(self) {
-        let drain = self.shared.drain.clone();
+    /// Claims jobs until the worker finishes or drains.
+    pub(super) async fn run(self) {
+        let drain = self.context.drain.clone();
         tokio::select! {
             () = drain.reached(Phase::Finishing) => {}
             () = self.watch_idleness(), if self.end.max_idle.is_some() => {}
-            () = self.claim_for_ever() => {}
+            () = self.claim_jobs() => {}
         }
     }
 
-    async fn claim_for_ever(&self) {
-        let mut preference = Preference::default();
-        let mut registered = self.shared.holdings.worker();
-        // Whether the last claim came back full: then there is more, and no news of it will come.
-        let mut backlog = true;
-        // After a suspect one job at a time, until one is none: what is claimed beside it only goes back.
-        let mut most = CLAIM_MAX;
-        let mut trouble = Duration::ZERO;
-        let mut empty_claims = 0;
+    async fn claim_jobs(&self) {
+        let mut policy = ClaimPolicy::new(self.settings.clone());
+        let mut registration = self.context.held_jobs.worker();
+        let marks = LowWaterMarks::default();
+        let (started_at, mut last_claim, mut last_marks) = (Instant::now(), None, &marks.all);
         loop {
-            let left = self.jobs_left();
-            if left == 0 {
-                let drain = &self.shared.drain;
-                return drain.advance(Phase::Finishing, "claimed --max-jobs");
-            }
-            let worker = match registered.wait_for(Option::is_some).await {
-                Ok(worker) => worker.expect("waited for"),
-                Err(_) => return,
+            let worker = *registration.borrow_and_update();
+            let observed = Observed {
+                now: started_at.elapsed(),
+                is_working: self.context.drain.is_working(),
+                is_registered: worker.is_some(),
+                jobs_left: self.jobs_left(),
+                free_places: self.places.available_permits(),
+                held_jobs: self.context.held_jobs.len(),
+                crowded: self.context.models.loaded_if_crowded(),
+                has_outage: self.context.claim_pause.has_outage(),
+                pause_left: self.context.claim_pause.time_left(),
+                last_claim: last_claim.take(),
+                look_again_in: last_marks.look_again_in(),
             };
-            self.shared.back_off.over().await;
-            // One job finds out as well as many whether S3 is back.
-            if self.shared.back_off.is_troubled() {
-                most = 1;
-            }
-            most = most.min(left);
-            let ask = preference.ask(self.shared.models.crowded(), &self.models, Instant::now());
-            // In a crowd each model that is not loaded costs a loading, and another its place.
-            let most_now = if ask.is_open_in_a_crowd() { 1 } else { most };
-            let least = if backlog {
-                self.room_size.div_ceil(HANDFUL).min(most_now)
-            } else {
-                1
-            };
-            if ask.is_open_in_a_crowd() {
-                // What is in hand has its models now, and may lose one to the job that comes.
-                until_held(&self.shared, 0).await;
-            }
-            let room = match most_now {
-                CLAIM_MAX if !backlog => self.make_room_at_leisure().await,
-                _ => self.make_room(least, most_now).await,
-            };
-            let asked = room.num_permits();
-            let empty_handed = self.shared.holdings.is_empty();
-            match self.claim(worker, room, &ask).await {
-                Ok(claimed) => {
-                    trouble = Duration::ZERO;
-                    self.claimed
-                        .fetch_add(claimed.jobs as u64, Ordering::Relaxed);
-                    let is_full = claimed.jobs == asked;
-                    if ask.is_for_loaded() && !is_full {
-                        preference.open();
-                    }
-                    // Who asked for some models knows nothing of the others.
-                    backlog = is_full || ask.is_for_loaded();
-                    most = if claimed.suspects { 1 } else { CLAIM_MAX };
-                    if ask.is_open_in_a_crowd() {
-                        // Only then is it known which models are loaded.
-                        until_held(&self.shared, 0).await;
-                    }
-                    if self.shared.back_off.is_troubled() {
-                        // Its one job decides whether there is more to claim.
-                        until_held(&self.shared, 0).await;
-                    }
-                    // A claim above the marks may pass over what came back below them.
-                    if claimed.jobs > 0 || !empty_handed {
-                        empty_claims = 0;
-                    } else if self.end.drain
-                        && !ask.is_for_loaded()
-                        && ask.low_water.look_again_in().is_none()
-                    {
-                        empty_claims += 1;
-                        if empty_claims >= EMPTY_CLAIMS {
-                            let drain = &self.shared.drain;
-                            return drain
-                                .advance(Phase::Finishing, "--drain: nothing left to claim");
-                        }
-                    }
-                    if !backlog {
-                        let longest = ask.low_water.look_again_in().unwrap_or(self.poll);
-                        let longest = jitter(longest.min(self.poll));
-                        self.listener.queued(longest).await;
-                    }
+            match policy.next(&observed) {
+                Plan::Claim {
+                    models,
+                    scope,
+                    limit,
+                } => {
+                    let Some(worker) = worker else { continue };
+                    last_marks = marks.of(scope);
+                    let claim = self.claim(worker, models, last_marks.clone(), limit);
+                    last_claim = Some(claim.await);
                 }
-                Err(error) => {
-                    trouble =
-                        (trouble * 2).clamp(Duration::from_millis(100), Duration::from_secs(5));
-                    tracing::warn!(worker.id = %worker, error.cause = %error, "cannot claim; trying again");
-                    tokio::time::sleep(jitter(trouble)).await;
+                Plan::Wait(wait) => self.wait(wait, &mut registration).await,
+                Plan::Finish(reason) => {
+                    return self.context.drain.advance(Phase::Finishing, reason);
                 }
+                Plan::Stop => return,
             }
         }
     }
 
-    /// How many more `--max-jobs` allows.
+    async fn wait(&self, wait: Wait, registration: &mut watch::Receiver<Option<WorkerId>>) {
+        match wait {
+            // Fails only if the sender is dropped, and `held_jobs` keeps it.
+            Wait::Registration => drop(registration.wait_for(Option::is_some).await),
+            Wait::NoHeldJobs => wait_for_held_jobs(&self.context, 0).await,
+            Wait::FreePlaces(places, longest) => {
+                // Only this loop takes places, so they are still free when it observes again.
+                let free = self.places.acquire_many(places as u32);
+                let longest = longest.unwrap_or(Duration::MAX);
+                drop(timeout(longest, free).await);
+            }
+            Wait::QueuedJobs(longest) => self.listener.queued(with_jitter(longest)).await,
+            Wait::Pause(time) => sleep(time).await,
+            Wait::Backoff(delay) => sleep(with_jitter(delay)).await,
+        }
+    }
+
+    /// How many more jobs `--max-jobs` allows.
     fn jobs_left(&self) -> usize {
         let claimed = self.claimed.load(Ordering::Relaxed);
         let left = self
@@ -177,123 +138,145 @@ impl Claimer {
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
-    /// Room for whatever there is, at once when little is in hand. While there is enough to do, what comes may gather a
-    /// little: one claim for each new job was 1.5 statements a job.
-    async fn make_room_at_leisure(&self) -> OwnedSemaphorePermit {
-        let wide = (self.room_size - self.enough).min(CLAIM_MAX);
-        let wide = self.make_room(wide, CLAIM_MAX);
-        match tokio::time::timeout(GATHER, wide).await {
-            Ok(room) => room,
-            Err(_) => self.make_room(1, CLAIM_MAX).await,
-        }
-    }
-
-    /// Waits for `least` free places, then takes all that are free, up to `most`.
-    async fn make_room(&self, least: usize, most: usize) -> OwnedSemaphorePermit {
-        let room = self.room.clone().acquire_many_owned(least as u32).await;
-        let mut room = room.expect("the room is never closed");
-        let more = self
-            .room
-            .available_permits()
-            .min(most.saturating_sub(least));
-        if let Ok(more) = self.room.clone().try_acquire_many_owned(more as u32) {
-            room.merge(more);
-        }
-        room
-    }
-
-    /// One statement, and its jobs on their way. Returns once a suspect among them is done.
+    /// Claims jobs and starts their attempts. Returns once a suspect among them has ended.
     async fn claim(
         &self,
         worker: WorkerId,
-        room: OwnedSemaphorePermit,
-        ask: &Ask,
-    ) -> Result<Claimed, queue::QueueError> {
-        let (shared, ask) = (self.shared.clone(), ask.clone());
-        let (to_fetch, to_complete) = (self.to_fetch.clone(), self.to_complete.clone());
-        // On a task of its own: a drain that begins meanwhile must not drop jobs between their commit and their release.
-        let claim = tokio::spawn(async move {
-            let mut room = room;
-            let Some(claiming) = shared.holdings.may_claim().await else {
-                return Ok(Claimed::default());
-            };
-            // Looked at under the leave to claim: whoever waits for claims to settle after the notice has seen the last one.
-            if !shared.drain.is_working() {
-                return Ok(Claimed::default());
-            }
-            let limit = room.num_permits() as u16;
-            let claim = async |db: &mut PgConnection| {
-                queue::claim_on(db, worker, &ask.models, limit, &ask.low_water).await
-            };
-            let claims = shared.kept.run(claim).await?;
-            let ids = claims.iter().map(|claim| claim.lease.job_id);
-            shared.notifier.started(ids);
-            let (jobs, mut suspects) = (claims.len(), Vec::new());
-            for claim in claims {
-                let place = Place {
-                    job: shared.holdings.take(worker, claim.lease),
-                    holdings: shared.holdings.clone(),
-                    room: room.split(1).expect("no more claims than asked for"),
-                };
-                metrics::histogram!("darkroom_queue_seconds").record(claim.queue_ms / 1000.0);
-                let work = Work::new(claim, place, to_complete.clone());
-                if work.claim.interruptions >= SUSPECT_FROM {
-                    suspects.push(work);
-                } else {
-                    // As long as the room is wide: never full. Without a reader the work releases itself.
-                    drop(to_fetch.try_send(work));
+        models: Vec<String>,
+        low_water: Arc<LowWater>,
+        limit: usize,
+    ) -> ClaimResult {
+        let places = self.places.clone().acquire_many_owned(limit as u32).await;
+        let task = ClaimTask {
+            context: self.context.clone(),
+            worker,
+            models,
+            low_water,
+            places: places.expect("the semaphore is never closed"),
+            to_fetch: self.to_fetch.clone(),
+            to_complete: self.to_complete.clone(),
+        };
+        // On its own task: a drain cancels this function, and must not drop jobs between their commit and their release.
+        let drain = &self.context.drain;
+        let claim = background::spawn_finite(drain, "claim", task.run()).await;
+        let Ok(result) = claim else {
+            return ClaimResult::Failed; // it panicked, and the worker drains
+        };
+        match result {
+            Ok(claimed) => {
+                if let ClaimResult::Claimed { jobs, .. } = claimed {
+                    self.claimed.fetch_add(jobs as u64, Ordering::Relaxed);
                 }
+                claimed
             }
-            drop((room, claiming));
-            let claimed = Claimed {
-                jobs,
-                suspects: !suspects.is_empty(),
-            };
-            run_suspects(&shared, suspects, &to_fetch).await;
-            Ok(claimed)
-        });
-        claim.await.unwrap_or_else(|_| Ok(Claimed::default()))
+            Err(error) => {
+                tracing::warn!(worker.id = %worker, error.cause = %error, "cannot claim jobs; trying again");
+                ClaimResult::Failed
+            }
+        }
     }
 
-    /// Drains the worker once it has had nothing to do for too long.
+    /// Finishes the worker once it has held no job for `--max-idle`.
     async fn watch_idleness(&self) {
         let idle_max = self.end.max_idle.unwrap_or(Duration::MAX);
-        let (mut busy_at, mut before) = (Instant::now(), 0);
+        let check_interval = idle_max / 10;
+        let check_interval =
+            check_interval.clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let (mut busy_at, mut claimed_before) = (Instant::now(), 0);
         while busy_at.elapsed() < idle_max {
-            tokio::time::sleep(
-                (idle_max / 10).clamp(Duration::from_millis(10), Duration::from_secs(1)),
-            )
-            .await;
+            sleep(check_interval).await;
             let claimed = self.claimed.load(Ordering::Relaxed);
-            if claimed != before || !self.shared.holdings.is_empty() {
-                before = claimed;
+            if claimed != claimed_before || !self.context.held_jobs.is_empty() {
+                claimed_before = claimed;
                 busy_at = Instant::now();
             }
         }
-        let drain = &self.shared.drain;
+        let drain = &self.context.drain;
         drain.advance(Phase::Finishing, "nothing to do for --max-idle");
     }
 }
 
-/// Runs the first suspect with nothing else in hand, so that no neighbour is lost with it; the others go back and get
-/// their own turns.
-async fn run_suspects(shared: &Shared, suspects: Vec<Work>, to_fetch: &mpsc::Sender<Work>) {
+/// One claim statement, and the start of the attempts.
+struct ClaimTask {
+    context: Arc<StageContext>,
+    worker: WorkerId,
+    models: Vec<String>,
+    low_water: Arc<LowWater>,
+    places: OwnedSemaphorePermit,
+    to_fetch: mpsc::Sender<Attempt>,
+    to_complete: mpsc::Sender<EndedAttempt>,
+}
+
+impl ClaimTask {
+    async fn run(mut self) -> Result<ClaimResult, queue::QueueError> {
+        let context = self.context.clone();
+        let none = ClaimResult::Claimed {
+            jobs: 0,
+            has_suspects: false,
+        };
+        let Some(claiming) = context.held_jobs.begin_claim().await else {
+            return Ok(none);
+        };
+        // Checked with the permit: after a notice a drain waits for the permit, so it sees the jobs of the last claim.
+        if !context.drain.is_working() {
+            return Ok(none);
+        }
+        let limit = self.places.num_permits() as u16;
+        let claim = async |db: &mut PgConnection| {
+            queue::claim_on(db, self.worker, &self.models, limit, &self.low_water).await
+        };
+        let claims = context.statements.run(claim).await?;
+        let ids = claims.iter().map(|claim| claim.lease.job_id);
+        context.notifier.started(ids);
+        let (jobs, mut suspects) = (claims.len(), Vec::new());
+        for claim in claims {
+            let place = Place {
+                job: context.held_jobs.add(self.worker, claim.lease),
+                held_jobs: context.held_jobs.clone(),
+                permit: self.places.split(1).expect("at most `limit` claims"),
+            };
+            metrics::histogram!("darkroom_queue_seconds").record(claim.queue_ms / 1000.0);
+            let attempt = Attempt::new(claim, place, self.to_complete.clone());
+            if attempt.claim.interruptions >= SUSPECT_FROM {
+                suspects.push(attempt);
+            } else {
+                // The channel has room for all places, so it is never full. If the process ends, the dropped attempt
+                // releases its job.
+                drop(self.to_fetch.try_send(attempt));
+            }
+        }
+        let result = ClaimResult::Claimed {
+            jobs,
+            has_suspects: !suspects.is_empty(),
+        };
+        drop((self.places, claiming));
+        run_first_suspect(&context, suspects, &self.to_fetch).await;
+        Ok(result)
+    }
+}
+
+/// Runs the first suspect while no other job is held, so that no other job is lost with it. Releases the other suspects.
+async fn run_first_suspect(
+    context: &StageContext,
+    suspects: Vec<Attempt>,
+    to_fetch: &mpsc::Sender<Attempt>,
+) {
     let mut suspects = suspects.into_iter();
     let Some(suspect) = suspects.next() else {
         return;
     };
-    suspects.for_each(|work| work.settle(Outcome::Release));
-    until_held(shared, 1).await;
-    if let Some(suspect) = suspect.if_wanted(&shared.drain) {
+    suspects.for_each(|attempt| attempt.end(Outcome::Release));
+    wait_for_held_jobs(context, 1).await;
+    if let Some(suspect) = suspect.if_wanted(&context.drain) {
         tracing::info!(job.id = %suspect.claim.lease.job_id, job.interruptions = suspect.claim.interruptions, "runs alone");
         drop(to_fetch.try_send(suspect));
-        until_held(shared, 0).await;
+        wait_for_held_jobs(context, 0).await;
     }
 }
 
-/// Returns when no more than so many jobs are in hand, or the worker drains.
-async fn until_held(shared: &Shared, most: usize) {
-    while shared.holdings.len() > most && !shared.drain.is_draining() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+/// Returns when the worker holds at most `jobs_max` jobs, or drains.
+async fn wait_for_held_jobs(context: &StageContext, jobs_max: usize) {
+    while context.held_jobs.len() > jobs_max && !context.drain.is_draining() {
+        sleep(CHECK_INTERVAL).await;
     }
 }

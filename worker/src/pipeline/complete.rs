@@ -1,6 +1,6 @@
-//! Completing: outcomes of many jobs in one statement for each verb, fenced by `lease_no`.
+//! The complete stage: settles many jobs of any outcome in one statement, fenced by `lease_no`.
 //!
-//! While Postgres is away the statements are tried again for as long as the lease lives; after that the jobs are others'.
+//! While Postgres cannot be reached, the stage tries again until the lease ends. Then other workers may claim the jobs.
 
 use std::{
     collections::HashSet,
@@ -9,221 +9,147 @@ use std::{
 };
 
 use jobs::{
-    JobId, Problem, ProblemCode, db,
+    JobId, ProblemCode, db,
     job::StageError,
-    queue::{self, Completion, Lease, QueueError},
+    queue::{self, Lease, QueueError, Settlement},
 };
-use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
 use super::{
-    Outcome, Shared, Stage, Widths,
-    work::{Place, Settled},
+    attempt::{EndedAttempt, Outcome, Place},
+    context::StageContext,
+    settings::PipelineSettings,
+    stage::Stage,
 };
-use crate::{holdings::Standing, lease::jitter};
+use crate::{backoff::Backoff, held_jobs::HeldJobState};
 
 /// Most jobs of one statement.
 const WRITE_MAX: usize = 256;
 
-/// How long results may gather, to share a statement, while there is [enough](Widths::enough) to do. Whoever waits for them
-/// is woken together, and asks for more together: API, Postgres and S3 took 4.1 and 4.7 ms of CPU a job with 200 ms, and 4.7,
-/// 4.9 and 5.2 with 100 (32 clients that wait, two cores, runs in turns; images/s and waiting alike).
-const GATHER: Duration = Duration::from_millis(200);
+/// How long an outcome waits for others to share its statement, while more than [`PipelineSettings::busy_jobs`] jobs are held.
+/// Clients that wait for these jobs are woken together. With 32 waiting clients, 200 ms cost less CPU time for each job than
+/// 100 ms, and the images per second did not change.
+const GATHER_TIME: Duration = Duration::from_millis(200);
 
-/// Writes outcomes as they come, until there are no more.
+/// Writes outcomes until the channel is closed.
 pub(super) async fn complete_all(
-    shared: Arc<Shared>,
-    mut outcomes: mpsc::Receiver<Settled>,
-    widths: Widths,
+    context: Arc<StageContext>,
+    mut outcomes: mpsc::Receiver<EndedAttempt>,
+    settings: PipelineSettings,
 ) {
-    let mut settled = Vec::new();
-    while outcomes.recv_many(&mut settled, WRITE_MAX).await > 0 {
-        // Others on their way may share the statement; the last one never waits.
-        let first = tokio::time::Instant::now();
-        while settled.len() < WRITE_MAX && !shared.drain.is_draining() {
-            let under_way = shared.holdings.len().saturating_sub(settled.len());
-            let last = match under_way {
+    let mut ended = Vec::new();
+    while outcomes.recv_many(&mut ended, WRITE_MAX).await > 0 {
+        // Other jobs may end soon and share the statement. The last held job never waits.
+        let first_at = tokio::time::Instant::now();
+        while ended.len() < WRITE_MAX && !context.drain.is_draining() {
+            let running = context.held_jobs.len().saturating_sub(ended.len());
+            let deadline = match running {
                 0 => break,
-                few if few <= widths.enough => first + widths.complete_wait,
-                _ => first + widths.complete_wait.max(GATHER),
+                few if few <= settings.busy_jobs => first_at + settings.complete_wait,
+                _ => first_at + settings.complete_wait.max(GATHER_TIME),
             };
-            let more = outcomes.recv_many(&mut settled, WRITE_MAX);
-            match tokio::time::timeout_at(last, more).await {
+            let more = outcomes.recv_many(&mut ended, WRITE_MAX);
+            match tokio::time::timeout_at(deadline, more).await {
                 Ok(more) if more > 0 => {}
                 _ => break,
             }
         }
-        write(&shared, std::mem::take(&mut settled)).await;
+        write(&context, std::mem::take(&mut ended)).await;
     }
 }
 
-async fn write(shared: &Shared, settled: Vec<Settled>) {
-    let mut verbs = [
-        Verb::Complete(vec![]),
-        Verb::Fail(vec![]),
-        Verb::Retry(vec![]),
-        Verb::Release(vec![]),
-    ];
-    let mut places: [Vec<Place>; 4] = Default::default();
-    for Settled {
+async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
+    let (mut settlements, mut places) = (Vec::new(), Vec::new());
+    for EndedAttempt {
         place,
         mut timings,
         outcome,
         decided_at,
-    } in settled
+    } in ended
     {
         let lease = place.job.lease;
-        match place.job.standing() {
-            Standing::Wanted | Standing::Decided => {}
-            Standing::Returned => continue,
-            Standing::Lost => {
-                dropped(lease, &outcome);
+        match place.job.state() {
+            HeldJobState::Wanted | HeldJobState::Decided => {}
+            HeldJobState::Returned => continue,
+            HeldJobState::Lost => {
+                report_stale(lease, outcome.as_str());
                 continue;
             }
         }
         timings.record(Stage::Complete, decided_at.elapsed());
-        let [
-            Verb::Complete(completions),
-            Verb::Fail(fails),
-            Verb::Retry(retries),
-            Verb::Release(releases),
-        ] = &mut verbs
-        else {
-            unreachable!("as built above");
+        let outcome = match outcome {
+            Outcome::Succeeded(prediction) => queue::Outcome::Succeeded(queue::Prediction {
+                result: prediction.result,
+                timings: timings.to_json(),
+                forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
+                forward_batch_position: prediction.batch_position.try_into().unwrap_or(i16::MAX),
+            }),
+            Outcome::Fail(error) => queue::Outcome::Failed(error.problem()),
+            Outcome::Retry(error) => queue::Outcome::Retried(error.problem()),
+            Outcome::Release => queue::Outcome::Released,
         };
-        let verb = match outcome {
-            Outcome::Succeeded(prediction) => {
-                completions.push(Completion {
-                    lease,
-                    result: prediction.result,
-                    timings: timings.to_json(),
-                    forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
-                    forward_batch_position: prediction
-                        .batch_position
-                        .try_into()
-                        .unwrap_or(i16::MAX),
-                });
-                0
-            }
-            Outcome::Fail(error) => {
-                fails.push((lease, error.problem()));
-                1
-            }
-            Outcome::Retry(error) => {
-                retries.push((lease, error.problem()));
-                2
-            }
-            Outcome::Release => {
-                releases.push(lease);
-                3
-            }
-        };
-        places[verb].push(place);
+        settlements.push(Settlement { lease, outcome });
+        places.push(place);
     }
-    let [complete, fail, retry, release] = verbs;
-    let [completed, failed, retried, released] = places;
-    tokio::join!(
-        write_verb(shared, complete, completed),
-        write_verb(shared, fail, failed),
-        write_verb(shared, retry, retried),
-        write_verb(shared, release, released),
-    );
-}
-
-/// One statement's worth of outcomes.
-#[derive(Debug, Clone)]
-enum Verb {
-    Complete(Vec<Completion>),
-    Fail(Vec<(Lease, Problem)>),
-    Retry(Vec<(Lease, Problem)>),
-    Release(Vec<Lease>),
-}
-
-impl Verb {
-    async fn run(&self, shared: &Shared) -> Result<Vec<JobId>, QueueError> {
-        let write = async |db: &mut PgConnection| match self {
-            Self::Complete(done) => queue::complete_on(db, done).await,
-            Self::Fail(faults) => queue::fail_on(db, faults).await,
-            Self::Retry(faults) => queue::retry_on(db, faults).await,
-            Self::Release(leases) => queue::release_on(db, leases).await,
-        };
-        shared.kept.run(write).await
-    }
-
-    fn only(&self, index: usize) -> Self {
-        match self {
-            Self::Complete(done) => Self::Complete(vec![done[index].clone()]),
-            Self::Fail(faults) => Self::Fail(vec![faults[index].clone()]),
-            Self::Retry(faults) => Self::Retry(vec![faults[index].clone()]),
-            Self::Release(leases) => Self::Release(vec![leases[index]]),
-        }
-    }
-
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Complete(_) => "succeeded",
-            Self::Fail(_) => "failed",
-            Self::Retry(_) => "retried",
-            Self::Release(_) => "released",
-        }
-    }
-}
-
-/// Writes one verb's outcomes, however long it takes while the lease lives. The places are freed at the end.
-async fn write_verb(shared: &Shared, verb: Verb, places: Vec<Place>) {
-    if places.is_empty() {
+    if settlements.is_empty() || try_settle(context, &settlements, &places).await {
         return;
     }
-    if try_verb(shared, &verb, &places).await {
-        return;
-    }
-    // Postgres refuses the statement as such: one of the rows is to blame, and only that one may suffer.
-    for (index, place) in places.into_iter().enumerate() {
-        let (one, place) = (verb.only(index), [place]);
-        if try_verb(shared, &one, &place).await {
-            continue;
-        }
-        let lease = place[0].job.lease;
-        tracing::error!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = one.outcome(), "outcome cannot be stored");
-        if let Verb::Complete(_) = one {
-            let error = StageError::new(ProblemCode::Internal, "the result cannot be stored");
-            try_verb(shared, &Verb::Retry(vec![(lease, error.problem())]), &place).await;
-        }
+    // Postgres refuses the whole statement because of one row. The other rows must still be written.
+    for (settlement, place) in settlements.into_iter().zip(places) {
+        settle_alone(context, settlement, place).await;
     }
 }
 
-/// False when Postgres refuses the rows themselves.
-async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
-    let mut pause = Duration::from_millis(50);
-    let (mut sure, began) = (true, Instant::now());
+/// Writes one outcome. A result that Postgres refuses counts as a failed attempt of the service.
+async fn settle_alone(context: &StageContext, mut settlement: Settlement, place: Place) {
+    let place = [place];
+    if try_settle(context, std::slice::from_ref(&settlement), &place).await {
+        return;
+    }
+    let Settlement { lease, outcome } = &settlement;
+    tracing::error!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = outcome.as_str(), "the outcome cannot be stored");
+    if let queue::Outcome::Succeeded(_) = outcome {
+        let error = StageError::new(ProblemCode::Internal, "the result cannot be stored");
+        settlement.outcome = queue::Outcome::Retried(error.problem());
+        try_settle(context, &[settlement], &place).await;
+    }
+}
+
+/// Returns false if Postgres refuses a row, true if the rows are written or the lease has ended.
+async fn try_settle(context: &StageContext, settlements: &[Settlement], places: &[Place]) -> bool {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+    let (mut is_first_write, began) = (true, Instant::now());
     loop {
-        match Box::pin(verb.run(shared)).await {
+        let write = context
+            .statements
+            .run(async |db| queue::settle(db, settlements).await);
+        match Box::pin(write).await {
             Ok(written) => {
-                shared.notifier.changed(written.iter().copied());
-                if matches!(verb, Verb::Release(_)) {
-                    shared.notifier.queued(queue::ANY_MODEL);
+                context.notifier.changed(written.iter().copied());
+                let is_release = |one: &Settlement| matches!(one.outcome, queue::Outcome::Released);
+                if settlements.iter().any(is_release) {
+                    context.notifier.queued(queue::ANY_MODEL);
                 }
-                count(verb, places, &written, sure);
+                count_written(settlements, &written, is_first_write);
                 return true;
             }
             Err(QueueError::Db(sqlx::Error::Database(error)))
                 if !db::is_passing(error.as_ref()) =>
             {
-                tracing::error!(error.cause = %error, outcome = verb.outcome(), jobs.count = places.len(), "Postgres refuses");
+                tracing::error!(error.cause = %error, jobs.count = places.len(), "Postgres refuses the outcomes");
                 return false;
             }
             Err(error) => {
-                tracing::warn!(error.cause = %error, outcome = verb.outcome(), jobs.count = places.len(),
-                    waited_ms = began.elapsed().as_millis() as u64, "outcomes not written; trying again");
-                // It may have been written all the same: then the next try finds the leases gone.
-                sure = false;
+                tracing::warn!(error.cause = %error, jobs.count = places.len(),
+                    waited_ms = began.elapsed().as_millis() as u64, "cannot write outcomes; trying again");
+                // The statement may have been committed. Then the next try finds no leases.
+                is_first_write = false;
             }
         }
-        tokio::time::sleep(jitter(pause)).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
+        backoff.sleep().await;
         if places
             .iter()
-            .all(|place| place.job.standing() == Standing::Lost)
+            .all(|place| place.job.state() == HeldJobState::Lost)
         {
             metrics::counter!("darkroom_stale_results_total").increment(places.len() as u64);
             return true;
@@ -231,28 +157,23 @@ async fn try_verb(shared: &Shared, verb: &Verb, places: &[Place]) -> bool {
     }
 }
 
-fn count(verb: &Verb, places: &[Place], written: &[JobId], sure: bool) {
-    metrics::counter!("darkroom_jobs_total", "outcome" => verb.outcome())
-        .increment(written.len() as u64);
-    if written.len() == places.len() {
-        return;
-    }
+fn count_written(settlements: &[Settlement], written: &[JobId], is_first_write: bool) {
     let written: HashSet<JobId> = written.iter().copied().collect();
-    let stale = places
-        .iter()
-        .map(|place| place.job.lease)
-        .filter(|lease| !written.contains(&lease.job_id));
-    for lease in stale {
-        if sure {
-            metrics::counter!("darkroom_stale_results_total").increment(1);
-            tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = verb.outcome(), "stale: dropped, the lease was gone");
+    for Settlement { lease, outcome } in settlements {
+        let outcome = outcome.as_str();
+        if written.contains(&lease.job_id) {
+            metrics::counter!("darkroom_jobs_total", "outcome" => outcome).increment(1);
+        } else if is_first_write {
+            report_stale(*lease, outcome);
         } else {
-            tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = verb.outcome(), "written by an earlier try, or stale");
+            tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome,
+                "the outcome was written by an earlier try, or is stale");
         }
     }
 }
 
-fn dropped(lease: Lease, outcome: &Outcome) {
+/// Logs and counts an outcome that was not written, because its lease has ended.
+fn report_stale(lease: Lease, outcome: &'static str) {
     metrics::counter!("darkroom_stale_results_total").increment(1);
-    tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome = outcome.as_str(), "stale: dropped, the lease was gone");
+    tracing::info!(job.id = %lease.job_id, lease.no = %lease.lease_no, outcome, "the outcome is stale: its lease has ended");
 }

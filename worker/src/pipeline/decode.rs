@@ -1,8 +1,8 @@
-//! From bytes to an upright RGB image. Pure: no I/O, no clock, no device.
+//! Decodes bytes into an upright RGB image. Pure: no I/O, no clock, no device.
 //!
-//! The header is read first and refused before anything is allocated: decoders trust it (a 631-byte JPEG once asked for
-//! 12.9 GB and took the process along). Strict: an image that is cut short or has a wrong checksum is refused whole,
-//! although most decoders would hand back a half-gray picture, because its prediction would be about the gray.
+//! The header is checked before anything is allocated, because decoders trust it: a JPEG of 631 bytes once allocated 12.9
+//! GB and ended the process (docs/adr/0005-decoding.md). An image that is cut short or has a wrong checksum is refused.
+//! Most decoders would return a half-gray picture, and the model would predict the gray.
 
 mod jpeg;
 mod png;
@@ -15,27 +15,27 @@ use image::{
 };
 use jobs::{ProblemCode, job::StageError};
 
-/// What one image may cost, and which types are decoded at all.
+/// The limits of one image, and the types that are decoded.
 #[derive(Debug, Clone)]
 pub struct DecodeLimits {
     pub pixels_max: u64,
     pub side_px_max: u32,
-    /// Memory of one decode.
+    /// Most bytes of memory for one decode.
     pub bytes_max: u64,
     pub formats: Vec<ImageFormat>,
 }
 
-/// How much of an upright image of this size must be left, as a factor in `0..=1`; only JPEGs can make use of it.
+/// From the width and height of an upright image to the smallest scale that it may be decoded at. Only JPEGs are scaled.
 pub type Shrink<'a> = &'a dyn Fn(u32, u32) -> f64;
 
-/// Decodes an image, upright, alpha blended on white, the first frame of several.
+/// Decodes an image: upright, with alpha blended on white, and only the first of several frames.
 ///
-/// A JPEG may come out smaller, but never smaller than `shrink` says. Its pixels go into `memory`, that of an earlier image
-/// best of all, so that one after the other takes no new memory.
+/// A JPEG may be decoded at a smaller scale, but not smaller than `shrink` returns. Its pixels are written to `memory`:
+/// pass that of an earlier image to avoid an allocation.
 ///
 /// # Errors
-/// [`ProblemCode::UnsupportedMediaType`], [`ProblemCode::ImageTooManyPixels`] or [`ProblemCode::ImageUndecodable`]: for
-/// good, all of them.
+/// [`ProblemCode::UnsupportedMediaType`], [`ProblemCode::ImageTooManyPixels`] or [`ProblemCode::ImageUndecodable`]. No later
+/// try can succeed.
 pub fn decode(
     bytes: &[u8],
     limits: &DecodeLimits,
@@ -56,24 +56,24 @@ pub fn decode(
         png::check(bytes).map_err(undecodable)?;
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut own = Limits::no_limits();
-    own.max_image_width = Some(limits.side_px_max);
-    own.max_image_height = Some(limits.side_px_max);
-    own.max_alloc = Some(limits.bytes_max);
-    reader.limits(own.clone());
-    let mut decoder = reader.into_decoder().map_err(refusal)?;
-    // Said again by hand: `from_decoder` checks nothing, and not every decoder keeps the limits that it was given.
+    let mut decoder_limits = Limits::no_limits();
+    decoder_limits.max_image_width = Some(limits.side_px_max);
+    decoder_limits.max_image_height = Some(limits.side_px_max);
+    decoder_limits.max_alloc = Some(limits.bytes_max);
+    reader.limits(decoder_limits.clone());
+    let mut decoder = reader.into_decoder().map_err(stage_error)?;
+    // Checked again: `from_decoder` checks nothing, and some decoders ignore their limits.
     let (width, height) = decoder.dimensions();
     limits.check(width, height, decoder.total_bytes())?;
-    decoder.set_limits(own).map_err(refusal)?;
+    decoder.set_limits(decoder_limits).map_err(stage_error)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(refusal)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(stage_error)?;
     image.apply_orientation(orientation);
-    Ok(on_white(image))
+    Ok(to_rgb_on_white(image))
 }
 
 impl DecodeLimits {
-    /// Refuses by what the header says, before anything is allocated.
+    /// Checks the values of the header, before anything is allocated.
     fn check(&self, width: u32, height: u32, decode_bytes: u64) -> Result<(), StageError> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {
@@ -95,8 +95,8 @@ impl DecodeLimits {
     }
 }
 
-/// To RGB of 8 bits, transparent pixels blended with white, as a browser would show them on a page.
-fn on_white(image: DynamicImage) -> RgbImage {
+/// Converts to 8-bit RGB. Transparent pixels are blended with white, as on a web page.
+fn to_rgb_on_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();
     }
@@ -104,17 +104,17 @@ fn on_white(image: DynamicImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let mut rgb = Vec::with_capacity(image.len() / 4 * 3);
     for &[red, green, blue, alpha] in image.as_raw().as_chunks::<4>().0 {
-        rgb.extend([red, green, blue].map(|channel| over_white(channel, alpha)));
+        rgb.extend([red, green, blue].map(|channel| blend_with_white(channel, alpha)));
     }
     RgbImage::from_raw(width, height, rgb).expect("three bytes a pixel")
 }
 
-fn over_white(channel: u8, alpha: u8) -> u8 {
+fn blend_with_white(channel: u8, alpha: u8) -> u8 {
     let (channel, alpha) = (u32::from(channel), u32::from(alpha));
     ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
-fn refusal(error: ImageError) -> StageError {
+fn stage_error(error: ImageError) -> StageError {
     match error {
         ImageError::Limits(_) => StageError::new(
             ProblemCode::ImageTooManyPixels,

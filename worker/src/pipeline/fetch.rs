@@ -1,83 +1,96 @@
-//! Fetching: the image from S3, its digest checked, while its model is being made ready.
+//! The fetch stage: gets the image from S3 and checks its digest, while the model is loaded if needed.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use jobs::{ProblemCode, images::object_key, job::StageError, object_store::StoreError};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Outcome, Shared, Stage, Work};
+use super::{
+    attempt::{Attempt, Outcome},
+    context::StageContext,
+    stage::Stage,
+};
 use crate::{
     drain::Phase,
-    models::{LoadFault, Model},
+    models::{LoadError, Model},
 };
 
-/// A job with its image, still encoded, and its model.
+/// An attempt with its encoded image and its loaded model.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub work: Work,
+pub(super) struct FetchedImage {
+    pub attempt: Attempt,
     pub model: Arc<Model>,
     pub bytes: Bytes,
 }
 
-/// Fetches for every claim, so many at a time, until there are no more.
+/// Fetches the images of all claims, `concurrency` at a time, until the channel is closed.
 pub(super) async fn fetch_images(
-    shared: Arc<Shared>,
-    mut claims: mpsc::Receiver<Work>,
-    to_develop: mpsc::Sender<Fetched>,
+    context: Arc<StageContext>,
+    mut claims: mpsc::Receiver<Attempt>,
+    to_decode: mpsc::Sender<FetchedImage>,
     concurrency: usize,
 ) {
     let slots = Arc::new(Semaphore::new(concurrency));
-    while let Some(work) = claims.recv().await {
+    while let Some(attempt) = claims.recv().await {
         let slot = slots.clone().acquire_owned().await;
-        let (shared, to_develop) = (shared.clone(), to_develop.clone());
+        let (context, to_decode) = (context.clone(), to_decode.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            let Some(work) = work.if_wanted(&shared.drain) else {
+            let Some(attempt) = attempt.if_wanted(&context.drain) else {
                 return;
             };
-            let drain = shared.drain.clone();
+            let drain = context.drain.clone();
             let fetched = tokio::select! {
-                fetched = fetch(&shared, work.claim.model_version_id, &work) => Some(fetched),
+                fetched = fetch(&context, &attempt) => Some(fetched),
                 () = drain.reached(Phase::Draining) => None,
             };
-            hand_on(&shared, work, fetched, &to_develop).await;
+            send_to_decode(&context, attempt, fetched, &to_decode).await;
         });
     }
 }
 
-type Fetch = (
-    Result<Bytes, StoreError>,
-    std::time::Duration,
-    Result<Arc<Model>, LoadFault>,
-);
-
-async fn fetch(shared: &Shared, model: i64, work: &Work) -> Fetch {
-    let image = async {
-        let began = Instant::now();
-        let claim = &work.claim;
-        let key = object_key(&claim.owner, claim.image_sha256, claim.image_upload);
-        let got = shared.store.get(&key, claim.image_sha256).await;
-        (got, began.elapsed())
-    };
-    let ((image, took), model) = tokio::join!(image, shared.models.get(model));
-    (image, took, model)
+/// The image and the model of a job.
+struct Fetched {
+    image: Result<Bytes, StoreError>,
+    image_time: Duration,
+    model: Result<Arc<Model>, LoadError>,
 }
 
-async fn hand_on(
-    shared: &Shared,
-    mut work: Work,
-    fetched: Option<Fetch>,
-    to_develop: &mpsc::Sender<Fetched>,
-) {
-    let Some((image, took, model)) = fetched else {
-        return work.settle(Outcome::Release);
+async fn fetch(context: &StageContext, attempt: &Attempt) -> Fetched {
+    let claim = &attempt.claim;
+    let image = async {
+        let began = Instant::now();
+        let key = object_key(&claim.owner, claim.image_sha256, claim.image_upload);
+        let image = context.store.get(&key, claim.image_sha256).await;
+        (image, began.elapsed())
     };
-    work.timings.record(Stage::Fetch, took);
-    let bytes = match image {
-        Ok(bytes) if bytes.len() as u64 > shared.image_bytes_max => {
-            let detail = format!("the image has more than {} bytes", shared.image_bytes_max);
-            return work.settle(Outcome::Fail(StageError::new(
+    let model = context.models.get(claim.model_version_id);
+    let ((image, image_time), model) = tokio::join!(image, model);
+    Fetched {
+        image,
+        image_time,
+        model,
+    }
+}
+
+async fn send_to_decode(
+    context: &StageContext,
+    mut attempt: Attempt,
+    fetched: Option<Fetched>,
+    to_decode: &mpsc::Sender<FetchedImage>,
+) {
+    let Some(fetched) = fetched else {
+        return attempt.end(Outcome::Release);
+    };
+    attempt.timings.record(Stage::Fetch, fetched.image_time);
+    let bytes = match fetched.image {
+        Ok(bytes) if bytes.len() as u64 > context.image_bytes_max => {
+            let detail = format!("the image has more than {} bytes", context.image_bytes_max);
+            return attempt.end(Outcome::Fail(StageError::new(
                 ProblemCode::ImageTooLarge,
                 detail,
             )));
@@ -85,35 +98,39 @@ async fn hand_on(
         Ok(bytes) => bytes,
         Err(error) => {
             if let StoreError::Unavailable(cause) = &error {
-                shared.back_off.trouble(cause);
+                context.claim_pause.report_outage(cause);
             }
-            return work.settle(outcome_of(error));
+            return attempt.end(outcome_of_store_error(error));
         }
     };
-    match model {
+    match fetched.model {
         Ok(model) => {
-            shared.back_off.no_trouble();
-            let fetched = Fetched { work, model, bytes };
-            // Without a reader the process is ending, and the work releases itself.
-            drop(to_develop.send(fetched).await);
+            context.claim_pause.report_success();
+            let fetched = FetchedImage {
+                attempt,
+                model,
+                bytes,
+            };
+            // Fails only when the process ends. Then the dropped attempt releases its job.
+            drop(to_decode.send(fetched).await);
         }
-        Err(LoadFault::Unavailable(cause)) => {
-            shared.back_off.trouble(&cause);
-            work.settle(Outcome::Release);
+        Err(LoadError::Unavailable(cause)) => {
+            context.claim_pause.report_outage(&cause);
+            attempt.end(Outcome::Release);
         }
-        Err(LoadFault::TooLarge(cause)) => {
+        Err(LoadError::TooLarge(cause)) => {
             let error = StageError::new(ProblemCode::OutOfMemory, "the model does not fit");
-            work.settle(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
+            attempt.end(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
         }
-        Err(LoadFault::Broken(cause)) => {
+        Err(LoadError::Broken(cause)) => {
             let error = StageError::new(ProblemCode::ModelError, "the model cannot be loaded");
-            work.settle(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
+            attempt.end(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
         }
-        Err(LoadFault::DeviceLost(cause)) => work.abandon(&shared.drain, &cause),
+        Err(LoadError::DeviceLost(cause)) => attempt.abandon(&context.drain, &cause),
     }
 }
 
-fn outcome_of(error: StoreError) -> Outcome {
+fn outcome_of_store_error(error: StoreError) -> Outcome {
     match error {
         StoreError::Missing(_) => Outcome::Fail(
             StageError::new(

@@ -1,85 +1,99 @@
-//! Inference: batch after batch through the device, one thread beside the other.
-
-pub mod device;
-mod launch;
-mod libtorch;
-mod optimize;
-pub mod program;
-mod upload;
+//! The inference stage: threads that run forward batches and postprocess their outputs.
 
 use std::time::{Duration, Instant};
 
 use jobs::{ProblemCode, job::StageError};
 use nix::time::{ClockId, clock_gettime};
-use program::ForwardError;
 
 use super::{
-    Outcome, Shared, Stage, Work,
-    batch::{Batcher, Passed, Ready, pass},
+    attempt::{Attempt, Outcome},
+    context::StageContext,
+    forward_batch::{Batcher, PassResult, PreprocessedImage, forward_or_halve},
     placement::Placement,
-    postprocess::{Output, predict},
+    postprocess::predict,
+    stage::Stage,
     store::Storer,
 };
-use crate::models::Model;
+use crate::{
+    models::Model,
+    torch::{ForwardError, Output},
+};
 
-/// Takes batches and infers them, for as long as the process lives.
-pub(super) fn infer_batches(shared: &Shared, batcher: &Batcher<Ready>, storer: &Storer) {
+/// Takes forward batches and runs them. Never returns.
+pub(super) fn run_forward_batches(
+    context: &StageContext,
+    batcher: &Batcher<PreprocessedImage>,
+    storer: &Storer,
+) {
     loop {
         let mut batch = batcher.take();
         let images = std::mem::take(&mut batch.images).into_iter();
         let wanted = images.filter_map(|image| {
-            let mut work = image.work.if_wanted_on_the_device(&shared.drain)?;
-            work.timings.record(Stage::BatchWait, image.since.elapsed());
-            Some(Ready { work, ..image })
+            let mut attempt = image.attempt.if_wanted_on_device(&context.drain)?;
+            let waited = image.waiting_since.elapsed();
+            attempt.timings.record(Stage::BatchWait, waited);
+            Some(PreprocessedImage { attempt, ..image })
         });
-        let wanted: Vec<Ready> = wanted.collect();
+        let wanted: Vec<PreprocessedImage> = wanted.collect();
         if let Some(first) = wanted.first() {
             let model = first.model.clone();
-            infer(shared, storer, &model, wanted);
+            run_forward_batch(context, storer, &model, wanted);
         }
     }
 }
 
-fn infer(shared: &Shared, storer: &Storer, model: &Model, images: Vec<Ready>) {
+fn run_forward_batch(
+    context: &StageContext,
+    storer: &Storer,
+    model: &Model,
+    images: Vec<PreprocessedImage>,
+) {
     let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels.as_slice()).collect();
-    let passed = pass(&pixels, &mut |part: &[&[u8]]| {
-        forward(model, part).inspect_err(|error| halved(error, part.len()))
+    let results = forward_or_halve(&pixels, &mut |part: &[&[u8]]| {
+        forward(model, part).inspect_err(|error| report_halving(error, part.len()))
     });
-    for (image, passed) in images.into_iter().zip(passed) {
-        settle(shared, storer, model, image.work, &image.placement, passed);
+    for (image, result) in images.into_iter().zip(results) {
+        end_attempt(
+            context,
+            storer,
+            model,
+            image.attempt,
+            &image.placement,
+            result,
+        );
     }
 }
 
-/// What failed together is tried in halves: said once for each halving.
-fn halved(error: &ForwardError, images: usize) {
+/// Logs and counts that a forward batch failed and its halves are next.
+fn report_halving(error: &ForwardError, images: usize) {
     if images > 1 && !matches!(error, ForwardError::DeviceLost(_)) {
         metrics::counter!("darkroom_batch_splits_total").increment(1);
         tracing::warn!(batch.images = images, error.cause = %error, "a batch failed: trying its halves");
     }
 }
 
-/// One forward pass, timed; each output comes with the time of its pass.
+/// Runs one forward pass. Each output comes with the time of the pass.
 fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Output, Duration)>, ForwardError> {
-    let (began, cpu_began) = (Instant::now(), cpu_time());
+    let (began, cpu_before) = (Instant::now(), thread_cpu_time());
     let outputs = model.program.forward(part);
     let took = began.elapsed();
     Stage::Infer.observe(took);
     metrics::histogram!("darkroom_batch_size").record(part.len() as f64);
     match outputs {
         Ok(outputs) => {
-            // On a GPU it is another's time, and what was measured at load is no guess.
+            // The pass on a GPU takes no CPU time, and the measurement at load is accurate there.
             if !model.program.is_on_gpu() {
-                model.passed(part.len(), cpu_time().saturating_sub(cpu_began));
+                model.record_pass(part.len(), thread_cpu_time().saturating_sub(cpu_before));
             }
             Ok(outputs.into_iter().map(|output| (output, took)).collect())
         }
         Err(ForwardError::OutOfMemory(cause)) => {
-            model.too_much_at_once(part.len());
+            model.record_out_of_memory(part.len());
             Err(ForwardError::OutOfMemory(cause))
         }
-        // After some faults of a kernel a GPU answers nothing any more: then no image is to blame yet.
+        // After some kernel faults a GPU fails for all passes. Then it is not known which image is the cause.
         Err(ForwardError::Failed(cause))
-            if model.program.is_on_gpu() && !model.program.answers() =>
+            if model.program.is_on_gpu() && !model.program.responds() =>
         {
             Err(ForwardError::DeviceLost(cause))
         }
@@ -87,52 +101,52 @@ fn forward(model: &Model, part: &[&[u8]]) -> Result<Vec<(Output, Duration)>, For
     }
 }
 
-/// What this thread has used of its core: others may have had it in between. Inference has one thread a pass.
-fn cpu_time() -> Duration {
+/// CPU time of this thread so far. The wall time of a pass would include the time of other threads on the core.
+fn thread_cpu_time() -> Duration {
     let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
     clock_gettime(clock).map_or(Duration::ZERO, Duration::from)
 }
 
-fn settle(
-    shared: &Shared,
+fn end_attempt(
+    context: &StageContext,
     storer: &Storer,
     model: &Model,
-    mut work: Work,
+    mut attempt: Attempt,
     placement: &Placement,
-    passed: Passed<(Output, Duration)>,
+    result: PassResult<(Output, Duration)>,
 ) {
-    let (output, took) = match passed.output {
+    let (output, took) = match result.output {
         Ok(output) => output,
         Err(ForwardError::OutOfMemory(cause)) => {
             let error = StageError::new(ProblemCode::OutOfMemory, "the device ran out of memory");
-            return work.settle(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
+            return attempt.end(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
         }
         Err(ForwardError::Failed(cause)) => {
             let error = StageError::new(ProblemCode::ModelError, "the model failed on this image");
-            return work.settle(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
+            return attempt.end(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
         }
-        Err(ForwardError::DeviceLost(cause)) => return work.abandon(&shared.drain, &cause),
+        Err(ForwardError::DeviceLost(cause)) => return attempt.abandon(&context.drain, &cause),
     };
-    work.timings.note(Stage::Infer, took);
-    let mut timings = work.timings;
+    attempt.timings.set(Stage::Infer, took);
+    let mut timings = attempt.timings;
     let predicted = timings.measure(Stage::Postprocess, || {
         predict(
             &model.manifest,
             &model.labels,
             &output,
             placement,
-            &work.claim.params,
+            &attempt.claim.params,
         )
     });
-    work.timings = timings;
+    attempt.timings = timings;
     match predicted {
-        Ok(predicted) => storer.settle(
-            work,
+        Ok(predicted) => storer.end_attempt(
+            attempt,
             predicted,
-            model.other_precision(),
-            passed.batch_size,
-            passed.batch_position,
+            model.unusual_precision(),
+            result.batch_size,
+            result.batch_position,
         ),
-        Err(error) => work.settle(Outcome::Fail(error)),
+        Err(error) => attempt.end(Outcome::Fail(error)),
     }
 }

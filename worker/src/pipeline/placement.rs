@@ -1,8 +1,8 @@
-//! Where an image lies in the model's input: one way for its pixels, the other for what the model says of them. Pure.
+//! The placement of an image in the input of its model. Maps pixels to the input, and predictions back to the image. Pure.
 
 use jobs::manifest::{InputSpec, Resize};
 
-/// A rectangle, in fractions of pixels.
+/// A rectangle in pixels; the sides may be fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Region {
     pub left: f64,
@@ -11,15 +11,15 @@ pub struct Region {
     pub height: f64,
 }
 
-/// Which part of an upright image becomes which part of the model's input.
+/// The part of an upright image that the model sees, and its place in the input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     /// Sides of the upright image at full size, in pixels.
     pub image_width: u32,
     pub image_height: u32,
-    /// What of it is seen.
+    /// The part of the image that the model sees.
     pub source: Region,
-    /// Where that lies in the input, in whole pixels; the rest is padding.
+    /// The place of this part in the input, in whole pixels. The rest is padding.
     pub left: u32,
     pub top: u32,
     pub width: u32,
@@ -72,17 +72,17 @@ impl Placement {
         }
     }
 
-    /// How much of the image must be left for the input to lose nothing: 1 and more when it must be enlarged.
+    /// The smallest scale of the image at which the input loses no detail; 1 or more if the image is enlarged.
     pub fn shrink(&self) -> f64 {
         let across = f64::from(self.width) / self.source.width;
         across.max(f64::from(self.height) / self.source.height)
     }
 
-    /// What is seen, in the pixels of a copy of the image with these sides: decoders make smaller ones.
+    /// `source` in the pixels of a smaller copy of the image, as decoders make them.
     pub fn source_in(&self, width: u32, height: u32) -> Region {
         let across = f64::from(width) / f64::from(self.image_width);
         let down = f64::from(height) / f64::from(self.image_height);
-        // Within it whatever the rounding.
+        // Stays within the copy despite rounding.
         let left = (self.source.left * across).max(0.0);
         let top = (self.source.top * down).max(0.0);
         Region {
@@ -93,7 +93,7 @@ impl Placement {
         }
     }
 
-    /// From a point of the image to its point in the input.
+    /// Maps a point of the image to the input.
     pub fn to_input(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [
             f64::from(self.left)
@@ -103,7 +103,7 @@ impl Placement {
         ]
     }
 
-    /// The way back; may lead out of the image, from the padding.
+    /// Maps a point of the input to the image. A point in the padding maps to outside of the image.
     pub fn to_image(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         [
             self.source.left

@@ -1,6 +1,6 @@
-//! From the output of one image to the result that its client reads. Pure: no I/O, no clock, no device.
+//! Turns the output for one image into the result that the client gets. Pure: no I/O, no clock, no device.
 //!
-//! A file for each task. A new kind of prediction is one function and its line in [`predict`].
+//! There is a file for each task. A new task needs one function and a line in [`predict`] and in [`check`].
 
 mod classify;
 mod detect;
@@ -10,8 +10,6 @@ mod raw;
 mod regress;
 mod segment;
 
-use std::sync::Arc;
-
 use jobs::{
     ProblemCode,
     job::StageError,
@@ -19,66 +17,58 @@ use jobs::{
 };
 use serde_json::Value;
 
-pub use self::mask::{Drawn, Mask};
-use super::Placement;
+pub use self::mask::{DrawnMask, Mask};
+use super::placement::Placement;
+use crate::torch::Output;
 
-/// What the model said of one image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Output {
-    /// Without the dimension of the batch.
-    pub shape: Arc<[usize]>,
-    /// In the order of rows, activated as the manifest says.
-    pub values: Vec<f32>,
-}
-
-/// What was made of it.
+/// The result of one image.
 #[derive(Debug, PartialEq)]
-pub enum Predicted {
-    Result(Value),
-    /// A picture, not drawn yet: that takes its time, and the device waits for nobody.
+pub enum TaskResult {
+    Json(Value),
+    /// A mask that is not drawn yet: drawing takes too long for the inference thread.
     Mask(Mask),
 }
 
-/// The result of one image.
+/// Computes the result of one image.
 ///
-/// - `placement`: where the image lies in the model's input; places in results are pixels of the upright image.
-/// - `params`: the job's, checked against the manifest at submit.
+/// - `placement`: where the image is in the input of the model. Places in results are pixels of the upright image.
+/// - `params`: of the job, checked against the manifest at submit.
 ///
 /// # Errors
-/// [`ProblemCode::ModelError`]: the output is not finite, or not of the shape that the task takes.
+/// [`ProblemCode::ModelError`]: the output is not finite, or has a wrong shape for the task.
 pub fn predict(
     manifest: &Manifest,
     labels: &[String],
     output: &Output,
     placement: &Placement,
     params: &Value,
-) -> Result<Predicted, StageError> {
+) -> Result<TaskResult, StageError> {
     if !output.values.iter().all(|value| value.is_finite()) {
         let detail = "the model's output for this image is not finite";
         return Err(StageError::new(ProblemCode::ModelError, detail));
     }
     check(manifest, labels, &output.shape).map_err(|why| {
-        let detail = "the model's output for this image has another shape than its task takes";
+        let detail = "the model's output for this image has a wrong shape for its task";
         StageError::new(ProblemCode::ModelError, detail).caused_by(anyhow::anyhow!(why))
     })?;
     Ok(match manifest.task {
-        Task::Classify => Predicted::Result(classify::classify(&output.values, labels, params)),
-        Task::Embed => Predicted::Result(embed::embed(&output.values, params)),
-        Task::Regress => Predicted::Result(regress::regress(&output.values, &manifest.output)),
-        Task::Raw => Predicted::Result(raw::raw(output)),
+        Task::Classify => TaskResult::Json(classify::classify(&output.values, labels, params)),
+        Task::Embed => TaskResult::Json(embed::embed(&output.values, params)),
+        Task::Regress => TaskResult::Json(regress::regress(&output.values, &manifest.output)),
+        Task::Raw => TaskResult::Json(raw::raw(output)),
         Task::Detect => {
-            Predicted::Result(detect::detect(output, manifest, labels, placement, params))
+            TaskResult::Json(detect::detect(output, manifest, labels, placement, params))
         }
-        Task::Segment => Predicted::Mask(segment::segment(
+        Task::Segment => TaskResult::Mask(segment::segment(
             output, manifest, labels, placement, params,
         )),
     })
 }
 
-/// Whether an output of this shape is one of the manifest's task; if not, why.
+/// Checks that an output of this shape fits the task of the manifest.
 ///
 /// # Errors
-/// A sentence for whoever pushed the model.
+/// One sentence for the owner of the model.
 pub fn check(manifest: &Manifest, labels: &[String], shape: &[usize]) -> Result<(), String> {
     match manifest.task {
         Task::Classify => classify::check(labels, shape),
@@ -89,12 +79,12 @@ pub fn check(manifest: &Manifest, labels: &[String], shape: &[usize]) -> Result<
     }
 }
 
-/// With the shortest digits that read back as the same f32.
+/// The JSON number with the fewest digits that parses to this `f32`.
 fn number(value: f32) -> Value {
     Value::from(value.to_string().parse::<f64>().unwrap_or_default())
 }
 
-/// Six decimals: beyond them lies the noise of the summation order.
+/// Rounds to six decimals. Further decimals depend on the order of summation.
 fn score(value: f32) -> Value {
     Value::from((f64::from(value) * 1e6).round() / 1e6)
 }
@@ -104,9 +94,9 @@ mod given {
     use jobs::manifest::Manifest;
     use serde_json::{Value, json};
 
-    use super::Output;
+    use crate::torch::Output;
 
-    /// A model over a letterbox of 8 × 8 pixels.
+    /// A model with a letterbox input of 8 × 8 pixels.
     pub(super) fn manifest(task: &str, output: &Value) -> Manifest {
         serde_json::from_value(json!({
             "name": "test", "task": task, "artifact": "model.pt", "output": output,
@@ -133,7 +123,7 @@ mod tests {
     use crate::pipeline::Placement;
 
     #[test]
-    fn an_output_that_is_not_a_number_is_the_models_error() {
+    fn an_output_that_is_not_a_number_is_a_model_error() {
         let manifest = given::manifest("embed", &json!({}));
         let placement = Placement::of(&manifest.input, 8, 8);
         let output = given::output(&[2], &[1.0, f32::NAN]);
@@ -142,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_of_another_shape_is_the_models_error() {
+    fn an_output_of_a_wrong_shape_is_a_model_error() {
         for (task, spec, shape) in [
             ("regress", json!({}), vec![2]),
             (

@@ -1,4 +1,4 @@
-//! From an upright image to the model's input. Pure: no I/O, no clock, no device.
+//! Turns an upright image into the input of a model. Pure: no I/O, no clock, no device.
 
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
@@ -13,7 +13,7 @@ use jobs::{
 
 use super::placement::{Placement, Region};
 
-/// How much of an upright image must be left for the input to lose nothing: 1 and more when it must be enlarged.
+/// The smallest scale of an upright image at which the input loses no detail; 1 or more if the image is enlarged.
 pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
     if input.full_decode {
         return 1.0;
@@ -21,15 +21,15 @@ pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
     Placement::of(input, width, height).shrink()
 }
 
-/// Resizes and crops one upright image to the model's input.
+/// Resizes and crops an upright image to the input of a model.
 ///
-/// - `image`: at full size, or the smaller copy that a decoder made of it.
+/// - `image`: at full size, or a smaller copy from the decoder.
 /// - `placement`: of the image at full size.
-/// - Answers `u8[height, width, 3]` RGB, as [`InputSpec`] says; normalizing happens on the device.
-/// - Source of the EfficientNet-Lite form: its evaluation transform, `models/efficientnet-lite0/preprocess.py`.
+/// - Returns `u8[height, width, 3]` RGB, as described by [`InputSpec`]. The device normalizes it.
+/// - For EfficientNet-Lite this is its evaluation transform, `models/efficientnet-lite0/preprocess.py`.
 ///
 /// # Errors
-/// [`ProblemCode::ModelError`]: the manifest's geometry is impossible.
+/// [`ProblemCode::ModelError`]: the geometry of the manifest is impossible.
 pub fn preprocess(
     resizer: &mut Resizer,
     image: &RgbImage,
@@ -54,8 +54,8 @@ pub fn preprocess(
         width,
         height,
     } = placement.source_in(image.width(), image.height());
-    let (left, width) = off_the_pixels(left, width, placement.width);
-    let (top, height) = off_the_pixels(top, height, placement.height);
+    let (left, width) = avoid_exact_pixels(left, width, placement.width);
+    let (top, height) = avoid_exact_pixels(top, height, placement.height);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .crop(left, top, width, height)
@@ -82,18 +82,18 @@ pub fn preprocess(
     Ok(boxed)
 }
 
-/// One side of what is seen, moved by a hundred-thousandth of a pixel where the outermost pixel of an enlarged
-/// picture falls exactly on a pixel of the image.
+/// Moves one side of the source by a hundred-thousandth of a pixel if the outermost pixel of an enlarged picture would be
+/// exactly on a pixel of the image.
 ///
-/// `fast_image_resize` 6.1 leaves out weights of zero at both ends, and believes that no pixel needs more of the image
-/// than the first and the last. A cubic on a pixel of the image has one weight that is not zero, its neighbor four:
-/// the crate then reads out of its buffer, and the process is gone. So no outermost weight may be zero.
-fn off_the_pixels(mut start: f64, mut length: f64, pixels: u32) -> (f64, f64) {
+/// `fast_image_resize` 6.1 removes zero weights at both ends, and assumes that no pixel has more weights than the first
+/// and the last one. A cubic filter exactly on a pixel has one weight that is not zero, and its neighbor has four. Then
+/// the crate reads out of its buffer, and the process crashes. So no outermost weight may be zero.
+fn avoid_exact_pixels(mut start: f64, mut length: f64, pixels: u32) -> (f64, f64) {
     const STEP: f64 = 1e-5;
     const NEAR: f64 = 1e-6;
     const LEAST: f64 = 1e-3;
-    let copied = length.to_bits() == f64::from(pixels).to_bits() && start.fract() == 0.0;
-    if copied {
+    let is_copy = length.to_bits() == f64::from(pixels).to_bits() && start.fract() == 0.0;
+    if is_copy {
         return (start, length);
     }
     let missing = (LEAST - length).max(0.0);
@@ -106,7 +106,7 @@ fn off_the_pixels(mut start: f64, mut length: f64, pixels: u32) -> (f64, f64) {
         if scale > 1.0 + NEAR || !(on_a_pixel(first) || on_a_pixel(last)) {
             return (start, length);
         }
-        // Within what was seen; both ends move, however few pixels there are.
+        // Both ends move inwards, so the result is within the source.
         start += STEP;
         length -= 3.0 * STEP;
     }
@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{off_the_pixels, preprocess, shrink};
+    use super::{avoid_exact_pixels, preprocess, shrink};
     use crate::pipeline::Placement;
 
     fn input(width: u32, height: u32, resize: &str) -> InputSpec {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_fills_the_input_from_images_of_any_shape() {
+    fn every_resize_mode_fills_the_input_from_images_of_any_shape() {
         for resize in ["center_crop", "stretch", "letterbox"] {
             for (width, height) in [(1, 1), (1, 12_000), (12_000, 1), (640, 480), (7, 3)] {
                 let image = RgbImage::from_pixel(width, height, Rgb([200, 10, 60]));
@@ -160,9 +160,9 @@ mod tests {
         }
     }
 
-    /// 18 pixels, 15.75 of them seen, on 21: the first one falls on pixel 1 of the source.
+    /// 15.75 of 18 pixels become 21: the first one is exactly on pixel 1 of the source.
     #[test]
-    fn an_enlarged_picture_whose_first_pixel_is_one_of_the_image_is_made() {
+    fn an_enlarged_picture_may_begin_exactly_on_a_pixel_of_the_image() {
         let image = RgbImage::from_pixel(18, 18, Rgb([200, 10, 60]));
         let input = input(21, 21, "center_crop");
         let placement = Placement::of(&input, 18, 18);
@@ -172,25 +172,25 @@ mod tests {
     }
 
     proptest! {
-        /// No picture has its outermost pixels on pixels of the image, unless its pixels are the image's.
+        /// The outermost pixels of a picture are never exactly on pixels of the image, unless the image is copied.
         #[test]
-        fn what_is_seen_keeps_off_the_pixels_and_within_what_was_seen(
+        fn the_moved_source_avoids_exact_pixels_and_is_within_the_source(
             pixels in 1u32..64, steps in 1u32..4096, from in 16u32..4096, part in prop_oneof![Just(16), Just(1 << 24)],
         ) {
-            // Sixteenths, as crops leave them, and hardly anything.
+            // Sixteenths, as after crops, and tiny lengths.
             let (start, length) = (f64::from(from) / 16.0, f64::from(steps) / f64::from(part));
-            let (moved, left) = off_the_pixels(start, length, pixels);
+            let (moved, left) = avoid_exact_pixels(start, length, pixels);
             prop_assert!((moved - start).abs() < 1e-3 && (length - left).abs() < 1e-3);
             prop_assert!(length < 1e-3 || (moved >= start && moved + left <= start + length));
             let scale = left / f64::from(pixels);
             let ends = [moved + scale / 2.0 - 0.5, moved + left - scale / 2.0 - 0.5];
-            let copied = left == f64::from(pixels) && moved.fract() == 0.0;
-            prop_assert!(copied || scale > 1.0 || ends.iter().all(|end| (end - end.round()).abs() > 1e-7));
+            let is_copy = left == f64::from(pixels) && moved.fract() == 0.0;
+            prop_assert!(is_copy || scale > 1.0 || ends.iter().all(|end| (end - end.round()).abs() > 1e-7));
         }
     }
 
     #[test]
-    fn a_letterbox_puts_bars_of_its_color_on_both_sides() {
+    fn a_letterbox_has_bars_of_its_color_on_both_sides() {
         let image = RgbImage::from_pixel(10, 20, Rgb([255, 0, 0]));
         for color in [[114; 3], [1, 2, 3]] {
             let mut input = input(20, 20, "letterbox");

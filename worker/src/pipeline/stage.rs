@@ -1,20 +1,20 @@
-//! The stages by name, and the one place where their time is taken.
+//! The stages by name, and the measurement of their times.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-/// A stage as `timings` of a job and `darkroom_stage_seconds` name it.
+/// A stage, as named in the `timings` of a job and in `darkroom_stage_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Fetch,
     Decode,
     Preprocess,
     BatchWait,
-    /// The forward pass of the whole batch.
+    /// The forward pass of the whole forward batch.
     Infer,
     Postprocess,
-    /// Drawing and putting a result that is an object of its own.
+    /// Drawing a mask, and putting a result into S3.
     Store,
     Complete,
 }
@@ -44,37 +44,37 @@ impl Stage {
         }
     }
 
-    /// Shows one passage through the stage on `/metrics`.
+    /// Records the time of one run of the stage for `/metrics`.
     pub fn observe(self, took: Duration) {
         metrics::histogram!("darkroom_stage_seconds", "stage" => self.as_str()).record(took);
     }
 }
 
-/// How long one job took in each stage that it has passed.
+/// The time that one job took in each stage so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings([Option<Duration>; Stage::ALL.len()]);
 
 impl Timings {
-    /// Notes what a stage took, here only.
-    pub fn note(&mut self, stage: Stage, took: Duration) {
+    /// Sets the time of a stage, without recording it for `/metrics`.
+    pub fn set(&mut self, stage: Stage, took: Duration) {
         self.0[stage as usize] = Some(took);
     }
 
-    /// Notes what a stage took, here and on `/metrics`.
+    /// Sets the time of a stage, and records it for `/metrics`.
     pub fn record(&mut self, stage: Stage, took: Duration) {
-        self.note(stage, took);
+        self.set(stage, took);
         stage.observe(took);
     }
 
-    /// Runs a piece of work as one passage through a stage.
+    /// Runs `work`, and records its time as that of `stage`.
     pub fn measure<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let began = Instant::now();
-        let done = work();
+        let result = work();
         self.record(stage, began.elapsed());
-        done
+        result
     }
 
-    /// Stage to milliseconds, with microseconds behind the point.
+    /// A map from the stages to milliseconds, with three decimals.
     pub fn to_json(self) -> Value {
         let passed = Stage::ALL.into_iter().filter_map(|stage| {
             let took = self.0[stage as usize]?;
@@ -92,10 +92,10 @@ mod tests {
     use super::{Stage, Timings};
 
     #[test]
-    fn timings_are_milliseconds_of_the_stages_that_were_passed() {
+    fn timings_are_milliseconds_of_the_stages_so_far() {
         let mut timings = Timings::default();
-        timings.note(Stage::Fetch, Duration::from_nanos(1_234_567));
-        timings.note(Stage::BatchWait, Duration::ZERO);
+        timings.set(Stage::Fetch, Duration::from_nanos(1_234_567));
+        timings.set(Stage::BatchWait, Duration::ZERO);
         let expected = serde_json::json!({"fetch": 1.234, "batch_wait": 0.0});
         assert_eq!(timings.to_json(), expected);
     }

@@ -1,6 +1,6 @@
-//! Storing: a mask, or a result that is too large for its row, becomes an object before the row that names it is written.
+//! The store stage: puts a mask, or a result that is too large for its row, into S3 before the row that names it is written.
 //!
-//! An attempt that turns out to be stale leaves an object that no row names: an orphan, which the sweep collects.
+//! An attempt that turns out to be stale leaves an orphan: an object that no row names. The sweep deletes orphans.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,81 +16,83 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    Outcome, Prediction, Shared, Stage, Work,
-    postprocess::{Drawn, Mask, Predicted},
+    attempt::{Attempt, Outcome, Prediction},
+    context::StageContext,
+    postprocess::{DrawnMask, Mask, TaskResult},
+    stage::Stage,
 };
 
-/// A job whose result is to become an object.
+/// An attempt whose result has to become an object.
 #[derive(Debug)]
-pub(super) struct Unstored {
-    work: Work,
-    object: Object,
+pub(super) struct UnstoredResult {
+    attempt: Attempt,
+    object: ResultObject,
     precision: Option<Precision>,
     batch_size: usize,
     batch_position: usize,
 }
 
 #[derive(Debug)]
-enum Object {
+enum ResultObject {
     Json(Vec<u8>),
     Mask(Mask),
 }
 
-/// Knows which results fit into their rows, and where the others go.
+/// Decides whether a result is stored in its row or as an object.
 #[derive(Debug, Clone)]
 pub(super) struct Storer {
     inline_bytes_max: usize,
-    to_store: mpsc::Sender<Unstored>,
+    to_store: mpsc::Sender<UnstoredResult>,
 }
 
 impl Storer {
-    pub(super) fn new(inline_bytes_max: usize, to_store: mpsc::Sender<Unstored>) -> Self {
+    pub(super) fn new(inline_bytes_max: usize, to_store: mpsc::Sender<UnstoredResult>) -> Self {
         Self {
             inline_bytes_max,
             to_store,
         }
     }
 
-    /// Decides that the attempt succeeded, now or once its object is stored. `precision`: if it has to be told.
-    pub(super) fn settle(
+    /// Ends the attempt as succeeded: at once, or after its object is stored. `precision` is named in the result, if given.
+    pub(super) fn end_attempt(
         &self,
-        work: Work,
-        predicted: Predicted,
+        attempt: Attempt,
+        predicted: TaskResult,
         precision: Option<Precision>,
         batch_size: usize,
         batch_position: usize,
     ) {
         let object = match predicted {
-            Predicted::Mask(mask) => Object::Mask(mask),
-            Predicted::Result(mut result) => {
-                tell(&mut result, precision);
+            TaskResult::Mask(mask) => ResultObject::Mask(mask),
+            TaskResult::Json(mut result) => {
+                add_precision(&mut result, precision);
                 let encoded = serde_json::to_vec(&result).expect("a value is JSON");
                 if encoded.len() <= self.inline_bytes_max {
-                    return work.settle(Outcome::Succeeded(Prediction {
+                    return attempt.end(Outcome::Succeeded(Prediction {
                         result,
                         batch_size,
                         batch_position,
                     }));
                 }
-                Object::Json(encoded)
+                ResultObject::Json(encoded)
             }
         };
-        let unstored = Unstored {
-            work,
+        let unstored = UnstoredResult {
+            attempt,
             object,
             precision,
             batch_size,
             batch_position,
         };
-        // As long as the room is wide: never full. Without a reader the process is ending, and the work releases itself.
+        // The channel has room for all places, so it is never full. If the process ends, the dropped attempt releases its job.
         drop(self.to_store.try_send(unstored));
     }
 }
 
-/// Stores result after result, `puts` at a time, of which `draws` are being drawn, until there are no more.
+/// Stores results until the channel is closed: `puts` at the same time, and at most `draws` of them are being drawn.
 pub(super) async fn store_results(
-    shared: Arc<Shared>,
-    mut unstored: mpsc::Receiver<Unstored>,
+    context: Arc<StageContext>,
+    mut unstored: mpsc::Receiver<UnstoredResult>,
     puts: usize,
     draws: usize,
 ) {
@@ -100,17 +102,17 @@ pub(super) async fn store_results(
     );
     while let Some(unstored) = unstored.recv().await {
         let slot = puts.clone().acquire_owned().await;
-        let (shared, draws) = (shared.clone(), draws.clone());
+        let (context, draws) = (context.clone(), draws.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            store(&shared, unstored, &draws).await;
+            store(&context, unstored, &draws).await;
         });
     }
 }
 
-async fn store(shared: &Shared, unstored: Unstored, draws: &Semaphore) {
-    let Unstored {
-        mut work,
+async fn store(context: &StageContext, unstored: UnstoredResult, draws: &Semaphore) {
+    let UnstoredResult {
+        mut attempt,
         object,
         precision,
         batch_size,
@@ -118,40 +120,40 @@ async fn store(shared: &Shared, unstored: Unstored, draws: &Semaphore) {
     } = unstored;
     let began = Instant::now();
     let (bytes, mut result, kind) = match object {
-        Object::Json(encoded) => {
+        ResultObject::Json(encoded) => {
             let result = json!({"bytes": encoded.len()});
             (encoded, result, Kind::Json)
         }
-        Object::Mask(mask) => match draw(mask, draws).await {
-            Ok(Drawn { png, result }) => (png, result, Kind::Mask),
-            Err(error) => return work.settle(Outcome::Fail(error)),
+        ResultObject::Mask(mask) => match draw(mask, draws).await {
+            Ok(DrawnMask { png, result }) => (png, result, Kind::Mask),
+            Err(error) => return attempt.end(Outcome::Fail(error)),
         },
     };
-    tell(&mut result, precision);
-    match put(shared, &work, bytes.into(), kind).await {
+    add_precision(&mut result, precision);
+    match put(context, &attempt, bytes.into(), kind).await {
         Ok(key) => {
-            work.timings.record(Stage::Store, began.elapsed());
-            work.settle(Outcome::Succeeded(Prediction {
+            attempt.timings.record(Stage::Store, began.elapsed());
+            attempt.end(Outcome::Succeeded(Prediction {
                 result: results::naming(result, key),
                 batch_size,
                 batch_position,
             }));
         }
         Err(error) => {
-            shared.back_off.trouble(&error.to_string());
-            work.settle(Outcome::Release);
+            context.claim_pause.report_outage(&error.to_string());
+            attempt.end(Outcome::Release);
         }
     }
 }
 
-/// A precision that is not the model's default is part of where the numbers came from.
-fn tell(result: &mut Value, precision: Option<Precision>) {
+/// Names the precision in the result. Only a precision that is not the default of the model is given.
+fn add_precision(result: &mut Value, precision: Option<Precision>) {
     if let Some(precision) = precision {
         result["precision"] = precision.to_string().into();
     }
 }
 
-async fn draw(mask: Mask, draws: &Semaphore) -> Result<Drawn, StageError> {
+async fn draw(mask: Mask, draws: &Semaphore) -> Result<DrawnMask, StageError> {
     let _slot = draws.acquire().await;
     let picture = tokio::task::spawn_blocking(move || mask.draw()).await;
     let failed = || StageError::new(ProblemCode::Internal, "the mask cannot be drawn");
@@ -161,11 +163,16 @@ async fn draw(mask: Mask, draws: &Semaphore) -> Result<Drawn, StageError> {
     }
 }
 
-/// The key that it lies under now. A second put of the same attempt writes the same bytes.
-async fn put(shared: &Shared, work: &Work, bytes: Bytes, kind: Kind) -> Result<String, StoreError> {
-    let key = results::object_key(&work.claim.owner, work.claim.lease, kind);
+/// Puts the object and returns its key. A second put of an attempt writes the same bytes.
+async fn put(
+    context: &StageContext,
+    attempt: &Attempt,
+    bytes: Bytes,
+    kind: Kind,
+) -> Result<String, StoreError> {
+    let key = results::object_key(&attempt.claim.owner, attempt.claim.lease, kind);
     let sha256 = Sha256Digest::of(&bytes);
-    let put = shared
+    let put = context
         .store
         .put(&key, Body::Memory(&bytes), sha256, kind.content_type());
     put.await.map(|()| key)

@@ -1,5 +1,6 @@
-//! Azure, scheduled events: one document for all machines of a scale set or an availability set, with at least 30 seconds
-//! for a `Preempt`. Events that are over or called off are gone from it.
+//! Azure, scheduled events: one document for all machines of a scale set or an availability set.
+//!
+//! A `Preempt` comes at least 30 seconds before the end. Past and canceled events are removed from the document.
 
 use std::time::Duration;
 
@@ -7,54 +8,64 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    ANSWER, Fault, Service, Sight, left_until,
-    service::{Answer, http_time},
+    RESPONSE_TIMEOUT, SpotStatus,
+    metadata_service::{MetadataService, Response, ServiceError, parse_http_time},
+    time_left_until,
 };
 
 const NAME_PATH: &str = "/metadata/instance/compute/name?api-version=2021-02-01&format=text";
 const EVENTS_PATH: &str = "/metadata/scheduledevents?api-version=2020-07-01";
 const HEADER: (&str, &str) = ("metadata", "true");
-/// The first question ever of a machine turns the events on, which may take two minutes.
-const FIRST_ANSWER: Duration = Duration::from_secs(130);
-const PROMISED: Duration = Duration::from_secs(30);
-/// Names of machines have up to 64 characters, in scale sets some more.
+/// The first request of a machine enables the events, which may take two minutes.
+const FIRST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(130);
+const PROMISED_TIME: Duration = Duration::from_secs(30);
+/// Most bytes of a machine name. Names have up to 64, and a few more in scale sets.
 const NAME_BYTES_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Azure {
-    /// Of this machine, as events name it.
+    /// The name of this machine, as in events.
     name: Option<String>,
-    answered: bool,
+    has_responded: bool,
 }
 
 impl Azure {
-    /// Whether this is Azure: it knows this machine's name.
-    pub(super) async fn find(service: &Service) -> Option<Self> {
+    /// Returns `Some` on Azure: its service has the name of this machine.
+    pub(super) async fn detect(service: &MetadataService) -> Option<Self> {
         let name = name(service).await.ok()?;
         Some(Self {
             name: Some(name),
-            answered: false,
+            has_responded: false,
         })
     }
 
-    pub(super) async fn look(&mut self, service: &Service) -> Result<Sight, Fault> {
+    pub(super) async fn poll(
+        &mut self,
+        service: &MetadataService,
+    ) -> Result<SpotStatus, ServiceError> {
         if self.name.is_none() {
             self.name = Some(name(service).await?);
         }
         let name = self.name.as_deref().unwrap_or_default();
-        let longest = if self.answered { ANSWER } else { FIRST_ANSWER };
-        let answer = service
-            .ask(Method::GET, EVENTS_PATH, HEADER, longest)
+        let longest = if self.has_responded {
+            RESPONSE_TIMEOUT
+        } else {
+            FIRST_RESPONSE_TIMEOUT
+        };
+        let response = service
+            .request(Method::GET, EVENTS_PATH, HEADER, longest)
             .await?;
-        let sight = read(&answer, name)?;
-        self.answered = true;
-        Ok(sight)
+        let status = parse(&response, name)?;
+        self.has_responded = true;
+        Ok(status)
     }
 }
 
-async fn name(service: &Service) -> Result<String, Fault> {
-    let answer = service.ask(Method::GET, NAME_PATH, HEADER, ANSWER).await?;
-    let name = answer.text()?.trim();
+async fn name(service: &MetadataService) -> Result<String, ServiceError> {
+    let response = service
+        .request(Method::GET, NAME_PATH, HEADER, RESPONSE_TIMEOUT)
+        .await?;
+    let name = response.text()?.trim();
     let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name
             .bytes()
@@ -62,33 +73,41 @@ async fn name(service: &Service) -> Result<String, Fault> {
     if is_name {
         Ok(name.to_owned())
     } else {
-        Err(Fault::Garbled("no name of a machine".into()))
+        Err(ServiceError::BadResponse(
+            "not the name of a machine".into(),
+        ))
     }
 }
 
-fn read(answer: &Answer, name: &str) -> Result<Sight, Fault> {
-    let document: Value =
-        serde_json::from_str(answer.text()?).map_err(|error| Fault::Garbled(error.to_string()))?;
+fn parse(response: &Response, name: &str) -> Result<SpotStatus, ServiceError> {
+    let document: Value = serde_json::from_str(response.text()?)
+        .map_err(|error| ServiceError::BadResponse(error.to_string()))?;
     let events = document["Events"].as_array();
-    let events = events.ok_or_else(|| Fault::Garbled("no list of events".into()))?;
-    let ends = events.iter().filter(|event| ends(event, name));
-    // The machine has as long as the first of them leaves it.
+    let events = events.ok_or_else(|| ServiceError::BadResponse("no list `Events`".into()))?;
+    let ends = events.iter().filter(|event| ends_machine(event, name));
+    // The earliest event counts.
     let notices = ends.map(|event| {
-        let before = event["NotBefore"].as_str();
-        let left = match before {
-            // Under way.
+        let not_before = event["NotBefore"].as_str();
+        let time_left = match not_before {
+            // The event has started.
             Some("") => Duration::ZERO,
-            time => left_until(time.and_then(http_time), answer.now(), PROMISED),
+            time => time_left_until(
+                time.and_then(parse_http_time),
+                response.service_time(),
+                PROMISED_TIME,
+            ),
         };
-        let what = event["EventType"].as_str().unwrap_or_default();
-        (left, what.to_owned())
+        let event = event["EventType"].as_str().unwrap_or_default();
+        (time_left, event.to_owned())
     });
-    let first = notices.min_by_key(|(left, _)| *left);
-    Ok(first.map_or(Sight::Clear, |(left, what)| Sight::Notice { left, what }))
+    let first = notices.min_by_key(|(time_left, _)| *time_left);
+    Ok(first.map_or(SpotStatus::NoNotice, |(time_left, event)| {
+        SpotStatus::Notice { time_left, event }
+    }))
 }
 
-/// Whether this event takes this machine away. Freezes and reboots end nothing that a lease would not bridge.
-fn ends(event: &Value, name: &str) -> bool {
+/// Whether the event ends this machine. Freezes and reboots do not: jobs survive them by their leases.
+fn ends_machine(event: &Value, name: &str) -> bool {
     let kind = event["EventType"].as_str();
     let resources = event["Resources"].as_array();
     matches!(kind, Some("Preempt" | "Terminate"))
@@ -105,13 +124,13 @@ mod tests {
     use hyper::{HeaderMap, StatusCode, header::DATE};
     use serde_json::{Value, json};
 
-    use super::{Answer, Sight, read};
+    use super::{Response, SpotStatus, parse};
 
-    fn answer(status: u16, body: String) -> Answer {
+    fn response(status: u16, body: String) -> Response {
         let mut headers = HeaderMap::new();
         let date = "Mon, 19 Sep 2016 18:29:27 GMT".parse().expect("a header");
         headers.insert(DATE, date);
-        Answer {
+        Response {
             status: StatusCode::from_u16(status).expect("a status"),
             headers,
             body: body.into(),
@@ -125,10 +144,10 @@ mod tests {
         })
     }
 
-    fn left(events: &[Value]) -> Option<u64> {
+    fn seconds_left(events: &[Value]) -> Option<u64> {
         let document = json!({"DocumentIncarnation": 3, "Events": events});
-        match read(&answer(200, document.to_string()), "vm-7").expect("a document") {
-            Sight::Notice { left, .. } => Some(left.as_secs()),
+        match parse(&response(200, document.to_string()), "vm-7").expect("a document") {
+            SpotStatus::Notice { time_left, .. } => Some(time_left.as_secs()),
             _ => None,
         }
     }
@@ -137,35 +156,41 @@ mod tests {
 
     #[test]
     fn a_preemption_of_this_machine_is_a_notice() {
-        assert_eq!(left(&[]), None);
-        assert_eq!(left(&[event("Preempt", "vm-7", BEFORE)]), Some(30));
-        assert_eq!(left(&[event("Terminate", "VM-7", BEFORE)]), Some(30));
+        assert_eq!(seconds_left(&[]), None);
+        assert_eq!(seconds_left(&[event("Preempt", "vm-7", BEFORE)]), Some(30));
+        assert_eq!(
+            seconds_left(&[event("Terminate", "VM-7", BEFORE)]),
+            Some(30)
+        );
         let started = event("Preempt", "vm-7", "");
-        assert_eq!(left(std::slice::from_ref(&started)), Some(0));
+        assert_eq!(seconds_left(std::slice::from_ref(&started)), Some(0));
         let both = [event("Terminate", "vm-7", BEFORE), started];
-        assert_eq!(left(&both), Some(0), "the first one counts");
+        assert_eq!(seconds_left(&both), Some(0), "the earliest one counts");
         let odd = event("Preempt", "vm-7", "soon");
-        assert_eq!(left(&[odd]), Some(30), "as promised");
+        assert_eq!(seconds_left(&[odd]), Some(30), "as promised");
     }
 
     #[test]
-    fn a_neighbors_end_and_a_passing_freeze_are_none() {
-        assert_eq!(left(&[event("Preempt", "vm-8", BEFORE)]), None);
-        assert_eq!(left(&[event("Freeze", "vm-7", BEFORE)]), None);
-        assert_eq!(left(&[json!(null), json!({"EventType": "Preempt"})]), None);
+    fn the_end_of_another_machine_and_a_freeze_are_no_notices() {
+        assert_eq!(seconds_left(&[event("Preempt", "vm-8", BEFORE)]), None);
+        assert_eq!(seconds_left(&[event("Freeze", "vm-7", BEFORE)]), None);
+        assert_eq!(
+            seconds_left(&[json!(null), json!({"EventType": "Preempt"})]),
+            None
+        );
     }
 
     #[test]
-    fn what_is_no_document_is_no_notice() {
+    fn a_malformed_document_is_no_notice() {
         for garbage in ["", "[]", "{}", "<html>", r#"{"Events": "Preempt"}"#] {
             assert!(
-                read(&answer(200, garbage.into()), "vm-7").is_err(),
+                parse(&response(200, garbage.into()), "vm-7").is_err(),
                 "{garbage:?}"
             );
         }
         let document = json!({"Events": [event("Preempt", "vm-7", BEFORE)]}).to_string();
         for status in [400, 401, 500] {
-            assert!(read(&answer(status, document.clone()), "vm-7").is_err());
+            assert!(parse(&response(status, document.clone()), "vm-7").is_err());
         }
     }
 }

@@ -1,12 +1,12 @@
 
-// What is asked of the REST API, how often, and what is said when it refuses or is silent.
+// Calls of the REST API: what the page polls, how often, and what it shows after a refusal or without an answer.
 
 const KEY = document.querySelector("meta[name=darkroom-key]").content;
 const EVERY_MS = 2_000;
 const ANSWER_MS_MAX = 10_000;
 const BACK_OFF_MS_MAX = 30_000;
 
-/** Whatever is asked: a test looks each of them up in the OpenAPI document. */
+/** Every path that the page calls. A test checks that the OpenAPI document has them. */
 const ROUTES = {
   stats: "GET /v1/stats",
   pause: "POST /v1/queues/{model}/pause",
@@ -20,7 +20,7 @@ const ROUTES = {
   cancel: "POST /v1/jobs/{id}/cancel",
 };
 
-/** Status 0: nobody answered. */
+/** Status 0: there was no answer. */
 class Refusal extends Error {
   constructor(status, problem = null, retryAfterMs = 0) {
     super(problem?.detail ?? `the answer was ${status}`);
@@ -28,20 +28,20 @@ class Refusal extends Error {
   }
 }
 
-/** Silence, the service's trouble, and a key that asks too fast pass. Any other refusal would come again. */
+/** Whether to try again: after no answer, a 5xx, or a rate limit. Any other refusal would be repeated. */
 const passes = ({ status }) => !(status >= 400 && status < 500) || status === 408 || status === 429;
 
 async function ask(route, names = {}, query = {}) {
   const [method, template] = route.split(" ");
   const path = template.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(names[name]));
-  // Not relative to the page: the page's own address may hold a password, and then no relative one is asked for.
+  // An absolute URL: if the page's URL contains a password, browsers refuse relative ones.
   const address = new URL(path, location.origin);
   address.search = new URLSearchParams(query);
   const headers = KEY ? { Authorization: `Bearer ${KEY}` } : {};
   const signal = AbortSignal.timeout(ANSWER_MS_MAX);
   let answer, body;
   try {
-    // Without credentials: a refusal must not make the browser ask for a password.
+    // Without credentials: a 401 must not open the password dialog of the browser.
     answer = await fetch(address, { method, headers, signal, cache: "no-store", credentials: "omit" });
     body = await answer.text();
   } catch {
@@ -52,7 +52,7 @@ async function ask(route, names = {}, query = {}) {
   try {
     body = JSON.parse(body);
   } catch {
-    body = null; // nothing, or the words of somebody between
+    body = null; // empty, or the HTML of a proxy
   }
   if (answer.ok) {
     answeredAt = new Date();
@@ -61,10 +61,10 @@ async function ask(route, names = {}, query = {}) {
   throw new Refusal(answer.status, body, Number(answer.headers.get("retry-after")) * 1_000 || 0);
 }
 
-/** Looks at one thing again and again, one request at a time, while somebody looks at the page. */
+/** Polls one path while the page is visible, one request at a time. */
 class Feed {
   isBusy = false;
-  /** Refused for good, until something changes. */
+  /** A refusal that is not tried again until something changes. */
   isOver = false;
   again = false;
   fault = null;
@@ -75,7 +75,7 @@ class Feed {
     Object.assign(this, { look, show, refuse });
   }
 
-  /** Looks at once, or as soon as it may. */
+  /** Polls at once, or as soon as the running request has ended. */
   restart() {
     this.isOver = false;
     this.again = this.isBusy;
@@ -109,7 +109,7 @@ class Feed {
       const backOffMs = Math.min(EVERY_MS * 2 ** this.faults, BACK_OFF_MS_MAX) * (0.75 + Math.random() / 4);
       this.notBefore = Date.now() + Math.max(backOffMs, fault.retryAfterMs ?? 0);
     }
-    // What is slow to answer is asked less often: at least four fifths of the time are for others.
+    // A slow path is polled less often: its requests take at most a fifth of the time.
     const waitMs = this.again ? 0 : Math.max(EVERY_MS, 4 * tookMs);
     this.again = false;
     this.turnAt(Math.max(this.notBefore, Date.now() + waitMs));
@@ -123,7 +123,7 @@ class Feed {
 const textOrNothing = (text) => (text ? [text] : []);
 let answeredAt = new Date();
 
-/** In the same words for as long as it lasts, since they are read aloud. */
+/** The text stays the same while the state lasts, because screen readers read each change. */
 function tellOfFaults() {
   const fault = FEEDS.map((feed) => feed.fault).find(Boolean);
   const said = fault?.status === 0 ? "No answer from the service" : `“${fault?.message}”`;
@@ -132,7 +132,7 @@ function tellOfFaults() {
   document.body.classList.toggle("stale", Boolean(fault) || statsFeed.isOver);
 }
 
-/** Shows a refusal where that would be which it refuses; nothing if there is none. */
+/** Shows a refusal in place of the refused content; hides it without one. */
 const inPlaceOf = (section) => (fault) => {
   const note = $(section).querySelector(".refusal");
   note.hidden = !fault;
@@ -151,7 +151,7 @@ function say(text, code = null) {
 
 let isActing = false;
 
-/** Does one thing at a time and says what came of it, in the words that it returns; then looks at what it changed. */
+/** Runs one action at a time, shows the text that it returns, then polls what it changed. */
 async function act(does, ...feeds) {
   if (isActing) return;
   isActing = true;
@@ -165,7 +165,7 @@ async function act(does, ...feeds) {
   feeds.forEach((feed) => feed.restart());
 }
 
-/** Asks before something is done: why, maybe in no words; null for no. */
+/** Asks for confirmation and a reason. The reason may be empty; null: not confirmed. */
 function asked(title, text, yes, wantsWhy = false) {
   const why = $("asked").querySelector("input");
   $("asked-title").textContent = title;
@@ -181,7 +181,7 @@ function asked(title, text, yes, wantsWhy = false) {
 }
 
 $("asked").querySelector("form").addEventListener("submit", (event) => {
-  event.preventDefault(); // no form of this page goes anywhere
+  event.preventDefault(); // no form of this page is sent
   $("asked").close("yes");
 });
 $("asked-no").addEventListener("click", () => $("asked").close(""));

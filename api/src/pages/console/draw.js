@@ -1,8 +1,8 @@
-// Elements, tables, numbers and times. What the service says becomes text, never markup.
+// Elements, tables, numbers and times. Data of the service becomes text, never markup.
 
 const $ = (id) => document.getElementById(id);
 
-/** An element with attributes, listeners (`onclick`) and children; those that are strings become text. */
+/** An element with attributes, listeners (`onclick`) and children. String children become text. */
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -16,7 +16,7 @@ function h(tag, attributes = {}, ...children) {
 const drawn = new WeakMap();
 const textOrDash = (text) => [text === null ? "–" : String(text)];
 
-/** Draws a value (JSON) only if it is another than before: focus, selection and what is open survive a look. */
+/** Draws a JSON value only if it has changed, so that focus, selection and open details stay. */
 function draw(element, value, look = textOrDash) {
   const said = JSON.stringify(value);
   if (drawn.get(element) === said) return;
@@ -26,7 +26,7 @@ function draw(element, value, look = textOrDash) {
   if (hadFocus) element.querySelector("button, a")?.focus();
 }
 
-/** A table whose rows are kept by key. A column is its heading, its class, and what fills a cell of it. */
+/** A table that keeps its rows by key. A column has a heading, a class, and a function that fills a cell. */
 class Table {
   constructor(section, columns, keyOf) {
     Object.assign(this, { columns, keyOf, body: $(section).querySelector("tbody") });
@@ -34,7 +34,7 @@ class Table {
     $(section).querySelector("thead tr").append(...columns.map(heading));
   }
 
-  /** An item may bring columns of its own. */
+  /** An item may add its own columns. */
   show(items) {
     const keys = items.map((item) => String(this.keyOf(item)));
     const kept = new Map([...this.body.rows].map((row) => [row.dataset.key, row]));
@@ -58,12 +58,12 @@ const unseen = (text) => h("span", { class: "unseen" }, text);
 const state = (word) => h("span", { class: `state ${word}` }, word);
 const button = (text, title, onclick) => h("button", { type: "button", title, "aria-label": title, onclick }, text);
 
-/** The page of a problem code; beside this one, which would forget its curves. */
+/** A link to the page of a problem code. It opens a new tab, because this page would lose its curves. */
 function whatToDo(code) {
   return h("a", { href: `/problems/${encodeURIComponent(code)}`, target: "_blank", rel: "noopener" }, "what to do");
 }
 
-/** What the service's clock is ahead of this one, as far as the answers tell: ages go by the clock that wrote the times. */
+/** How far the service's clock is ahead of this one, from the Date headers. Ages are computed by the service's clock. */
 let aheadMs = 0;
 
 const secondsSince = (time) => (Date.now() + aheadMs - Date.parse(time)) / 1000;
@@ -79,11 +79,11 @@ function span(seconds) {
   return `${Math.floor(seconds / size)} ${unit}`;
 }
 
-/** Since a time, or until one; in whole seconds, so that it does not flicker. */
+/** The age of a time, or the time until it. In whole seconds, so that it does not flicker. */
 function age(time) {
   const seconds = Math.floor(Math.abs(secondsSince(time)));
   return seconds === 0 ? "0 s" : span(seconds);
 }
 
-/** A few words, with the whole time behind them. */
+/** A short text with the full time as its tooltip. */
 const timed = ([text, time]) => [h("time", { datetime: time, title: `${new Date(time).toLocaleString()} · ${time}` }, text)];

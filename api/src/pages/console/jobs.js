@@ -1,5 +1,5 @@
 
-// The jobs of the key's owner, one of them open.
+// The jobs of the key's owner; one of them may be open.
 
 const PAGE_JOBS = 25;
 const RESULT_CHARS_MAX = 4_000;
@@ -8,10 +8,10 @@ const STAGES = ["queue", "fetch", "decode", "preprocess", "batch_wait", "infer",
 const list = { jobs: null, cursor: null, isOlder: false };
 const open = { id: null, job: null, explanation: null, refusal: null };
 
-/** Stands in the address, behind `#`, for whoever reloads it or gets it sent: `all`, a status, or the id of one job. */
+/** The fragment of the URL, so that the view can be reloaded and shared: `all`, a status, or the id of a job. */
 const view = () => location.hash.slice(1) || "all";
 const isOneJob = () => view().startsWith("job_");
-/** The list stands still under whoever reads older pages, or one of its jobs. */
+/** The list is not refreshed while older pages or a job are open. */
 const isStill = () => list.isOlder || open.id !== null;
 
 const hasEnded = (job) => ["succeeded", "failed", "canceled", "expired"].includes(job.status);
@@ -61,7 +61,7 @@ function drawJobs() {
   draw($("held"), isStill() && !isOneJob() ? "The list stands still while you read." : "", textOrNothing);
 }
 
-/** Opens one job and closes the one before; null opens none. */
+/** Opens a job and closes the previous one; null opens none. */
 function openJob(id) {
   if (id === null && isOneJob()) {
     location.hash = "all";
@@ -73,7 +73,7 @@ function openJob(id) {
   if (!isStill()) jobsFeed.restart();
 }
 
-/** A job as it stands now. */
+/** The current state of a job. */
 function take(job, explanation = null) {
   list.jobs = list.jobs?.map((known) => (known.id === job.id ? job : known)) ?? null;
   if (open.id === job.id) Object.assign(open, { job, explanation, refusal: null });
@@ -136,7 +136,7 @@ function drawFacts(job) {
   return [h("h3", {}, "Job"), h("dl", {}, known.map(([name, fact]) => [h("dt", {}, name), h("dd", {}, fact)]).flat())];
 }
 
-/** One after the other, as far as they are known: each begins where the one before ended. */
+/** The known stages in order: each begins where the previous one ended. */
 function drawStages(timings) {
   if (!timings) return [];
   const stages = STAGES.filter((stage) => stage in timings);
@@ -165,7 +165,7 @@ function drawAttempts(items) {
   return [h("h3", {}, "Attempts"), h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows))];
 }
 
-/** Class, what of the open job goes into it, how that looks. */
+/** Class of the element, the part of the open job that it shows, and how it draws that part. */
 const PARTS = [
   ["acts whole", ({ job }) => job && [job.id, job.status, job.cancel_requested === true], drawActs],
   ["gone", ({ refusal }) => refusal, ([text, code]) => [text, " ", code ? whatToDo(code) : ""]],

@@ -3,7 +3,7 @@
 
 const CURVE_MS = 10 * 60_000;
 
-/** How each number is written, and what stands under it. */
+/** How each number is formatted, and the text below it. */
 const TILES = {
   queued: [count, (now) => (now.oldest === null ? "nothing waits" : `the oldest for ${span(now.oldest)}`)],
   running: [count, () => "in the hands of workers"],
@@ -13,11 +13,11 @@ const TILES = {
   workers: [count, (now) => (now.draining ? `alive, and ${count(now.draining)} draining` : "alive")],
 };
 
-/** What the page has seen; nobody else remembers it. */
+/** The history of each number since the page was opened. It is stored nowhere else. */
 const samples = [];
 let workersNow = { workers: null, draining: 0 };
 
-/** The last minutes of one number, from the first that the page has seen. */
+/** The last minutes of one number, since the page was opened. */
 function drawCurve(svg, name, write) {
   const until = Date.now();
   const from = Math.min(samples[0].at, until - 60_000);
@@ -106,7 +106,7 @@ function showWorkers({ data }) {
   $("workers").querySelector(".scroll").hidden = data.length === 0;
 }
 
-/** Its heartbeat renews the lease: the less is left, the longer it has been silent. */
+/** Heartbeats renew the lease: the less of it is left, the longer the worker has been silent. */
 function leaseOf({ status, lease_until: until }) {
   if (status === "ended") return ["given back", until];
   return [secondsSince(until) < 0 ? `${age(until)} left` : `ran out ${age(until)} ago`, until];

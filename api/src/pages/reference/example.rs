@@ -1,13 +1,13 @@
-//! An operation as a command that one can copy.
+//! An operation as a `curl` command to copy.
 
 use serde_json::{Value, json};
 
 use super::put;
 
-/// Deep enough for every body of ours; shapes may name themselves.
+/// Schemas may be recursive. This depth is enough for every request body.
 const DEPTH_MAX: u8 = 6;
 
-/// One `curl` that the operation understands.
+/// A `curl` command that sends a valid request.
 pub(super) fn curl(document: &Value, path: &str, method: &str, operation: &Value) -> String {
     let mut command = String::from("curl");
     let content = &operation["requestBody"]["content"];
@@ -22,7 +22,7 @@ pub(super) fn curl(document: &Value, path: &str, method: &str, operation: &Value
             format!("-H 'Content-Type: application/json' -d '{example}'")
         })
     };
-    // With a body curl posts by itself.
+    // With a body, curl sends POST by default.
     if !matches!((method, &body), ("get", None) | ("post", Some(_))) {
         put(&mut command, format_args!(" -X {}", method.to_uppercase()));
     }
@@ -44,7 +44,7 @@ pub(super) fn curl(document: &Value, path: &str, method: &str, operation: &Value
     command + &format!(" \\\n     \"$DARKROOM_URL{}\"", filled(path, operation))
 }
 
-/// The path with something in its braces.
+/// The path with example values for its parameters.
 fn filled(path: &str, operation: &Value) -> String {
     let mut filled = path.to_owned();
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
@@ -66,7 +66,7 @@ fn filled(path: &str, operation: &Value) -> String {
     filled
 }
 
-/// A value that fits: what the schema gives as an example, else the least of its kind.
+/// A valid value: the example of the schema, else the smallest value of its type.
 fn example(document: &Value, schema: &Value, depth: u8) -> Value {
     if let Some(given) = schema.get("example").or(schema.get("default")) {
         return given.clone();

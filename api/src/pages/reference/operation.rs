@@ -1,4 +1,4 @@
-//! One method of one path.
+//! The section of one operation: a method of a path.
 
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ fn is_refusal(status: &str) -> bool {
     status.starts_with(['4', '5'])
 }
 
-/// What it answers when all is well: status, body, headers.
+/// The table of successful answers: status, body, headers.
 fn answers(operation: &Value) -> String {
     let mut rows = String::from("<table><tr><th>Answer<th><th>Body<th>Headers</tr>");
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
@@ -108,7 +108,7 @@ fn answers(operation: &Value) -> String {
     rows + "</table>"
 }
 
-/// What it refuses, each code with a link to its page.
+/// The list of refusals. Each problem code links to its page.
 fn refusals(operation: &Value) -> String {
     let responses = operation["responses"].as_object().into_iter().flatten();
     let refusals = responses.filter(|(status, _)| is_refusal(status));
@@ -124,7 +124,7 @@ fn refusals(operation: &Value) -> String {
     )
 }
 
-/// Names of codes become links to their pages.
+/// Links the problem codes in a text to their pages.
 fn linked(words: &str) -> String {
     let is_code = |word: &str| {
         jobs::ProblemCode::ALL

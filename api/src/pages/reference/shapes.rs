@@ -1,11 +1,11 @@
-//! Types: in a few words, or as a table of their fields.
+//! Schemas: as a short text, or as a table of their fields.
 
 use serde_json::Value;
 
 use super::{put, text};
 use crate::pages::{escape, inline, markdown};
 
-/// A type in a few words, linked where it has a section.
+/// A type as a short text. Named types link to their section.
 pub(super) fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"]
         .as_str()
@@ -74,7 +74,7 @@ pub(super) fn shape(schema: &Value) -> String {
     format!("{about}{rows}</table>")
 }
 
-/// An enum whose values have words of their own.
+/// The table of an enum whose values have descriptions.
 fn variants(schema: &Value) -> String {
     let Some(choices) = schema["oneOf"].as_array() else {
         return String::new();

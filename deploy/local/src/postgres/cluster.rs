@@ -1,4 +1,4 @@
-//! The files of a cluster: where they are, how they are made, what they remember.
+//! The files of a cluster: their folder, their creation, and the settings that survive restarts.
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -12,42 +12,44 @@ use sha2::{Digest as _, Sha256};
 use super::NAME;
 use super::binaries::Binaries;
 use crate::account::Account;
-use crate::{places, ports, secret};
+use crate::{paths, ports, secret};
 
-/// Kept inside the cluster, so that both go away together.
-const REMEMBERED: &str = "darkroom-local.json";
+/// File in the folder of the cluster, so that both are deleted together.
+const SETTINGS_FILE: &str = "darkroom-local.json";
 
-/// A cluster that exists.
+/// A cluster on disk.
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) data: PathBuf,
     pub(super) account: Option<Account>,
 }
 
-/// What stays the same over restarts, so that URLs stay valid.
+/// Port and password. They survive restarts, so that URLs stay valid.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Remembered {
+pub(super) struct ConnectionSettings {
     pub(super) port: u16,
     pub(super) password: String,
 }
 
 impl Cluster {
-    /// The cluster for `wanted`, made when missing.
+    /// Opens the cluster of folder `wanted`, or creates it.
+    ///
+    /// # Errors
+    /// Another major version of Postgres created the cluster.
     pub(super) async fn open(
         wanted: &Path,
         binaries: &Binaries,
         account: Option<Account>,
     ) -> anyhow::Result<Self> {
-        let data = place(wanted, account.as_ref())?;
+        let data = choose_folder(wanted, account.as_ref())?;
         let cluster = Self { data, account };
         match fs::read_to_string(cluster.data.join("PG_VERSION")) {
             Ok(version) => {
-                let ours = binaries.major_version()?;
-                if version.trim() != ours {
+                let supported = binaries.major_version()?;
+                if version.trim() != supported {
                     bail!(
-                        "the cluster in {} was made by PostgreSQL {}, these programs are {ours}; \
-                         use the ones it was made by, another --data, or \
-                         ./deploy/local/down --wipe",
+                        "PostgreSQL {1} created the cluster in {0}, but the programs are {supported}; \
+                         use PostgreSQL {1}, another --data, or ./deploy/local/down --wipe",
                         cluster.data.display(),
                         version.trim()
                     );
@@ -57,7 +59,7 @@ impl Cluster {
                 cluster
                     .create(binaries)
                     .await
-                    .context("making a Postgres cluster")?;
+                    .context("creating a Postgres cluster")?;
             }
             Err(error) => {
                 return Err(error).with_context(|| format!("reading {}", cluster.data.display()));
@@ -66,19 +68,19 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Runs initdb beside the final place and renames: half a cluster is never taken for one.
+    /// Runs initdb in a folder beside the final one and renames it, so that a partial cluster is never used.
     async fn create(&self, binaries: &Binaries) -> anyhow::Result<()> {
         let fresh = self.data.with_extension("new");
         if fresh.exists() {
             fs::remove_dir_all(&fresh)?;
         }
         fs::create_dir_all(&fresh)?;
-        let remembered = Remembered {
+        let settings = ConnectionSettings {
             port: ports::free_port()?,
             password: secret::hex(16),
         };
         let password_file = fresh.with_extension("password");
-        self.write_secret(&password_file, &remembered.password)?;
+        self.write_secret(&password_file, &settings.password)?;
         if let Some(account) = &self.account {
             account.own(&fresh)?;
         }
@@ -101,14 +103,14 @@ impl Cluster {
         let ended = initdb.wait_for(Duration::from_mins(2)).await;
         let _ = fs::remove_file(&password_file);
         if !ended.is_some_and(|status| status.success()) {
-            bail!("initdb failed; it said:\n{}", initdb.log());
+            bail!("initdb failed; its output:\n{}", initdb.log());
         }
         let _ = fs::remove_file(&log);
         Self {
             data: fresh.clone(),
             account: self.account.clone(),
         }
-        .remember(&remembered)?;
+        .save_settings(&settings)?;
         if self.data.is_dir() {
             fs::remove_dir(&self.data).context("the folder is neither empty nor a cluster")?;
         }
@@ -116,23 +118,23 @@ impl Cluster {
         Ok(())
     }
 
-    pub(super) fn remembered(&self) -> anyhow::Result<Remembered> {
-        let path = self.data.join(REMEMBERED);
+    pub(super) fn read_settings(&self) -> anyhow::Result<ConnectionSettings> {
+        let path = self.data.join(SETTINGS_FILE);
         let text = fs::read(&path).with_context(|| {
             format!(
-                "reading {}: was this cluster made by darkroom-local?",
+                "reading {}: did darkroom-local create this cluster?",
                 path.display()
             )
         })?;
         serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
     }
 
-    pub(super) fn remember(&self, remembered: &Remembered) -> anyhow::Result<()> {
-        let text = serde_json::to_string(remembered)?;
-        self.write_secret(&self.data.join(REMEMBERED), &text)
+    pub(super) fn save_settings(&self, settings: &ConnectionSettings) -> anyhow::Result<()> {
+        let text = serde_json::to_string(settings)?;
+        self.write_secret(&self.data.join(SETTINGS_FILE), &text)
     }
 
-    /// A file that only the server's user (and root) reads.
+    /// Writes a file that only root and the user of Postgres can read.
     fn write_secret(&self, path: &Path, text: &str) -> anyhow::Result<()> {
         use std::io::Write as _;
         let mut options = fs::OpenOptions::new();
@@ -148,18 +150,18 @@ impl Cluster {
     }
 }
 
-/// `wanted`, or a private folder elsewhere when the server's user cannot get there.
-fn place(wanted: &Path, account: Option<&Account>) -> anyhow::Result<PathBuf> {
+/// Returns `wanted`, or a private folder if the user of Postgres cannot enter the folder of `wanted`.
+fn choose_folder(wanted: &Path, account: Option<&Account>) -> anyhow::Result<PathBuf> {
     let wanted = std::path::absolute(wanted)?;
     let parent = wanted
         .parent()
-        .context("a cluster needs a folder above it")?;
-    fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        .context("the folder of a cluster cannot be /")?;
+    fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     let Some(account) = account.filter(|account| !account.can_enter(parent)) else {
         return Ok(wanted);
     };
     let name = hex::encode(Sha256::digest(wanted.as_os_str().as_encoded_bytes()));
-    let private = places::make_outside()?.join(&name[..12]);
+    let private = paths::create_shared_folder()?.join(&name[..12]);
     fs::create_dir_all(&private)?;
     fs::set_permissions(&private, fs::Permissions::from_mode(0o700))?;
     account.own(&private)?;

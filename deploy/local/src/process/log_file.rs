@@ -1,4 +1,4 @@
-//! What a child writes, into its log file: JSON lines, whatever the child says.
+//! Writes the output of a child to its log file. Every line of the file is JSON.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, PipeReader, Write as _};
@@ -7,19 +7,20 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-/// Tells when all that the child wrote is in the file.
+/// Knows whether all output of the child is in the file.
 #[derive(Debug)]
-pub(super) struct Written(watch::Receiver<()>);
+pub(super) struct LogWriter(watch::Receiver<()>);
 
-impl Written {
+impl LogWriter {
+    /// Waits until all output is in the file.
     pub(super) async fn complete(&self) {
         let mut written = self.0.clone();
         while written.changed().await.is_ok() {}
     }
 }
 
-/// Appends line by line until the child (and its children) close their end.
-pub(super) fn append(output: PipeReader, log: &Path) -> anyhow::Result<Written> {
+/// Starts a thread that appends each line, until the child and its own children have closed the output.
+pub(super) fn append(output: PipeReader, log: &Path) -> anyhow::Result<LogWriter> {
     let opening = || format!("opening the log {}", log.display());
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder).with_context(opening)?;
@@ -33,14 +34,14 @@ pub(super) fn append(output: PipeReader, log: &Path) -> anyhow::Result<Written> 
     std::thread::Builder::new()
         .name("log".into())
         .spawn(move || {
-            // Only a full disk ends this early; the child must go on then, so its output is drained.
+            // If the disk is full, the output is read and dropped: otherwise the child would block.
             let _done = done;
             let mut output = BufReader::new(output);
             if copy(&mut output, &file).is_err() {
                 let _ = io::copy(&mut output, &mut io::sink());
             }
         })?;
-    Ok(Written(written))
+    Ok(LogWriter(written))
 }
 
 fn copy(output: &mut BufReader<PipeReader>, mut file: &File) -> io::Result<()> {
@@ -50,17 +51,17 @@ fn copy(output: &mut BufReader<PipeReader>, mut file: &File) -> io::Result<()> {
         if trimmed.starts_with(b"{") {
             let mut whole = trimmed.to_vec();
             whole.push(b'\n');
-            file.write_all(&whole)?; // one write a line: lines of two processes do not mix
+            file.write_all(&whole)?; // one write for a line: lines of two processes do not mix
         } else if !trimmed.is_empty() {
-            file.write_all(wrapped(&String::from_utf8_lossy(trimmed)).as_bytes())?;
+            file.write_all(to_json(&String::from_utf8_lossy(trimmed)).as_bytes())?;
         }
         line.clear();
     }
     Ok(())
 }
 
-/// A line that is not JSON: Postgres speaks so, and a panic, and libraries of C.
-fn wrapped(line: &str) -> String {
+/// Converts a line that is not JSON: from Postgres, a panic or a C library.
+fn to_json(line: &str) -> String {
     let (level, message) = match line.split_once(":  ") {
         Some(("LOG" | "HINT" | "DETAIL" | "STATEMENT" | "CONTEXT" | "NOTICE", rest)) => {
             ("INFO", rest)

@@ -1,7 +1,7 @@
-//! One thread that starts all children, so that they die with the process and not before.
+//! One thread starts all children, so that the kernel ends them with this process and not earlier.
 //!
-//! `PR_SET_PDEATHSIG` fires when the *thread* that forked ends: a test's thread, or one of
-//! tokio's, would take its children along while others still use them.
+//! The kernel sends the signal of `PR_SET_PDEATHSIG` when the *thread* that forked ends. If a thread
+//! of a test or of tokio forked, its children would end with that thread.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -13,32 +13,32 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getppid};
 
-struct Order {
+struct SpawnRequest {
     command: Command,
     death_signal: Signal,
     done: mpsc::Sender<io::Result<Child>>,
 }
 
-/// Starts `command` in a process group of its own; it gets `death_signal` when we are gone.
+/// Starts `command` in a process group of its own. The child gets `death_signal` when this process has ended.
 pub(super) fn spawn(command: Command, death_signal: Signal) -> io::Result<Child> {
-    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    static SPAWNER: OnceLock<mpsc::Sender<SpawnRequest>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
-        let (orders, queue) = mpsc::channel::<Order>();
+        let (requests, queue) = mpsc::channel::<SpawnRequest>();
         std::thread::spawn(move || {
-            for Order {
+            for SpawnRequest {
                 command,
                 death_signal,
                 done,
             } in queue
             {
-                let _ = done.send(spawn_here(command, death_signal));
+                let _ = done.send(spawn_from_this_thread(command, death_signal));
             }
         });
-        orders
+        requests
     });
     let (done, child) = mpsc::channel();
     spawner
-        .send(Order {
+        .send(SpawnRequest {
             command,
             death_signal,
             done,
@@ -51,17 +51,17 @@ pub(super) fn spawn(command: Command, death_signal: Signal) -> io::Result<Child>
     unsafe_code,
     reason = "pre_exec is the only way to ask the kernel for a death signal"
 )]
-fn spawn_here(mut command: Command, death_signal: Signal) -> io::Result<Child> {
-    let us = Pid::this();
+fn spawn_from_this_thread(mut command: Command, death_signal: Signal) -> io::Result<Child> {
+    let parent = Pid::this();
     command.process_group(0);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are
-    // system calls that touch no memory of ours.
+    // system calls that change no memory of this process.
     unsafe {
-        // Runs after std has changed the user, which would have cleared the request.
+        // The standard library changes the user before it calls this. A change of the user clears the death signal.
         command.pre_exec(move || {
             prctl::set_pdeathsig(death_signal)?;
-            if getppid() != us {
-                return Err(io::ErrorKind::BrokenPipe.into()); // we died before the request
+            if getppid() != parent {
+                return Err(io::ErrorKind::BrokenPipe.into()); // the parent has ended already
             }
             Ok(())
         });
@@ -69,7 +69,7 @@ fn spawn_here(mut command: Command, death_signal: Signal) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Returns when the child has ended, leaving its status (and so its pid) to be collected.
+/// Waits until the child has ended. Its status is not collected, so no other process can get its pid.
 pub(super) fn wait_without_reaping(pid: Pid) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}

@@ -1,6 +1,6 @@
-//! The checksums a client may send with an upload, in headers or behind the body.
+//! Verifies the checksums that a client may send with an upload, in headers or in trailers.
 //!
-//! Not here: a SHA-256 sent ahead, which the storage verifies since it hashes each object anyway.
+//! A SHA-256 in a header is not verified here: the storage does that, because it hashes every object.
 
 use http::HeaderMap;
 use s3s::checksum::ChecksumHasher;
@@ -13,18 +13,18 @@ const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 const SHA1: &str = "x-amz-checksum-sha1";
 const SHA256: &str = "x-amz-checksum-sha256";
 
-/// Computes what the client announced while the body passes, compares at its end.
+/// Computes the checksums that the client announced while the body arrives, and compares them at its end.
 pub(crate) struct Checksums {
     hasher: ChecksumHasher,
     md5: Option<Md5>,
-    /// Header name and base64 value, as far as they came before the body.
+    /// Header name and base64 value of the checksums that came before the body.
     expected: Vec<(&'static str, String)>,
     md5_expected: Option<String>,
 }
 
 impl Checksums {
     /// Takes the announced values out of the request.
-    pub(crate) fn announced(input: &mut PutObjectInput, headers: &HeaderMap) -> Self {
+    pub(crate) fn from_request(input: &mut PutObjectInput, headers: &HeaderMap) -> Self {
         let mut expected = Vec::new();
         let mut take = |name, value: &mut Option<String>| {
             if let Some(value) = value.take() {
@@ -67,8 +67,8 @@ impl Checksums {
         }
     }
 
-    /// Whether the body is the one that was announced; `trailers` came behind it.
-    pub(crate) fn agree(self, trailers: Option<&HeaderMap>) -> bool {
+    /// Whether the body has all announced checksums. `trailers` came after the body.
+    pub(crate) fn match_body(self, trailers: Option<&HeaderMap>) -> bool {
         let actual = self.hasher.finalize();
         let computed = [
             (CRC32, actual.checksum_crc32),
@@ -81,9 +81,9 @@ impl Checksums {
             let Some(actual) = actual else { return true };
             let before = self.expected.iter().find(|(known, _)| *known == name);
             let before = before.map(|(_, value)| value.as_str());
-            let behind = trailers.and_then(|trailers| trailers.get(name)?.to_str().ok());
-            // Announced in `x-amz-trailer` and then not sent is a body cut short.
-            before.or(behind).is_some_and(|expected| expected == actual)
+            let after = trailers.and_then(|trailers| trailers.get(name)?.to_str().ok());
+            // A checksum that `x-amz-trailer` announced is missing only if the body was cut short.
+            before.or(after).is_some_and(|expected| expected == actual)
         };
         let md5_agrees = match (self.md5, self.md5_expected) {
             (Some(md5), Some(expected)) => {

@@ -1,4 +1,4 @@
-//! The way of an object's bytes from its file to the wire, one chunk in memory at a time.
+//! Streams the bytes of an object from its file to the client, with one chunk in memory at a time.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use s3s::dto::StreamingBlob;
 
-/// A photo is one of these; larger ones only cost memory.
+/// Most photos fit into one chunk. Larger chunks would only need more memory.
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
-/// A part of a file on its way, whose first chunk is read: a photo takes one trip to the disk's threads.
+/// A range of a file. Its first chunk is already read, so most photos need only one call of `spawn_blocking`.
 pub(crate) struct Download {
     file: File,
     first: Bytes,
@@ -19,12 +19,13 @@ pub(crate) struct Download {
 }
 
 impl Download {
+    /// Reads the first chunk of `part`. Blocks.
     pub(crate) fn begin(file: File, part: Range<u64>) -> io::Result<Self> {
         let (file, first, rest) = read(file, part)?;
         Ok(Self { file, first, rest })
     }
 
-    /// The bytes, read as the client takes them.
+    /// Reads further chunks when the client has taken the earlier ones.
     pub(crate) fn stream(self) -> StreamingBlob {
         let first = stream::iter([Ok(self.first)]);
         let rest = stream::try_unfold((self.file, self.rest), |(file, rest)| async move {
@@ -39,7 +40,7 @@ impl Download {
     }
 }
 
-/// One chunk of it; answers what is left.
+/// Reads one chunk of `part`; returns the chunk and the rest of `part`.
 fn read(mut file: File, part: Range<u64>) -> io::Result<(File, Bytes, Range<u64>)> {
     let end = part.end.min(part.start + CHUNK_BYTES);
     let length = end - part.start;

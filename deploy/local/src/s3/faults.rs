@@ -1,6 +1,6 @@
-//! Trouble on request: what a file `faults.json` beside the objects asks for, from its next reading on. No file, no trouble.
+//! Injects faults into responses, as the file `faults.json` in the folder of the objects says. Every request reads the file.
 //!
-//! For tests of what clients make of a store that errs. What was stored is never touched: only answers are wrong.
+//! For tests of clients. Without the file there are no faults. Stored objects never change: only responses are wrong.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use serde::Deserialize;
 /// Name of the file, in the folder of the objects.
 const FILE: &str = "faults.json";
 
-/// How likely each trouble is, from 0 to 1.
+/// Probability of each fault, from 0 to 1.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Wanted {
-    /// Decides, with the number of the request, what happens to it.
+struct FaultRates {
+    /// Seed and number of a request decide about its faults.
     seed: u64,
-    /// Answers 500 instead of doing what was asked.
+    /// Answers 500 and does nothing else.
     error: f64,
-    /// Pauses before it answers.
+    /// Pauses for `slow_ms` before the response.
     slow: f64,
     slow_ms: u64,
     /// Ends the body of a download half-way.
@@ -35,19 +35,19 @@ struct Wanted {
     wrong_bytes: f64,
 }
 
-/// The troubles of one server.
+/// The faults of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Faults {
     file: Arc<PathBuf>,
     requests: Arc<AtomicU64>,
 }
 
-/// What happens to the body of one download.
+/// The fault of the body of one download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
-    Whole,
+pub(crate) enum BodyFault {
+    None,
     Cut,
-    Wrong,
+    WrongByte,
 }
 
 impl Faults {
@@ -58,40 +58,46 @@ impl Faults {
         }
     }
 
-    /// Pauses, refuses, or says what becomes of the body.
-    pub(crate) async fn strike(&self) -> S3Result<Body> {
-        // A file that is being written reads as no file.
+    /// Pauses or fails as the file says. Returns the fault of the body, for a download.
+    pub(crate) async fn inject(&self) -> S3Result<BodyFault> {
+        // A file that is only half written counts as missing.
         let text = std::fs::read(&*self.file).ok();
-        let Some(wanted) = text.and_then(|text| serde_json::from_slice::<Wanted>(&text).ok())
+        let Some(rates) = text.and_then(|text| serde_json::from_slice::<FaultRates>(&text).ok())
         else {
-            return Ok(Body::Whole);
+            return Ok(BodyFault::None);
         };
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut dice = StdRng::seed_from_u64(wanted.seed.wrapping_add(number));
-        if dice.random_bool(wanted.slow.clamp(0.0, 1.0)) {
-            tokio::time::sleep(Duration::from_millis(wanted.slow_ms)).await;
+        let mut dice = StdRng::seed_from_u64(rates.seed.wrapping_add(number));
+        if dice.random_bool(rates.slow.clamp(0.0, 1.0)) {
+            tokio::time::sleep(Duration::from_millis(rates.slow_ms)).await;
         }
-        if dice.random_bool(wanted.error.clamp(0.0, 1.0)) {
+        if dice.random_bool(rates.error.clamp(0.0, 1.0)) {
             return Err(s3_error!(InternalError, "as faults.json asks"));
         }
-        Ok(if dice.random_bool(wanted.cut.clamp(0.0, 1.0)) {
-            Body::Cut
-        } else if dice.random_bool(wanted.wrong_bytes.clamp(0.0, 1.0)) {
-            Body::Wrong
+        Ok(if dice.random_bool(rates.cut.clamp(0.0, 1.0)) {
+            BodyFault::Cut
+        } else if dice.random_bool(rates.wrong_bytes.clamp(0.0, 1.0)) {
+            BodyFault::WrongByte
         } else {
-            Body::Whole
+            BodyFault::None
         })
     }
 }
 
-impl Body {
-    /// The body as the client gets it.
-    pub(crate) fn of(self, body: StreamingBlob) -> StreamingBlob {
+impl BodyFault {
+    /// Returns the body that the client gets.
+    pub(crate) fn apply(self, body: StreamingBlob) -> StreamingBlob {
         match self {
-            Self::Whole => body,
-            Self::Wrong => StreamingBlob::wrap(body.enumerate().map(|(index, chunk)| {
+            Self::None => body,
+            Self::WrongByte => StreamingBlob::wrap(body.enumerate().map(|(index, chunk)| {
                 let chunk = chunk.map_err(std::io::Error::other);
-                chunk.map(|chunk| if index == 0 { bent(&chunk) } else { chunk })
+                chunk.map(|chunk| {
+                    if index == 0 {
+                        with_wrong_byte(&chunk)
+                    } else {
+                        chunk
+                    }
+                })
             })),
             Self::Cut => StreamingBlob::wrap(body.flat_map(|chunk| {
                 let half = chunk.map(|chunk| chunk.slice(..chunk.len() / 2));
@@ -103,7 +109,7 @@ impl Body {
     }
 }
 
-fn bent(chunk: &Bytes) -> Bytes {
+fn with_wrong_byte(chunk: &Bytes) -> Bytes {
     let mut bytes = chunk.to_vec();
     if let Some(byte) = bytes.get_mut(chunk.len() / 2) {
         *byte ^= 0x55;

@@ -1,24 +1,24 @@
-//! Makes names in a folder survive a power cut, one flush for all that wait: `sync_all` of a file does that for its bytes only.
+//! Flushes the file names of a folder to disk: `sync_all` of a file flushes only its bytes. Concurrent callers share one flush.
 
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// One folder and its flushes, counted.
+/// One folder, and how often it was flushed.
 #[derive(Debug)]
 pub(crate) struct FolderSync {
     folder: PathBuf,
     flushes: Mutex<Flushes>,
-    news: Condvar,
+    flush_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Flushes {
-    begun: u64,
-    /// The last that began and succeeded; all names that were there when it began are safe.
-    done: u64,
-    one_runs: bool,
+    started: u64,
+    /// Number of the last flush that succeeded. All names that existed at its start are on disk.
+    succeeded: u64,
+    is_running: bool,
 }
 
 impl FolderSync {
@@ -26,37 +26,37 @@ impl FolderSync {
         Self {
             folder,
             flushes: Mutex::default(),
-            news: Condvar::new(),
+            flush_ended: Condvar::new(),
         }
     }
 
-    /// Returns once a flush that began after this call has ended well.
+    /// Returns after a flush that started after this call has succeeded.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut flushes = self.flushes();
-        let enough = flushes.begun + 1;
-        while flushes.done < enough {
-            if flushes.one_runs {
-                flushes = self.news.wait(flushes).expect("no panic while it is held");
+        let wanted = flushes.started + 1;
+        while flushes.succeeded < wanted {
+            if flushes.is_running {
+                flushes = self.flush_ended.wait(flushes).expect("no holder panics");
                 continue;
             }
-            flushes.begun += 1;
-            flushes.one_runs = true;
-            let this = flushes.begun;
+            flushes.started += 1;
+            flushes.is_running = true;
+            let this = flushes.started;
             drop(flushes);
             let outcome = File::open(&self.folder).and_then(|folder| folder.sync_all());
             flushes = self.flushes();
-            flushes.one_runs = false;
+            flushes.is_running = false;
             if outcome.is_ok() {
-                flushes.done = this;
+                flushes.succeeded = this;
             }
-            self.news.notify_all();
+            self.flush_ended.notify_all();
             outcome?;
         }
         Ok(())
     }
 
     fn flushes(&self) -> MutexGuard<'_, Flushes> {
-        self.flushes.lock().expect("no panic while it is held")
+        self.flushes.lock().expect("no holder panics")
     }
 }
 
@@ -76,12 +76,12 @@ mod tests {
             }
         });
         let flushes = sync.flushes();
-        assert!((1..=64).contains(&flushes.begun));
-        assert_eq!(flushes.done, flushes.begun);
+        assert!((1..=64).contains(&flushes.started));
+        assert_eq!(flushes.succeeded, flushes.started);
     }
 
     #[test]
-    fn a_flush_that_fails_is_nobodys_success() {
+    fn a_failed_flush_fails_for_every_caller() {
         let folder = tempfile::tempdir().unwrap();
         let sync = FolderSync::new(folder.path().join("missing"));
         std::thread::scope(|scope| {

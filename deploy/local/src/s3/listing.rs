@@ -1,16 +1,19 @@
-//! One page of a listing: keys in order, folded at a delimiter. Pure.
+//! Computes one page of a listing: keys in order, grouped by their common prefix if there is a delimiter. No I/O.
 
 use super::object_file::Description;
 
+/// One page of a listing.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) objects: Vec<Description>,
     pub(crate) prefixes: Vec<String>,
-    /// Where the next page starts (the last key or prefix of this one), if there is more.
+    /// The last key or prefix of this page, if a next page follows.
     pub(crate) next: Option<String>,
 }
 
-/// The first `limit` of `all` (in key order, all starting with `prefix`) that come after `after`.
+/// Returns the first `limit` objects and common prefixes after `after`.
+///
+/// `all` is sorted by key, and all its keys start with `prefix`.
 pub(crate) fn page(
     all: Vec<Description>,
     prefix: &str,
@@ -21,14 +24,14 @@ pub(crate) fn page(
     let mut page = Page::default();
     let mut last = None;
     for object in all {
-        let folded = delimiter.and_then(|delimiter| {
+        let common_prefix = delimiter.and_then(|delimiter| {
             let rest = &object.key[prefix.len()..];
             let end = rest.find(delimiter)? + delimiter.len();
             Some(object.key[..prefix.len() + end].to_owned())
         });
-        let name = folded.as_ref().unwrap_or(&object.key);
+        let name = common_prefix.as_ref().unwrap_or(&object.key);
         let seen = after.is_some_and(|after| name.as_str() <= after);
-        if seen || (folded.is_some() && page.prefixes.last() == folded.as_ref()) {
+        if seen || (common_prefix.is_some() && page.prefixes.last() == common_prefix.as_ref()) {
             continue;
         }
         if page.objects.len() + page.prefixes.len() == limit {
@@ -36,8 +39,8 @@ pub(crate) fn page(
             break;
         }
         last = Some(name.clone());
-        match folded {
-            Some(folded) => page.prefixes.push(folded),
+        match common_prefix {
+            Some(common_prefix) => page.prefixes.push(common_prefix),
             None => page.objects.push(object),
         }
     }

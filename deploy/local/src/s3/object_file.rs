@@ -1,7 +1,7 @@
-//! How one object lies on disk: its bytes, then what is known about them, in one file.
+//! The file format of an object: first its bytes, then their description.
 //!
-//! One file, because two (bytes and metadata) cannot be renamed into place together. The
-//! description comes last, because size and digest are known only after the last byte.
+//! Both are in one file, because one rename cannot replace two files. The description comes last,
+//! because size and digest are known only after the last byte.
 //!
 //! ```text
 //! body … | description (JSON) | length of the description: u32, little endian | "darkroom"
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 const MAGIC: &[u8; 8] = b"darkroom";
 const TRAILER_BYTES: u64 = 4 + 8;
 
-/// What is known about one stored object.
+/// Key, size, digest and metadata of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Description {
     pub(crate) key: String,
@@ -30,7 +30,7 @@ pub(crate) struct Description {
     pub(crate) written_at_us: i64,
 }
 
-/// Writes the description behind the body; the file's cursor is at the body's end.
+/// Appends the description. The cursor of the file must be at the end of the body.
 pub(crate) fn finish(file: &mut File, description: &Description) -> io::Result<()> {
     let mut tail = serde_json::to_vec(description)?;
     let length = u32::try_from(tail.len()).map_err(io::Error::other)?;
@@ -39,7 +39,7 @@ pub(crate) fn finish(file: &mut File, description: &Description) -> io::Result<(
     file.write_all(&tail)
 }
 
-/// Reads the description of an object file without touching its body or its cursor.
+/// Reads the description. Does not move the cursor of the file.
 pub(crate) fn describe(file: &File) -> io::Result<Description> {
     let damaged = || {
         io::Error::new(

@@ -1,7 +1,7 @@
-//! S3's operations over the storage: the part of the protocol that Darkroom and its tests use.
+//! The S3 operations that Darkroom and its tests use.
 //!
-//! Signatures, XML and presigned URLs are the `s3s` crate's. Not here: multipart uploads,
-//! versions, access lists.
+//! The crate `s3s` does signatures, XML and presigned URLs. There are no multipart uploads, versions
+//! or access lists.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Objects {
         }
     }
 
-    /// Runs a step that waits for the disk where it holds up no other request.
+    /// Runs `step`, which waits for the disk, on a thread for blocking work.
     async fn blocking<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
@@ -85,7 +85,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
-        self.faults.strike().await?;
+        self.faults.inject().await?;
         let mut input = req.input;
         if input.if_match.is_some() {
             return Err(s3_error!(NotImplemented, "If-Match on uploads"));
@@ -102,7 +102,7 @@ impl S3 for Objects {
             sha256_expected: input
                 .checksum_sha256
                 .take()
-                .map(|sum| hex_of(&sum))
+                .map(|sum| base64_to_hex(&sum))
                 .transpose()?,
             key: input.key.clone(),
             content_type: input.content_type.clone(),
@@ -113,7 +113,7 @@ impl S3 for Objects {
                 .into_iter()
                 .collect(),
         };
-        // A body in signed chunks is longer on the wire than what it carries.
+        // A body in signed chunks is longer than the object: each chunk carries its signature.
         let decoded = req.headers.get("x-amz-decoded-content-length");
         let length = match decoded.and_then(|length| length.to_str().ok()) {
             Some(decoded) => decoded.parse().ok(),
@@ -121,13 +121,13 @@ impl S3 for Objects {
                 .content_length
                 .and_then(|length| u64::try_from(length).ok()),
         };
-        let checksums = Checksums::announced(&mut input, &req.headers);
+        let checksums = Checksums::from_request(&mut input, &req.headers);
         let body = input
             .body
             .take()
             .unwrap_or_else(|| s3s::Body::empty().into());
         let storage = Arc::clone(&self.storage);
-        let announced = upload::Announced {
+        let announced = upload::AnnouncedBody {
             length,
             checksums,
             trailers: req.trailing_headers,
@@ -144,7 +144,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
-        let trouble = self.faults.strike().await?;
+        let body_fault = self.faults.inject().await?;
         let GetObjectInput {
             bucket,
             key,
@@ -153,7 +153,7 @@ impl S3 for Objects {
             ..
         } = req.input;
         let is_part = range.is_some();
-        let begun = self
+        let download = self
             .blocking(move |storage| {
                 let Some((object, file)) = storage.open_object(&bucket, &key)? else {
                     return Ok(None);
@@ -167,7 +167,7 @@ impl S3 for Objects {
                 Ok(Some((object, part, download)))
             })
             .await?;
-        let (object, part, download) = begun.ok_or_else(no_such_key)?;
+        let (object, part, download) = download.ok_or_else(no_such_key)?;
         let content_range = is_part.then(|| {
             let size = object.size_bytes;
             format!("bytes {}-{}/{size}", part.start, part.end - 1)
@@ -181,7 +181,7 @@ impl S3 for Objects {
             e_tag: Some(ETag::Strong(object.sha256.clone())),
             last_modified: Some(written_at(&object)),
             metadata: Some(metadata(&object)),
-            body: Some(trouble.of(download.stream())),
+            body: Some(body_fault.apply(download.stream())),
             ..GetObjectOutput::default()
         }))
     }
@@ -243,7 +243,7 @@ impl S3 for Objects {
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let bucket = req.input.bucket;
         let location = format!("/{bucket}");
-        // A bucket that exists is no error, as in S3's oldest region.
+        // A bucket that exists already is no error, as in the oldest region of S3.
         self.blocking(move |storage| storage.create_bucket(&bucket))
             .await?;
         Ok(S3Response::new(CreateBucketOutput {
@@ -301,14 +301,14 @@ impl S3 for Objects {
             next,
         } = listing::page(all, prefix, input.delimiter.as_deref(), after, limit);
         let count = objects.len() + prefixes.len();
-        let shown = |object: Description| Object {
+        let entry = |object: Description| Object {
             e_tag: Some(ETag::Strong(object.sha256.clone())),
             last_modified: Some(written_at(&object)),
             size: i64::try_from(object.size_bytes).ok(),
             key: Some(object.key),
             ..Object::default()
         };
-        let folded = |prefix| CommonPrefix {
+        let common_prefix = |prefix| CommonPrefix {
             prefix: Some(prefix),
         };
         Ok(S3Response::new(ListObjectsV2Output {
@@ -321,8 +321,8 @@ impl S3 for Objects {
             start_after: input.start_after,
             is_truncated: Some(next.is_some()),
             next_continuation_token: next,
-            contents: Some(objects.into_iter().map(shown).collect()),
-            common_prefixes: Some(prefixes.into_iter().map(folded).collect()),
+            contents: Some(objects.into_iter().map(entry).collect()),
+            common_prefixes: Some(prefixes.into_iter().map(common_prefix).collect()),
             ..ListObjectsV2Output::default()
         }))
     }
@@ -341,8 +341,8 @@ fn metadata(object: &Description) -> Metadata {
         .collect()
 }
 
-/// S3 sends digests in base64; the storage speaks hex.
-fn hex_of(base64_digest: &str) -> S3Result<String> {
+/// Converts a digest from base64, as in S3, to hex, as in the storage.
+fn base64_to_hex(base64_digest: &str) -> S3Result<String> {
     use base64::Engine as _;
     let digest = base64::engine::general_purpose::STANDARD.decode(base64_digest);
     Ok(hex::encode(digest.map_err(|_| {

@@ -1,4 +1,4 @@
-//! The HTTP side: `darkroom-local s3`, a process of its own, so that tests can kill it.
+//! The HTTP server of `darkroom-local s3`. It is a process of its own, so that tests can kill it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,10 +16,10 @@ use super::faults::Faults;
 use super::protocol::Objects;
 use super::storage::Storage;
 
-/// How long requests under way may take after SIGTERM.
+/// How long running requests may take after SIGTERM.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// Who may use the server: one key pair, from the environment as clients have it.
+/// The only key pair that the server accepts.
 #[derive(Clone)]
 pub struct Credentials {
     pub access_key: String,
@@ -34,7 +34,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Serves S3 over `data` until SIGTERM or SIGINT.
+/// Serves the objects of folder `data` over S3 until SIGTERM or SIGINT.
 pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> anyhow::Result<()> {
     let storage = Storage::open(data)
         .with_context(|| format!("opening the objects in {}", data.display()))?;
@@ -47,7 +47,7 @@ pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> any
 
     let listener = TcpListener::bind(listen)
         .await
-        .with_context(|| format!("listening on {listen}: is another process there?"))?;
+        .with_context(|| format!("listening on {listen}: does another process use the port?"))?;
     tracing::info!(listen = %listener.local_addr()?, data = %data.display(), "s3 is ready");
     let connections = GracefulShutdown::new();
     let (mut term, mut int) = (
@@ -61,7 +61,7 @@ pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> any
             _ = int.recv() => break,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of file handles, most likely: the next connection waits rather than spins.
+            // Most likely this process has no file handle left. Without the pause this loop would spin.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };

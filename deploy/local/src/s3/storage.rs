@@ -1,7 +1,7 @@
-//! Objects in a directory: an upload is visible whole, verified and on disk, or not at all.
+//! Stores objects in a folder. An upload becomes visible when it is complete, verified and on disk.
 //!
-//! Knows neither HTTP nor S3. Names of files are hashes of keys, so that no key, `..` or other,
-//! can name a place outside its bucket.
+//! Knows neither HTTP nor S3. The name of a file is the hash of the key, so no key (`..`, for
+//! example) can name a file outside its bucket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -15,16 +15,16 @@ use tempfile::TempPath;
 use super::folder_sync::FolderSync;
 use super::object_file::{self, Description};
 
-/// A directory of buckets, and one for uploads under way on the same file system.
+/// A folder of buckets, and a folder for unfinished uploads on the same file system.
 #[derive(Debug)]
 pub(crate) struct Storage {
     buckets: PathBuf,
     uploads: PathBuf,
-    /// Of buckets that were written to, by their folder.
+    /// One entry for the folder of each bucket that was written to.
     folder_syncs: Mutex<HashMap<PathBuf, Arc<FolderSync>>>,
 }
 
-/// An upload under way: dropped without [`Storage::commit`], it leaves nothing behind.
+/// An unfinished upload. Dropping it without [`Storage::commit`] deletes its file.
 pub(crate) struct Upload {
     file: File,
     path: TempPath,
@@ -32,15 +32,15 @@ pub(crate) struct Upload {
     size_bytes: u64,
 }
 
-/// What a client says about the object it uploads.
+/// The description of an object that a client sends with the upload.
 #[derive(Debug, Default)]
 pub(crate) struct NewObject {
     pub(crate) key: String,
     pub(crate) content_type: Option<String>,
     pub(crate) metadata: BTreeMap<String, String>,
-    /// Refuse to replace an object of this key (`If-None-Match: *`).
+    /// Do not replace an object of this key (`If-None-Match: *`).
     pub(crate) only_if_absent: bool,
-    /// Lower-case hex; the upload is refused when its bytes have another.
+    /// Lower-case hex. The upload is refused if its bytes have another SHA-256.
     pub(crate) sha256_expected: Option<String>,
 }
 
@@ -50,16 +50,16 @@ pub(crate) enum StorageError {
     NoSuchBucket(String),
     #[error("an object of this key exists")]
     Exists,
-    #[error("the bytes have another SHA-256 than the upload said")]
+    #[error("the SHA-256 of the bytes differs from the one in the request")]
     WrongChecksum,
-    #[error("the part begins behind the object's end")]
+    #[error("the range starts after the end of the object")]
     PastTheEnd,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Storage {
-    /// Opens `root`, making it if need be; uploads that an earlier process left are thrown away.
+    /// Opens folder `root` or creates it. Deletes unfinished uploads of an earlier process.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         let storage = Self {
             buckets: root.join("buckets"),
@@ -77,16 +77,16 @@ impl Storage {
     }
 
     pub(crate) fn create_bucket(&self, bucket: &str) -> Result<(), StorageError> {
-        match fs::create_dir(self.folder(bucket)?) {
+        match fs::create_dir(self.bucket_path(bucket)?) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {}
         }
         Ok(sync_folder(&self.buckets)?)
     }
 
-    /// The bucket's folder, or [`StorageError::NoSuchBucket`].
-    fn existing(&self, bucket: &str) -> Result<PathBuf, StorageError> {
-        let folder = self.folder(bucket)?;
+    /// The folder of a bucket, or [`StorageError::NoSuchBucket`].
+    fn bucket_folder(&self, bucket: &str) -> Result<PathBuf, StorageError> {
+        let folder = self.bucket_path(bucket)?;
         if folder.is_dir() {
             Ok(folder)
         } else {
@@ -95,10 +95,10 @@ impl Storage {
     }
 
     pub(crate) fn check_bucket(&self, bucket: &str) -> Result<(), StorageError> {
-        self.existing(bucket).map(drop)
+        self.bucket_folder(bucket).map(drop)
     }
 
-    /// Every bucket's name, in order.
+    /// The names of all buckets, sorted.
     pub(crate) fn buckets(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.buckets)? {
@@ -108,6 +108,7 @@ impl Storage {
         Ok(names)
     }
 
+    /// Starts an upload.
     pub(crate) fn begin(&self) -> io::Result<Upload> {
         let (file, path) = tempfile::NamedTempFile::new_in(&self.uploads)?.into_parts();
         Ok(Upload {
@@ -118,14 +119,14 @@ impl Storage {
         })
     }
 
-    /// Verifies an upload and makes it visible. When this returns, it survives a power cut.
+    /// Verifies an upload and makes it visible. When this returns, the object survives a power cut.
     pub(crate) fn commit(
         &self,
         mut upload: Upload,
         bucket: &str,
         object: NewObject,
     ) -> Result<Description, StorageError> {
-        let folder = self.existing(bucket)?;
+        let folder = self.bucket_folder(bucket)?;
         let sha256 = hex::encode(upload.sha256.finalize());
         if object
             .sha256_expected
@@ -162,22 +163,22 @@ impl Storage {
         Ok(description)
     }
 
-    /// The object and its file, cursor at the first byte of the body.
+    /// The object and its file. The cursor of the file is at the first byte of the body.
     pub(crate) fn open_object(
         &self,
         bucket: &str,
         key: &str,
     ) -> Result<Option<(Description, File)>, StorageError> {
-        match File::open(self.existing(bucket)?.join(file_name(key))) {
+        match File::open(self.bucket_folder(bucket)?.join(file_name(key))) {
             Ok(file) => Ok(Some((object_file::describe(&file)?, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Deletes an object; one that is not there is no error, as in S3.
+    /// Deletes an object. As in S3, a missing object is no error.
     pub(crate) fn delete(&self, bucket: &str, key: &str) -> Result<(), StorageError> {
-        let folder = self.existing(bucket)?;
+        let folder = self.bucket_folder(bucket)?;
         match fs::remove_file(folder.join(file_name(key))) {
             Ok(()) => Ok(self.sync(folder)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -185,16 +186,16 @@ impl Storage {
         }
     }
 
-    /// Every object whose key starts with `prefix`, by key. Opens each file: for one machine only.
+    /// All objects whose key starts with `prefix`, sorted by key. Opens every file, so large buckets are slow.
     pub(crate) fn list(
         &self,
         bucket: &str,
         prefix: &str,
     ) -> Result<Vec<Description>, StorageError> {
         let mut objects = Vec::new();
-        for entry in fs::read_dir(self.existing(bucket)?)? {
+        for entry in fs::read_dir(self.bucket_folder(bucket)?)? {
             let file = match File::open(entry?.path()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // deleted meanwhile
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // deleted since `read_dir`
                 opened => opened?,
             };
             let object = object_file::describe(&file)?;
@@ -206,9 +207,9 @@ impl Storage {
         Ok(objects)
     }
 
-    /// Makes the names in a bucket's folder survive a power cut, together with others that want the same.
+    /// Flushes the file names of a bucket to disk. Concurrent callers share one flush.
     fn sync(&self, folder: PathBuf) -> io::Result<()> {
-        let mut all = self.folder_syncs.lock().expect("no panic while it is held");
+        let mut all = self.folder_syncs.lock().expect("no holder panics");
         let sync = all
             .entry(folder)
             .or_insert_with_key(|folder| Arc::new(FolderSync::new(folder.clone())))
@@ -217,7 +218,8 @@ impl Storage {
         sync.flush()
     }
 
-    fn folder(&self, bucket: &str) -> Result<PathBuf, StorageError> {
+    /// The path of a bucket that need not exist. A name with other characters than S3 allows gives no path.
+    fn bucket_path(&self, bucket: &str) -> Result<PathBuf, StorageError> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c);
         let starts_well = bucket.starts_with(|c: char| c.is_ascii_alphanumeric());
         if starts_well && bucket.len() <= 63 && bucket.bytes().all(plain) {
@@ -229,7 +231,7 @@ impl Storage {
 }
 
 impl Upload {
-    /// Chunks as they came from the wire, in as few calls as the system takes.
+    /// Appends the chunks, with as few system calls as possible.
     pub(crate) fn write(&mut self, chunks: &[impl AsRef<[u8]>]) -> io::Result<()> {
         for chunk in chunks {
             self.sha256.update(chunk);
@@ -238,7 +240,7 @@ impl Upload {
         let slices = chunks.iter().map(|chunk| IoSlice::new(chunk.as_ref()));
         let mut slices: Vec<_> = slices.collect();
         let mut left = &mut slices[..];
-        IoSlice::advance_slices(&mut left, 0); // past those that are empty
+        IoSlice::advance_slices(&mut left, 0); // skips empty chunks at the start
         while !left.is_empty() {
             match self.file.write_vectored(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -259,7 +261,7 @@ fn file_name(key: &str) -> String {
     hex::encode(Sha256::digest(key))
 }
 
-/// Makes names in a folder survive a power cut; `sync_all` of a file does that for its bytes only.
+/// Flushes the file names of a folder to disk: `sync_all` of a file flushes only its bytes.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! The way of an upload's bytes from the wire to the storage, a few pieces in memory at a time.
+//! Streams the bytes of an upload from the client to the storage, with a few pieces in memory at a time.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::checksums::Checksums;
 use super::object_file::Description;
 use super::storage::{NewObject, Storage, StorageError};
 
-/// What goes to the disk's threads at once: a photo takes one trip there.
+/// Size of the pieces that go to the writing thread. Most photos are one piece.
 const PIECE_BYTES: usize = 1024 * 1024;
-/// Pieces between the wire and the disk: enough that neither waits for the other's hiccups.
+/// Pieces that wait between network and disk: enough that a short pause of one does not stop the other.
 const PIECES_IN_FLIGHT: usize = 2;
 
-/// What the client said of the body beforehand.
-pub(crate) struct Announced {
+/// Length and checksums of the body, as the request announced them.
+pub(crate) struct AnnouncedBody {
     pub(crate) length: Option<u64>,
     pub(crate) checksums: Checksums,
     pub(crate) trailers: Option<TrailingHeaders>,
 }
 
-/// A part of the body, in the chunks that it came in. A channel that closes without a last one is a client that went away.
+/// A part of the body, in the chunks that arrived. If the channel closes before the last piece, the client has disconnected.
 struct Piece {
     chunks: Vec<Bytes>,
     is_last: bool,
@@ -36,20 +36,21 @@ pub(crate) async fn receive(
     bucket: String,
     object: NewObject,
     mut body: BoxStream<'static, Result<Bytes, StdError>>,
-    announced: Announced,
+    announced: AnnouncedBody,
 ) -> S3Result<Description> {
-    // A small object has arrived whole before it keeps a thread busy, which then waits for nothing.
+    // Reads the first piece before a thread is taken. So for a small object the thread never waits for the network.
     let first = next_piece(&mut body).await?;
     let mut was_last = first.is_last;
-    let (to_disk, from_wire) = mpsc::channel(PIECES_IN_FLIGHT);
-    drop(to_disk.try_send(first)); // there is room
-    let writing =
-        tokio::task::spawn_blocking(move || write(&storage, &bucket, object, from_wire, announced));
+    let (to_writer, from_client) = mpsc::channel(PIECES_IN_FLIGHT);
+    drop(to_writer.try_send(first)); // the channel is empty, so this cannot fail
+    let writing = tokio::task::spawn_blocking(move || {
+        write(&storage, &bucket, object, from_client, announced)
+    });
     while !was_last {
         let piece = next_piece(&mut body).await?;
         was_last = piece.is_last;
-        // Without a reader the writer failed, and says why below.
-        if to_disk.send(piece).await.is_err() {
+        // The channel is closed if the writer has failed. Its error is returned below.
+        if to_writer.send(piece).await.is_err() {
             break;
         }
     }
@@ -63,7 +64,7 @@ async fn next_piece(body: &mut BoxStream<'static, Result<Bytes, StdError>>) -> S
             let is_last = true;
             return Ok(Piece { chunks, is_last });
         };
-        // A body that fails here is cut short, or not the one its signature was made for.
+        // The body was cut short, or does not match its signature.
         let chunk = chunk.map_err(|cause| {
             tracing::warn!(%cause, "upload refused");
             S3Error::with_source(s3s::S3ErrorCode::IncompleteBody, cause)
@@ -79,14 +80,14 @@ fn write(
     storage: &Storage,
     bucket: &str,
     object: NewObject,
-    mut from_wire: mpsc::Receiver<Piece>,
-    mut announced: Announced,
+    mut from_client: mpsc::Receiver<Piece>,
+    mut announced: AnnouncedBody,
 ) -> S3Result<Description> {
     storage.check_bucket(bucket)?;
     let mut upload = storage.begin().map_err(StorageError::from)?;
     loop {
-        let Some(piece) = from_wire.blocking_recv() else {
-            return Err(s3_error!(IncompleteBody, "the client went away"));
+        let Some(piece) = from_client.blocking_recv() else {
+            return Err(s3_error!(IncompleteBody, "the client disconnected"));
         };
         for chunk in &piece.chunks {
             announced.checksums.update(chunk);
@@ -106,7 +107,7 @@ fn write(
         ));
     }
     let trailers = announced.trailers.and_then(|trailers| trailers.take());
-    if !announced.checksums.agree(trailers.as_ref()) {
+    if !announced.checksums.match_body(trailers.as_ref()) {
         return Err(s3_error!(BadDigest, "a checksum does not match the body"));
     }
     Ok(storage.commit(upload, bucket, object)?)

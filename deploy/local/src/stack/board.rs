@@ -1,4 +1,4 @@
-//! What runs, for everybody to see: pid files, the lines of the terminal, the supervisor's log.
+//! The status of all processes of the stack: pid files, lines for terminals, the log of the supervisor.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -11,26 +11,27 @@ use tokio::sync::broadcast;
 
 use super::layout::Layout;
 
-/// One process of the stack.
+/// A running process of the stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(super) struct ProcessStatus {
     pub(super) pid: i32,
-    /// An address, and what else tells it apart.
-    pub(super) place: String,
+    /// Address, and data folder if the process has one.
+    #[serde(rename = "place")] // an older supervisor may still send this name
+    pub(super) location: String,
     pub(super) since: DateTime<Utc>,
 }
 
-/// Shared by the supervisor's tasks.
+/// The status of all processes. The tasks of the supervisor share one board.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct StatusBoard {
     layout: Layout,
-    rows: Mutex<BTreeMap<String, Row>>,
+    processes: Mutex<BTreeMap<String, ProcessStatus>>,
     lines: broadcast::Sender<String>,
 }
 
-impl Board {
+impl StatusBoard {
     pub(super) fn new(layout: Layout) -> Self {
-        // Pid files of a supervisor that was killed: its children died with it.
+        // A supervisor that was killed leaves its pid files. Its children ended with it.
         for stale in fs::read_dir(layout.data.join("pids"))
             .into_iter()
             .flatten()
@@ -41,13 +42,13 @@ impl Board {
         let (lines, _) = broadcast::channel(1024);
         Self {
             layout,
-            rows: Mutex::default(),
+            processes: Mutex::default(),
             lines,
         }
     }
 
-    /// One state change, one line: to the log, and to every terminal that listens.
-    pub(super) fn say(&self, level: &str, name: &str, what: &str) {
+    /// Reports one event about process `name`: a line to the log and to every listening terminal.
+    pub(super) fn report(&self, level: &str, name: &str, what: &str) {
         let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let line = serde_json::json!({
             "timestamp": timestamp, "level": level, "name": name, "message": what
@@ -59,37 +60,42 @@ impl Board {
         if let Ok(mut log) = log {
             let _ = log.write_all(format!("{line}\n").as_bytes());
         }
-        let _ = self.lines.send(format!("{name:<10} {what}")); // nobody listening is fine
+        let _ = self.lines.send(format!("{name:<10} {what}")); // an error means that no terminal listens
     }
 
     pub(super) fn lines(&self) -> broadcast::Receiver<String> {
         self.lines.subscribe()
     }
 
-    pub(super) fn started(&self, name: &str, pid: i32, place: &str) {
-        let row = Row {
+    pub(super) fn started(&self, name: &str, pid: i32, location: &str) {
+        let process = ProcessStatus {
             pid,
-            place: place.to_owned(),
+            location: location.to_owned(),
             since: Utc::now(),
         };
         let _ = fs::write(self.layout.pid(name), format!("{pid}\n"));
-        self.locked().insert(name.to_owned(), row);
+        self.locked().insert(name.to_owned(), process);
     }
 
-    /// Takes it off, unless its place went to a successor already.
+    /// Removes process `name`, unless a successor with another pid has replaced it.
     pub(super) fn ended(&self, name: &str, pid: i32) {
-        let mut rows = self.locked();
-        if rows.get(name).is_some_and(|row| row.pid == pid) {
-            rows.remove(name);
+        let mut processes = self.locked();
+        if processes
+            .get(name)
+            .is_some_and(|process| process.pid == pid)
+        {
+            processes.remove(name);
             let _ = fs::remove_file(self.layout.pid(name));
         }
     }
 
-    pub(super) fn rows(&self) -> BTreeMap<String, Row> {
+    pub(super) fn processes(&self) -> BTreeMap<String, ProcessStatus> {
         self.locked().clone()
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Row>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ProcessStatus>> {
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What the commands `up`, `down` and `status` do: ask the supervisor, show its answers.
+//! The commands `up`, `down` and `status`: they send a request to the supervisor and show its replies.
 
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use chrono::{Local, Utc};
 
-use super::control::{Answer, Ready, Request, Wire, Wish};
+use super::control::{Connection, DesiredStack, Reply, Request, StackAccess};
 use super::daemon::supervise;
 use super::layout::Layout;
-use super::memory::Memory;
 use super::sample;
-use crate::places;
+use super::saved_state::SavedState;
+use crate::paths;
 
-/// What `up` was asked for.
+/// Options of the command `up`.
 #[derive(Debug)]
-pub struct Choice {
+pub struct UpOptions {
     pub detach: bool,
     pub apis: u16,
     pub workers: u16,
@@ -26,35 +26,35 @@ pub struct Choice {
     pub sample: bool,
 }
 
-/// Brings the stack up; in the foreground it stays until Ctrl-C.
-pub async fn up(choice: Choice) -> anyhow::Result<()> {
-    let layout = Layout::open(choice.data.as_deref())?;
-    if let Some(wire) = Wire::connect(&layout.socket()?).await {
-        println!("the stack runs already: starting what is missing");
-        return bring_up(wire, &layout, &choice).await;
+/// Starts the stack. Without `detach` it returns after Ctrl-C.
+pub async fn up(options: UpOptions) -> anyhow::Result<()> {
+    let layout = Layout::open(options.data.as_deref())?;
+    if let Some(connection) = Connection::connect(&layout.socket()?).await {
+        println!("the stack is running: starting what is missing");
+        return bring_up(connection, &layout, &options).await;
     }
-    if choice.detach {
+    if options.detach {
         spawn_supervisor(&layout)?;
-        let wire = connect(&layout).await?;
-        let brought_up = bring_up(wire, &layout, &choice).await;
+        let connection = connect(&layout).await?;
+        let brought_up = bring_up(connection, &layout, &options).await;
         if brought_up.is_err() {
-            stop(&layout).await?; // nothing half up stays behind
+            stop(&layout).await?; // leaves no half-started stack
         }
         return brought_up;
     }
     let mut supervisor = Box::pin(supervise(&layout.data));
     let foreground = async {
-        bring_up(connect(&layout).await?, &layout, &choice).await?;
+        bring_up(connect(&layout).await?, &layout, &options).await?;
         println!("\nCtrl-C stops everything.");
         std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
         ended = &mut supervisor => {
-            println!("stack      stopped"); // what was said last, faster than it could be shown
+            println!("stack      stopped"); // this process ends before it could read its last line from the log
             ended
         }
         failed = foreground => {
-            // Stops what was started before it says why it could not go on.
+            // The error appears after the processes that did start have stopped.
             let stopping = stop(&layout);
             let _ = tokio::join!(supervisor, stopping);
             failed
@@ -62,18 +62,18 @@ pub async fn up(choice: Choice) -> anyhow::Result<()> {
     }
 }
 
-/// Stops the stack; with `wipe` removes its data as well.
+/// Stops the stack. With `wipe` it removes the data as well.
 pub async fn down(data: Option<&Path>, wipe: bool) -> anyhow::Result<()> {
     let layout = Layout::open(data)?;
     if !stop(&layout).await? {
         println!("nothing runs in {}", layout.data.display());
     }
     if wipe {
-        // A cluster outside has a private folder around it.
-        let cluster = Memory::read(&layout).postgres_data;
-        let outside = cluster.filter(|cluster| !cluster.starts_with(&layout.data));
-        let elsewhere = outside.and_then(|cluster| cluster.parent().map(Path::to_owned));
-        for path in layout.made_by_a_stack().into_iter().chain(elsewhere) {
+        // A cluster that is not in the data folder has a private folder around it.
+        let cluster = SavedState::read(&layout).postgres_data;
+        let elsewhere = cluster.filter(|cluster| !cluster.starts_with(&layout.data));
+        let private_folder = elsewhere.and_then(|cluster| cluster.parent().map(Path::to_owned));
+        for path in layout.created_by_stack().into_iter().chain(private_folder) {
             let removed = match path.symlink_metadata() {
                 Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
                 Ok(_) => std::fs::remove_file(&path),
@@ -86,72 +86,79 @@ pub async fn down(data: Option<&Path>, wipe: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what runs, where, and since when; whether anything does.
+/// Prints which processes run, where, and since when. Returns whether the stack runs.
 pub async fn status(data: Option<&Path>) -> anyhow::Result<bool> {
     let layout = Layout::open(data)?;
     println!("data        {}", layout.data.display());
-    if let Some(cluster) = Memory::read(&layout).postgres_data {
+    if let Some(cluster) = SavedState::read(&layout).postgres_data {
         println!("postgres in {}", cluster.display());
     }
-    let Some(mut wire) = Wire::connect(&layout.socket()?).await else {
+    let Some(mut connection) = Connection::connect(&layout.socket()?).await else {
         println!("nothing runs; ./deploy/local/up starts it");
         return Ok(false);
     };
-    wire.send(&Request::Status).await?;
-    while let Some(answer) = wire.receive().await {
-        let Answer::Status { supervisor, rows } = answer else {
+    connection.send(&Request::Status).await?;
+    while let Some(reply) = connection.receive().await {
+        let Reply::Status { supervisor, rows } = reply else {
             continue;
         };
         println!("supervisor  pid {supervisor}");
-        for (name, row) in rows {
-            let since = row.since.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
-            let minutes = (Utc::now() - row.since).num_minutes();
+        for (name, process) in rows {
+            let since = process
+                .since
+                .with_timezone(&Local)
+                .format("%Y-%m-%d %H:%M:%S");
+            let minutes = (Utc::now() - process.since).num_minutes();
             println!(
                 "{name:<11} pid {:<8} since {since} ({minutes} min)  {}",
-                row.pid, row.place
+                process.pid, process.location
             );
         }
         return Ok(true);
     }
-    bail!("the supervisor went away while it was asked")
+    bail!("the supervisor ended before it replied")
 }
 
-async fn bring_up(mut wire: Wire, layout: &Layout, choice: &Choice) -> anyhow::Result<()> {
-    let wish = Wish {
-        apis: choice.apis.max(1), // something must migrate, and take jobs
-        workers: choice.workers,
-        port: choice.port,
+async fn bring_up(
+    mut connection: Connection,
+    layout: &Layout,
+    options: &UpOptions,
+) -> anyhow::Result<()> {
+    let desired = DesiredStack {
+        apis: options.apis.max(1), // an API runs the migrations and accepts the sample
+        workers: options.workers,
+        port: options.port,
         env: std::env::vars().collect(),
-        bin: places::bin_dir()?,
+        bin: paths::bin_dir()?,
     };
-    wire.send(&Request::Up(wish)).await?;
-    let ready = loop {
-        match wire.receive().await {
-            Some(Answer::Say(line)) => println!("{line}"),
-            Some(Answer::Up(ready)) => break ready,
-            Some(Answer::Failed(why)) => {
+    connection.send(&Request::Up(desired)).await?;
+    let access = loop {
+        match connection.receive().await {
+            Some(Reply::Say(line)) => println!("{line}"),
+            Some(Reply::Up(access)) => break access,
+            Some(Reply::Failed(why)) => {
                 bail!("{why}\n  Logs: {}", layout.data.join("logs").display())
             }
-            Some(Answer::Status { .. }) | None => {
+            Some(Reply::Status { .. }) | None => {
                 bail!("the stack was stopped before it was ready")
             }
         }
     };
-    if choice.sample && choice.workers > 0 {
-        sample::classify(&ready)
+    if options.sample && options.workers > 0 {
+        sample::classify(&access)
             .await
             .context("classifying the sample photo")?;
     }
-    say_how_to_use(layout, &ready, choice);
-    if !choice.detach {
+    print_usage(layout, &access, options);
+    if !options.detach {
         tokio::spawn(show_lines(layout.clone()));
     }
     Ok(())
 }
 
-fn say_how_to_use(layout: &Layout, ready: &Ready, choice: &Choice) {
+fn print_usage(layout: &Layout, access: &StackAccess, options: &UpOptions) {
     let env = layout.env();
-    println!("\nDarkroom  {}\nAPI key   {}", ready.url, ready.api_key);
+    println!("\nDarkroom  {}\nAPI key   {}", access.url, access.api_key);
     println!("\nTry it:\n  source {}", env.display());
     println!(
         "  curl --data-binary @{} -H 'Content-Type: image/jpeg' \\\n       \
@@ -160,17 +167,17 @@ fn say_how_to_use(layout: &Layout, ready: &Ready, choice: &Choice) {
         sample::PHOTO,
         sample::MODEL
     );
-    println!("API reference  {}/docs", ready.url);
+    println!("API reference  {}/docs", access.url);
     println!(
-        "Console        {}/console (a browser asks: any name, and the key as the password)",
-        ready.url
+        "Console        {}/console (log in with any name; the password is the key)",
+        access.url
     );
-    if choice.detach {
+    if options.detach {
         println!("Stop with      ./deploy/local/down");
     }
 }
 
-/// Prints what happens from now on, until the process ends.
+/// Prints every new line of the supervisor's log, until this process ends.
 async fn show_lines(layout: Layout) -> anyhow::Result<()> {
     let mut log = std::fs::File::open(layout.log("supervisor"))?;
     log.seek(SeekFrom::End(0))?;
@@ -187,7 +194,7 @@ async fn show_lines(layout: Layout) -> anyhow::Result<()> {
     }
 }
 
-/// Starts the supervisor so that it outlives us and our terminal.
+/// Starts a supervisor that outlives this process and its terminal.
 fn spawn_supervisor(layout: &Layout) -> anyhow::Result<()> {
     let log = std::fs::File::options()
         .create(true)
@@ -202,36 +209,36 @@ fn spawn_supervisor(layout: &Layout) -> anyhow::Result<()> {
         .stdout(log.try_clone()?)
         .stderr(log);
     let child = command.spawn().context("starting the supervisor")?;
-    drop(child); // it goes on without us: see `supervise_detached`
+    drop(child); // the supervisor keeps running: see `supervise_detached`
     Ok(())
 }
 
-async fn connect(layout: &Layout) -> anyhow::Result<Wire> {
+async fn connect(layout: &Layout) -> anyhow::Result<Connection> {
     let socket = layout.socket()?;
     for _ in 0..200 {
-        if let Some(wire) = Wire::connect(&socket).await {
-            return Ok(wire);
+        if let Some(connection) = Connection::connect(&socket).await {
+            return Ok(connection);
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     bail!(
-        "the supervisor does not answer; see {}",
+        "the supervisor does not accept connections; see {}",
         layout.log("supervisor").display()
     )
 }
 
-/// Asks the supervisor to stop, and waits until it has; whether there was one.
+/// Asks the supervisor to stop and waits for its end. Returns whether a supervisor was running.
 async fn stop(layout: &Layout) -> anyhow::Result<bool> {
-    let Some(mut wire) = Wire::connect(&layout.socket()?).await else {
+    let Some(mut connection) = Connection::connect(&layout.socket()?).await else {
         return Ok(false);
     };
-    wire.send(&Request::Down).await?;
-    while let Some(answer) = wire.receive().await {
-        if let Answer::Say(line) = answer {
+    connection.send(&Request::Down).await?;
+    while let Some(reply) = connection.receive().await {
+        if let Reply::Say(line) = reply {
             println!("{line}");
         }
     }
-    // The lock goes with the process: then a next `up` or a wipe has the folder to itself.
+    // The supervisor holds the lock until its process ends. Then the next `up`, or a wipe, has the folder for itself.
     let lock = std::fs::File::create(layout.lock())?;
     tokio::task::spawn_blocking(move || lock.lock()).await??;
     Ok(true)

@@ -1,4 +1,4 @@
-//! The supervising process: holds the lock, hears signals, serves whoever asks over the socket.
+//! The supervisor process: holds the lock, waits for shutdown signals, and serves clients on the socket.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 
-use super::board::Board;
-use super::control::{Answer, Request, Wire};
+use super::board::StatusBoard;
+use super::control::{Connection, Reply, Request};
 use super::layout::Layout;
 use super::supervisor::Supervisor;
 
-/// The same in a session of its own: no terminal's Ctrl-C or hang-up reaches it.
+/// Calls [`supervise`] in a session of its own, which gets no Ctrl-C and no hang-up from a terminal.
 pub async fn supervise_detached(data: &Path) -> anyhow::Result<()> {
     nix::unistd::setsid().context("leaving the terminal")?;
     supervise(data).await
@@ -26,13 +26,13 @@ pub async fn supervise(data: &Path) -> anyhow::Result<()> {
     let lock = std::fs::File::create(layout.lock())?;
     lock.try_lock().with_context(|| {
         format!(
-            "another supervisor has {}; see ./deploy/local/status",
+            "another supervisor runs in {}; see ./deploy/local/status",
             layout.data.display()
         )
     })?;
     let socket = layout.socket()?;
     let _ = std::fs::remove_file(&socket);
-    let board = Arc::new(Board::new(layout.clone()));
+    let board = Arc::new(StatusBoard::new(layout.clone()));
     std::fs::write(
         layout.pid("supervisor"),
         format!("{}\n", std::process::id()),
@@ -47,14 +47,14 @@ pub async fn supervise(data: &Path) -> anyhow::Result<()> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    let mut conversations = tokio::task::JoinSet::new();
+    let mut clients = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
                 let (supervisor, board) = (Arc::clone(&supervisor), Arc::clone(&board));
                 let stop = stop.clone();
-                conversations.spawn(async move {
-                    converse(Wire::over(stream), &supervisor, &board, &stop).await;
+                clients.spawn(async move {
+                    serve_client(Connection::new(stream), &supervisor, &board, &stop).await;
                 });
             },
             _ = term.recv() => break,
@@ -64,50 +64,50 @@ pub async fn supervise(data: &Path) -> anyhow::Result<()> {
     }
     stop.send_replace(true);
     tokio::spawn(async move {
-        // Who asks twice does not want to wait; the kernel ends the children with us.
+        // A second signal ends this process at once. The kernel then sends the children their death signal.
         tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
         std::process::exit(130);
     });
     supervisor.lock().await.stop().await;
-    board.say("INFO", "stack", "stopped");
+    board.report("INFO", "stack", "stopped");
     let _ = std::fs::remove_file(layout.pid("supervisor"));
     let _ = std::fs::remove_file(&socket);
-    // Those who asked for this get their last line.
-    let _ = tokio::time::timeout(Duration::from_secs(1), conversations.join_all()).await;
+    // The clients that are still connected get the last line.
+    let _ = tokio::time::timeout(Duration::from_secs(1), clients.join_all()).await;
     Ok(())
 }
 
-/// Serves one asker.
-async fn converse(
-    mut wire: Wire,
+/// Reads the request of one client and sends the replies.
+async fn serve_client(
+    mut connection: Connection,
     supervisor: &Mutex<Supervisor>,
-    board: &Board,
+    board: &StatusBoard,
     stop: &watch::Sender<bool>,
 ) {
     let mut lines = board.lines();
-    let Some(request) = wire.receive::<Request>().await else {
+    let Some(request) = connection.receive::<Request>().await else {
         return;
     };
     let mut stopping = stop.subscribe();
     let work = async {
         match request {
-            Request::Status => Some(Answer::Status {
+            Request::Status => Some(Reply::Status {
                 supervisor: i32::try_from(std::process::id()).unwrap_or_default(),
-                rows: board.rows(),
+                rows: board.processes(),
             }),
             Request::Down => {
                 stop.send_replace(true);
-                std::future::pending().await // lines go on until the process ends
+                std::future::pending().await // the client gets lines until this process ends
             }
-            Request::Up(wish) => {
+            Request::Up(desired) => {
                 let mut supervisor = tokio::select! {
                     supervisor = supervisor.lock() => supervisor,
                     _ = stopping.wait_for(|stop| *stop) => return None,
                 };
                 tokio::select! {
-                    up = supervisor.up(&wish) => Some(match up {
-                        Ok(ready) => Answer::Up(ready),
-                        Err(error) => Answer::Failed(format!("{error:#}")),
+                    up = supervisor.up(&desired) => Some(match up {
+                        Ok(ready) => Reply::Up(ready),
+                        Err(error) => Reply::Failed(format!("{error:#}")),
                     }),
                     _ = stopping.wait_for(|stop| *stop) => None,
                 }
@@ -117,20 +117,20 @@ async fn converse(
     tokio::pin!(work);
     loop {
         tokio::select! {
-            biased; // all lines before the answer that they lead to
+            biased; // a client gets all lines before the last reply
             line = lines.recv() => if let Ok(line) = line {
                 let last = line.ends_with(" stopped") && line.starts_with("stack ");
-                if wire.send(&Answer::Say(line)).await.is_err() || last {
-                    return; // for an asker who left, an `up` ends where it is
+                if connection.send(&Reply::Say(line)).await.is_err() || last {
+                    return; // if the client is gone, its `up` is abandoned
                 }
             },
-            answer = &mut work => {
-                let Some(answer) = answer else { return };
-                // What was said while `work` was last polled is not in `lines.recv()` yet.
+            reply = &mut work => {
+                let Some(reply) = reply else { return };
+                // The last poll of `work` may have added lines.
                 while let Ok(line) = lines.try_recv() {
-                    let _ = wire.send(&Answer::Say(line)).await;
+                    let _ = connection.send(&Reply::Say(line)).await;
                 }
-                let _ = wire.send(&answer).await;
+                let _ = connection.send(&reply).await;
                 return;
             }
         }

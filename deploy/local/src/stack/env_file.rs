@@ -1,8 +1,8 @@
-//! `.local/env`: what a shell sources to use the stack or to add processes to it.
+//! `.local/env`: a shell sources this file to use the stack, or to start further processes of it.
 
 use super::layout::{Layout, write_private};
 
-/// Names and values, in the order in which a reader wants them.
+/// Names and values of variables, in the order of the file.
 pub(super) type Env = Vec<(&'static str, String)>;
 
 pub(super) fn write(layout: &Layout, env: &Env) -> anyhow::Result<()> {
@@ -10,7 +10,7 @@ pub(super) fn write(layout: &Layout, env: &Env) -> anyhow::Result<()> {
     write_private(&layout.env(), &env.iter().map(line).collect::<String>())
 }
 
-/// `value` as one word of a shell.
+/// Quotes `value` as one word of a shell.
 fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+,=".contains(c);
     if !value.is_empty() && value.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! Paths below the data folder (`.local` unless said otherwise).
+//! Paths below the data folder, which is `.local` unless `--data` names another.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,20 +7,22 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+/// The data folder of one stack, and the paths in it.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) data: PathBuf,
 }
 
 impl Layout {
-    /// `chosen`, else `.local` in the checkout. Made when missing.
+    /// Takes `chosen`, or `.local` in the checkout. Creates the folder if it is missing.
     pub(super) fn open(chosen: Option<&Path>) -> anyhow::Result<Self> {
         let data = match chosen {
             Some(data) => std::path::absolute(data)?,
             None => crate::checkout()?.join(".local"),
         };
         for folder in [data.clone(), data.join("pids"), data.join("logs")] {
-            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("creating {}", folder.display()))?;
         }
         Ok(Self { data })
     }
@@ -41,7 +43,7 @@ impl Layout {
         self.data.join("env")
     }
 
-    pub(super) fn memory(&self) -> PathBuf {
+    pub(super) fn saved_state(&self) -> PathBuf {
         self.data.join("memory.json")
     }
 
@@ -53,13 +55,13 @@ impl Layout {
         self.data.join("logs").join(format!("{name}.log"))
     }
 
-    /// Held by the one process that supervises this folder's stack.
+    /// Lock file of the supervisor: a data folder has at most one.
     pub(super) fn lock(&self) -> PathBuf {
         self.data.join("supervisor.lock")
     }
 
-    /// Where the supervisor listens. A socket's path is at most 107 bytes long: a data folder too
-    /// deep for that gets its socket in a private folder of the user's.
+    /// Socket of the supervisor. The path of a socket has at most 107 bytes. If the data folder has a
+    /// longer path, the socket is in a private folder of the user.
     pub(super) fn socket(&self) -> anyhow::Result<PathBuf> {
         let inside = self.data.join("supervisor.sock");
         if inside.as_os_str().len() < 100 {
@@ -68,15 +70,19 @@ impl Layout {
         let user = nix::unistd::Uid::effective();
         let folder = PathBuf::from(format!("/tmp/darkroom-local-{user}"));
         fs::create_dir_all(&folder)?;
-        // Fails when somebody else made the folder first, as it must.
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("{} is not ours; use a shorter --data", folder.display()))?;
+        // Fails if the folder belongs to another user, who could read what passes through the socket.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).with_context(|| {
+            format!(
+                "{} belongs to another user; use a shorter --data",
+                folder.display()
+            )
+        })?;
         let name = hex::encode(Sha256::digest(self.data.as_os_str().as_encoded_bytes()));
         Ok(folder.join(&name[..16]))
     }
 
-    /// What a wipe removes: all that a stack made, nothing that the setup brought.
-    pub(super) fn made_by_a_stack(&self) -> Vec<PathBuf> {
+    /// Paths that a wipe removes: everything that a stack created, nothing that the setup installed.
+    pub(super) fn created_by_stack(&self) -> Vec<PathBuf> {
         let names = [
             "postgres",
             "objects",
@@ -90,12 +96,12 @@ impl Layout {
     }
 }
 
-/// Writes a file that only its owner reads, whole or not at all.
+/// Replaces a file atomically. Only its owner can read the file.
 pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let writing = || format!("writing {}", path.display());
     let folder = path.parent().context("a file is in a folder")?;
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(writing)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).with_context(writing)?;
-    file.persist(path).with_context(writing)?; // temporary files are born with mode 0600
+    file.persist(path).with_context(writing)?; // a temporary file has mode 0600
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a fresh stack needs before its first job: models, an API key, the operator's login.
+//! Creates what a new stack needs before its first job: models, an API key, the login of the operator.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::control::Wish;
+use super::control::DesiredStack;
 use super::env_file::Env;
 use super::layout::Layout;
 use super::services;
 
-/// The models that ship; each pushed once, since the same folder again is the same version.
+/// Folders of the models that ship. A second push of an unchanged folder creates no version.
 const MODELS: [&str; 2] = [
     "models/efficientnet-lite0",
     "models/efficientnet-lite0-embed",
 ];
 
-/// The login for people who look with psql, and the group role that the migrations make.
+/// The login for psql, and the group role that the migrations create.
 const OPS_LOGIN: &str = "darkroom_ops";
 const OPS_GROUP: &str = "darkroom_reader";
 
-/// Pushes the models that the checkout has; their names.
+/// Pushes the models of the checkout and returns their names.
 pub(super) async fn push_models(
     layout: &Layout,
-    wish: &Wish,
+    desired: &DesiredStack,
     shared: &Env,
 ) -> anyhow::Result<Vec<String>> {
     let checkout = crate::checkout()?;
@@ -37,23 +37,23 @@ pub(super) async fn push_models(
                 folder.display()
             );
         }
-        command(layout, wish, shared, &["models", "push"], Some(&folder)).await?;
+        command(layout, desired, shared, &["models", "push"], Some(&folder)).await?;
         pushed.push(model.trim_start_matches("models/").to_owned());
     }
     Ok(pushed)
 }
 
-/// Makes an API key with all scopes.
+/// Creates an API key with all scopes and returns it.
 pub(super) async fn create_key(
     layout: &Layout,
-    wish: &Wish,
+    desired: &DesiredStack,
     shared: &Env,
 ) -> anyhow::Result<String> {
     let args = ["keys", "create", "--name", "local", "--owner", "local"];
     let scopes = ["--scopes", "submit,read,operate,admin", "--json"];
-    let said = command(
+    let output = command(
         layout,
-        wish,
+        desired,
         shared,
         &[&args[..], &scopes[..]].concat(),
         None,
@@ -63,21 +63,22 @@ pub(super) async fn create_key(
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(line.get("key")?.as_str()?.to_owned())
     };
-    said.lines()
+    output
+        .lines()
         .find_map(find)
         .context("`darkroom keys create --json` printed no `key`")
 }
 
-/// Whether the API still takes `key` (another database does not know it).
+/// Whether the API accepts `key`. It does not if the stack now uses another database.
 pub(super) async fn key_works(url: &str, key: &str) -> bool {
-    let asked = reqwest::Client::new()
+    let request = reqwest::Client::new()
         .get(format!("{url}/v1/models"))
         .bearer_auth(key);
-    let asked = asked.timeout(Duration::from_secs(10)).send().await;
-    asked.is_ok_and(|answer| answer.status() != reqwest::StatusCode::UNAUTHORIZED)
+    let response = request.timeout(Duration::from_secs(10)).send().await;
+    response.is_ok_and(|response| response.status() != reqwest::StatusCode::UNAUTHORIZED)
 }
 
-/// Makes the read-only login; its URL.
+/// Creates the read-only login, or sets its password, and returns its URL.
 pub(super) async fn operator_login(database_url: &str, password: &str) -> anyhow::Result<String> {
     let mut db = PgConnection::connect(database_url)
         .await
@@ -88,48 +89,51 @@ pub(super) async fn operator_login(database_url: &str, password: &str) -> anyhow
             .fetch_one(&mut db)
             .await?;
     let verb = if exists { "alter" } else { "create" };
-    // Safe: both names are constants, the password is hex of our own making.
+    // No injection: both names are constants, and the password is hex.
     let statements = format!(
         "{verb} role {OPS_LOGIN} login password '{password}'; grant {OPS_GROUP} to {OPS_LOGIN}"
     );
     sqlx::raw_sql(AssertSqlSafe(statements))
         .execute(&mut db)
         .await
-        .with_context(|| format!("making the login {OPS_LOGIN} in {OPS_GROUP}"))?;
+        .with_context(|| format!("creating the login {OPS_LOGIN} in {OPS_GROUP}"))?;
     db.close().await?;
     login_url(database_url, OPS_LOGIN, password)
 }
 
-/// `url` with another user and password.
+/// Replaces user and password in `url`.
 fn login_url(url: &str, user: &str, password: &str) -> anyhow::Result<String> {
     let (scheme, rest) = url.split_once("://").context("DATABASE_URL is not a URL")?;
     let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let place = rest[..authority_end]
+    let host_and_path = rest[..authority_end]
         .rfind('@')
         .map_or(rest, |at| &rest[at + 1..]);
-    Ok(format!("{scheme}://{user}:{password}@{place}"))
+    Ok(format!("{scheme}://{user}:{password}@{host_and_path}"))
 }
 
-/// Runs `darkroom …` and returns what it printed.
+/// Runs `darkroom ARGS FOLDER` and returns its output.
 async fn command(
     layout: &Layout,
-    wish: &Wish,
+    desired: &DesiredStack,
     shared: &Env,
     args: &[&str],
     folder: Option<&Path>,
 ) -> anyhow::Result<String> {
     let shown = format!("darkroom {}", args[..2].join(" "));
     let output = tempfile::NamedTempFile::new_in(&layout.data)?;
-    let mut program = services::program(wish, "darkroom", shared).args(args);
+    let mut program = services::program(desired, "darkroom", shared).args(args);
     if let Some(folder) = folder {
         program = program.arg(folder);
     }
     let process = program.spawn(output.path())?;
     match process.wait_for(Duration::from_mins(5)).await {
         Some(status) if status.success() => Ok(process.log()),
-        Some(status) => bail!("`{shown}` failed ({status}); it said:\n{}", process.log()),
+        Some(status) => bail!(
+            "`{shown}` failed ({status}); its output:\n{}",
+            process.log()
+        ),
         None => bail!(
-            "`{shown}` did not end within five minutes; it said:\n{}",
+            "`{shown}` did not end within five minutes; its output:\n{}",
             process.log()
         ),
     }

@@ -22,7 +22,7 @@ async fn results_come_in_order_as_far_as_lines_have_ended() {
         results(&stack, &id, "").await.is_empty(),
         "line 1 has not ended"
     );
-    queue::complete(&stack.db, &[first.completion("cat")])
+    tests::settling::complete(&stack.db, &[first.completion("cat")])
         .await
         .unwrap();
     assert_eq!(numbers(&results(&stack, &id, "").await), [1, 2]);

@@ -1,7 +1,7 @@
 //! `darkroom batch …`. The test itself plays the worker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use jobs::{Problem, ProblemCode, queue};
+use jobs::{Problem, ProblemCode};
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 
@@ -21,14 +21,14 @@ fn lines(photos: &[&str]) -> tempfile::NamedTempFile {
 
 async fn one_succeeds(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
-    let done = queue::complete(&stack.db, &[held.completion("cat")]).await;
+    let done = tests::settling::complete(&stack.db, &[held.completion("cat")]).await;
     assert_eq!(done.unwrap().len(), 1);
 }
 
 async fn one_fails(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    queue::fail(&stack.db, &[(held.lease(), torn)])
+    tests::settling::fail(&stack.db, &[(held.lease(), torn)])
         .await
         .unwrap();
 }

@@ -1,6 +1,5 @@
 //! Keys, models, figures: what operators type.
 
-use jobs::queue;
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 
@@ -9,7 +8,7 @@ use super::{document, ids, log, says};
 async fn one_succeeds(stack: &Stack) {
     stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let held = given::claimed_by(&stack.db, "w").await;
-    queue::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
 }

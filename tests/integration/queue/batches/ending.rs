@@ -165,7 +165,9 @@ async fn a_cancel_ends_what_waits_and_asks_what_runs() {
         (counts.canceled, counts.running, counts.succeeded),
         (1, 1, 1)
     );
-    queue::release(&db, &[running.lease()]).await.unwrap();
+    tests::settling::release(&db, &[running.lease()])
+        .await
+        .unwrap();
     assert_eq!(batch(&db, id).await.status(), BatchStatus::Canceled);
     assert!(!batches::cancel(&db, id, given::OWNER).await.unwrap());
 }

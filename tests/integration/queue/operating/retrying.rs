@@ -8,7 +8,9 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
     let [cat] = given::queued(&db, ["cat"]).await;
     for name in ["one", "two", "three"] {
         let held = given::claimed_by(&db, name).await;
-        queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+        tests::settling::retry(&db, &[(held.lease(), fault())])
+            .await
+            .unwrap();
         if name != "three" {
             clock::came_due(&db, cat).await;
             queue::promote(&*db).await.unwrap();
@@ -30,12 +32,14 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
       3 three failed charged model_error
     ");
     let held = given::claimed_by(&db, "four").await;
-    queue::retry(&db, &[(held.lease(), fault())]).await.unwrap();
+    tests::settling::retry(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
     clock::came_due(&db, cat).await;
     queue::promote(&*db).await.unwrap();
     let held = given::claimed_by(&db, "five").await;
     assert_eq!(
-        queue::complete(&db, &[held.completion("done")])
+        tests::settling::complete(&db, &[held.completion("done")])
             .await
             .unwrap(),
         [cat]
@@ -91,17 +95,19 @@ async fn a_lease_from_before_a_retry_by_hand_changes_nothing() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let stale = given::claimed_by(&db, "stale").await;
-    queue::fail(&db, &[(stale.lease(), fault())]).await.unwrap();
+    tests::settling::fail(&db, &[(stale.lease(), fault())])
+        .await
+        .unwrap();
     queue::resubmit(&db, cat, OWNER).await.unwrap();
     let fresh = given::claimed_by(&db, "fresh").await;
     assert!(
-        queue::complete(&db, &[stale.completion("stale")])
+        tests::settling::complete(&db, &[stale.completion("stale")])
             .await
             .unwrap()
             .is_empty()
     );
     assert_eq!(
-        queue::complete(&db, &[fresh.completion("fresh")])
+        tests::settling::complete(&db, &[fresh.completion("fresh")])
             .await
             .unwrap(),
         [cat]
@@ -164,7 +170,7 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
         Resubmitted::NotTerminal
     );
-    queue::complete(&db, &[held.completion("done")])
+    tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     assert_eq!(

@@ -9,10 +9,12 @@ impl Walk<'_> {
             return Ok(());
         };
         let landed = match step {
-            Step::Complete(_) => queue::complete(db, &[given::completion(lease, "done")]).await?,
-            Step::Fail(_) => queue::fail(db, &[(lease, fault())]).await?,
-            Step::Retry(_) => queue::retry(db, &[(lease, fault())]).await?,
-            _ => queue::release(db, &[lease]).await?,
+            Step::Complete(_) => {
+                tests::settling::complete(db, &[given::completion(lease, "done")]).await?
+            }
+            Step::Fail(_) => tests::settling::fail(db, &[(lease, fault())]).await?,
+            Step::Retry(_) => tests::settling::retry(db, &[(lease, fault())]).await?,
+            _ => tests::settling::release(db, &[lease]).await?,
         };
         let Some((job, clock)) = held else {
             assert_eq!(landed, [], "a stale {lease:?} landed by {step:?}");

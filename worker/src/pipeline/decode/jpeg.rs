@@ -1,4 +1,4 @@
-//! JPEG by turbojpeg: scaled in the DCT domain, so that a large photo costs little more than its entropy decoding.
+//! JPEG by turbojpeg. Scaling happens in the DCT domain, so a large photo costs little more than its entropy decoding.
 
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 use jobs::job::StageError;
@@ -8,10 +8,10 @@ use turbojpeg::{
 
 use super::{DecodeLimits, Shrink, undecodable};
 
-/// Scans of a progressive JPEG: photos have about ten, and each may touch every pixel anew.
+/// Most scans of a progressive JPEG. Photos have about ten, and each scan may process every pixel.
 const SCANS_MAX: u32 = 100;
 
-/// Bytes too many at the end of a picture that are overlooked: some phones pad. Noise leaves more.
+/// Most extra bytes at the end of a picture that are accepted: some phones pad. Damaged pictures have more.
 const PADDING_BYTES_MAX: u32 = 16;
 
 pub(super) fn decode(
@@ -20,8 +20,8 @@ pub(super) fn decode(
     shrink: Shrink<'_>,
     memory: Vec<u8>,
 ) -> Result<RgbImage, StageError> {
-    // Anew for every image: a decompressor keeps the tables of the last one, and would lend them to an image that lacks
-    // its own.
+    // A new decompressor for every image: it keeps the tables of the last image, and would use them for an image without
+    // tables.
     let mut decompressor = Decompressor::new().map_err(damaged)?;
     decompressor.set_scan_limit(SCANS_MAX).map_err(damaged)?;
     let header = decompressor.read_header(bytes).map_err(damaged)?;
@@ -32,7 +32,7 @@ pub(super) fn decode(
         decode_bytes(&header, ScalingFactor::ONE_EIGHTH),
     )?;
     let orientation = orientation(bytes);
-    let upright = match orientation {
+    let upright_size = match orientation {
         Orientation::Rotate90
         | Orientation::Rotate270
         | Orientation::Rotate90FlipH
@@ -42,10 +42,10 @@ pub(super) fn decode(
     let scale = if header.is_lossless {
         ScalingFactor::ONE
     } else {
-        smallest_scale(shrink(upright.0, upright.1))
+        smallest_scale(shrink(upright_size.0, upright_size.1))
     };
     limits.check(width, height, decode_bytes(&header, scale))?;
-    let pixels = pixels(&mut decompressor, bytes, &header, scale, memory)?;
+    let pixels = decode_pixels(&mut decompressor, bytes, &header, scale, memory)?;
     if orientation == Orientation::NoTransforms {
         return Ok(pixels);
     }
@@ -54,15 +54,15 @@ pub(super) fn decode(
     Ok(image.into_rgb8())
 }
 
-fn pixels(
+fn decode_pixels(
     decompressor: &mut Decompressor,
     bytes: &[u8],
     header: &DecompressHeader,
     scale: ScalingFactor,
     mut pixels: Vec<u8>,
 ) -> Result<RgbImage, StageError> {
-    let inks = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
-    let format = if inks {
+    let is_cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
+    let format = if is_cmyk {
         PixelFormat::CMYK
     } else {
         PixelFormat::RGB
@@ -70,7 +70,7 @@ fn pixels(
     decompressor.set_scaling_factor(scale).map_err(damaged)?;
     let scaled = header.scaled(scale);
     let pitch = scaled.width * format.size();
-    // What an earlier image left there is written over, or the image is refused.
+    // Pixels of an earlier image are overwritten, or the image is refused.
     pixels.resize(pitch * scaled.height, 0);
     let output = Image {
         pixels: pixels.as_mut_slice(),
@@ -83,14 +83,14 @@ fn pixels(
         Err(Error::TurboJpegError(warning)) if is_padding(&warning) => {}
         outcome => outcome.map_err(damaged)?,
     }
-    if inks {
-        pixels = inks_to_rgb(&pixels);
+    if is_cmyk {
+        pixels = cmyk_to_rgb(&pixels);
     }
     let (width, height) = (scaled.width as u32, scaled.height as u32);
     Ok(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel"))
 }
 
-/// Whether turbojpeg's first and only complaint is a few bytes between the last pixel and the end marker.
+/// Whether the only warning of turbojpeg is about a few bytes between the last pixel and the end marker.
 fn is_padding(warning: &str) -> bool {
     let before = warning.split(" extraneous bytes before marker 0xd9").next();
     let count = before.filter(|before| before.len() < warning.len());
@@ -98,7 +98,7 @@ fn is_padding(warning: &str) -> bool {
     count.is_some_and(|count| count <= PADDING_BYTES_MAX)
 }
 
-/// Memory that decoding takes: pixels, and for a progressive JPEG all its coefficients at once.
+/// Bytes of memory for a decode: the pixels, and all coefficients of a progressive JPEG.
 fn decode_bytes(header: &DecompressHeader, scale: ScalingFactor) -> u64 {
     let area = |header: &DecompressHeader| header.width as u64 * header.height as u64;
     let coefficients = if header.is_progressive {
@@ -109,7 +109,7 @@ fn decode_bytes(header: &DecompressHeader, scale: ScalingFactor) -> u64 {
     coefficients + area(&header.scaled(scale)) * 4
 }
 
-/// The smallest of the scales with fast kernels that leaves at least `shrink` of each side.
+/// The smallest scale with a fast kernel that is at least `shrink`.
 fn smallest_scale(shrink: f64) -> ScalingFactor {
     let eighths = [1, 2, 4].into_iter();
     eighths
@@ -118,10 +118,10 @@ fn smallest_scale(shrink: f64) -> ScalingFactor {
         .unwrap_or(ScalingFactor::ONE)
 }
 
-/// Adobe writes inks inverted, and so does everybody else by now: 255 is bare paper.
-fn inks_to_rgb(inks: &[u8]) -> Vec<u8> {
-    let mut rgb = Vec::with_capacity(inks.len() / 4 * 3);
-    for &[cyan, magenta, yellow, black] in inks.as_chunks::<4>().0 {
+/// The channels are inverted, as Adobe and today all other programs write them: 255 is no ink.
+fn cmyk_to_rgb(cmyk: &[u8]) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(cmyk.len() / 4 * 3);
+    for &[cyan, magenta, yellow, black] in cmyk.as_chunks::<4>().0 {
         rgb.extend(
             [cyan, magenta, yellow]
                 .map(|ink| ((u32::from(ink) * u32::from(black) + 127) / 255) as u8),
@@ -130,7 +130,7 @@ fn inks_to_rgb(inks: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// The EXIF orientation of the first APP1 segment that has one; broken EXIF turns nothing.
+/// The EXIF orientation of the first APP1 segment that has one. Broken EXIF data counts as no orientation.
 fn orientation(bytes: &[u8]) -> Orientation {
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let [0xff, marker, tail @ ..] = rest {
@@ -156,7 +156,7 @@ fn orientation(bytes: &[u8]) -> Orientation {
     Orientation::NoTransforms
 }
 
-/// turbojpeg reports warnings (missing data, bad Huffman codes) as errors, once it has decoded what it could.
+/// turbojpeg also reports warnings as errors: missing data, bad Huffman codes.
 fn damaged(error: Error) -> StageError {
     undecodable("the JPEG is damaged or cut short").caused_by(error)
 }
@@ -166,7 +166,7 @@ mod tests {
     use super::is_padding;
 
     #[test]
-    fn only_a_little_padding_is_overlooked() {
+    fn only_a_little_padding_is_accepted() {
         let warning =
             |count| format!("Corrupt JPEG data: {count} extraneous bytes before marker 0xd9");
         assert!(is_padding(&warning(1)));

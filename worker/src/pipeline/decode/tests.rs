@@ -1,4 +1,4 @@
-//! Over `tests/fixtures`: what decodes looks like its twin, and what does not fails with the right code.
+//! Decodes the images of `tests/fixtures`: a good image looks like its twin, and a bad one fails with its code.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::pipeline::{
     preprocess::{preprocess, shrink},
 };
 
-/// Mean difference of a pixel's channel between twins, of 255. Measured: up to 2.6 (EXIF turns, JPEG of CMYK).
+/// Largest mean difference of a channel between twins, of 255. Measured: up to 2.6 (EXIF rotations, CMYK JPEG).
 const TWIN_DIFFERENCE_MAX: f64 = 4.0;
 
 fn fixtures() -> PathBuf {
@@ -40,8 +40,8 @@ fn input(full_decode: bool) -> InputSpec {
     serde_json::from_value(input).expect("input")
 }
 
-/// The model's input, or the code of the refusal.
-fn develop(bytes: &[u8], input: &InputSpec) -> Result<Vec<u8>, &'static str> {
+/// The input of the model, or the code of the error.
+fn decode_and_preprocess(bytes: &[u8], input: &InputSpec) -> Result<Vec<u8>, &'static str> {
     let shrink = |width, height| shrink(input, width, height);
     let image =
         decode(bytes, &limits(), &shrink, Vec::new()).map_err(|error| error.code.as_str())?;
@@ -73,7 +73,7 @@ fn every_bad_image_ends_as_its_manifest_says() {
         let code = file["job"]["code"]
             .as_str()
             .or(file["post"]["code"].as_str());
-        // The API may refuse for reasons that the worker never sees; a decoder says the same as it about the rest.
+        // The API may refuse a file for other reasons. The decoder must agree with its code in all other cases.
         let code = code.map(|code| {
             if code == "invalid_request" {
                 "unsupported_media_type"
@@ -81,14 +81,14 @@ fn every_bad_image_ends_as_its_manifest_says() {
                 code
             }
         });
-        let developed = develop(&read(name), &input);
-        if developed.as_ref().err().copied() != code {
+        let preprocessed = decode_and_preprocess(&read(name), &input);
+        if preprocessed.as_ref().err().copied() != code {
             wrong.push(format!(
                 "{name}: expected {code:?}, came to {:?}",
-                developed.map(|_| "pixels")
+                preprocessed.map(|_| "pixels")
             ));
-        } else if let (Ok(pixels), Some(twin)) = (developed, file["job"]["twin"].as_str()) {
-            let twin = develop(&read(twin), &input).expect("a twin decodes");
+        } else if let (Ok(pixels), Some(twin)) = (preprocessed, file["job"]["twin"].as_str()) {
+            let twin = decode_and_preprocess(&read(twin), &input).expect("a twin decodes");
             let difference = difference(&pixels, &twin);
             if difference > TWIN_DIFFERENCE_MAX {
                 wrong.push(format!("{name}: differs from its twin by {difference:.2}"));
@@ -103,8 +103,8 @@ fn a_scaled_photo_looks_like_the_full_one() {
     for photo in ["ladybird.jpg", "cat.jpg", "coffee.jpg"] {
         let bytes = fs::read(fixtures().join("photos").join(photo)).expect("photo");
         let (scaled, full) = (
-            develop(&bytes, &input(false)),
-            develop(&bytes, &input(true)),
+            decode_and_preprocess(&bytes, &input(false)),
+            decode_and_preprocess(&bytes, &input(true)),
         );
         let difference = difference(&scaled.expect("decodes"), &full.expect("decodes"));
         assert!(difference < 4.0, "{photo}: {difference:.2}");
@@ -117,7 +117,7 @@ fn a_cut_photo_is_refused_wherever_it_is_cut() {
     for part in [0.1, 0.5, 0.9, 0.99] {
         let cut = &bytes[..(bytes.len() as f64 * part) as usize];
         assert_eq!(
-            develop(cut, &input(false)).err(),
+            decode_and_preprocess(cut, &input(false)).err(),
             Some("image_undecodable"),
             "{part}"
         );
@@ -125,8 +125,8 @@ fn a_cut_photo_is_refused_wherever_it_is_cut() {
     let mut trailer = bytes.clone();
     trailer.extend_from_slice(b"SEFT trailer of a phone");
     assert!(
-        develop(&trailer, &input(false)).is_ok(),
-        "what follows the picture is nobody's business"
+        decode_and_preprocess(&trailer, &input(false)).is_ok(),
+        "bytes after the picture are ignored"
     );
 }
 
@@ -156,7 +156,7 @@ fn the_header_is_refused_before_memory_is_taken() {
 }
 
 #[test]
-fn memory_of_an_earlier_image_leaves_no_trace() {
+fn memory_of_an_earlier_image_does_not_change_the_pixels() {
     let photos = fixtures().join("photos");
     let photo = fs::read(photos.join("cat.jpg")).expect("a photo");
     for left in [vec![], vec![7; 100], vec![7; 5_000_000]] {

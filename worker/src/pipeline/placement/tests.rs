@@ -18,7 +18,7 @@ pub(super) fn input(width: u32, height: u32, resize: &str) -> InputSpec {
 }
 
 #[test]
-fn a_center_crop_keeps_its_part_of_the_shorter_side() {
+fn a_center_crop_keeps_its_ratio_of_the_shorter_side() {
     let placement = Placement::of(&input(224, 224, "center_crop"), 640, 480);
     let source = Region {
         left: 110.0,
@@ -32,7 +32,7 @@ fn a_center_crop_keeps_its_part_of_the_shorter_side() {
 }
 
 #[test]
-fn the_shrink_is_what_the_input_still_needs() {
+fn the_shrink_is_the_scale_that_the_input_needs() {
     let shrink = |resize, side, width, height| {
         Placement::of(&input(side, side, resize), width, height).shrink()
     };
@@ -43,7 +43,7 @@ fn the_shrink_is_what_the_input_still_needs() {
 }
 
 #[test]
-fn the_corners_of_an_image_lie_at_the_corners_of_what_is_not_padding() {
+fn the_corners_of_an_image_are_at_the_corners_inside_of_the_padding() {
     let boxed = Placement::of(&input(100, 100, "letterbox"), 400, 200);
     assert_eq!(boxed.to_input([0.0, 0.0]), [0.0, 25.0]);
     assert_eq!(boxed.to_input([400.0, 200.0]), [100.0, 75.0]);
@@ -63,7 +63,7 @@ fn ways() -> impl Strategy<Value = &'static str> {
 
 proptest! {
     #[test]
-    fn a_point_mapped_there_and_back_stays_where_it_was(
+    fn a_point_that_is_mapped_to_the_input_and_back_does_not_move(
         resize in ways(), wide in 1u32..2000, high in 1u32..2000,
         width in 1u32..12_000, height in 1u32..12_000, x in 0.0..1.0, y in 0.0..1.0,
     ) {
@@ -73,9 +73,8 @@ proptest! {
         prop_assert!((back[0] - point[0]).abs() < 1e-6 && (back[1] - point[1]).abs() < 1e-6, "{back:?}");
     }
 
-    /// What is seen of the image fills what is not padding, and no more.
     #[test]
-    fn the_content_lies_within_the_input_and_what_is_seen_within_the_image(
+    fn the_content_is_within_the_input_and_its_source_within_the_image(
         resize in ways(), wide in 1u32..2000, high in 1u32..2000, width in 1u32..12_000, height in 1u32..12_000,
     ) {
         let Placement { source, left, top, width: across, height: down, .. } =
@@ -86,7 +85,7 @@ proptest! {
     }
 }
 
-/// How much of a row or column is white, in pixels.
+/// The number of white pixels of a row or column; gray pixels count in part.
 fn white(values: impl Iterator<Item = u8>) -> f64 {
     values.map(|value| f64::from(value) / 255.0).sum()
 }
@@ -94,9 +93,9 @@ fn white(values: impl Iterator<Item = u8>) -> f64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The formula and the pixels say the same: an edge of the picture lies in the input where the point of it does.
+    /// The pixels of an edge and the formula for its points agree.
     #[test]
-    fn an_edge_of_the_picture_lies_where_its_points_do(
+    fn an_edge_of_the_picture_is_where_its_points_are_mapped_to(
         resize in ways(), wide in 16u32..48, high in 16u32..48, width in 32u32..160, height in 32u32..160, part in 0.3..0.7,
     ) {
         let mut input = input(wide, high, resize);
@@ -104,7 +103,7 @@ proptest! {
         let placement = Placement::of(&input, width, height);
         let Region { left, top, width: seen_width, height: seen_height } = placement.source;
         let (x, y) = ((left + seen_width * part) as u32, (top + seen_height * part) as u32);
-        // White from the edges on, to the right and down.
+        // White to the right of and below the edges.
         let image = RgbImage::from_fn(width, height, |column, row| {
             if column >= x && row >= y { Rgb([255; 3]) } else { Rgb([0; 3]) }
         });

@@ -1,12 +1,12 @@
 use jobs::manifest::{BoxLayout, BoxUnit, BoxesSpec, Manifest, OutputSpec, Sides};
 use serde_json::{Value, json};
 
-use super::{Output, score};
-use crate::pipeline::Placement;
+use super::score;
+use crate::{pipeline::Placement, torch::Output};
 
-/// One find, in pixels of the model's input.
+/// A detection, in pixels of the input of the model.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+struct Detection {
     score: f32,
     class: usize,
     left: f64,
@@ -16,7 +16,7 @@ struct Found {
 }
 
 /// `{"boxes": [{"label", "index", "score", "x", "y", "width", "height"}]}` in pixels of the upright image, the best
-/// first: those of at least `threshold`, `max_boxes` at most. `x`, `y` is the upper left corner.
+/// first: those with at least `threshold`, at most `max_boxes`. `x`, `y` is the upper left corner.
 pub(super) fn detect(
     output: &Output,
     manifest: &Manifest,
@@ -31,32 +31,36 @@ pub(super) fn detect(
         .as_ref()
         .and_then(|spec| Some((spec, spec.layout().ok()?)))
     else {
-        return json!({"boxes": []}); // `check` has seen to it
+        return json!({"boxes": []}); // `check` refuses such a manifest
     };
     let units = match spec.unit {
         BoxUnit::Pixels => [1.0, 1.0],
         BoxUnit::Fractions => [manifest.input.width, manifest.input.height].map(f64::from),
     };
     let rows = Rows::of(output, spec);
-    let finds = (0..rows.count).map(|row| rows.find(row, &layout, units));
-    let mut finds: Vec<Found> = finds.filter(|found| found.score >= threshold).collect();
-    // Stable: of equals, the earlier row.
-    finds.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let detections = (0..rows.count).map(|row| rows.detection(row, &layout, units));
+    let mut detections: Vec<Detection> = detections
+        .filter(|found| found.score >= threshold)
+        .collect();
+    // Stable: equal scores stay in the order of their rows.
+    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut boxes = Vec::new();
-    let mut kept: Vec<Found> = Vec::new();
-    for found in finds {
+    let mut statements: Vec<Detection> = Vec::new();
+    for found in detections {
         if boxes.len() == boxes_max {
             break;
         }
-        let rival = |other: &Found| {
+        let overlaps_too_much = |other: &Detection| {
             other.class == found.class
-                && spec.nms_iou.is_some_and(|iou| overlap(other, &found) > iou)
+                && spec
+                    .nms_iou
+                    .is_some_and(|iou| intersection_over_union(other, &found) > iou)
         };
-        if kept.iter().any(rival) {
+        if statements.iter().any(overlaps_too_much) {
             continue;
         }
-        if let Some([x, y, width, height]) = in_image(&found, placement) {
-            kept.push(found);
+        if let Some([x, y, width, height]) = clip_to_image(&found, placement) {
+            statements.push(found);
             boxes.push(json!({
                 "label": labels.get(found.class), "index": found.class, "score": score(found.score),
                 "x": x, "y": y, "width": width, "height": height,
@@ -79,12 +83,12 @@ pub(super) fn check(spec: &OutputSpec, labels: &[String], shape: &[usize]) -> Re
     let named = spec.columns.len();
     if columns < named || (columns > named && layout.class_scores_from.is_none()) {
         return Err(format!(
-            "{named} columns are named for {columns} of the output"
+            "the manifest names {named} columns, and the output has {columns}"
         ));
     }
     match layout.class_scores_from {
         Some(from) if !labels.is_empty() && labels.len() != columns - from => Err(format!(
-            "{} labels for {} scores of classes",
+            "{} labels for {} class scores",
             labels.len(),
             columns - from
         )),
@@ -123,8 +127,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn find(&self, row: usize, layout: &BoxLayout, units: [f64; 2]) -> Found {
-        let (class, of_class) = match (layout.class, layout.class_scores_from) {
+    fn detection(&self, row: usize, layout: &BoxLayout, units: [f64; 2]) -> Detection {
+        let (class, class_score) = match (layout.class, layout.class_scores_from) {
             (_, Some(from)) => {
                 let scores = (from..self.columns).map(|column| self.at(row, column));
                 let best = scores
@@ -153,8 +157,8 @@ impl<'a> Rows<'a> {
             }
         };
         let [across, down] = units;
-        Found {
-            score: of_class * layout.score.map_or(1.0, |column| self.at(row, column)),
+        Detection {
+            score: class_score * layout.score.map_or(1.0, |column| self.at(row, column)),
             class,
             left: left * across,
             top: top * down,
@@ -164,18 +168,17 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Intersection over union.
-fn overlap(a: &Found, b: &Found) -> f64 {
+fn intersection_over_union(a: &Detection, b: &Detection) -> f64 {
     let side = |low: f64, high: f64| (high - low).max(0.0);
-    let area = |one: &Found| side(one.left, one.right) * side(one.top, one.bottom);
+    let area = |one: &Detection| side(one.left, one.right) * side(one.top, one.bottom);
     let shared = side(a.left.max(b.left), a.right.min(b.right))
         * side(a.top.max(b.top), a.bottom.min(b.bottom));
     let union = area(a) + area(b) - shared;
     if union > 0.0 { shared / union } else { 0.0 }
 }
 
-/// `[x, y, width, height]` within the upright image, to a hundredth of a pixel; `None`: nothing of it lies there.
-fn in_image(found: &Found, placement: &Placement) -> Option<[f64; 4]> {
+/// `[x, y, width, height]` clipped to the upright image, rounded to a hundredth of a pixel; `None` if it is outside.
+fn clip_to_image(found: &Detection, placement: &Placement) -> Option<[f64; 4]> {
     let sides = [placement.image_width, placement.image_height].map(f64::from);
     let point = |x: f64, y: f64| {
         let [x, y] = placement.to_image([x, y]);

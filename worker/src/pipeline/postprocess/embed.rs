@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::number;
 
-/// `{"embedding": […], "dim": n}`, of length 1 if `normalize` says so.
+/// `{"embedding": […], "dim": n}`, of length 1 if `normalize` is true.
 pub(super) fn embed(output: &[f32], params: &Value) -> Value {
     let normalize = params["normalize"].as_bool().unwrap_or(false);
     let squares = output.iter().map(|value| f64::from(*value).powi(2));

@@ -1,4 +1,4 @@
-//! A mask: the class of each pixel of the upright image, as a picture.
+//! A mask: a picture with the class of each pixel of the upright image.
 
 use image::{
     ExtendedColorType, ImageEncoder, ImageError,
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::pipeline::Placement;
 
-/// Classes that a mask can tell apart.
+/// Most classes of a mask.
 pub(super) const CLASSES_MAX: usize = 255;
-/// What the model has not seen: outside of a `center_crop`.
+/// The value of pixels that the model did not see: those outside of a `center_crop`.
 const UNSEEN: u8 = 255;
 
-/// The classes of the cells of a grid over the model's input, and where the image lies in that.
+/// A grid of classes over the input of the model, and the placement of the image in the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mask {
     pub cells: Vec<u8>,
@@ -25,21 +25,22 @@ pub struct Mask {
     pub labels: Vec<String>,
 }
 
-/// A picture and what is to be said of it.
+/// A drawn mask.
 #[derive(Debug, PartialEq)]
-pub struct Drawn {
-    /// 8 bits of gray: the index of the class, 255 where the model has not looked.
+pub struct DrawnMask {
+    /// 8-bit gray: the index of the class, or 255 where the model did not look.
     pub png: Vec<u8>,
-    /// `{"width", "height", "classes": [{"label", "index", "pixels"}]}`, of the classes that are there.
+    /// `{"width", "height", "classes": [{"label", "index", "pixels"}]}`, for the classes in the picture.
     pub result: Value,
 }
 
 impl Mask {
-    /// Draws it at the size of the upright image: the padding is gone, each pixel is what the cell under its middle says.
+    /// Draws the mask in the size of the upright image, without the padding. Each pixel has the class of the cell under
+    /// its center.
     ///
     /// # Errors
-    /// The encoder's.
-    pub fn draw(&self) -> Result<Drawn, ImageError> {
+    /// The PNG encoder failed.
+    pub fn draw(&self) -> Result<DrawnMask, ImageError> {
         let (width, height) = (self.placement.image_width, self.placement.image_height);
         let pixels = self.pixels();
         let mut counts = [0_u64; 256];
@@ -53,14 +54,14 @@ impl Mask {
         let result =
             json!({"width": width, "height": height, "classes": classes.collect::<Vec<_>>()});
         let mut png = Vec::new();
-        // Rows repeat themselves: the difference to the row above is nearly all zeros.
+        // Rows repeat, so the difference to the row above is mostly zeros.
         PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Up).write_image(
             &pixels,
             width,
             height,
             ExtendedColorType::L8,
         )?;
-        Ok(Drawn { png, result })
+        Ok(DrawnMask { png, result })
     }
 
     fn pixels(&self) -> Vec<u8> {
@@ -99,7 +100,7 @@ impl Mask {
     }
 }
 
-/// The cell over a place of the input; `None`: the image is not there.
+/// The cell at a position of the input; `None` outside of the image.
 fn cell(at: f64, from: u32, length: u32, side: u32, cells: usize) -> Option<usize> {
     if !(f64::from(from)..f64::from(from + length)).contains(&at) {
         return None;
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crop_left_out_was_not_seen() {
+    fn pixels_outside_of_a_crop_are_unseen() {
         // The middle 4 × 4 of 8 × 8 pixels.
         let pixels = mask("center_crop", 0.5, 8, 8).pixels();
         assert_eq!(pixels[..8], [255; 8]);

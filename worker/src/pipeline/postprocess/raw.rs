@@ -1,8 +1,9 @@
 use serde_json::{Value, json};
 
-use super::{Output, number};
+use super::number;
+use crate::torch::Output;
 
-/// `{"shape": […], "data": […]}`: the output as it is, row after row.
+/// `{"shape": […], "data": […]}`: the unchanged output, in row-major order.
 pub(super) fn raw(output: &Output) -> Value {
     let data: Vec<Value> = output.values.iter().map(|value| number(*value)).collect();
     json!({"shape": output.shape.as_ref(), "data": data})

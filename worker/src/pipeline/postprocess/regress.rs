@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::number;
 
-/// `{"value": x, "unit": …}`, the unit as the manifest says.
+/// `{"value": x, "unit": …}`, the unit from the manifest.
 pub(super) fn regress(output: &[f32], spec: &OutputSpec) -> Value {
     json!({"value": number(output[0]), "unit": spec.unit})
 }
@@ -13,7 +13,7 @@ pub(super) fn check(shape: &[usize]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`regress` takes one number an image, not {shape:?}"
+        "`regress` takes one number for each image, not {shape:?}"
     ))
 }
 

@@ -1,10 +1,10 @@
 use jobs::manifest::{Manifest, MaskSpec, OutputSpec};
 use serde_json::Value;
 
-use super::{Mask, Output, mask::CLASSES_MAX};
-use crate::pipeline::Placement;
+use super::mask::{CLASSES_MAX, Mask};
+use crate::{pipeline::Placement, torch::Output};
 
-/// The class of each cell of the output, to be drawn over the image: see [`Mask`].
+/// The class of each cell of the output, to be drawn as a [`Mask`].
 pub(super) fn segment(
     output: &Output,
     manifest: &Manifest,
@@ -20,7 +20,7 @@ pub(super) fn segment(
             let values = output.values.iter();
             values.map(|value| u8::from(*value > threshold)).collect()
         }
-        // What is no class is the last one that a mask can tell.
+        // A number beyond the classes becomes the last class of a mask.
         Some(MaskSpec::ClassIds) | None => {
             let values = output.values.iter();
             values
@@ -51,7 +51,7 @@ pub(super) fn check(spec: &OutputSpec, labels: &[String], shape: &[usize]) -> Re
     };
     match classes {
         Some(classes) if !(1..=CLASSES_MAX).contains(&classes) => Err(format!(
-            "{classes} classes; a mask tells {CLASSES_MAX} apart"
+            "{classes} classes; a mask has at most {CLASSES_MAX}"
         )),
         Some(classes) if !labels.is_empty() && labels.len() != classes => {
             Err(format!("{} labels for {classes} classes", labels.len()))
@@ -63,11 +63,11 @@ pub(super) fn check(spec: &OutputSpec, labels: &[String], shape: &[usize]) -> Re
 fn grid(shape: &[usize]) -> (usize, usize) {
     match shape {
         [.., rows, columns] => (*rows, *columns),
-        _ => (0, 0), // `check` has seen to it
+        _ => (0, 0), // `check` refuses such a shape
     }
 }
 
-/// The class with the highest score, of equals the lower one; plane after plane, as they lie in memory.
+/// The class with the highest score for each cell; the lower class if scores are equal. Reads the planes in memory order.
 fn best_classes(scores: &[f32], cells: usize) -> Vec<u8> {
     let mut planes = scores.chunks_exact(cells);
     let mut best = planes.next().map(<[f32]>::to_vec).unwrap_or_default();

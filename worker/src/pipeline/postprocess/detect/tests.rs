@@ -1,6 +1,6 @@
 #![allow(
     clippy::float_cmp,
-    reason = "told to a hundredth, from halves and quarters: exact"
+    reason = "rounded to a hundredth, from halves and quarters: exact"
 )]
 
 use jobs::manifest::Manifest;
@@ -17,7 +17,7 @@ fn corners(nms_iou: Option<f64>) -> Manifest {
     manifest(&json!({"columns": ["x1", "y1", "x2", "y2", "score", "class"], "nms_iou": nms_iou}))
 }
 
-/// Over an image of 16 × 8 pixels: it fills the middle half of the input, at half its size.
+/// The boxes of an image of 16 × 8 pixels. The image fills the middle half of the input, at half its size.
 fn boxes(manifest: &Manifest, shape: [usize; 2], values: &[f32], params: &Value) -> Vec<Value> {
     let placement = Placement::of(&manifest.input, 16, 8);
     let output = given::output(&shape, values);
@@ -31,7 +31,7 @@ fn place(found: &Value) -> [f64; 4] {
 }
 
 #[test]
-fn a_box_is_told_in_pixels_of_the_image() {
+fn a_box_is_in_pixels_of_the_image() {
     let found = boxes(
         &corners(None),
         [1, 6],
@@ -48,7 +48,7 @@ fn a_box_is_told_in_pixels_of_the_image() {
 }
 
 #[test]
-fn every_layout_says_the_same_box() {
+fn every_layout_gives_the_same_box() {
     let by_size = manifest(&json!({"columns": ["x", "y", "width", "height", "score"]}));
     let centered =
         manifest(&json!({"columns": ["center_x", "center_y", "width", "height", "score"]}));
@@ -65,7 +65,7 @@ fn every_layout_says_the_same_box() {
 }
 
 #[test]
-fn scores_for_each_class_choose_the_best_and_count_with_the_boxs_own() {
+fn the_best_class_score_is_multiplied_with_the_score_of_the_box() {
     let boxes_spec =
         json!({"columns": ["x1", "y1", "x2", "y2", "score", "class_scores"], "transposed": true});
     // Two rows, transposed: a column of the output is a box.
@@ -85,18 +85,18 @@ fn scores_for_each_class_choose_the_best_and_count_with_the_boxs_own() {
         &values,
         &json!({"threshold": 0.0}),
     );
-    let told: Vec<_> = found
+    let labels_and_scores: Vec<_> = found
         .iter()
         .map(|found| (&found["label"], &found["score"]))
         .collect();
     assert_eq!(
-        told,
+        labels_and_scores,
         [(&json!("dog"), &json!(0.4)), (&json!("cat"), &json!(0.3))]
     );
 }
 
 #[test]
-fn what_is_below_the_threshold_or_too_much_is_left_out_and_the_best_comes_first() {
+fn boxes_below_the_threshold_or_beyond_the_limit_are_left_out_and_the_best_come_first() {
     let rows: Vec<f32> = [0.3, 0.9, 0.5, 0.2]
         .into_iter()
         .flat_map(|score| [1.0, 3.0, 5.0, 5.0, score, 0.0])
@@ -114,7 +114,7 @@ fn what_is_below_the_threshold_or_too_much_is_left_out_and_the_best_comes_first(
 }
 
 #[test]
-fn of_two_overlapping_boxes_of_a_class_the_weaker_one_goes_if_the_manifest_asks() {
+fn the_weaker_of_two_overlapping_boxes_of_a_class_is_left_out_if_the_manifest_says_so() {
     let rows = [
         [0.0, 2.0, 4.0, 6.0, 0.8, 0.0], // the same class, 60 % shared
         [1.0, 2.0, 5.0, 6.0, 0.9, 0.0],
@@ -128,7 +128,7 @@ fn of_two_overlapping_boxes_of_a_class_the_weaker_one_goes_if_the_manifest_asks(
 }
 
 #[test]
-fn a_box_is_cut_at_the_edges_of_the_image_and_one_in_the_padding_is_none() {
+fn a_box_is_clipped_to_the_image_and_a_box_in_the_padding_is_left_out() {
     let over = boxes(
         &corners(None),
         [1, 6],
@@ -154,7 +154,7 @@ fn a_box_is_cut_at_the_edges_of_the_image_and_one_in_the_padding_is_none() {
 }
 
 #[test]
-fn an_output_must_have_the_columns_that_are_named() {
+fn an_output_must_have_the_columns_of_the_manifest() {
     let plain = corners(None).output;
     assert!(check(&plain, &[], &[0, 6]).is_ok());
     assert!(check(&plain, &[], &[3, 7]).is_err() && check(&plain, &[], &[3, 5]).is_err());

@@ -1,0 +1,77 @@
+//! Reading request bodies within time limits.
+
+use actix_web::http::StatusCode;
+use futures_util::{Stream, StreamExt};
+use jobs::ProblemCode;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+
+use super::error::ApiError;
+use crate::config::Limits;
+
+/// The time limits of one request body: the longest pause, and the longest time in all.
+#[derive(Debug)]
+pub(crate) struct BodyClock {
+    pause_max: Duration,
+    deadline: Instant,
+}
+
+impl BodyClock {
+    /// Starts the clock for the body of any request but a batch.
+    pub fn start(limits: &Limits) -> Self {
+        Self::with_total(limits, limits.body_timeout_ms)
+    }
+
+    /// Starts the clock for the body of a batch.
+    pub fn start_batch(limits: &Limits) -> Self {
+        Self::with_total(limits, limits.batch_body_timeout_ms)
+    }
+
+    fn with_total(limits: &Limits, total_ms: u64) -> Self {
+        Self {
+            pause_max: Duration::from_millis(limits.body_idle_timeout_ms),
+            deadline: Instant::now() + Duration::from_millis(total_ms),
+        }
+    }
+
+    /// The next chunk of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// `invalid_request`: 400 if the connection broke off, 408 if a time limit is passed.
+    pub async fn next<T, E: std::fmt::Display>(
+        &self,
+        stream: &mut (impl Stream<Item = Result<T, E>> + Unpin),
+    ) -> Result<Option<T>, ApiError> {
+        let next = timeout_at(self.deadline, timeout(self.pause_max, stream.next())).await;
+        match next {
+            Ok(Ok(None)) => Ok(None),
+            Ok(Ok(Some(Ok(item)))) => Ok(Some(item)),
+            Ok(Ok(Some(Err(error)))) => Err(ApiError::new(
+                ProblemCode::InvalidRequest,
+                format!("the request body broke off: {error}"),
+            )),
+            Err(_) | Ok(Err(_)) => Err(ApiError::new(
+                ProblemCode::InvalidRequest,
+                "the request body came too slowly",
+            )
+            .with_status(StatusCode::REQUEST_TIMEOUT)),
+        }
+    }
+
+    /// Reads a whole body of at most `bytes_max` bytes; fails with `too_long` past them.
+    pub async fn read_all<B: AsRef<[u8]>, E: std::fmt::Display>(
+        &self,
+        stream: &mut (impl Stream<Item = Result<B, E>> + Unpin),
+        bytes_max: usize,
+        too_long: impl FnOnce() -> ApiError,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next(stream).await? {
+            let chunk = chunk.as_ref();
+            if bytes.len() + chunk.len() > bytes_max {
+                return Err(too_long());
+            }
+            bytes.extend_from_slice(chunk);
+        }
+        Ok(bytes)
+    }
+}

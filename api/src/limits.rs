@@ -1,0 +1,7 @@
+//! Who calls, and how much: API keys, request rates, quotas of owners, and when clients should come back.
+
+pub(crate) mod auth;
+pub(crate) mod keyring;
+pub(crate) mod quotas;
+pub(crate) mod rates;
+pub(crate) mod retry_after;

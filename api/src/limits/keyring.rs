@@ -1,0 +1,169 @@
+//! API keys that this process has verified, and the caller behind each.
+
+use std::{
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jobs::{
+    ProblemCode, Sha256Digest,
+    db::Db,
+    keys::{self, KeyLimits, Scope},
+};
+use moka::{policy::EvictionPolicy, sync::Cache};
+
+use super::rates::TokenBucket;
+use crate::{config::KeyDefaults, http::error::ApiError};
+
+/// How long a verified key is trusted. A revocation by another process takes effect within this time.
+const TRUSTED_FOR: Duration = Duration::from_secs(10);
+const KEYS_MAX: u64 = 10_000;
+
+/// Verified keys by the digest of their text, so that not every request asks Postgres.
+#[derive(Debug)]
+pub(crate) struct Keyring {
+    db: Db,
+    defaults: KeyDefaults,
+    /// False with `--insecure-no-auth`.
+    pub needs_keys: bool,
+    verified: Cache<Sha256Digest, Verified>,
+    /// Ids of keys that this process revoked lately, and when. What was read before that is not trusted.
+    revoked: Cache<String, Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Verified {
+    /// Before the key was read from Postgres.
+    read_at: Instant,
+    caller: Caller,
+}
+
+impl Keyring {
+    pub fn new(db: Db, defaults: KeyDefaults, needs_keys: bool) -> Self {
+        Self {
+            db,
+            defaults,
+            needs_keys,
+            verified: Cache::builder()
+                .max_capacity(KEYS_MAX)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            // No capacity: losing a revocation would let a revoked key in.
+            revoked: Cache::builder().time_to_live(2 * TRUSTED_FOR).build(),
+        }
+    }
+
+    /// The caller with this key; `None` if the key is unknown, expired or revoked.
+    pub async fn verify(&self, key: &str) -> Result<Option<Caller>, sqlx::Error> {
+        let digest = Sha256Digest::of(key.as_bytes());
+        let known = self.verified.get(&digest);
+        if let Some(known) = &known
+            && self.is_trusted(known)
+        {
+            return Ok(Some(known.caller.clone()));
+        }
+        let read_at = Instant::now();
+        let Some(key) = keys::verify(&self.db, key).await? else {
+            self.verified.invalidate(&digest);
+            return Ok(None);
+        };
+        // The bucket stays: a key gets no new burst when it is verified again.
+        let bucket = known.map(|known| known.caller.0.bucket.clone());
+        let caller = Caller::new(key, &self.defaults, bucket);
+        let verified = Verified {
+            read_at,
+            caller: caller.clone(),
+        };
+        self.verified.insert(digest, verified);
+        Ok(Some(caller))
+    }
+
+    fn is_trusted(&self, known: &Verified) -> bool {
+        let revoked_at = self.revoked.get(&known.caller.key_id);
+        known.read_at.elapsed() < TRUSTED_FOR && revoked_at.is_none_or(|at| at < known.read_at)
+    }
+
+    /// Notes that a key was revoked, after the commit: from now on it is read from Postgres again.
+    pub fn forget(&self, key_id: &str) {
+        self.revoked.insert(key_id.to_owned(), Instant::now());
+    }
+}
+
+/// The caller of a request: its key, its owner, its limits. As an argument of a handler, it requires a valid key.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(Arc<KeyWithLimits>);
+
+#[derive(Debug)]
+struct KeyWithLimits {
+    key: keys::Caller,
+    bucket: Arc<TokenBucket>,
+    queued_jobs_max: i64,
+    stored_bytes_max: i64,
+}
+
+impl Caller {
+    fn new(key: keys::Caller, defaults: &KeyDefaults, bucket: Option<Arc<TokenBucket>>) -> Self {
+        let rate = (key.limits.requests_per_second).unwrap_or(defaults.key_requests_per_second);
+        let burst = key.limits.burst.unwrap_or(defaults.key_burst);
+        let bucket = bucket.filter(|bucket| bucket.has_limits(rate, burst));
+        let jobs = key.limits.queued_jobs_max;
+        let bytes = key.limits.stored_bytes_max;
+        Self(Arc::new(KeyWithLimits {
+            bucket: bucket.unwrap_or_else(|| Arc::new(TokenBucket::new(rate, burst))),
+            queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
+            stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
+            key,
+        }))
+    }
+
+    /// The caller of a service without keys: owner `anyone`, every scope, no limits.
+    pub fn anyone() -> Self {
+        let key = keys::Caller {
+            key_id: "none".into(),
+            owner: "anyone".into(),
+            scopes: vec![Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin],
+            limits: KeyLimits::default(),
+        };
+        Self::new(key, &KeyDefaults::UNLIMITED, None)
+    }
+
+    /// Refuses a caller without this scope with `forbidden`.
+    pub fn needs(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ProblemCode::Forbidden,
+            format!("this API key lacks the scope `{}`", scope.as_str()),
+        ))
+    }
+
+    /// The caller's name in the audit log.
+    pub fn audit_name(&self) -> String {
+        format!("api key {} of {}", self.key_id, self.owner)
+    }
+
+    /// Most unended jobs of the owner; 0: no limit.
+    pub fn queued_jobs_max(&self) -> i64 {
+        self.0.queued_jobs_max
+    }
+
+    /// Most bytes of the owner's images; 0: no limit.
+    pub fn stored_bytes_max(&self) -> i64 {
+        self.0.stored_bytes_max
+    }
+
+    /// The rate limit of the key.
+    pub fn bucket(&self) -> &TokenBucket {
+        &self.0.bucket
+    }
+}
+
+impl Deref for Caller {
+    type Target = keys::Caller;
+
+    fn deref(&self) -> &keys::Caller {
+        &self.0.key
+    }
+}

@@ -1,0 +1,220 @@
+use std::{collections::VecDeque, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, get, web::Data};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use jobs::{
+    BatchId, JobId, Problem, ProblemCode,
+    batches::{self, Line, LineOutcome, Upload},
+    keys::Scope,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{batch_id, own_batch};
+use crate::{
+    ctx::Ctx,
+    http::{
+        error::ApiError,
+        paging,
+        waiting::{WaitPreference, wait_for_change},
+    },
+    limits::keyring::Caller,
+    openapi::{InvalidParams, NotFound},
+    routes::jobs::body::JobBody,
+};
+
+/// Lines that one statement reads.
+const PAGE_LINES: i32 = 200;
+/// How often a waiting stream reads, in case a notification was lost.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// One ended line of a batch: its `job`, or the `error` that refused it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BatchResult {
+    custom_id: Option<String>,
+    /// Its number, from 1.
+    line: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<Problem>>,
+}
+
+/// The results of the lines of a batch, in order, as NDJSON.
+///
+/// While the batch runs, the stream ends before the first line that has not ended. Continue with `?after=` and the last `line`
+/// that you have. With `Prefer: wait=N` the stream stays open up to N seconds and sends lines as they end.
+#[utoipa::path(
+    operation_id = "get_batch_results", tag = "batches",
+    params(("id" = String, Path, description = "`batch_` and 32 hex digits"),
+           ("after" = Option<i32>, Query, description = "Only lines after this number"),
+           ("Prefer" = Option<String>, Header, description = "`wait=N`: keep the stream open up to N (60) seconds while the batch runs")),
+    responses(
+        (status = 200, description = "One JSON object on each line", body = BatchResult, content_type = "application/x-ndjson"),
+        NotFound,
+        InvalidParams,
+    ),
+)]
+#[get("/v1/batches/{id}/results")]
+pub(super) async fn get_batch_results(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let id = batch_id(&request)?;
+    let preference = WaitPreference::of(&request);
+    let mut results = ResultStream {
+        ctx,
+        batch: id,
+        owner: caller.owner.clone(),
+        after: after(request.query_string())?,
+        preference,
+        page: VecDeque::new(),
+        total: 0,
+        upload: Upload::Open,
+    };
+    // The first page is read before the head of the response, so that an error gets a status.
+    results.read().await?;
+    let mut response = HttpResponse::Ok();
+    response.content_type("application/x-ndjson");
+    if let Some(preference) = preference {
+        response.insert_header(preference.applied());
+    }
+    Ok(response.streaming(results.lines()))
+}
+
+fn after(query: &str) -> Result<i32, ApiError> {
+    let mut after = 0;
+    for (name, value) in paging::query(query) {
+        let line = (name == "after").then(|| value.parse().ok());
+        let line = line.flatten().filter(|line| *line >= 0);
+        let detail = "only `after`, the number of a line, is understood";
+        after =
+            line.ok_or_else(|| ApiError::invalid_field(&format!("/{name}"), "invalid", detail))?;
+    }
+    Ok(after)
+}
+
+/// A stream of the lines. Holds one page in memory.
+struct ResultStream {
+    ctx: Data<Ctx>,
+    batch: BatchId,
+    owner: String,
+    /// Number of the last line that was sent or is on the page.
+    after: i32,
+    preference: Option<WaitPreference>,
+    page: VecDeque<BatchResult>,
+    /// Number of the last line that the batch had when it was last read.
+    total: i32,
+    upload: Upload,
+}
+
+/// How reading went on.
+enum Progress {
+    Page,
+    /// The next line has not ended: its job, or `None` if the line has not been uploaded.
+    Blocked(Option<JobId>),
+    End,
+}
+
+impl ResultStream {
+    fn lines(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+        stream::try_unfold(self, |mut this| async move {
+            loop {
+                if let Some(result) = this.page.pop_front() {
+                    let mut line = serde_json::to_vec(&result).expect("JSON-able");
+                    line.push(b'\n');
+                    return Ok(Some((Bytes::from(line), this)));
+                }
+                if !this.next_page().await? {
+                    return Ok(None);
+                }
+            }
+        })
+    }
+
+    /// Waits for the next page. `false` at the end, when the time is over, or when the process shuts down.
+    async fn next_page(&mut self) -> Result<bool, ApiError> {
+        loop {
+            let blocking = match self.read().await? {
+                Progress::Page => return Ok(true),
+                Progress::End => return Ok(false),
+                Progress::Blocked(blocking) => blocking,
+            };
+            let shutdown = self.ctx.shutdown();
+            let remaining = |preference: WaitPreference| preference.remaining(shutdown);
+            let Some(remaining) = self.preference.and_then(remaining) else {
+                return Ok(false);
+            };
+            let watch = match blocking {
+                Some(job) => self.ctx.changes.watch_end(job),
+                None => self.ctx.changes.watch_batch(self.batch),
+            };
+            wait_for_change(shutdown, &watch, remaining.min(READ_EVERY)).await;
+        }
+    }
+
+    /// Fills the page with the next lines that have ended.
+    async fn read(&mut self) -> Result<Progress, ApiError> {
+        // Only when needed: finding a running batch counts its jobs.
+        if self.after >= self.total && self.upload == Upload::Open {
+            let batch = own_batch(&self.ctx, self.batch, &self.owner).await?;
+            (self.total, self.upload) = (batch.counts.total as i32, batch.upload);
+        }
+        let last = self.total.min(self.after.saturating_add(PAGE_LINES));
+        let db = &self.ctx.db;
+        let lines = batches::results(db, self.batch, &self.owner, self.after, last).await?;
+        let mut lines = lines.into_iter().peekable();
+        while self.after < last {
+            let number = self.after + 1;
+            let result = match lines.next_if(|line| line.position == number) {
+                Some(line) => match result(line) {
+                    Ok(result) => result,
+                    Err(job) if self.page.is_empty() => return Ok(Progress::Blocked(Some(job))),
+                    Err(_) => break,
+                },
+                None => removed(number),
+            };
+            self.page.push_back(result);
+            self.after = number;
+        }
+        Ok(match self.upload {
+            _ if !self.page.is_empty() => Progress::Page,
+            Upload::Open => Progress::Blocked(None),
+            Upload::Complete | Upload::BrokenOff => Progress::End,
+        })
+    }
+}
+
+/// The result of a line; as an error, the job that has not ended.
+fn result(line: Line) -> Result<BatchResult, JobId> {
+    let (job, error) = match line.outcome {
+        LineOutcome::Refused(problem) => (None, Some(problem)),
+        LineOutcome::Job(job) if job.purged_at.is_some() => (None, Some(purged())),
+        LineOutcome::Job(job) if job.state.is_terminal() => (Some(JobBody::new(*job, None)), None),
+        LineOutcome::Job(job) => return Err(job.id),
+    };
+    Ok(BatchResult {
+        custom_id: line.custom_id,
+        line: line.position,
+        job,
+        error,
+    })
+}
+
+/// The result of a line whose job was removed.
+fn removed(line: i32) -> BatchResult {
+    BatchResult {
+        custom_id: None,
+        line,
+        job: None,
+        error: Some(purged()),
+    }
+}
+
+fn purged() -> Box<Problem> {
+    let detail = "the data of this job was deleted, on request or because its time was over";
+    Box::new(Problem::new(ProblemCode::DataPurged, detail))
+}

@@ -1,0 +1,264 @@
+//! `/v1/events`: the feed of an owner. Webhooks send its events.
+
+use std::collections::HashMap;
+
+use actix_web::{HttpRequest, HttpResponse, get, web::Data};
+use chrono::{DateTime, Utc};
+use jobs::{
+    BatchId, Job, JobId,
+    batches::{self, Batch},
+    events::{Cursor, Event, EventType, Subject, feed, latest},
+    keys::Scope,
+    queue,
+    rfc3339::micros,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{batches::body::BatchBody, jobs::body::JobBody};
+use crate::{
+    ctx::Ctx,
+    http::{
+        error::ApiError,
+        paging::{parse_limit, read_query},
+        waiting::WaitPreference,
+    },
+    limits::keyring::Caller,
+    openapi::InvalidParams,
+};
+
+const LIMIT_DEFAULT: u16 = 50;
+const LIMIT_MAX: u16 = 200;
+/// In place of a cursor: only events from now on.
+const LATEST: &str = "latest";
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(list_events);
+}
+
+/// A part of the feed, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<EventBody>,
+    /// Send it as `after`, now or later, to get the next events without a gap.
+    #[schema(example = "evt_735-42-1-1764132000")]
+    next_cursor: String,
+}
+
+/// The events of your jobs and batches: the same ones that webhooks send.
+///
+/// Each event comes once, in a fixed order. A reader continues from its last `next_cursor`, however old. Events are kept for 30
+/// days by default.
+#[utoipa::path(
+    operation_id = "list_events", tag = "events",
+    params(
+        ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only events from now on; by default from the beginning"),
+        ("types" = Option<String>, Query, description = "Only events of these types, separated by commas: `job.failed,batch.completed`"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 by default"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: hold an empty answer up to N (60) seconds for an event"),
+    ),
+    responses(
+        (status = 200, description = "Some events; perhaps none yet", body = EventList),
+        InvalidParams,
+    ),
+)]
+#[get("/v1/events")]
+async fn list_events(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let query = FeedQuery::parse(request.query_string())?;
+    let preference = WaitPreference::of(&request);
+    let owner = caller.owner.as_str();
+    let watch = preference.map(|_| ctx.feed.watch(owner));
+    let after = match query.after {
+        Some(after) => after,
+        None => latest(&ctx.db).await?,
+    };
+    let page = loop {
+        // Boxed, so that a waiting request does not hold the memory of this future.
+        let page = Box::pin(feed(&ctx.db, owner, after, &query.types, query.limit)).await?;
+        let remaining = preference.and_then(|preference| preference.remaining(ctx.shutdown()));
+        let (Some(remaining), Some(watch), true) = (remaining, &watch, page.events.is_empty())
+        else {
+            break page;
+        };
+        let grown = watch.grown(remaining);
+        ctx.shutdown().run_until_cancelled(grown).await;
+    };
+    let mut response = HttpResponse::Ok();
+    if let Some(preference) = preference {
+        response.insert_header(preference.applied());
+    }
+    Ok(response.json(EventList {
+        object: "list",
+        data: EventBody::of(&ctx, owner, &page.events).await?,
+        next_cursor: page.next.to_string(),
+    }))
+}
+
+/// The parsed query of the feed.
+#[derive(Debug)]
+struct FeedQuery {
+    /// `None`: from now on.
+    after: Option<Cursor>,
+    types: Vec<EventType>,
+    limit: u16,
+}
+
+impl FeedQuery {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        let mut query = Self {
+            after: Some(Cursor::BEGINNING),
+            types: Vec::new(),
+            limit: LIMIT_DEFAULT,
+        };
+        read_query(text, |name, value| query.take(name, value))?;
+        Ok(query)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "after" if value == LATEST => self.after = None,
+            "after" => {
+                let cursor = value.parse().map_err(|_| "is not a cursor of ours")?;
+                self.after = Some(cursor);
+            }
+            "types" => {
+                let types = value.split(',').map(|one| one.trim().parse::<EventType>());
+                let types = types.collect::<Result<_, _>>();
+                self.types = types.map_err(|error| error.to_string())?;
+            }
+            "limit" => self.limit = parse_limit(value, LIMIT_MAX).ok_or("must lie in 1..=200")?,
+            _ => return Err("there is no such parameter".into()),
+        }
+        Ok(())
+    }
+}
+
+/// An event of one of your jobs or batches.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventBody {
+    #[serde(flatten)]
+    identity: EventIdentity,
+    #[serde(flatten)]
+    content: EventContent,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Place)]
+struct EventIdentity {
+    /// Also its position in the feed, for `after`.
+    #[schema(example = "evt_735-42-1-1764132000")]
+    id: String,
+    #[schema(example = "event")]
+    object: &'static str,
+}
+
+/// Also the body of a webhook.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = News)]
+pub(crate) struct EventContent {
+    #[serde(rename = "type")]
+    event_type: EventType,
+    /// When it happened.
+    #[serde(serialize_with = "micros")]
+    timestamp: DateTime<Utc>,
+    data: EventData,
+}
+
+/// The job or batch of the event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Data)]
+#[serde(untagged)]
+pub(crate) enum EventData {
+    /// The current state of the job.
+    Job(Box<JobBody>),
+    /// The current state of the batch.
+    Batch(Box<BatchBody>),
+    Gone(Gone),
+}
+
+/// A job or a batch that was removed.
+// `deny_unknown_fields` becomes `additionalProperties: false`, which tells this variant from the others.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gone {
+    id: String,
+    #[schema(example = "job")]
+    object: &'static str,
+}
+
+impl EventData {
+    /// `None`: the job was removed.
+    pub fn of_job(id: JobId, job: Option<Job>) -> Self {
+        let gone = || Gone {
+            id: id.to_string(),
+            object: "job",
+        };
+        job.map_or_else(
+            || Self::Gone(gone()),
+            |job| Self::Job(Box::new(JobBody::new(job, None))),
+        )
+    }
+
+    /// `None`: the batch was removed.
+    pub fn of_batch(id: BatchId, batch: Option<Batch>) -> Self {
+        let gone = || Gone {
+            id: id.to_string(),
+            object: "batch",
+        };
+        batch.map_or_else(
+            || Self::Gone(gone()),
+            |batch| Self::Batch(Box::new(batch.into())),
+        )
+    }
+}
+
+impl EventContent {
+    pub fn new(event_type: EventType, timestamp: DateTime<Utc>, data: EventData) -> Self {
+        Self {
+            event_type,
+            timestamp,
+            data,
+        }
+    }
+}
+
+impl EventBody {
+    /// Events with the jobs and batches that they are about: one query for all jobs, one for all batches.
+    pub async fn of(ctx: &Ctx, owner: &str, events: &[Event]) -> Result<Vec<Self>, ApiError> {
+        let (mut jobs, mut batches) = (Vec::new(), Vec::new());
+        for event in events {
+            match event.subject {
+                Subject::Job(id) => jobs.push(id),
+                Subject::Batch(id) => batches.push(id),
+            }
+        }
+        let jobs = queue::find_all(&ctx.db, &jobs, owner).await?;
+        let jobs: HashMap<_, _> = jobs.into_iter().map(|job| (job.id, job)).collect();
+        let batches = batches::find_all(&ctx.db, &batches, owner).await?;
+        let batches: HashMap<_, _> = batches.into_iter().map(|batch| (batch.id, batch)).collect();
+        let body = |event: &Event| Self {
+            identity: EventIdentity {
+                id: event.cursor.to_string(),
+                object: "event",
+            },
+            // Cloned: a job that was retried by hand may have two events.
+            content: EventContent::new(
+                event.event_type,
+                event.at,
+                match event.subject {
+                    Subject::Job(id) => EventData::of_job(id, jobs.get(&id).cloned()),
+                    Subject::Batch(id) => EventData::of_batch(id, batches.get(&id).cloned()),
+                },
+            ),
+        };
+        Ok(events.iter().map(body).collect())
+    }
+}

@@ -1,0 +1,180 @@
+use actix_web::{HttpRequest, HttpResponse, get, web::Data};
+use chrono::{DateTime, Utc};
+use jobs::{JobState, keys::Scope, queue};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::body::JobBody;
+use crate::{
+    ctx::Ctx,
+    http::{
+        error::ApiError,
+        paging::{cut_page, next_link, parse_limit, read_query},
+    },
+    limits::keyring::Caller,
+    openapi::InvalidParams,
+    submit::job_request::is_out_of_range,
+};
+
+const LIMIT_DEFAULT: u16 = 50;
+const LIMIT_MAX: u16 = 500;
+
+/// One page of jobs, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobList {
+    #[schema(example = "list")]
+    object: &'static str,
+    data: Vec<JobBody>,
+    /// The `cursor` of the next page; empty on the last page.
+    next_cursor: Option<String>,
+}
+
+/// Your jobs, newest first.
+#[utoipa::path(
+    operation_id = "list_jobs", tag = "jobs",
+    params(
+        ("status" = Option<JobState>, Query, description = "Only jobs in this state"),
+        ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
+        ("task" = Option<String>, Query, description = "Only jobs of this task"),
+        ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
+        ("metadata.KEY" = Option<String>, Query, description = "Only jobs whose metadata has this value under `KEY`; numbers and booleans as JSON writes them"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "Only jobs created at or after this time"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "Only jobs created before this time"),
+        ("include" = Option<String>, Query, description = "`attempts`: adds every attempt of each job"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = JobList, headers(("Link" = String, description = "`rel=\"next\"`"))),
+        InvalidParams,
+    ),
+)]
+#[get("/v1/jobs")]
+pub(super) async fn list_jobs(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Read)?;
+    let query = ListQuery::parse(request.query_string())?;
+    let mut jobs = queue::list(&ctx.db, &caller.owner, &query.filter, query.limit + 1).await?;
+    let next_cursor = cut_page(&mut jobs, query.limit, |job| job.id.to_string());
+    let mut data = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let attempts = if query.with_attempts {
+            Some(queue::attempts(&ctx.db, job.id).await?)
+        } else {
+            None
+        };
+        data.push(JobBody::new(job, attempts));
+    }
+    let mut response = HttpResponse::Ok();
+    if let Some(cursor) = &next_cursor {
+        response.insert_header(next_link(&request, cursor));
+    }
+    Ok(response.json(JobList {
+        object: "list",
+        data,
+        next_cursor,
+    }))
+}
+
+/// The parsed query of a list.
+#[derive(Debug)]
+struct ListQuery {
+    filter: queue::JobFilter,
+    limit: u16,
+    with_attempts: bool,
+}
+
+impl ListQuery {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        let mut query = Self {
+            filter: queue::JobFilter::default(),
+            limit: LIMIT_DEFAULT,
+            with_attempts: false,
+        };
+        read_query(text, |name, value| query.take(name, value))?;
+        Ok(query)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        const TIME: &str = "must be an RFC 3339 time: 2026-01-31T12:00:00Z";
+        if value.contains('\0') || name.contains('\0') {
+            return Err("must not contain NUL");
+        }
+        match name {
+            "status" => self.filter.state = Some(state(value)?),
+            "model" => self.filter.model = Some(value.to_owned()),
+            "task" => self.filter.task = Some(value.to_owned()),
+            "batch_id" => {
+                self.filter.batch = Some(value.parse().map_err(|_| "is not the id of a batch")?);
+            }
+            "created_after" => self.filter.created_after = Some(time(value).ok_or(TIME)?),
+            "created_before" => self.filter.created_before = Some(time(value).ok_or(TIME)?),
+            "cursor" => {
+                self.filter.before = Some(value.parse().map_err(|_| "is not a cursor of ours")?);
+            }
+            "limit" => {
+                self.limit = parse_limit(value, LIMIT_MAX).ok_or("must lie in 1..=500")?;
+            }
+            "include" if value == "attempts" => self.with_attempts = true,
+            "include" => return Err("can be `attempts`"),
+            _ => {
+                let key = name
+                    .strip_prefix("metadata.")
+                    .ok_or("there is no such parameter")?;
+                self.filter
+                    .metadata
+                    .insert(key.to_owned(), Value::String(value.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    text.parse().ok().filter(|time| !is_out_of_range(*time))
+}
+
+fn state(text: &str) -> Result<JobState, &'static str> {
+    let text = if text == "cancelled" {
+        "canceled"
+    } else {
+        text
+    };
+    serde_json::from_value(json!(text)).map_err(
+        |_| "must be one of scheduled, queued, running, succeeded, failed, canceled, expired",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jobs::JobState;
+
+    use super::ListQuery;
+
+    #[test]
+    fn a_list_takes_both_spellings_of_canceled_and_refuses_the_unknown() {
+        let state = |query| ListQuery::parse(query).map(|query| query.filter.state);
+        assert_eq!(
+            state("status=cancelled").expect("fits"),
+            Some(JobState::Canceled)
+        );
+        assert_eq!(
+            state("status=canceled").expect("fits"),
+            Some(JobState::Canceled)
+        );
+        for bad in [
+            "status=done",
+            "limit=0",
+            "limit=501",
+            "cursor=x",
+            "colour=red",
+            "created_after=today",
+        ] {
+            assert!(ListQuery::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

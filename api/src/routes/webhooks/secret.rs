@@ -1,0 +1,62 @@
+use actix_web::{HttpResponse, get, http::header, post, web::Data};
+use chrono::{DateTime, Utc};
+use jobs::{
+    keys::Scope,
+    rfc3339::some_micros,
+    webhooks::{OwnerSecret, owner_secret, rotate_secret},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller};
+
+/// The secret that signs the webhooks of single jobs. Endpoints have their own secrets.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SecretBody {
+    #[schema(example = "whsec_…")]
+    secret: String,
+    /// Until when the previous secret also signs.
+    #[serde(serialize_with = "some_micros")]
+    previous_until: Option<DateTime<Utc>>,
+}
+
+fn response(secret: &OwnerSecret) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(SecretBody {
+            secret: secret.secret.expose().to_owned(),
+            previous_until: secret.previous.as_ref().map(|(_, until)| *until),
+        })
+}
+
+/// The secret that signs the webhooks of your single jobs.
+#[utoipa::path(
+    operation_id = "get_webhook_secret", tag = "events",
+    responses(
+        (status = 200, description = "The secret; created now if there was none", body = SecretBody),
+    ),
+)]
+#[get("/v1/webhook_secret")]
+pub(super) async fn get_webhook_secret(
+    ctx: Data<Ctx>,
+    caller: Caller,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    Ok(response(&owner_secret(&ctx.db, &caller.owner).await?))
+}
+
+/// Creates a new secret. For a day, webhooks carry the signatures of both secrets, so that receivers can switch.
+#[utoipa::path(
+    operation_id = "rotate_webhook_secret", tag = "events",
+    responses(
+        (status = 200, description = "The new secret", body = SecretBody),
+    ),
+)]
+#[post("/v1/webhook_secret/rotate")]
+pub(super) async fn rotate_webhook_secret(
+    ctx: Data<Ctx>,
+    caller: Caller,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Submit)?;
+    Ok(response(&rotate_secret(&ctx.db, &caller.owner).await?))
+}

@@ -1,0 +1,55 @@
+-- Images: the uploaded inputs, and the sweep for objects without a row.
+
+-- Every upload has its own object. So an object that is being deleted and an object of a new upload are never the same
+-- object, in whatever order the two happen; the row says which object is the image.
+create table images (
+    owner        text not null,
+    sha256       bytea not null check (octet_length(sha256) = 32),
+    upload       uuid not null default '00000000-0000-0000-0000-000000000000',
+    content_type text not null,
+    bytes        bigint not null check (bytes > 0),
+    width        int not null check (width > 0),
+    height       int not null check (height > 0),
+    created_at   timestamptz not null default now(),
+    last_used_at timestamptz not null default now(),
+    jobs         bigint not null default 0,
+    recent_jobs  uuid[] not null default '{}',
+    unused_since timestamptz,
+    purged_at    timestamptz,
+    primary key (owner, sha256),
+    constraint counted_by_its_jobs check (jobs >= 0)
+) with (fillfactor = 80);
+create index images_unused on images (unused_since) where unused_since is not null and purged_at is null;
+comment on table  images is 'Uploaded images, content-addressed per owner: owners share nothing.';
+comment on column images.upload is 'Names the object within owner and digest.';
+comment on column images.jobs is 'Jobs with this input whose data was not purged; while there is one, the image stays.';
+comment on column images.recent_jobs is 'The last eight jobs over this image, newest first: the prediction cache looks here (docs/adr/0010-prediction-cache.md).';
+comment on column images.unused_since is 'When the last job of the image was purged, or when a client last asked about the image since; the image is collected after a grace period.';
+comment on column images.purged_at is 'When the object was deleted; the row stays, so that jobs can still describe their input.';
+
+create table orphan_sweep (
+    singleton boolean primary key default true check (singleton),
+    after_key text not null default '',
+    swept_at  timestamptz not null default now(),
+    passes    bigint not null default 0
+);
+insert into orphan_sweep default values;
+comment on table orphan_sweep is 'How far the search for objects without a row has come in the bucket; one process at a time moves it on.';
+
+create function purge_image(of_owner text, digest bytea, out outcome text, out upload uuid)
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+begin
+    -- Every submit of the image writes this row. While the row is locked no submit commits, and the next statement sees all
+    -- submits that committed before.
+    select i.upload into upload from images i
+    where i.owner = of_owner and i.sha256 = digest and i.purged_at is null for no key update;
+    if not found then
+        outcome := 'not found';
+    elsif exists (select from live_jobs j where j.owner = of_owner and j.image_sha256 = digest) then
+        outcome := 'needed';
+    else
+        update images i set purged_at = now(), unused_since = null, recent_jobs = '{}' where i.owner = of_owner and i.sha256 = digest;
+        outcome := 'purged';
+    end if;
+end $$;
+comment on function purge_image is 'Marks an image as deleted. Answers purged and the upload whose object the caller then deletes, needed (by a live job), or not found.';

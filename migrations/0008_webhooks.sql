@@ -1,0 +1,74 @@
+-- Webhooks: the receivers, and one delivery for each event and receiver. The functions of 0007 write a delivery in the
+-- transaction of its event; the API's processes send it afterwards.
+
+create table webhook_endpoints (
+    endpoint_id uuid primary key default new_job_id(),
+    owner       text not null,
+    url         text not null,
+    events      text[] not null,
+    secret      text not null,
+    created_at  timestamptz not null default now(),
+    disabled_at timestamptz,
+    constraint subscribed_to_something check (cardinality(events) > 0)
+);
+create index webhook_endpoints_by_owner on webhook_endpoints (owner, endpoint_id);
+comment on table  webhook_endpoints is 'Receivers of the events of all jobs and batches of an owner.';
+comment on column webhook_endpoints.secret is 'Signs the requests to this endpoint. The API shows it to the owner once.';
+comment on column webhook_endpoints.disabled_at is 'When the receiver answered 410; it gets no more deliveries.';
+
+create table webhook_secrets (
+    owner           text primary key,
+    secret          text not null,
+    rotated_at      timestamptz not null default now(),
+    previous_secret text,
+    previous_until  timestamptz
+);
+comment on table  webhook_secrets is 'Sign the requests to the URLs that jobs name themselves; made on first use.';
+comment on column webhook_secrets.previous_until is 'Until this time the previous secret signs too, so that receivers can change over.';
+
+create table webhook_deliveries (
+    delivery_id     uuid primary key default new_job_id(),
+    owner           text not null,
+    endpoint_id     uuid,
+    url             text not null,
+    host            text not null generated always as (coalesce(lower(substring(url from '^[^:]+://([^/?#]*)')), '')) stored,
+    type            text not null,
+    at              timestamptz not null default now(),
+    job_id          uuid,
+    batch_id        uuid,
+    status          text not null default 'pending',
+    next_attempt_at timestamptz default now(),
+    leased_until    timestamptz,
+    lease_no        int not null default 0,
+    tries           smallint not null default 0,
+    log             jsonb not null default '[]',
+    ended_at        timestamptz,
+    constraint status_is_known check (status in ('pending', 'delivered', 'failed')),
+    constraint tried_again_exactly_while_pending check ((status = 'pending') = (next_attempt_at is not null)),
+    constraint ended_exactly_when_not_pending check ((status = 'pending') = (ended_at is null)),
+    constraint of_a_job_or_of_a_batch check ((job_id is null) <> (batch_id is null))
+) with (fillfactor = 70);
+create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
+create index webhook_deliveries_by_owner on webhook_deliveries (owner, delivery_id);
+create index webhook_deliveries_of_job on webhook_deliveries (job_id) where job_id is not null;
+create index webhook_deliveries_of_endpoint on webhook_deliveries (endpoint_id) where endpoint_id is not null and status = 'pending';
+create index webhook_deliveries_ended on webhook_deliveries (ended_at) where ended_at is not null;
+comment on table  webhook_deliveries is 'One row for each event and receiver: its id is the webhook-id, and its log says what came of it.';
+comment on column webhook_deliveries.endpoint_id is 'Empty if the job named this URL itself.';
+comment on column webhook_deliveries.next_attempt_at is 'When to send it; while a process sends it, when the lease of that process ends.';
+comment on column webhook_deliveries.lease_no is 'Grows with every claim: only the holder of the latest claim may write the outcome.';
+comment on column webhook_deliveries.tries is 'Attempts since the delivery was made, or since it was last redelivered by hand.';
+comment on column webhook_deliveries.log is 'The attempts, the latest last: at, status, error, took_ms.';
+
+create function redeliver_webhook(delivery uuid, owner text) returns text
+language sql set search_path = pg_catalog, public, pg_temp as $$
+    with again as (
+        -- A process that sends this delivery now loses its claim, and the next attempt waits until its lease ends.
+        update webhook_deliveries d
+        set status = 'pending', tries = 0, ended_at = null, lease_no = d.lease_no + 1, next_attempt_at = greatest(now(), d.leased_until)
+        where d.delivery_id = redeliver_webhook.delivery and (redeliver_webhook.owner is null or d.owner = redeliver_webhook.owner)
+        returning 1
+    )
+    select case when exists (select from again) then 'pending' else 'not found' end
+$$;
+comment on function redeliver_webhook is 'Answers pending or not found. Sends a delivery again, under its id, with a new budget of attempts.';

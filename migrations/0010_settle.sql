@@ -1,0 +1,128 @@
+-- How an attempt ends: the one statement that takes a job out of a worker's hands or out of the queue.
+-- Workers settle what they did; rescue, time_out and expire settle what nobody did; cancel_job settles what waits.
+
+-- Settles each (job_id, lease_no) by its outcome and returns the jobs that the leases still held.
+--
+-- | outcome   | the job                                                          | the attempt           |
+-- |-----------|------------------------------------------------------------------|-----------------------|
+-- | succeeded | ends with `result`                                               | charged, kept in the job's row |
+-- | failed    | ends with `problem`                                              | charged               |
+-- | retried   | backs off (1 s, doubling to 10 min, with jitter), or ends with `problem` when its attempts are used up | charged |
+-- | timed_out | as retried; ends too when its own deadline has passed            | charged               |
+-- | released  | returns to its place in the queue                                | not charged           |
+-- | lost      | returns to the queue, or ends with `last_problem` when its interruptions are used up | not charged, counted as an interruption |
+-- | expired   | waits no longer: ends with `problem`                             | none                  |
+-- | canceled  | waits no longer: ends                                            | none                  |
+--
+-- A running job whose cancel was requested ends as canceled under every outcome, and its attempt is not charged.
+create function settle(
+    job_ids uuid[], lease_nos int[], outcomes text[], problems jsonb[] default '{}', last_problems jsonb[] default '{}',
+    results jsonb[] default '{}', timings jsonb[] default '{}', forward_batch_sizes smallint[] default '{}', forward_batch_positions smallint[] default '{}')
+returns setof uuid
+language plpgsql security definer
+set search_path = pg_catalog, public, pg_temp
+-- One plan for every call: rows are found by their keys, whatever the statistics said when the plan was made.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    settled int := 0; part int;
+begin
+    -- A statement does not see what became of a row whose lock it had to wait for (a cancel of the same job), and leaves the row alone.
+    -- The second look sees the row as it is now. Nothing is left for a lease that is gone.
+    for look in 1..2 loop
+        return query
+        with held as materialized (
+            -- Fenced by the primary key and lease_no alone: a job that was taken away has another number. Each row is found by its key
+            -- (`offset 0` keeps the planner from joining), locked in the order of the ids, and then named by its place.
+            select a.*, j.*,
+                   case when j.cancel_requested then false
+                        when a.outcome = 'released' then true
+                        when a.outcome = 'retried' then j.attempts_charged + 1 < j.attempts_max
+                        when a.outcome = 'timed_out' then j.attempts_charged + 1 < j.attempts_max and (j.deadline_at > now()) is not false
+                        when a.outcome = 'lost' then j.interruptions + 1 < j.interruptions_max
+                        else false end as goes_back,
+                   a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
+                   a.outcome = 'lost' and not j.cancel_requested as is_interrupted
+            from (select * from unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
+                      as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position) order by id) a
+            cross join lateral (
+                select l.ctid as tid, l.worker_id, l.claimed_at, l.attempts_started, l.attempts_charged, l.attempts_max, l.interruptions, l.interruptions_max,
+                       l.deadline_at, l.cancel_requested
+                from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0 for update
+            ) j
+        ),
+        back as (
+            update live_jobs j
+            set state = case when h.is_charged then 'scheduled'::job_state else 'queued'::job_state end,
+                version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null, attempt_deadline_at = null,
+                attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + h.is_interrupted::int,
+                problem = case when h.is_charged then h.problem else j.problem end,
+                run_at = case when h.is_charged then now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
+                              else now() end
+            from held h where j.ctid = h.tid and h.goes_back
+            returning j.job_id
+        ),
+        gone as (
+            delete from live_jobs j using held h where j.ctid = h.tid and not h.goes_back
+            returning j.*, h.outcome, h.result, h.timings, h.forward_batch_size, h.forward_batch_position, h.is_charged, h.is_interrupted,
+                      case when j.cancel_requested or h.outcome = 'canceled' then 'canceled'::job_state
+                           when h.outcome = 'succeeded' then 'succeeded'::job_state
+                           when h.outcome = 'expired' then 'expired'::job_state
+                           else 'failed'::job_state end as ended_as,
+                      case when not j.cancel_requested then coalesce(h.last_problem, h.problem) end as ended_with
+        ),
+        -- What a job keeps when it ends: the only list of these columns. retry_job has the way back.
+        archived as (
+            insert into finished_jobs (
+                job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
+                deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
+                interruptions, interruptions_max, trace_parent, batch_id, batch_line, custom_id, webhook_url, worker, device, problem, result,
+                timings, forward_batch_size, forward_batch_position)
+            select
+                g.job_id, g.ended_as, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata, g.priority, g.created_at, g.run_at,
+                g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no + (g.outcome in ('lost', 'timed_out'))::int, g.claimed_at, g.attempt_timeout_seconds, g.attempts_started,
+                g.attempts_charged + g.is_charged::int, g.attempts_max,
+                g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device, g.ended_with,
+                case when g.ended_as = 'succeeded' then g.result end,
+                g.timings, g.forward_batch_size, g.forward_batch_position
+            from gone g left join workers w using (worker_id)
+        ),
+        moved as (
+            select b.job_id from back b union all select g.job_id from gone g
+        ),
+        -- An attempt that succeeded stands in the job's own row.
+        tried as (
+            insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
+            select h.id, h.attempts_started, h.held_lease_no, h.worker_id, w.name, w.device, h.claimed_at,
+                   case when h.cancel_requested then 'canceled' when h.outcome = 'retried' and not h.goes_back then 'failed' else h.outcome end,
+                   h.is_charged, case when not h.cancel_requested or h.outcome in ('failed', 'retried') then h.problem end
+            from held h join moved m on m.job_id = h.id left join workers w using (worker_id)
+            where h.claimed_at is not null and (h.outcome <> 'succeeded' or h.cancel_requested)
+        ),
+        -- One event for all jobs of an owner that end alike.
+        published as (
+            insert into events (owner, type, job_ids)
+            select g.owner, 'job.' || g.ended_as, array_agg(g.job_id) from gone g group by g.owner, g.ended_as
+        ),
+        notified as (
+            insert into webhook_deliveries (owner, endpoint_id, url, type, job_id)
+            select g.owner, r.endpoint_id, r.url, 'job.' || g.ended_as, g.job_id
+            from gone g cross join lateral (
+                select null::uuid as endpoint_id, g.webhook_url as url where g.webhook_url is not null
+                union all
+                select w.endpoint_id, w.url from webhook_endpoints w
+                where w.owner = g.owner and w.disabled_at is null and 'job.' || g.ended_as = any(w.events)
+            ) r
+            -- Without a receiver this is all that webhooks cost.
+            where g.webhook_url is not null or exists (select from webhook_endpoints w where w.disabled_at is null)
+        )
+        select m.job_id from moved m;
+        get diagnostics part = row_count;
+        settled := settled + part;
+        exit when settled >= cardinality(job_ids);
+    end loop;
+end $$;
+comment on function settle is 'Settles attempts by their outcome, fenced by lease_no, and returns the jobs that the leases still held. The only way out of live_jobs.';

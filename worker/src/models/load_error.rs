@@ -1,0 +1,29 @@
+//! Why a model could not be loaded.
+
+use jobs::object_store::StoreError;
+
+/// Why a model could not be loaded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// S3, Postgres or the disk cache failed. A later try may work.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The device has too little memory for the model, even if no other model is loaded. Another worker may have enough.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The files of the version are wrong. No later try will work.
+    #[error("{0}")]
+    Broken(String),
+    /// The device fails for every model.
+    #[error("{0}")]
+    DeviceLost(String),
+}
+
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Broken(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Safe wrappers of `libtorch.cc`: functions of libtorch that `tch` does not offer.
+#![allow(unsafe_code)] // the functions throw nothing, and end `error` with a NUL within its bytes
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+use tch::{CModule, TchError, Tensor};
+
+/// Longest text of an error in bytes; a longer text is cut off.
+const ERROR_BYTES: usize = 400;
+
+unsafe extern "C" {
+    fn darkroom_optimize(
+        module: *mut c_void,
+        method: *const c_char,
+        on_gpu: bool,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> bool;
+    fn darkroom_use_stream(
+        gpu: c_int,
+        number: usize,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> bool;
+    fn darkroom_pinned(bytes: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
+}
+
+// In the pinned version of `tch` a module is one private pointer.
+const _: () = assert!(size_of::<CModule>() == size_of::<*mut c_void>());
+
+/// Returns a module whose `method` computes the same, laid out for its device. Other methods may be missing in it.
+pub(super) fn optimize(
+    mut module: CModule,
+    method: &str,
+    on_gpu: bool,
+) -> Result<CModule, TchError> {
+    let method = CString::new(method).map_err(|error| TchError::Torch(error.to_string()))?;
+    check(|error| {
+        // SAFETY: by the assertion above the module is its pointer, and this function owns the module.
+        unsafe {
+            let pointer = std::ptr::from_mut(&mut module).cast::<*mut c_void>().read();
+            darkroom_optimize(pointer, method.as_ptr(), on_gpu, error, ERROR_BYTES)
+        }
+    })?;
+    Ok(module)
+}
+
+/// From here on the work of the calling thread on this GPU runs on stream `number`. Streams run at the same time.
+pub(super) fn use_stream(gpu: usize, number: usize) -> Result<(), TchError> {
+    let gpu = c_int::try_from(gpu).unwrap_or(c_int::MAX);
+    // SAFETY: the function takes no pointer but `error`.
+    check(|error| unsafe { darkroom_use_stream(gpu, number, error, ERROR_BYTES) })
+}
+
+/// Allocates `u8[bytes]`, uninitialized, in pinned memory: a GPU reads it by itself.
+pub(super) fn allocate_pinned(bytes: i64) -> Result<Tensor, TchError> {
+    let mut tensor = std::ptr::null_mut();
+    check(|error| {
+        // SAFETY: the function takes no pointer but `error`.
+        tensor = unsafe { darkroom_pinned(bytes, error, ERROR_BYTES) };
+        !tensor.is_null()
+    })?;
+    // SAFETY: the pointer is a new tensor on the heap of libtorch, as `tch` expects and frees it.
+    Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
+}
+
+fn check(mut call: impl FnMut(*mut c_char) -> bool) -> Result<(), TchError> {
+    let mut error = [0; ERROR_BYTES];
+    if call(error.as_mut_ptr()) {
+        return Ok(());
+    }
+    // SAFETY: the functions end the text with a NUL within its bytes.
+    let error = unsafe { CStr::from_ptr(error.as_ptr()) };
+    Err(TchError::Torch(error.to_string_lossy().into_owned()))
+}

@@ -1,0 +1,154 @@
+//! A TorchScript module rewritten for its device: the weights are laid out once, as the convolutions of the device want them.
+//!
+//! The rewritten module is used only if it computes the same output and is not slower (docs/adr/0013-modules-for-the-cpu.md).
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    forward_error::ForwardError,
+    libtorch,
+    program::{Program, load_module},
+};
+
+/// Largest difference between both outputs, as a part of the largest value. Measured: 1e-6.
+const DIFFERENCE_MAX: f32 = 1e-3;
+/// [`DIFFERENCE_MAX`] on a GPU: in fp16, bf16 and TF32 the order of a sum changes more digits.
+const GPU_DIFFERENCE_MAX: f32 = 0.05;
+/// How much slower the first pass of the rewritten module may be. First passes vary, and a job may be waiting for another one.
+const SLOWER_MAX: f64 = 2.0;
+
+/// Returns the program with an optimized module, or with its plain module if the optimization does not work.
+pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
+    let optimized = load_module(path, program.device, program.layers.kind).and_then(|plain| {
+        let method = &program.layers.method;
+        Ok(libtorch::optimize(plain, method, program.is_on_gpu())?)
+    });
+    let optimized = match optimized {
+        Ok(optimized) => optimized,
+        Err(error) => {
+            tracing::info!(error.cause = %error, "the module cannot be optimized; using the plain module");
+            return program;
+        }
+    };
+    // A pattern of many gray levels: every layer has something to compute.
+    let probe = (0..program.image_bytes()).map(|at| (at * 31 % 251) as u8);
+    let probe: Vec<u8> = probe.collect();
+    let Ok((expected, plain_time)) = time_pass(&program, &probe) else {
+        return program; // the model may not accept such an image
+    };
+    let difference_max = if program.is_on_gpu() {
+        GPU_DIFFERENCE_MAX
+    } else {
+        DIFFERENCE_MAX
+    };
+    let Some(layers) = Arc::get_mut(&mut program.layers) else {
+        return program; // a pass is running
+    };
+    let plain = std::mem::replace(&mut layers.module, optimized);
+    let reason = match time_pass(&program, &probe) {
+        Ok((values, _)) if !are_alike(&values, &expected, difference_max) => {
+            "its output differs from that of the plain module"
+        }
+        Ok((_, optimized_time)) if optimized_time > plain_time.mul_f64(SLOWER_MAX) => {
+            "it is slower than the plain module"
+        }
+        Ok(_) => {
+            tracing::info!("the module is optimized for this device");
+            return program;
+        }
+        Err(_) => "its forward pass fails",
+    };
+    tracing::info!(
+        reason,
+        "the optimized module is not used; using the plain module"
+    );
+    if let Some(layers) = Arc::get_mut(&mut program.layers) {
+        layers.module = plain;
+    }
+    program
+}
+
+/// The output of a forward pass over one image, and the time of the pass.
+fn time_pass(program: &Program, image: &[u8]) -> Result<(Vec<f32>, Duration), ForwardError> {
+    let began = Instant::now();
+    let outputs = program.forward(&[image])?;
+    let took = began.elapsed();
+    let values = outputs.into_iter().flat_map(|output| output.values);
+    Ok((values.collect(), took))
+}
+
+/// Whether all values differ by at most `difference_max` times the largest expected value.
+fn are_alike(values: &[f32], expected: &[f32], difference_max: f32) -> bool {
+    let largest = expected
+        .iter()
+        .fold(0.0_f32, |most, one| most.max(one.abs()));
+    let mut pairs = values.iter().zip(expected);
+    values.len() == expected.len()
+        && pairs.all(|(value, expected)| (value - expected).abs() <= difference_max * largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use jobs::{
+        manifest::{Manifest, Precision},
+        models::ModelFolder,
+    };
+
+    use super::*;
+    use crate::torch::{Device, DeviceChoice, device::kind, load::load_program};
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/efficientnet-lite0");
+
+    fn cpu() -> Device {
+        Device::open(DeviceChoice::Cpu).expect("every machine has a CPU")
+    }
+
+    fn model() -> (Manifest, PathBuf) {
+        let manifest = ModelFolder::read(Path::new(FOLDER))
+            .expect("a model")
+            .manifest;
+        let artifact = Path::new(FOLDER).join(&manifest.artifact);
+        (manifest, artifact)
+    }
+
+    #[test]
+    fn an_optimized_module_gives_the_same_outputs_for_a_whole_forward_batch() {
+        let ((manifest, path), cpu) = (model(), cpu());
+        let mut program = load_program(&path, &manifest, cpu, Precision::Fp32, 3).expect("loads");
+        let images: Vec<Vec<u8>> = (1..=3)
+            .map(|step| (0..program.image_bytes()).map(move |at| (at * step / 7 % 256) as u8))
+            .map(Iterator::collect)
+            .collect();
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let optimized = program.forward(&images).expect("runs");
+        let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
+        layers.module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        let plain = program.forward(&images).expect("runs");
+        for (optimized, plain) in optimized.iter().zip(&plain) {
+            assert!(are_alike(&optimized.values, &plain.values, DIFFERENCE_MAX));
+        }
+    }
+
+    #[test]
+    fn a_module_without_the_method_is_not_rewritten() {
+        let ((_, path), cpu) = (model(), cpu());
+        let module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        let error = libtorch::optimize(module, "no_such_method", false);
+        let error = error.expect_err("it has no such method").to_string();
+        assert!(error.contains("no_such_method"), "{error}");
+    }
+
+    #[test]
+    fn another_value_is_not_alike() {
+        assert!(are_alike(&[1.0, 0.1], &[1.0005, 0.1], DIFFERENCE_MAX));
+        assert!(!are_alike(&[1.0, 0.1], &[1.0, 0.102], DIFFERENCE_MAX));
+        assert!(!are_alike(&[1.0], &[1.0, 0.1], DIFFERENCE_MAX));
+        assert!(!are_alike(&[f32::NAN], &[1.0], DIFFERENCE_MAX));
+    }
+}

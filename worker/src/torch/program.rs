@@ -1,0 +1,212 @@
+//! A TorchScript module on a device, and the forward pass.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use jobs::manifest::{Activation, Manifest};
+use tch::{CModule, Kind, TchError, Tensor};
+
+use super::{
+    device::Device, forward_error::ForwardError, launch::launch, output::Output, upload::Upload,
+};
+use crate::panic_message::panic_message;
+
+/// A loaded TorchScript module, with the steps right before and after it.
+#[derive(Debug)]
+pub struct Program {
+    pub(super) layers: Arc<Layers>,
+    pub(super) device: Device,
+    height: usize,
+    width: usize,
+    batch_sizes: Vec<usize>,
+}
+
+/// The part of a program that runs on the device.
+#[derive(Debug)]
+pub(super) struct Layers {
+    pub(super) module: CModule,
+    pub(super) method: String,
+    pub(super) kind: Kind,
+    device: Device,
+    mean: ConstantTensor,
+    std: ConstantTensor,
+    activation: Activation,
+}
+
+/// A tensor that never changes.
+#[derive(Debug)]
+struct ConstantTensor(Tensor);
+
+#[allow(unsafe_code)]
+// SAFETY: libtorch allows several threads to read one tensor. `tch` does not distinguish reading from writing.
+unsafe impl Sync for ConstantTensor {}
+
+impl Program {
+    /// Loads the module of `path` without any optimization.
+    ///
+    /// # Errors
+    /// The file is not TorchScript of this libtorch, or the model does not fit.
+    pub(super) fn load_plain(
+        path: &Path,
+        manifest: &Manifest,
+        device: Device,
+        kind: Kind,
+        batch_max: usize,
+    ) -> Result<Self, ForwardError> {
+        let layers = Layers {
+            module: load_module(path, device, kind)?,
+            method: manifest.method.clone(),
+            kind,
+            device,
+            mean: channels(&manifest.input.mean, device)?,
+            std: channels(&manifest.input.std, device)?,
+            activation: manifest.output.activation,
+        };
+        Ok(Self {
+            layers: Arc::new(layers),
+            device,
+            height: manifest.input.height as usize,
+            width: manifest.input.width as usize,
+            batch_sizes: batch_sizes(device.is_gpu(), batch_max),
+        })
+    }
+
+    pub fn is_on_gpu(&self) -> bool {
+        self.device.is_gpu()
+    }
+
+    /// Bytes of one image, `u8[height, width, 3]`.
+    pub fn image_bytes(&self) -> usize {
+        self.height * self.width * 3
+    }
+
+    /// The sizes of a forward batch that are worth a measurement, ascending. A GPU runs no other sizes.
+    pub fn batch_sizes(&self) -> &[usize] {
+        &self.batch_sizes
+    }
+
+    /// Whether a forward pass over a gray image works. If it fails, the device is the cause and not an image.
+    pub fn responds(&self) -> bool {
+        let gray = vec![128; self.image_bytes()];
+        self.forward(&[&gray]).is_ok()
+    }
+
+    /// Runs one forward pass over images `u8[height, width, 3]`. Returns one output for each image, in order.
+    ///
+    /// # Errors
+    /// See [`ForwardError`]. Never [`ForwardError::DeviceLost`]: only the caller can ask whether the device still
+    /// [responds](Self::responds).
+    pub fn forward(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
+        caught(|| self.outputs(images))
+    }
+
+    fn outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
+        let rows = self.rows_on_device(images.len());
+        let size = [rows, self.height, self.width, 3].map(|side| side as i64);
+        let upload = Upload::of(images, &size, self.device)?;
+        let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
+        let (output, shape) = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
+        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        let mut values = vec![0.0; output.numel()];
+        output.f_copy_data(&mut values, output.numel())?;
+        upload.release();
+        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
+        let each = shape.iter().product::<usize>();
+        let outputs = (0..images.len()).map(|index| Output {
+            shape: shape.clone(),
+            values: values[index * each..(index + 1) * each].to_vec(),
+        });
+        Ok(outputs.collect())
+    }
+
+    /// Rows of the tensor that carries `images` images. The last rows may be without an image.
+    fn rows_on_device(&self, images: usize) -> usize {
+        let mut sizes = self.batch_sizes.iter().copied();
+        let fits = sizes.find(|&size| size >= images && self.is_on_gpu());
+        fits.unwrap_or(images)
+    }
+}
+
+impl Layers {
+    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, with the shape of one row.
+    fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
+        let rows = pixels.size().first().copied().unwrap_or_default();
+        // `u8` is a quarter of the bytes of `f32` on the bus. The model gets NCHW in channels-last storage.
+        let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
+        let input = input
+            .f_permute([0, 3, 1, 2])?
+            .f_to_kind(Kind::Float)?
+            .f_sub(&self.mean.0)?
+            .f_div(&self.std.0)?;
+        let input = input.f_to_kind(self.kind)?;
+        let output = self
+            .module
+            .method_ts(&self.method, &[input])?
+            .f_to_kind(Kind::Float)?;
+        let size = output.size();
+        let Some((_, shape)) = size.split_first().filter(|(first, _)| **first == rows) else {
+            return Err(ForwardError::Failed(format!(
+                "{rows} images gave an output of shape {size:?}"
+            )));
+        };
+        let output = output.f_reshape([rows, shape.iter().product::<i64>()])?;
+        let output = match self.activation {
+            Activation::None => output,
+            Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
+            Activation::Sigmoid => output.f_sigmoid()?,
+        };
+        Ok((output, shape.to_vec()))
+    }
+}
+
+/// On a GPU each size needs plans for its layers (see `launch`). So there are few sizes, and a forward batch is padded to the
+/// next one. On a CPU there is no padding.
+fn batch_sizes(on_gpu: bool, batch_max: usize) -> Vec<usize> {
+    let step = if on_gpu { 4 } else { 2 };
+    let smaller = std::iter::successors(Some(1), |size| Some(size * step));
+    let smaller = smaller.take_while(|&size| size < batch_max);
+    smaller.chain([batch_max]).collect()
+}
+
+/// `f32[1, 3, 1, 1]`.
+fn channels(values: &[f32; 3], device: Device) -> Result<ConstantTensor, TchError> {
+    let tensor = Tensor::f_from_slice(values)?.f_view([1, 3, 1, 1])?;
+    Ok(ConstantTensor(tensor.f_to_device(device.raw())?))
+}
+
+/// Loads a module in evaluation mode.
+pub(super) fn load_module(
+    path: &Path,
+    device: Device,
+    kind: Kind,
+) -> Result<CModule, ForwardError> {
+    let mut module = CModule::load_on_device(path, device.raw())?;
+    module.f_set_eval()?;
+    module.to(device.raw(), kind, false);
+    Ok(module)
+}
+
+/// Turns a panic into an error. `tch` panics where it has no fallible form, and a panic must not end an inference thread.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, ForwardError>) -> Result<T, ForwardError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(ForwardError::from(TchError::Torch(
+            panic_message(&*panic).to_owned(),
+        )))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch_sizes;
+
+    #[test]
+    fn a_gpu_has_few_sizes_of_forward_batches_and_the_largest_is_among_them() {
+        assert_eq!(batch_sizes(true, 64), [1, 4, 16, 64]);
+        assert_eq!(batch_sizes(true, 50), [1, 4, 16, 50]);
+        assert_eq!(batch_sizes(false, 8), [1, 2, 4, 8]);
+        assert_eq!(batch_sizes(true, 1), [1]);
+    }
+}
