@@ -40,7 +40,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
 
     let background = Background::start();
-    let ctx = start(&config, &background).await?;
+    let ctx = Box::pin(start(&config, &background)).await?;
     let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
     let document = Data::new(ApiDocument::new(routes::openapi()));
     let server = HttpServer::new(move || {

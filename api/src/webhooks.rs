@@ -5,6 +5,7 @@
 mod schedule;
 mod send;
 
+use jobs::db::Db;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jobs::{
@@ -32,7 +33,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// Sends webhooks until the shutdown. Then ends after the last attempt that has begun.
 ///
-/// `changes` wakes the sender after a job changed: the change may have a receiver.
+/// `changes` wakes the sender after a job changed: the change may have a receiver. Ends early if the sender of `changes` is gone.
 pub(crate) async fn send_until_shutdown(
     db: Db,
     egress: Egress,
@@ -78,7 +79,10 @@ impl Dispatcher {
             sleep(pause).await;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                _ = changes.changed() => {}
+                changed = changes.changed() => if changed.is_err() {
+                    tracing::error!("the listener for changed jobs has ended");
+                    break;
+                },
                 () = sleep(CLAIM_EVERY) => {}
                 Some(sent) = self.sends.join_next_with_id() => self.forget(sent),
             }
@@ -157,7 +161,7 @@ async fn attempt(db: Db, sender: Arc<Sender>, delivery: Delivery) {
     match written {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!(webhook.id = %delivery.id, "the lease ended: another process has recorded the delivery")
+            tracing::info!(webhook.id = %delivery.id, "an attempt is not recorded: its delivery has changed since");
         }
         Err(error) => {
             tracing::warn!(error.cause = %error, webhook.id = %delivery.id, "cannot record a webhook attempt; the webhook will be sent again");

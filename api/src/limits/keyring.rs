@@ -1,5 +1,6 @@
 //! API keys that this process has verified, and the caller behind each.
 
+use jobs::db::Db;
 use std::{
     ops::Deref,
     sync::Arc,

@@ -5,6 +5,7 @@
 
 mod tally;
 
+use jobs::db::Db;
 use std::sync::Arc;
 
 use jobs::{ProblemCode, db::Db};

@@ -1,5 +1,6 @@
 //! `Retry-After` of unended jobs, from the recent latency of their model.
 
+use jobs::db::Db;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -72,7 +73,7 @@ impl RetryAfter {
                     latency.p50_seconds.extend(lately);
                 }
                 Err(error) => {
-                    tracing::debug!(error.cause = %error, "cannot read the latency of models; the last one stays in use")
+                    tracing::debug!(error.cause = %error, "cannot read the latency of models; the last one stays in use");
                 }
             }
         });

@@ -20,7 +20,7 @@ pub(crate) struct Sniffed {
 /// Bytes that tell the type.
 pub(crate) const MAGIC_BYTES: usize = 16;
 
-/// The type by the first bytes. Stricter than `imagesize::image_type`, which accepts `GIF8…` and BigTIFF and needs 12 bytes.
+/// The type by the first bytes. Stricter than `imagesize::image_type`, which also accepts `GIF8…` and `BigTIFF`, and needs 12 bytes.
 fn content_type(head: &[u8]) -> Option<&'static str> {
     let is_webp = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
     let is_any = |magics: &[&[u8]]| magics.iter().any(|magic| head.starts_with(magic));

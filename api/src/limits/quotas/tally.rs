@@ -1,5 +1,6 @@
 //! One quantity of one owner: the last count by Postgres, plus what this process has accepted since.
 
+use jobs::db::Db;
 use std::{
     sync::{
         Arc, Mutex,
