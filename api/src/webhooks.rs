@@ -9,7 +9,7 @@ use jobs::db::Db;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jobs::{
-    db::{Db, answered},
+    db::answered,
     webhooks::{Delivery, DeliveryOutcome, HostLoad, claim, disable_endpoint, settle},
 };
 use tokio::{

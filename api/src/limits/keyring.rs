@@ -9,7 +9,6 @@ use std::{
 
 use jobs::{
     ProblemCode, Sha256Digest,
-    db::Db,
     keys::{self, KeyLimits, Scope},
 };
 use moka::{policy::EvictionPolicy, sync::Cache};

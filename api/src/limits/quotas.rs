@@ -8,7 +8,7 @@ mod tally;
 use jobs::db::Db;
 use std::sync::Arc;
 
-use jobs::{ProblemCode, db::Db};
+use jobs::ProblemCode;
 use moka::{policy::EvictionPolicy, sync::Cache};
 
 pub(crate) use self::tally::Reservation;

@@ -8,11 +8,7 @@ use std::{
 };
 
 use chrono::Utc;
-use jobs::{
-    Job,
-    db::{Db, answered},
-    queue,
-};
+use jobs::{Job, db::answered, queue};
 
 /// How often the latency is read, while clients ask for unended jobs.
 const READ_EVERY: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jobs::{
-    db::{Db, answered},
+    db::answered,
     images,
     queue::{self, QueueError},
 };
