@@ -39,7 +39,7 @@ mod usage;
 mod worker_listener;
 mod workers;
 
-pub use cancel::{Canceled, cancel};
+pub use cancel::{CancelOutcome, cancel};
 pub use changed_listener::{ChangedListener, JobWatch};
 pub use claim::{Claim, claim, claim_above, claim_on};
 pub use controls::{DrainOutcome, drain, pause, resume};
@@ -69,7 +69,7 @@ pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
 pub use report_loaded_models::{LoadedModel, report_loaded_models};
 pub use rescue::rescue;
-pub use resubmit::{Resubmitted, resubmit};
+pub use resubmit::{ResubmitOutcome, resubmit};
 pub use set_priority::{SetPriorityOutcome, set_priority};
 pub use settle::{Outcome, Prediction, Settlement, release, settle};
 pub use stats::{ModelStats, stats};

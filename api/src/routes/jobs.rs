@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web:
 use jobs::{
     Job, JobId, JobState, Problem, ProblemCode,
     keys::Scope,
-    queue::{self, Canceled, Explanation, JobWatch, PurgeOutcome, Resubmitted},
+    queue::{self, CancelOutcome, Explanation, JobWatch, PurgeOutcome, ResubmitOutcome},
     results,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -258,10 +258,10 @@ async fn cancel_job(
     caller.needs(Scope::Submit)?;
     let id = job_id(&request)?;
     let mut response = match queue::cancel(&ctx.db, id, Some(&caller.owner)).await? {
-        Canceled::AtOnce | Canceled::Terminal(JobState::Canceled) => HttpResponse::Ok(),
-        Canceled::Requested => HttpResponse::Accepted(),
-        Canceled::NotFound => return Err(ApiError::not_found()),
-        Canceled::Terminal(state) => {
+        CancelOutcome::AtOnce | CancelOutcome::Terminal(JobState::Canceled) => HttpResponse::Ok(),
+        CancelOutcome::Requested => HttpResponse::Accepted(),
+        CancelOutcome::NotFound => return Err(ApiError::not_found()),
+        CancelOutcome::Terminal(state) => {
             let detail = format!("the job has {state} already: there is nothing to cancel");
             return Err(ApiError::new(ProblemCode::JobTerminal, detail));
         }
@@ -295,20 +295,20 @@ async fn retry_job(
     caller.needs(Scope::Submit)?;
     let id = job_id(&request)?;
     match queue::resubmit(&ctx.db, id, Some(&caller.owner)).await? {
-        Resubmitted::Queued => {}
-        Resubmitted::NotTerminal => {
+        ResubmitOutcome::Queued => {}
+        ResubmitOutcome::NotTerminal => {
             let detail = "the job has not ended: there is nothing to repeat yet";
             return Err(ApiError::new(ProblemCode::NotRetryable, detail));
         }
-        Resubmitted::Succeeded => {
+        ResubmitOutcome::Succeeded => {
             let detail = "the job succeeded and its result is final: submit a new one instead";
             return Err(ApiError::new(ProblemCode::NotRetryable, detail));
         }
-        Resubmitted::InputPurged => {
+        ResubmitOutcome::InputPurged => {
             let detail = "what the job was about is deleted: submit the image again";
             return Err(ApiError::new(ProblemCode::DataPurged, detail));
         }
-        Resubmitted::NotFound => return Err(ApiError::not_found()),
+        ResubmitOutcome::NotFound => return Err(ApiError::not_found()),
     }
     let job = own_job(&ctx, id, &caller.owner).await?;
     let attempts = queue::attempts(&ctx.db, id).await?;

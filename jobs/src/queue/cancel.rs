@@ -3,24 +3,28 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{JobId, JobState};
 
-/// What came of a cancel.
+/// Result of [`cancel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canceled {
-    /// It had not begun, and never will.
+pub enum CancelOutcome {
+    /// The job had not started; it has ended as `canceled`.
     AtOnce,
-    /// Its worker was asked to let go.
+    /// A worker runs the job, and was asked to stop.
     Requested,
-    /// It had ended before, in this state.
+    /// The job ended before, in this state.
     Terminal(JobState),
     /// The owner has no such job.
     NotFound,
 }
 
-/// Cancels a job of `owner`; of anyone if `None`. Repeating is fine.
+/// Cancels a job of `owner`, of any owner if `None`. Idempotent.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canceled, QueueError> {
+pub async fn cancel(
+    db: &PgPool,
+    job: JobId,
+    owner: Option<&str>,
+) -> Result<CancelOutcome, QueueError> {
     let outcome = sqlx::query_scalar!(
         r#"select cancel_job($1, $2) as "outcome!""#,
         job.uuid(),
@@ -28,13 +32,13 @@ pub async fn cancel(db: &PgPool, job: JobId, owner: Option<&str>) -> Result<Canc
     );
     let outcome = outcome.fetch_one(db).await?;
     Ok(match outcome.as_str() {
-        "canceled" => Canceled::AtOnce,
-        "requested" => Canceled::Requested,
-        "was canceled" => Canceled::Terminal(JobState::Canceled),
-        "was succeeded" => Canceled::Terminal(JobState::Succeeded),
-        "was failed" => Canceled::Terminal(JobState::Failed),
-        "was expired" => Canceled::Terminal(JobState::Expired),
-        "not found" => Canceled::NotFound,
+        "canceled" => CancelOutcome::AtOnce,
+        "requested" => CancelOutcome::Requested,
+        "was canceled" => CancelOutcome::Terminal(JobState::Canceled),
+        "was succeeded" => CancelOutcome::Terminal(JobState::Succeeded),
+        "was failed" => CancelOutcome::Terminal(JobState::Failed),
+        "was expired" => CancelOutcome::Terminal(JobState::Expired),
+        "not found" => CancelOutcome::NotFound,
         other => return Err(QueueError::unknown_outcome(other)),
     })
 }

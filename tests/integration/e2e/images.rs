@@ -287,7 +287,7 @@ async fn an_image_that_a_live_job_needs_is_not_deleted() {
         json!({"answer": "cat"})
     );
     let resubmitted = queue::resubmit(&stack.db, id.parse::<JobId>().unwrap(), None).await;
-    assert_eq!(resubmitted.unwrap(), queue::Resubmitted::Succeeded);
+    assert_eq!(resubmitted.unwrap(), queue::ResubmitOutcome::Succeeded);
     job_over(&stack, &json!(image))
         .await
         .problem(404, "not_found");

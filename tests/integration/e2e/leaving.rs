@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::{
     JobId,
-    queue::{self, Canceled},
+    queue::{self, CancelOutcome},
 };
 use local::Signal;
 use sqlx::{Postgres, Transaction};
@@ -139,7 +139,7 @@ async fn a_cancel_of_a_running_job_is_noticed_at_once() {
     })
     .await;
     let canceled = queue::cancel(&stack.db, ids[0], Some(given::OWNER)).await;
-    assert_eq!(canceled.unwrap(), Canceled::Requested);
+    assert_eq!(canceled.unwrap(), CancelOutcome::Requested);
     let asked_at = std::time::Instant::now();
     eventually(AT_ONCE, "the job is canceled", || async {
         let canceled = "select count(*) from finished_jobs where state = 'canceled'";

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use jobs::{
     JobState, Problem, ProblemCode,
-    queue::{self, Canceled},
+    queue::{self, CancelOutcome},
 };
 use tests::{clock, database::someone_waits_for_a_lock, dump, given};
 
@@ -15,7 +15,7 @@ async fn cancel_ends_a_queued_job_at_once() {
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(
         queue::cancel(&db, cat, OWNER).await.unwrap(),
-        Canceled::AtOnce
+        CancelOutcome::AtOnce
     );
     assert_snapshot!(dump(&db).await, @"cat canceled lease=0 charged=0/3 interruptions=0/3");
     let worker = given::worker(&db, "w").await;
@@ -29,7 +29,7 @@ async fn cancel_ends_a_scheduled_job_at_once() {
     let cat = given::queued_with(&db, "cat", |job| job.run_at = Some(tomorrow)).await;
     assert_eq!(
         queue::cancel(&db, cat, OWNER).await.unwrap(),
-        Canceled::AtOnce
+        CancelOutcome::AtOnce
     );
     assert_snapshot!(dump(&db).await, @"cat canceled lease=0 charged=0/3 interruptions=0/3");
 }
@@ -42,7 +42,7 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_comple
     for _ in 0..2 {
         assert_eq!(
             queue::cancel(&db, cat, OWNER).await.unwrap(),
-            Canceled::Requested
+            CancelOutcome::Requested
         );
     }
     assert_snapshot!(dump(&db).await, @"cat running lease=1 charged=0/3 interruptions=0/3 cancel-requested worker=w");
@@ -95,11 +95,11 @@ async fn cancel_of_an_ended_job_says_how_it_ended_and_changes_nothing() {
     let before = dump(&db).await;
     assert_eq!(
         queue::cancel(&db, cat, OWNER).await.unwrap(),
-        Canceled::Terminal(JobState::Succeeded)
+        CancelOutcome::Terminal(JobState::Succeeded)
     );
     assert_eq!(
         queue::cancel(&db, dog, OWNER).await.unwrap(),
-        Canceled::Terminal(JobState::Canceled)
+        CancelOutcome::Terminal(JobState::Canceled)
     );
     assert_eq!(dump(&db).await, before);
 }
@@ -114,13 +114,13 @@ async fn cancel_of_another_owners_job_finds_nothing() {
     for job in [cat, dog] {
         assert_eq!(
             queue::cancel(&db, job, Some("bob")).await.unwrap(),
-            Canceled::NotFound
+            CancelOutcome::NotFound
         );
     }
     assert_eq!(dump(&db).await, before);
     assert_eq!(
         queue::cancel(&db, dog, None).await.unwrap(),
-        Canceled::AtOnce,
+        CancelOutcome::AtOnce,
         "an operator may cancel anyone's"
     );
 }
@@ -147,7 +147,11 @@ async fn a_cancel_that_races_with_a_claim_takes_hold_of_the_job() {
     someone_waits_for_a_lock(&db).await;
     claim.commit().await.unwrap();
     let canceled = cancel.await.unwrap().unwrap();
-    assert_eq!(canceled, Canceled::Requested, "the job is running by now");
+    assert_eq!(
+        canceled,
+        CancelOutcome::Requested,
+        "the job is running by now"
+    );
 }
 
 /// The cancel sees a running job, waits for the completion that holds its row, and finds it gone.
@@ -186,7 +190,7 @@ async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
     first.rollback().await.unwrap();
     assert_eq!(complete.await.unwrap().unwrap(), [cat]);
     let canceled = cancel.await.unwrap().unwrap();
-    assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
+    assert_eq!(canceled, CancelOutcome::Terminal(JobState::Succeeded));
 }
 
 /// The other way round: the outcome sees a running job, waits for the cancel that holds its row, and minds it.

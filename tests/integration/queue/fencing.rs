@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use jobs::{
     JobState, LeaseNo, Problem, ProblemCode,
-    queue::{self, QueueError, Resubmitted},
+    queue::{self, QueueError, ResubmitOutcome},
 };
 use tests::{clock, dump, given};
 
@@ -159,7 +159,7 @@ async fn a_lease_from_before_a_retry_by_hand_is_stale() {
         .await
         .unwrap();
     let again = queue::resubmit(&db, cat, Some(given::OWNER)).await;
-    assert_eq!(again.unwrap(), Resubmitted::Queued);
+    assert_eq!(again.unwrap(), ResubmitOutcome::Queued);
     let landed = tests::settling::complete(&db, &[held.completion("late")]).await;
     assert_eq!(landed.unwrap(), []);
     let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();

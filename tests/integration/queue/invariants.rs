@@ -6,8 +6,8 @@ use jobs::{
     db::StatementPool,
     object_store::{Body, StoreError},
     queue::{
-        self, CHANGED_CHANNEL, Canceled, IdempotencyKey, JobFilter, Notifier, PurgeOutcome,
-        Resubmitted,
+        self, CHANGED_CHANNEL, CancelOutcome, IdempotencyKey, JobFilter, Notifier, PurgeOutcome,
+        ResubmitOutcome,
     },
 };
 use sqlx::{Either, Executor, PgPool, SqlSafeStr, Statement, TypeInfo, postgres::PgListener};
@@ -88,9 +88,9 @@ async fn no_verb_changes_a_job_that_succeeded() {
     assert_eq!(queue::promote(&*db).await.unwrap(), []);
     assert_eq!(queue::expire(&*db).await.unwrap(), []);
     let canceled = queue::cancel(&db, cat, None).await.unwrap();
-    assert_eq!(canceled, Canceled::Terminal(JobState::Succeeded));
+    assert_eq!(canceled, CancelOutcome::Terminal(JobState::Succeeded));
     let again = queue::resubmit(&db, cat, None).await.unwrap();
-    assert_eq!(again, Resubmitted::Succeeded);
+    assert_eq!(again, ResubmitOutcome::Succeeded);
     assert_eq!(row().await, before);
 }
 
@@ -144,9 +144,9 @@ async fn owners_do_not_touch_each_others_jobs() {
     let stranger = Some("bob");
     for job in [failed, queued] {
         let canceled = queue::cancel(&db, job, stranger).await.unwrap();
-        assert_eq!(canceled, Canceled::NotFound);
+        assert_eq!(canceled, CancelOutcome::NotFound);
         let again = queue::resubmit(&db, job, stranger).await.unwrap();
-        assert_eq!(again, Resubmitted::NotFound);
+        assert_eq!(again, ResubmitOutcome::NotFound);
         let purged = queue::purge(&db, job, stranger).await.unwrap();
         assert_eq!(purged, PurgeOutcome::NotFound);
     }

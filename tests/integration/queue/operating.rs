@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use jobs::{
     JobId, JobState, Problem, ProblemCode,
-    queue::{self, DrainOutcome, PurgeOutcome, QueueError, Resubmitted, SetPriorityOutcome},
+    queue::{self, DrainOutcome, PurgeOutcome, QueueError, ResubmitOutcome, SetPriorityOutcome},
 };
 use sqlx::{PgPool, postgres::PgListener};
 use tests::{clock, dump, given};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobs::{
     JobId, Problem, ProblemCode, Sha256Digest, images,
-    queue::{self, PurgeOutcome, Resubmitted, SetPriorityOutcome},
+    queue::{self, PurgeOutcome, ResubmitOutcome, SetPriorityOutcome},
 };
 use sqlx::PgPool;
 use tests::{Database, database::someone_waits_for_a_lock, given};
@@ -77,7 +77,7 @@ async fn of_two_retries_at_once_one_queues_the_job() {
     let (first, second) = race(&db, cat, retry, retry).await;
     assert_eq!(
         (first, second),
-        (Resubmitted::Queued, Resubmitted::NotTerminal)
+        (ResubmitOutcome::Queued, ResubmitOutcome::NotTerminal)
     );
     assert_eq!(number(&db, "select count(*) from ops.jobs").await, 1);
 }
@@ -90,7 +90,7 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, retry, purge).await,
-        (Resubmitted::Queued, PurgeOutcome::NotTerminal)
+        (ResubmitOutcome::Queued, PurgeOutcome::NotTerminal)
     );
     assert_eq!(
         number(&db, "select sum(jobs)::bigint from images").await,
@@ -107,7 +107,7 @@ async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
         race(&db, cat, purge, retry).await,
-        (PurgeOutcome::Done, Resubmitted::InputPurged)
+        (PurgeOutcome::Done, ResubmitOutcome::InputPurged)
     );
     assert_eq!(number(&db, "select count(*) from live_jobs").await, 0);
 }

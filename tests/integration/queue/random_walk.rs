@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jobs::{
     JobId, JobState, Problem, ProblemCode, WorkerId,
     models::Resolved,
-    queue::{self, Canceled, Lease, QueueError},
+    queue::{self, CancelOutcome, Lease, QueueError},
 };
 use proptest::{
     prelude::*,
@@ -221,13 +221,13 @@ impl Walk<'_> {
                 let expected = match job.state {
                     JobState::Queued | JobState::Scheduled => {
                         job.end(JobState::Canceled);
-                        Canceled::AtOnce
+                        CancelOutcome::AtOnce
                     }
                     JobState::Running => {
                         job.cancel_requested = true;
-                        Canceled::Requested
+                        CancelOutcome::Requested
                     }
-                    terminal => Canceled::Terminal(terminal),
+                    terminal => CancelOutcome::Terminal(terminal),
                 };
                 assert_eq!(canceled, expected);
             }

@@ -20,7 +20,7 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
     assert_eq!(before.state, JobState::Failed);
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Queued
+        ResubmitOutcome::Queued
     );
     let after = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
     assert_eq!(after.created_at, before.created_at);
@@ -72,7 +72,7 @@ async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
     }
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Queued
+        ResubmitOutcome::Queued
     );
     let held = given::claimed_by(&db, "four").await;
     assert_eq!(
@@ -149,7 +149,7 @@ async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped
     for job in [cat, dog] {
         assert_eq!(
             queue::resubmit(&db, job, OWNER).await.unwrap(),
-            Resubmitted::Queued
+            ResubmitOutcome::Queued
         );
         let job = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!((job.state, job.deadline), (JobState::Queued, None));
@@ -163,28 +163,28 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::NotTerminal
+        ResubmitOutcome::NotTerminal
     );
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::NotTerminal
+        ResubmitOutcome::NotTerminal
     );
     tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
     assert_eq!(
         queue::resubmit(&db, cat, OWNER).await.unwrap(),
-        Resubmitted::Succeeded
+        ResubmitOutcome::Succeeded
     );
     let dog = failed(&db, "dog").await;
     assert_eq!(
         queue::resubmit(&db, dog, Some("bob")).await.unwrap(),
-        Resubmitted::NotFound
+        ResubmitOutcome::NotFound
     );
     assert_eq!(
         queue::resubmit(&db, JobId::now(), None).await.unwrap(),
-        Resubmitted::NotFound
+        ResubmitOutcome::NotFound
     );
     assert_eq!(
         queue::purge(&db, dog, OWNER).await.unwrap(),
@@ -192,7 +192,7 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
     );
     assert_eq!(
         queue::resubmit(&db, dog, OWNER).await.unwrap(),
-        Resubmitted::InputPurged
+        ResubmitOutcome::InputPurged
     );
     let owl = failed(&db, "owl").await;
     sqlx::query("update images set purged_at = now()")
@@ -201,6 +201,6 @@ async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
         .unwrap();
     assert_eq!(
         queue::resubmit(&db, owl, OWNER).await.unwrap(),
-        Resubmitted::InputPurged
+        ResubmitOutcome::InputPurged
     );
 }

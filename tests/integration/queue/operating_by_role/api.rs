@@ -47,11 +47,11 @@ async fn darkroom_api_can_do_all_that_the_api_does() {
     assert!(queue::explain(&pool, job.id, None).await.unwrap().is_some());
     assert_eq!(
         queue::cancel(&pool, job.id, None).await.unwrap(),
-        queue::Canceled::AtOnce
+        queue::CancelOutcome::AtOnce
     );
     assert_eq!(
         queue::resubmit(&pool, job.id, None).await.unwrap(),
-        queue::Resubmitted::Queued
+        queue::ResubmitOutcome::Queued
     );
     queue::cancel(&pool, job.id, None).await.unwrap();
     assert_eq!(
