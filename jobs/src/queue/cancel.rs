@@ -3,20 +3,20 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::{JobId, JobState};
 
-/// What came of a cancel.
+/// Result of [`cancel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// It had not begun, and never will.
+    /// The job had not started; it has ended as `canceled`.
     AtOnce,
-    /// Its worker was asked to let go.
+    /// A worker runs the job, and was asked to stop.
     Requested,
-    /// It had ended before, in this state.
+    /// The job ended before, in this state.
     Terminal(JobState),
     /// The owner has no such job.
     NotFound,
 }
 
-/// Cancels a job of `owner`; of anyone if `None`. Repeating is fine.
+/// Cancels a job of `owner`, of any owner if `None`. Idempotent.
 ///
 /// # Errors
 /// Postgres is away.

@@ -3,25 +3,25 @@ use sqlx::PgPool;
 use super::QueueError;
 use crate::JobId;
 
-/// What came of a retry by hand.
+/// Result of [`retry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryOutcome {
-    /// It is queued again, at the end of its owner's lane.
+    /// The job is queued again, at the end of its owner's lane.
     Queued,
-    /// It still waits or runs: there is nothing to repeat yet.
+    /// The job waits or runs.
     NotTerminal,
-    /// It succeeded: its result is final.
+    /// The job succeeded: its result is final.
     Succeeded,
-    /// What it was about is deleted.
+    /// The job's data or image is deleted.
     InputPurged,
     /// The owner has no such job.
     NotFound,
 }
 
-/// Queues a `failed`, `canceled` or `expired` job of `owner` again, of anyone if `None`: same id, history kept, a new budget
-/// of charged attempts, and one more interruption where those were used up. A deadline that is past is dropped.
+/// Queues a `failed`, `canceled` or `expired` job of `owner` again, of any owner if `None`. The job keeps its id and history,
+/// gets a new budget of charged attempts, and one more interruption if those were used up. A past deadline is removed.
 ///
-/// Workers and waiting clients are woken by the database.
+/// The database wakes workers and waiting clients.
 ///
 /// # Errors
 /// Postgres is away.
