@@ -38,8 +38,7 @@ select j.job_id, ops.job_name(j.job_id) as id, j.version, j.state::text as statu
        w.name as worker, w.device, null::jsonb as result, j.problem, null::jsonb as timings,
        null::smallint as batch_size, null::smallint as batch_position, j.trace_parent, null::timestamptz as purged_at,
        case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end as batch_id, j.batch_id as batch_uuid, j.batch_line, j.custom_id, j.webhook_url
--- Two halves, each with an index that finds the jobs of an owner.
-from (select * from live_jobs where state <> 'running' union all select * from live_jobs where state = 'running') j
+from live_jobs j
 join model_versions v using (model_version_id)
 join models m on m.model_id = j.model_id
 left join images i on i.owner = j.owner and i.sha256 = j.image_sha256

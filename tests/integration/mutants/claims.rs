@@ -14,8 +14,8 @@ super::mutants! {
     claim_needs_to_mind_who_was_asked_to_leave: "queue::fencing::a_worker_that_was_asked_to_leave_cannot_claim" {
         "claim.sql": "and not w.draining" => "";
     }
-    rescue_needs_to_hold_what_it_picks: "queue::losing_workers::what_a_rescuer_is_taking_no_other_rescuer_takes" {
-        "rescue.sql": "for no key update of j skip locked" => "";
+    rescue_needs_to_pass_over_what_another_holds: "queue::losing_workers::a_rescuer_passes_over_a_job_that_is_being_completed" {
+        "rescue.sql": "for no key update of j skip locked" => "for no key update of j nowait";
     }
     rescue_needs_to_take_what_is_lost_and_nothing_else: "queue::losing_workers::rescue_gives_back_the_jobs_of_a_lost_worker_uncharged" {
         "rescue.sql": "w.lease_until < now()" => "true";
