@@ -2,7 +2,7 @@
 //! real processes, and a small REST client.
 //!
 //! Tests run in parallel, in one process each (nextest), against one Postgres and one S3 server that somebody else
-//! started: `darkroom-local with -- cargo nextest run --release -p tests`.
+//! started: `darkroom-local with -- cargo nextest run --cargo-profile ci -p tests`.
 
 #![allow(
     clippy::unwrap_used,

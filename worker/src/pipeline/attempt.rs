@@ -70,8 +70,8 @@ pub struct EndedAttempt {
     pub decided_at: Instant,
 }
 
-/// An attempt at a claimed job. It ends by [`Attempt::end`]. If it is dropped before, for example by a panic, the job is
-/// released.
+/// An attempt at a claimed job. It ends by [`Attempt::end`]. If it is dropped before, the job is released; after a panic it
+/// counts as lost with the worker.
 #[derive(Debug)]
 pub struct Attempt {
     pub claim: Claim,
@@ -168,8 +168,16 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.place.is_some() {
-            tracing::error!(job.id = %self.claim.lease.job_id, "the attempt was dropped by a stage; releasing the job");
+        if self.place.is_none() {
+            return;
+        }
+        let job = self.claim.lease.job_id;
+        if std::thread::panicking() {
+            // A released job would make the next worker panic, and the next. A lost job is counted, and runs alone the second time.
+            tracing::error!(job.id = %job, "abandoned the job: its image may have caused the panic");
+            self.place = None;
+        } else {
+            tracing::error!(job.id = %job, "the attempt was dropped by a stage; releasing the job");
             self.send(Outcome::Release);
         }
     }
