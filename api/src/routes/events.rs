@@ -16,7 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{batches::body::BatchBody, jobs::body::JobBody};
+use super::{batches::body::BatchBody, jobs::body::job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -178,7 +178,7 @@ pub(crate) struct EventContent {
 #[serde(untagged)]
 pub(crate) enum EventData {
     /// The current state of the job.
-    Job(Box<JobBody>),
+    Job(Box<wire::Job>),
     /// The current state of the batch.
     Batch(Box<BatchBody>),
     Gone(Gone),
@@ -203,7 +203,7 @@ impl EventData {
         };
         job.map_or_else(
             || Self::Gone(gone()),
-            |job| Self::Job(Box::new(JobBody::new(job, None))),
+            |job| Self::Job(Box::new(job_body(job, None))),
         )
     }
 

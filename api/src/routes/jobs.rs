@@ -16,7 +16,7 @@ use jobs::{
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use self::body::{JobBody, etag};
+use self::body::{etag, job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -96,7 +96,7 @@ fn into_id_and_owner(job: Job) -> (JobId, String) {
            ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds: for any change if you send `If-None-Match`, else for the end"),
            ("If-None-Match" = Option<String>, Header, description = "The `ETag` that you have")),
     responses(
-        (status = 200, description = "The job", body = JobBody, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
+        (status = 200, description = "The job", body = wire::Job, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
@@ -149,7 +149,7 @@ async fn get_job(
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     let attempts = queue::attempts_of(&ctx.db, &job).await?;
-    Ok(response.json(JobBody::new(job, Some(attempts))))
+    Ok(response.json(job_body(job, Some(attempts))))
 }
 
 /// The header `Server-Timing`: the times of the stages, as browsers show them.
@@ -242,8 +242,8 @@ fn describe_end(state: JobState) -> &'static str {
     operation_id = "cancel_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "Canceled", body = JobBody),
-        (status = 202, description = "Requested; its worker will stop", body = JobBody),
+        (status = 200, description = "Canceled", body = wire::Job),
+        (status = 202, description = "Requested; its worker will stop", body = wire::Job),
         NotFound,
         (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
@@ -271,7 +271,7 @@ async fn cancel_job(
     let attempts = queue::attempts(&ctx.db, job.id).await?;
     Ok(response
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts))))
+        .json(job_body(job, Some(attempts))))
 }
 
 /// Queues a `failed`, `expired` or `canceled` job again. It keeps its id and history and gets new attempts.
@@ -279,7 +279,7 @@ async fn cancel_job(
     operation_id = "retry_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 202, description = "Queued again", body = JobBody,
+        (status = 202, description = "Queued again", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         NotFound,
         (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = Problem, content_type = "application/problem+json"),
@@ -319,7 +319,7 @@ async fn retry_job(
             ctx.retry_after.seconds(&job).to_string(),
         ))
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts))))
+        .json(job_body(job, Some(attempts))))
 }
 
 /// Deletes the data of a finished job: result, parameters, metadata; and its image once no other job needs it.

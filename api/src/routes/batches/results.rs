@@ -21,7 +21,7 @@ use crate::{
     },
     limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
-    routes::jobs::body::JobBody,
+    routes::jobs::body::job_body,
 };
 
 /// Lines that one statement reads.
@@ -36,7 +36,7 @@ pub(crate) struct BatchResult {
     /// Its number, from 1.
     line: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<JobBody>,
+    job: Option<Box<wire::Job>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Box<Problem>>,
 }
@@ -193,7 +193,9 @@ fn result(line: Line) -> Result<BatchResult, JobId> {
     let (job, error) = match line.outcome {
         LineOutcome::Refused(problem) => (None, Some(problem)),
         LineOutcome::Job(job) if job.purged_at.is_some() => (None, Some(purged())),
-        LineOutcome::Job(job) if job.state.is_terminal() => (Some(JobBody::new(*job, None)), None),
+        LineOutcome::Job(job) if job.state.is_terminal() => {
+            (Some(Box::new(job_body(*job, None))), None)
+        }
         LineOutcome::Job(job) => return Err(job.id),
     };
     Ok(BatchResult {

@@ -13,9 +13,10 @@ use jobs::{
         QueueError,
     },
 };
+use wire::CacheOutcome;
 
 use super::{
-    body::{Cache, JobBody, etag},
+    body::{etag, job_body},
     own_job, wait_for_job,
 };
 use crate::{
@@ -55,8 +56,8 @@ use crate::{
         (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = JobBody),
-        (status = 202, description = "Accepted and durable", body = JobBody,
+        (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = wire::Job),
+        (status = 202, description = "Accepted and durable", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
@@ -142,7 +143,7 @@ pub(super) async fn create_job(
                 .into_iter()
                 .flatten()
                 .for_each(Reservation::commit);
-            answer(&ctx, job, Cache::Miss, preference.zip(watch)).await
+            answer(&ctx, job, CacheOutcome::Miss, preference.zip(watch)).await
         }
     }
 }
@@ -181,8 +182,8 @@ async fn reuse(
         return Ok(None); // another request with this key was faster: the enqueuer reports `KeyTaken`
     }
     let cache = match predicted {
-        MatchingJob::Hit(_) => Cache::Hit,
-        MatchingJob::Joined(_) => Cache::Joined,
+        MatchingJob::Hit(_) => CacheOutcome::Hit,
+        MatchingJob::Joined(_) => CacheOutcome::Joined,
     };
     metrics::counter!("darkroom_cached_total", "cache" => cache.as_str()).increment(1);
     tracing::Span::current().record("job.id", tracing::field::display(id));
@@ -207,7 +208,7 @@ async fn replay(
     }
     let watch = preference.map(|_| ctx.changes.watch_end(earlier.job_id));
     let job = own_job(ctx, earlier.job_id, &caller.owner).await?;
-    let mut response = answer(ctx, job, Cache::Miss, preference.zip(watch)).await?;
+    let mut response = answer(ctx, job, CacheOutcome::Miss, preference.zip(watch)).await?;
     let name = HeaderName::from_static("idempotent-replayed");
     response
         .headers_mut()
@@ -220,7 +221,7 @@ async fn replay(
 async fn answer(
     ctx: &Ctx,
     mut job: Job,
-    cache: Cache,
+    cache: CacheOutcome,
     wait: Option<(WaitPreference, JobWatch)>,
 ) -> Result<HttpResponse, ApiError> {
     let mut attempts = match job.attempts_started {
@@ -249,10 +250,12 @@ async fn answer(
     if let Some((preference, _)) = wait {
         response.insert_header(preference.applied());
     }
-    Ok(response
+    response
         .insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id)))
-        .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts)).with_cache(cache)))
+        .insert_header((header::ETAG, etag(&job)));
+    let mut body = job_body(job, Some(attempts));
+    body.cache = cache;
+    Ok(response.json(body))
 }
 
 /// An image in the object store, for a new job.

@@ -12,7 +12,7 @@ use jobs::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{body::JobBody, job_id, own_job};
+use super::{body::job_body, job_id, own_job};
 use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::NotFound};
 
 /// How often a stream sends a comment while nothing happens, and reads the job in case a notification was lost.
@@ -33,7 +33,7 @@ struct StepBody {
     step: Step,
     /// The ended job.
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<Box<JobBody>>,
+    job: Option<Box<wire::Job>>,
 }
 
 /// The steps of a job: created, started, retried, ended.
@@ -111,8 +111,7 @@ fn bodies(steps: Vec<Step>, job: &Job) -> Vec<StepBody> {
     let has_ended = job.state.is_terminal();
     let last = steps.last().map(|step| step.id);
     let body = |step: Step| StepBody {
-        job: (has_ended && last == Some(step.id))
-            .then(|| Box::new(JobBody::new(job.clone(), None))),
+        job: (has_ended && last == Some(step.id)).then(|| Box::new(job_body(job.clone(), None))),
         step,
     };
     steps.into_iter().map(body).collect()
