@@ -16,7 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{batches::body::BatchBody, jobs::body::job_body};
+use super::{batches::body::batch_body, jobs::body::job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -180,7 +180,7 @@ pub(crate) enum EventData {
     /// The current state of the job.
     Job(Box<wire::Job>),
     /// The current state of the batch.
-    Batch(Box<BatchBody>),
+    Batch(Box<wire::Batch>),
     Gone(Gone),
 }
 
@@ -215,7 +215,7 @@ impl EventData {
         };
         batch.map_or_else(
             || Self::Gone(gone()),
-            |batch| Self::Batch(Box::new(batch.into())),
+            |batch| Self::Batch(Box::new(batch_body(batch))),
         )
     }
 }

@@ -16,7 +16,7 @@ use jobs::{
 use serde_json::{Map, Value};
 use tokio::time::{Duration, Instant};
 
-use super::{batch_response, body::BatchBody, line_schema::BatchLine, own_batch, wait_for_batch};
+use super::{batch_response, line_schema::BatchLine, own_batch, wait_for_batch};
 use crate::{
     batches::{BatchChunk, BatchIntake, BatchReader},
     ctx::Ctx,
@@ -56,8 +56,8 @@ const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
         (BatchLine = "application/x-ndjson"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Accepted, and ended within the wait", body = BatchBody),
-        (status = 202, description = "Accepted and durable", body = BatchBody,
+        (status = 200, description = "Accepted, and ended within the wait", body = wire::Batch),
+        (status = 202, description = "Accepted and durable", body = wire::Batch,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         (status = 400, description = "invalid_request: no line came, or the body broke off", body = Problem, content_type = "application/problem+json"),
         SlowBody,
