@@ -23,6 +23,7 @@ pub struct Worker {
     pub running: i64,
     /// Model versions that the worker has loaded.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub loaded: Vec<LoadedModel>,
 }
 

@@ -11,7 +11,7 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, get, http::header, post, web::Data,
 };
 use jobs::{
-    BatchId, Problem, ProblemCode,
+    BatchId, ProblemCode,
     batches::{self, Batch, BatchStatus},
     keys::Scope,
     queue::JobWatch,
@@ -221,7 +221,7 @@ fn list_query(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
         (status = 200, description = "Canceled", body = wire::Batch),
         (status = 202, description = "Requested; some of its jobs still run", body = wire::Batch),
         NotFound,
-        (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_terminal: it ended in another way", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/batches/{id}/cancel")]

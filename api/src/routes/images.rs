@@ -9,7 +9,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Problem, ProblemCode, Sha256Digest,
+    ProblemCode, Sha256Digest,
     images::{self, CollectError, Image, PurgeOutcome},
     keys::Scope,
 };
@@ -92,9 +92,9 @@ async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<I
         (status = 201, description = "Stored", body = ImageBody, headers(("Location" = String))),
         InvalidRequest,
         SlowBody,
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "image_undecodable, image_too_many_pixels", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "image_undecodable, image_too_many_pixels", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/images")]
@@ -178,7 +178,7 @@ async fn get_image_content(
     responses(
         (status = 204, description = "Deleted"),
         NotFound,
-        (status = 409, description = "job_not_finished: a job needs it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished: a job needs it", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/v1/images/{sha256}")]

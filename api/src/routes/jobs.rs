@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web::Data};
 use jobs::{
-    Job, JobId, JobState, Problem, ProblemCode,
+    Job, JobId, JobState, ProblemCode,
     keys::Scope,
-    queue::{self, CancelOutcome, Explanation, JobWatch, PurgeOutcome, RetryOutcome},
+    queue::{self, CancelOutcome, JobWatch, PurgeOutcome, RetryOutcome},
     results,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use self::body::{etag, job_body};
+use self::body::{etag, explanation_body, job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -99,7 +99,7 @@ fn into_id_and_owner(job: Job) -> (JobId, String) {
         (status = 200, description = "The job", body = wire::Job, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}")]
@@ -170,8 +170,8 @@ fn server_timing(timings: Option<&serde_json::Value>) -> Option<String> {
         (status = 303, description = "The result is an object (the mask of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
-        (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}/result")]
@@ -245,8 +245,8 @@ fn describe_end(state: JobState) -> &'static str {
         (status = 200, description = "Canceled", body = wire::Job),
         (status = 202, description = "Requested; its worker will stop", body = wire::Job),
         NotFound,
-        (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_terminal: it ended in another way", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs/{id}/cancel")]
@@ -282,8 +282,8 @@ async fn cancel_job(
         (status = 202, description = "Queued again", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         NotFound,
-        (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged: its image or its data was deleted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged: its image or its data was deleted", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs/{id}/retry")]
@@ -331,7 +331,7 @@ async fn retry_job(
     responses(
         (status = 204, description = "Deleted"),
         NotFound,
-        (status = 409, description = "job_not_finished: cancel it first", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished: cancel it first", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/v1/jobs/{id}")]
@@ -356,7 +356,7 @@ async fn delete_job(
     operation_id = "explain_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "The explanation", body = Explanation),
+        (status = 200, description = "The explanation", body = wire::Explanation),
         NotFound,
     ),
 )]
@@ -370,5 +370,5 @@ async fn explain_job(
     let id = job_id(&request)?;
     let explanation = queue::explain(&ctx.db, id, Some(&caller.owner)).await?;
     let explanation = explanation.ok_or_else(ApiError::not_found)?;
-    Ok(HttpResponse::Ok().json(explanation))
+    Ok(HttpResponse::Ok().json(explanation_body(explanation)))
 }

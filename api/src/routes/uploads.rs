@@ -7,7 +7,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use chrono::{DateTime, Utc};
-use jobs::{Problem, ProblemCode, Sha256Digest, images, keys::Scope, rfc3339::micros};
+use jobs::{ProblemCode, Sha256Digest, images, keys::Scope, rfc3339::micros};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -78,10 +78,10 @@ struct Put {
         (status = 201, description = "Send the file with `method`, `url` and `headers`", body = UploadBody),
         InvalidRequest,
         SlowBody,
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
         InvalidParams,
-        (status = 429, description = "rate_limited, quota_exceeded: too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited, quota_exceeded: too many bytes stored; see `Retry-After`", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/uploads")]

@@ -30,6 +30,7 @@ const PAGE_LINES: i32 = 200;
 const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// One ended line of a batch: its `job`, or the `error` that refused it.
+// Not `wire::BatchResult`: the error is the problem that `jobs` stores.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchResult {
     custom_id: Option<String>,
@@ -38,6 +39,7 @@ pub(crate) struct BatchResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<Box<wire::Job>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<wire::Problem>)]
     error: Option<Box<Problem>>,
 }
 

@@ -1,6 +1,6 @@
 //! A job as clients read it.
 
-use jobs::{Job, JobState, ProblemCode, results};
+use jobs::{Job, JobState, ProblemCode, queue::Explanation, results};
 use wire::{
     Attempt, CacheOutcome, ForwardBatch, JobAttempts, JobInput, JobStatus, JobUrls, Object,
     ResolvedModel,
@@ -81,6 +81,21 @@ pub(super) fn attempt_body(attempt: jobs::Attempt) -> Attempt {
         outcome: attempt.outcome,
         charged: attempt.charged,
         error: attempt.error,
+    }
+}
+
+/// The JSON of the explanation of a job's state.
+pub(super) fn explanation_body(explanation: Explanation) -> wire::Explanation {
+    wire::Explanation {
+        job_id: explanation.job_id.to_string(),
+        status: explanation.status,
+        model: explanation.model,
+        priority: explanation.priority,
+        jobs_ahead: explanation.jobs_ahead,
+        live_workers: explanation.live_workers,
+        finished_per_second: explanation.finished_per_second,
+        starts_in_seconds: explanation.starts_in_seconds,
+        blocked_by: explanation.blocked_by,
     }
 }
 

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Job, JobId, Problem,
+    Job, JobId,
     images::Image,
     keys::Scope,
     queue::{
@@ -59,17 +59,17 @@ use crate::{
         (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = wire::Job),
         (status = 202, description = "Accepted and durable", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "unknown_model, not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, image_url_failed, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "queue_full, service_unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_request", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "unauthorized", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "unknown_model, not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "invalid_request: the body came too slowly", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, image_url_failed, idempotency_key_reused", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "queue_full, service_unavailable", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs")]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
 use jobs::{
-    Job, JobId, Problem,
+    Job, JobId,
     events::{self, history},
     keys::Scope,
     queue::JobWatch,
@@ -82,7 +82,7 @@ impl From<events::Step> for Step {
         (status = 200, description = "The steps", content((StepList = "application/json"), (String = "text/event-stream"))),
         (status = 204, description = "A stream after the last step: do not connect again"),
         NotFound,
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}/events")]

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use jobs::{
-    Problem, ProblemCode, Secret,
+    ProblemCode, Secret,
     events::EventType,
     keys::Scope,
     rfc3339::{micros, some_micros},
@@ -86,7 +86,7 @@ impl EndpointBody {
         (status = 201, description = "Created; only this response shows its secret", body = EndpointBody),
         InvalidRequest,
         SlowBody,
-        (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/webhook_endpoints")]
