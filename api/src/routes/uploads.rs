@@ -1,17 +1,18 @@
 //! `/v1/uploads`: uploads straight into the object store, by signed URLs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
-use chrono::{DateTime, Utc};
-use jobs::{ProblemCode, Sha256Digest, images, keys::Scope, rfc3339::micros};
-use serde::{Deserialize, Serialize};
+use chrono::Utc;
+use jobs::{ProblemCode, Sha256Digest, images, keys::Scope};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
+use wire::{Object, PresignedPut, Upload};
 
 use crate::{
     config::Limits,
@@ -39,33 +40,6 @@ pub(crate) struct UploadRequest {
     content_type: String,
 }
 
-/// How to upload the file, or that it is stored already.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct UploadBody {
-    #[schema(example = "upload")]
-    object: &'static str,
-    /// Its digest, by which a job names it.
-    #[schema(value_type = String, example = "sha256:4f…")]
-    image: Sha256Digest,
-    /// The file is stored already: nothing has to be sent.
-    stored: bool,
-    #[serde(flatten)]
-    put: Option<Put>,
-}
-
-/// The request that uploads the file.
-#[derive(Debug, Serialize, ToSchema)]
-struct Put {
-    #[schema(example = "PUT")]
-    method: &'static str,
-    url: String,
-    /// Headers to send unchanged.
-    headers: BTreeMap<String, String>,
-    /// The URL is refused after this time.
-    #[serde(serialize_with = "micros")]
-    expires_at: DateTime<Utc>,
-}
-
 /// Signs the upload of one file straight into the object store. Its digest, length and type must be known.
 ///
 /// The store refuses other bytes. After the upload, jobs may name the digest. The first job that does checks the image and may
@@ -74,8 +48,8 @@ struct Put {
     operation_id = "create_upload", tag = "images",
     request_body(content = UploadRequest),
     responses(
-        (status = 200, description = "It is stored already: `stored` is true", body = UploadBody),
-        (status = 201, description = "Send the file with `method`, `url` and `headers`", body = UploadBody),
+        (status = 200, description = "It is stored already: `stored` is true", body = Upload),
+        (status = 201, description = "Send the file with `method`, `url` and `headers`", body = Upload),
         InvalidRequest,
         SlowBody,
         (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
@@ -100,7 +74,7 @@ async fn create_upload(
         .await?
         .is_some()
     {
-        return Ok(HttpResponse::Ok().json(UploadBody::new(upload.sha256, None)));
+        return Ok(HttpResponse::Ok().json(upload_body(upload.sha256, None)));
     }
     // The reservation is given back: a signed upload may never come. It takes its room when it is first named.
     drop(ctx.quotas.reserve_bytes(&caller, upload.bytes).await?);
@@ -112,23 +86,21 @@ async fn create_upload(
         .store
         .presign_put(&key, upload.sha256, bytes, content_type, valid_for)
         .await?;
-    let put = Put {
-        method: "PUT",
+    let put = PresignedPut {
+        method: "PUT".into(),
         url: put.url,
         headers: put.headers,
         expires_at,
     };
-    Ok(HttpResponse::Created().json(UploadBody::new(upload.sha256, Some(put))))
+    Ok(HttpResponse::Created().json(upload_body(upload.sha256, Some(put))))
 }
 
-impl UploadBody {
-    fn new(image: Sha256Digest, put: Option<Put>) -> Self {
-        Self {
-            object: "upload",
-            image,
-            stored: put.is_none(),
-            put,
-        }
+fn upload_body(image: Sha256Digest, put: Option<PresignedPut>) -> Upload {
+    Upload {
+        object: Object::Upload,
+        image: image.to_string(),
+        stored: put.is_none(),
+        put,
     }
 }
 
