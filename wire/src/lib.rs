@@ -47,7 +47,7 @@ pub use self::{
     },
     secret::ShownSecret,
     submit::{BatchLine, ImageSource, JobRequest, WebhookTarget},
-    time::rfc3339,
+    time::{micros, rfc3339},
     usage::{Usage, UsageList},
     webhook::{
         DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEndpointRequest,

@@ -9,11 +9,10 @@ use jobs::{
     events::{self, history},
     keys::Scope,
     queue::JobWatch,
-    rfc3339::micros,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use wire::Attempt;
+use wire::{Attempt, micros};
 
 use super::{
     body::{attempt_body, job_body},
