@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Object, time::micros};
+use crate::{Object, digest, time::micros};
 
 /// An image that is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub struct Image {
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
     /// Of the whole file; 64 hex digits, with or without `sha256:` before them.
+    #[serde(deserialize_with = "digest::deserialize")]
     #[cfg_attr(
         feature = "openapi",
         schema(pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")

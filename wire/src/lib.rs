@@ -7,6 +7,7 @@
 //! of the OpenAPI document.
 
 mod batch;
+mod digest;
 mod duration;
 mod event;
 mod extensible;

@@ -2,7 +2,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::duration;
+use crate::{digest, duration};
 
 /// The body of `POST /v1/jobs`. Only the image is required, and only in the JSON form.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,11 @@ pub struct JobRequest {
 #[serde(deny_unknown_fields)]
 pub struct ImageSource {
     /// An image that was uploaded before, by its digest.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "digest::deserialize_some",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[cfg_attr(feature = "openapi", schema(pattern = "^(sha256:)?[0-9a-fA-F]{64}$"))]
     pub sha256: Option<String>,
     /// Fetched at submit; off unless the service allows it.

@@ -8,11 +8,9 @@ use actix_web::{
 };
 use chrono::Utc;
 use jobs::{ProblemCode, Sha256Digest, images, keys::Scope};
-use serde::Deserialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
-use wire::{Object, PresignedPut, Upload};
+use wire::{Object, PresignedPut, Upload, UploadRequest};
 
 use crate::{
     config::Limits,
@@ -25,19 +23,6 @@ use crate::{
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(create_upload);
-}
-
-/// The file to upload.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct UploadRequest {
-    /// The digest of the whole file: 64 hex digits, with or without `sha256:` before them.
-    #[schema(value_type = String, pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")]
-    sha256: Sha256Digest,
-    #[schema(minimum = 1)]
-    bytes: i64,
-    /// `image/jpeg`
-    content_type: String,
 }
 
 /// Signs the upload of one file straight into the object store. Its digest, length and type must be known.
@@ -69,22 +54,22 @@ async fn create_upload(
     refuse_content_encoding(&request)?;
     let limits = &ctx.config.limits;
     let upload: UploadRequest = read_json(body, limits).await?;
+    let sha256 = upload.sha256.parse::<Sha256Digest>();
+    let sha256 = sha256
+        .map_err(|error| ApiError::invalid_field("/sha256", "invalid", &error.to_string()))?;
     check(&upload, limits)?;
-    if stored_images::find(&ctx, &caller, upload.sha256)
-        .await?
-        .is_some()
-    {
-        return Ok(HttpResponse::Ok().json(upload_body(upload.sha256, None)));
+    if stored_images::find(&ctx, &caller, sha256).await?.is_some() {
+        return Ok(HttpResponse::Ok().json(upload_body(sha256, None)));
     }
     // The reservation is given back: a signed upload may never come. It takes its room when it is first named.
     drop(ctx.quotas.reserve_bytes(&caller, upload.bytes).await?);
-    let key = images::object_key(&caller.owner, upload.sha256, Uuid::now_v7());
+    let key = images::object_key(&caller.owner, sha256, Uuid::now_v7());
     let valid_for = Duration::from_secs(ctx.config.limits.upload_seconds);
     let expires_at = Utc::now() + valid_for;
     let (bytes, content_type) = (upload.bytes, &upload.content_type);
     let put = ctx
         .store
-        .presign_put(&key, upload.sha256, bytes, content_type, valid_for)
+        .presign_put(&key, sha256, bytes, content_type, valid_for)
         .await?;
     let put = PresignedPut {
         method: "PUT".into(),
@@ -92,7 +77,7 @@ async fn create_upload(
         headers: put.headers,
         expires_at,
     };
-    Ok(HttpResponse::Created().json(upload_body(upload.sha256, Some(put))))
+    Ok(HttpResponse::Created().json(upload_body(sha256, Some(put))))
 }
 
 fn upload_body(image: Sha256Digest, put: Option<PresignedPut>) -> Upload {

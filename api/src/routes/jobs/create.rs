@@ -28,7 +28,7 @@ use crate::{
         waiting::WaitPreference,
     },
     limits::{keyring::Caller, quotas::Reservation},
-    submit::{forms, image_input::ImageInput, job_request::JobRequest, stored_images},
+    submit::{forms, image_input::ImageInput, job_request, stored_images},
 };
 
 /// Stores the image and queues one job over it.
@@ -53,7 +53,7 @@ use crate::{
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, like every other query parameter"),
     ),
     request_body(description = "The image, or JSON that says where the image is", content(
-        (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
+        (wire::JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
         (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = wire::Job),
@@ -92,7 +92,7 @@ pub(super) async fn create_job(
     let submit = Box::pin(forms::read(&ctx, &caller, &request, body)).await?;
     let idempotency = key.map(|key| IdempotencyKey {
         key,
-        fingerprint: submit.request.fingerprint(submit.image.image().sha256),
+        fingerprint: job_request::fingerprint(&submit.request, submit.image.image().sha256),
     });
     if let Some(idempotency) = &idempotency
         && let Some(earlier) =
@@ -100,7 +100,7 @@ pub(super) async fn create_job(
     {
         return replay(&ctx, &caller, idempotency, earlier, preference).await;
     }
-    submit.request.check_deadline()?;
+    job_request::check_deadline(&submit.request)?;
 
     let StoredInput {
         image,
@@ -110,7 +110,8 @@ pub(super) async fn create_job(
     } = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let traceparent = traceparent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
-    let mut job = submit.request.into_new_job(
+    let mut job = job_request::new_job(
+        submit.request,
         owner,
         submit.model,
         submit.params,
