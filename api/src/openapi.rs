@@ -34,7 +34,7 @@ use crate::pages;
         (name = "operating", description = "Queues and workers, the current load, the usage"),
         (name = "keys", description = "API keys: who may do what"),
     ),
-    components(schemas(jobs::Problem)),
+    components(schemas(wire::Problem)),
 )]
 pub(crate) struct Frame;
 

@@ -11,7 +11,6 @@ mod tail;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 pub use self::{
     cursor::{Cursor, NotACursor},
@@ -22,19 +21,13 @@ pub use self::{
 use crate::{BatchId, JobId};
 
 /// Types of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
-    #[serde(rename = "job.started")]
     JobStarted,
-    #[serde(rename = "job.succeeded")]
     JobSucceeded,
-    #[serde(rename = "job.failed")]
     JobFailed,
-    #[serde(rename = "job.canceled")]
     JobCanceled,
-    #[serde(rename = "job.expired")]
     JobExpired,
-    #[serde(rename = "batch.completed")]
     BatchCompleted,
 }
 

@@ -4,10 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    BatchId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest,
-    rfc3339::{micros, some_micros},
-};
+use crate::{BatchId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
 
 /// Where a job is in `docs/states.md`.
 #[derive(
@@ -20,7 +17,6 @@ use crate::{
     Serialize,
     Deserialize,
     sqlx::Type,
-    utoipa::ToSchema,
     derive_more::Display,
 )]
 #[serde(rename_all = "snake_case")]
@@ -109,11 +105,10 @@ pub struct BatchMember {
 }
 
 /// The immutable model version that a job was resolved to at submit.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct ResolvedModel {
     pub name: String,
     pub version: i32,
-    #[schema(value_type = String, example = "sha256:9c…")]
     pub digest: Sha256Digest,
 }
 
@@ -128,22 +123,19 @@ pub struct JobImage {
 }
 
 /// One attempt of a worker at a job.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// From 1, in the order of their starts.
     pub number: i16,
     pub worker: Option<String>,
     pub device: Option<String>,
-    #[serde(serialize_with = "micros")]
     pub started_at: DateTime<Utc>,
     /// Empty while it runs.
-    #[serde(serialize_with = "some_micros")]
     pub ended_at: Option<DateTime<Utc>>,
     /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
     pub outcome: Option<String>,
     /// Whether it counts against `attempts.max`.
     pub charged: bool,
-    #[schema(value_type = Option<Problem>)]
     pub error: Option<Value>,
 }
 

@@ -8,7 +8,7 @@ mod verify;
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use self::{
     create::{CreatedKey, NewKey, create, is_owner},
@@ -19,9 +19,7 @@ pub use self::{
 };
 
 /// What a key may do.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Upload images, submit and cancel jobs.

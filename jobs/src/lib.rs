@@ -21,7 +21,6 @@ pub mod problem;
 pub mod queue;
 pub mod results;
 pub mod retention;
-pub mod rfc3339;
 pub mod secret;
 pub mod tasks;
 pub mod telemetry;

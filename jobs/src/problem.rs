@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Codes that clients may branch on. `docs/problems.md` explains each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     InvalidRequest,
@@ -197,7 +197,7 @@ impl ProblemCode {
 }
 
 /// One entry of `errors`: a part of the request, and its mistake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
     /// JSON pointer into the request body, or `/NAME` of a query parameter.
     pub pointer: String,
@@ -206,7 +206,7 @@ pub struct FieldError {
 }
 
 /// A problem, as stored with a job and as sent as `application/problem+json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Path of the page that explains the code: `/problems/{code}`.
     #[serde(rename = "type")]

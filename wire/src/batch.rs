@@ -19,9 +19,9 @@ pub struct Batch {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "batch"))]
     pub object: Object,
     pub status: BatchStatus,
-    /// Whether all lines have arrived.
+    /// Whether all lines have been uploaded.
     pub upload: BatchUpload,
-    /// How many lines have which status.
+    /// The lines, counted by their state.
     pub counts: BatchCounts,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel_requested: bool,
@@ -29,45 +29,45 @@ pub struct Batch {
     pub metadata: Value,
     #[serde(serialize_with = "micros")]
     pub created_at: DateTime<Utc>,
-    /// When the last job of the batch ended; empty until then.
+    /// When the last job ended; empty until then.
     #[serde(serialize_with = "some_micros")]
     pub finished_at: Option<DateTime<Utc>>,
     pub urls: BatchUrls,
 }
 
-/// The status of a batch as a whole.
+/// The state of a whole batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchStatus {
-    /// Lines may arrive, or jobs wait or run.
+    /// Lines may come, or jobs wait or run.
     Running,
     /// Every line succeeded.
     Succeeded,
-    /// Some lines did not succeed, or never arrived.
+    /// Some lines did not succeed, or were not uploaded.
     PartlyFailed,
     /// No line succeeded.
     Failed,
-    /// A cancel was requested before some of the jobs ended.
+    /// A cancel was requested, and came before some jobs had ended.
     Canceled,
 }
 
-/// Whether more lines may arrive.
+/// Whether more lines may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Upload))]
 #[serde(rename_all = "snake_case")]
 pub enum BatchUpload {
     Open,
     Complete,
-    /// The last lines never arrived. The same upload under the same `Idempotency-Key` continues after the last line.
+    /// The upload ended early. A repeated upload with the same `Idempotency-Key` resumes it.
     BrokenOff,
 }
 
-/// How many lines of a batch have which status.
+/// How many lines of a batch are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Counts))]
 pub struct BatchCounts {
-    /// Lines that have arrived.
+    /// Lines taken so far.
     pub total: i64,
     pub queued: i64,
     pub running: i64,
@@ -76,7 +76,7 @@ pub struct BatchCounts {
     pub failed: i64,
     pub canceled: i64,
     pub expired: i64,
-    /// Lines that never became jobs.
+    /// Lines that did not become jobs.
     pub refused: i64,
 }
 

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Attempt, Batch, Extensible, Job, Object, time::micros};
 
-/// Something that happened to a job or a batch of yours.
+/// An event of one of your jobs or batches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = EventBody))]
 pub struct Event {
-    /// Also the place of the event in the feed: send it as `after`.
+    /// Also its position in the feed, for `after`.
     #[cfg_attr(feature = "openapi", schema(example = "evt_735-42-1-1764132000"))]
     pub id: String,
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "event"))]
@@ -30,24 +30,24 @@ pub struct EventPage {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "list"))]
     pub object: Object,
     pub data: Vec<Event>,
-    /// Send it back as `after`, now or later: no event is left out in between.
+    /// Send it as `after`, now or later, to get the next events without a gap.
     #[cfg_attr(feature = "openapi", schema(example = "evt_735-42-1-1764132000"))]
     pub next_cursor: String,
 }
 
-/// What an event is about.
+/// The job or batch of the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Data))]
 #[serde(untagged)]
 pub enum EventSubject {
-    /// The job as it is now.
+    /// The current state of the job.
     Job(Box<Job>),
-    /// The batch as it is now.
+    /// The current state of the batch.
     Batch(Box<Batch>),
     Deleted(DeletedSubject),
 }
 
-/// A job or a batch that can no longer be read.
+/// A job or a batch that was removed.
 // It refuses more fields: this tells it from a job and a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Gone))]
@@ -58,7 +58,7 @@ pub struct DeletedSubject {
     pub object: Object,
 }
 
-/// The types of events in the feed and in webhooks.
+/// Types of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventType {

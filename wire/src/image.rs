@@ -3,32 +3,33 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{Object, time::micros};
+use crate::{Object, digest, time::micros};
 
-/// An image that is stored.
+/// A stored image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ImageBody))]
 pub struct Image {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "image"))]
     pub object: Object,
-    /// The name of the image in a job.
+    /// Its digest, by which a job names it.
     #[cfg_attr(feature = "openapi", schema(example = "sha256:4f…"))]
     pub image: String,
-    /// As the bytes say.
+    /// From the bytes, not from the request.
     #[cfg_attr(feature = "openapi", schema(example = "image/jpeg"))]
     pub content_type: String,
     pub bytes: i64,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// In pixels, before any EXIF rotation.
     pub width: i32,
     pub height: i32,
 }
 
-/// The body of `POST /v1/uploads`.
+/// The file to upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
-    /// Of the whole file; 64 hex digits, with or without `sha256:` before them.
+    /// The digest of the whole file: 64 hex digits, with or without `sha256:` before them.
+    #[serde(deserialize_with = "digest::deserialize")]
     #[cfg_attr(
         feature = "openapi",
         schema(pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")
@@ -40,29 +41,29 @@ pub struct UploadRequest {
     pub content_type: String,
 }
 
-/// Where to put an image, or that it is stored already.
+/// How to upload the file, or that it is stored already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = UploadBody))]
 pub struct Upload {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "upload"))]
     pub object: Object,
-    /// The name of the image in a job.
+    /// Its digest, by which a job names it.
     #[cfg_attr(feature = "openapi", schema(example = "sha256:4f…"))]
     pub image: String,
-    /// The image is stored already: nothing has to be sent.
+    /// The file is stored already: nothing has to be sent.
     pub stored: bool,
     #[serde(flatten)]
     pub put: Option<PresignedPut>,
 }
 
-/// The one request that stores an image.
+/// The request that uploads the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Put))]
 pub struct PresignedPut {
     #[cfg_attr(feature = "openapi", schema(example = "PUT"))]
     pub method: String,
     pub url: String,
-    /// To be sent unchanged.
+    /// Headers to send unchanged.
     pub headers: BTreeMap<String, String>,
     /// The URL is refused after this time.
     #[serde(serialize_with = "micros")]

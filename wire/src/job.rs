@@ -9,7 +9,7 @@ use crate::{
     time::{micros, some_micros},
 };
 
-/// One image, one model version, one answer.
+/// A job: one image, one model version, one prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = JobBody))]
 pub struct Job {
@@ -23,8 +23,8 @@ pub struct Job {
     /// Grows with every change; also the `ETag`.
     pub version: i32,
     pub status: JobStatus,
-    /// Why the job has this status: `backing_off`, `waiting_for_run_at`, `cancel_requested`, or the code of its error.
-    /// Empty if the status says enough.
+    /// The reason of the status, if the status alone does not say it: `backing_off`, `waiting_for_run_at`, `cancel_requested`, or the
+    /// code of the error.
     pub status_reason: Option<String>,
     pub task: String,
     #[cfg_attr(feature = "openapi", schema(example = "efficientnet-lite0@default"))]
@@ -33,8 +33,8 @@ pub struct Job {
     pub input: JobInput,
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub params: Value,
-    /// The prediction; its shape depends on the task. Empty until `succeeded`. Of a mask it has `mask_url`; of a result
-    /// that is too large for this document `url` and `bytes`.
+    /// The prediction; its shape depends on the task. Empty until `succeeded`. A mask or a large result is an object of its
+    /// own, named by `mask_url`, or by `url` and `bytes`.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub result: Option<Value>,
     /// Why the job `failed` or `expired`.
@@ -59,11 +59,11 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel_requested: bool,
     pub attempts: JobAttempts,
-    /// Milliseconds of each stage of the last attempt; empty until the job has finished.
+    /// Milliseconds of each stage of the last attempt; empty until finished.
     pub timings_ms: Option<BTreeMap<String, f64>>,
-    /// The forward batch of the last attempt.
+    /// The place of the image in its forward batch.
     pub batch: Option<ForwardBatch>,
-    /// `miss`: the prediction was made for this request; `hit`: it was there already; `joined`: another job was making it.
+    /// `miss`: a new job; `hit`: an earlier job that has made this prediction; `joined`: an earlier job that is about to make it.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "miss"))]
     pub cache: CacheOutcome,
     pub trace_id: Option<String>,
@@ -75,16 +75,16 @@ pub struct Job {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = JobState))]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
-    /// Due later: `run_at` lies ahead, or an attempt failed and the job backs off.
+    /// Due later: `run_at` is in the future, or a failed attempt backs off.
     Scheduled,
-    /// Due, and waiting for a worker.
+    /// Due, waiting for a worker.
     Queued,
     /// Leased to a worker.
     Running,
     Succeeded,
     Failed,
     Canceled,
-    /// The deadline passed before a worker began.
+    /// The deadline passed before an attempt began.
     Expired,
 }
 
@@ -106,7 +106,7 @@ pub struct JobInput {
     pub image: String,
     pub content_type: Option<String>,
     pub bytes: Option<i64>,
-    /// Pixels, as the header says, before any EXIF rotation.
+    /// In pixels, before any EXIF rotation.
     pub width: Option<i32>,
     pub height: Option<i32>,
 }
@@ -117,18 +117,18 @@ pub struct JobAttempts {
     /// Attempts that count against `max`.
     pub charged: i16,
     pub max: i16,
-    /// Attempts that were lost with their worker.
+    /// Attempts that ended because their worker was lost.
     pub interruptions: i16,
-    /// Lists have it only with `?include=attempts`.
+    /// Only with `?include=attempts` in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<Attempt>>,
 }
 
-/// One try of a worker at a job.
+/// One attempt of a worker at a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Attempt {
-    /// From 1, in the order of starting.
+    /// From 1, in the order of their starts.
     pub number: i16,
     pub worker: Option<String>,
     pub device: Option<String>,

@@ -14,7 +14,7 @@ pub struct ApiKey {
     pub id: String,
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "api_key"))]
     pub object: Object,
-    /// The whole key. Only the answer that makes the key has it.
+    /// The whole key; only in the response that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub key: Option<ShownSecret>,
@@ -31,19 +31,19 @@ pub struct ApiKey {
     pub expires_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "some_micros")]
     pub revoked_at: Option<DateTime<Utc>>,
-    /// The limits of this key. The service's limits hold for empty fields.
+    /// Its own limits; the default of the service applies where a field is empty.
     pub limits: KeyLimits,
 }
 
-/// The body of `POST /v1/api_keys`.
+/// A new API key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = KeyRequest))]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyRequest {
-    /// What the key is for, for people: up to 200 characters.
+    /// Its purpose, for people: up to 200 characters.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
     pub name: String,
-    /// The owner whose jobs the key sees: lowercase letters, digits, `_` and `-`, up to 63. Several keys may share one owner.
+    /// The owner whose jobs and images it can use: lowercase letters, digits, `_` and `-`, up to 63. Several keys may have one owner.
     #[cfg_attr(
         feature = "openapi",
         schema(pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "shop")
@@ -52,7 +52,7 @@ pub struct ApiKeyRequest {
     /// What the key may do.
     #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub scopes: Vec<Scope>,
-    /// Until when the key is valid; until it is revoked if left out.
+    /// The end of its validity; without it, the key is valid until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
     #[serde(default)]
     pub limits: KeyLimits,
@@ -65,15 +65,15 @@ pub struct ApiKeyRequest {
 pub enum Scope {
     /// Upload images, submit and cancel jobs.
     Submit,
-    /// See the owner's jobs and results.
+    /// See its owner's jobs and results.
     Read,
-    /// Look after queues and workers.
+    /// Operate queues and workers.
     Operate,
     /// Register models and make keys.
     Admin,
 }
 
-/// The limits of one key. A field that is left out has the service's limit; 0 is no limit.
+/// Limits of a key. A field that is left out has the service's default; 0 is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -81,13 +81,13 @@ pub struct KeyLimits {
     /// Sustained requests a second; each API process counts for itself.
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1_000_000))]
     pub requests_per_second: Option<f64>,
-    /// Requests that may arrive at once after a pause.
+    /// Requests that are allowed at once after a pause.
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000_000))]
     pub burst: Option<i32>,
-    /// Jobs of the owner that have not ended; a submit through this key beyond the limit is refused.
+    /// Jobs of the key's owner that have not ended. A submit with this key is refused above the limit.
     #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub queued_jobs_max: Option<i64>,
-    /// Bytes of the owner's stored images; an upload through this key beyond the limit is refused.
+    /// Bytes of the owner's stored images. An upload with this key is refused above the limit.
     #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub stored_bytes_max: Option<i64>,
 }

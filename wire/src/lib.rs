@@ -7,6 +7,7 @@
 //! of the OpenAPI document.
 
 mod batch;
+mod digest;
 mod duration;
 mod event;
 mod extensible;
@@ -47,7 +48,7 @@ pub use self::{
     },
     secret::ShownSecret,
     submit::{BatchLine, ImageSource, JobRequest, WebhookTarget},
-    time::rfc3339,
+    time::{micros, rfc3339},
     usage::{Usage, UsageList},
     webhook::{
         DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEndpointRequest,

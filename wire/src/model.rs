@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 
 use crate::Object;
 
-/// A model and the version that its name alone means.
+/// A model, and the version that its name refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ModelBody))]
 pub struct Model {
@@ -11,7 +11,7 @@ pub struct Model {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "model"))]
     pub object: Object,
     pub task: String,
-    /// Whether jobs that name no model get this one.
+    /// Whether jobs without a model use this one.
     pub is_default: bool,
     /// The version that the alias `default` points to.
     pub default_version: Option<i32>,
@@ -35,7 +35,7 @@ pub struct ParamSpec {
     pub maximum: Option<Value>,
 }
 
-/// One immutable version of a model.
+/// One immutable version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = VersionBody))]
 pub struct ModelVersion {
@@ -50,7 +50,7 @@ pub struct ModelVersion {
     pub manifest: Value,
 }
 
-/// The body of `PUT /v1/models/{name}/aliases/{alias}`.
+/// The version that an alias will refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -59,7 +59,7 @@ pub struct AliasRequest {
     pub version: i32,
 }
 
-/// An alias and the version that it points to.
+/// An alias, and the version that it refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = AliasBody))]
 pub struct Alias {

@@ -197,7 +197,7 @@ impl ProblemCode {
     }
 }
 
-/// One member of `errors`: a part of the request, and what is wrong with it.
+/// One entry of `errors`: a part of the request, and its mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
@@ -207,7 +207,7 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// Why a request was refused or a job failed: `application/problem+json` of RFC 9457, and `job.error`.
+/// A problem, as stored with a job and as sent as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
@@ -221,7 +221,7 @@ pub struct Problem {
     pub detail: String,
     #[cfg_attr(feature = "openapi", schema(value_type = ProblemCode))]
     pub code: Extensible<ProblemCode>,
-    /// Whether the same request may succeed later.
+    /// Whether a repeated request may succeed.
     pub retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,

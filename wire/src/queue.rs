@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Object;
 
-/// The load of the whole service, and of each model.
+/// The current load of the service and of each model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = StatsBody))]
 pub struct Stats {
@@ -18,7 +18,7 @@ pub struct Stats {
     pub models: Vec<ModelStats>,
 }
 
-/// The load of one model.
+/// The queue of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelStats {
@@ -27,28 +27,28 @@ pub struct ModelStats {
     pub queued: i64,
     /// Jobs that a worker holds.
     pub running: i64,
-    /// Jobs that are due later, or back off.
+    /// Jobs that are due later, or that back off.
     pub scheduled: i64,
-    /// How long the longest-waiting queued job has been due; empty if none waits.
+    /// Time since the oldest queued job was due; empty if none is queued.
     pub oldest_age_seconds: Option<f64>,
-    /// Jobs made in a second, over the last five minutes.
+    /// Jobs created per second, over the last five minutes.
     pub arrived_per_second: f64,
-    /// Jobs that workers ended in a second, by the last seconds or minutes.
+    /// Jobs that workers ended per second, over the last seconds or minutes.
     pub finished_per_second: f64,
-    /// Jobs that one worker ends in a second while it has jobs of this model; empty if none ended lately.
+    /// Jobs that one worker ends per second while it has jobs of this model; empty if none ended lately.
     pub finished_per_worker_second: Option<f64>,
-    /// How long one worker would take for all queued and running jobs.
+    /// Time that one worker would need for the queued and running jobs.
     pub work_seconds: Option<f64>,
-    /// Workers that run the model and are not leaving.
+    /// Workers that run the model and are not draining.
     pub live_workers: i64,
-    /// Workers that would end the backlog in 30 seconds and keep up with the arrivals.
+    /// Workers that would finish the backlog in 30 seconds and keep up with new jobs.
     pub desired_workers: i64,
     pub paused: bool,
-    /// The reason that the operator gave.
+    /// The reason that the operator gave for the pause.
     pub pause_reason: Option<String>,
 }
 
-/// Why a job has its status, and when it may begin.
+/// Why a job is in its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Explanation {
@@ -59,12 +59,12 @@ pub struct Explanation {
     pub priority: i16,
     /// Queued jobs of the model that go first; counted up to 10,000.
     pub jobs_ahead: i64,
-    /// Workers that run the model and are not leaving.
+    /// Workers that run the model and are not draining.
     pub live_workers: i64,
-    /// Jobs of the model that ended in a second, by the last seconds or minutes.
+    /// Jobs of the model that ended per second, measured over the last seconds or minutes.
     pub finished_per_second: f64,
-    /// When a worker will begin, at that rate; empty if the job runs, has ended, or is blocked.
+    /// Time until a worker starts the job, at that rate. Empty if the job runs, has ended, or is blocked.
     pub starts_in_seconds: Option<f64>,
-    /// What the job waits for, in words; empty if nothing blocks it.
+    /// What the job waits for, in words; empty if nothing blocks the job.
     pub blocked_by: Vec<String>,
 }

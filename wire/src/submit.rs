@@ -2,14 +2,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::duration;
+use crate::{digest, duration};
 
-/// The body of `POST /v1/jobs`. Only the image is required, and only in the JSON form.
+/// A job as JSON. Every field is optional, except `image` in a JSON body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct JobRequest {
-    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model if left out.
+    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -17,17 +17,17 @@ pub struct JobRequest {
     /// The model's own parameters, see `GET /v1/models/{name}`.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub params: Map<String, Value>,
-    /// From -100 to 100; higher goes first.
+    /// From -100 to 100; jobs with a higher priority run first.
     #[serde(skip_serializing_if = "is_zero")]
     #[cfg_attr(feature = "openapi", schema(minimum = -100, maximum = 100))]
     pub priority: i16,
-    /// Yours: up to 50 keys; `GET /v1/jobs?metadata.KEY=…` finds the jobs again.
+    /// Your metadata: up to 50 keys. `GET /v1/jobs?metadata.KEY=…` finds jobs by it.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub metadata: Map<String, Value>,
-    /// The job is not started before this time.
+    /// Not before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_at: Option<DateTime<Utc>>,
-    /// The result is of no use after this time.
+    /// The job expires at this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
     /// From 1 to 20.
@@ -38,21 +38,25 @@ pub struct JobRequest {
     #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "P7D"))]
     pub retain_for: Option<TimeDelta>,
-    /// Receives the events of this job, in addition to your endpoints.
+    /// A receiver for the end of this job, in addition to your endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookTarget>,
 }
 
-/// Where the image is; exactly one field is set.
+/// Where the image is: exactly one of these fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ImageSource {
-    /// An image that was uploaded before, by its digest.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The digest of a stored image.
+    #[serde(
+        default,
+        deserialize_with = "digest::deserialize_some",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[cfg_attr(feature = "openapi", schema(pattern = "^(sha256:)?[0-9a-fA-F]{64}$"))]
     pub sha256: Option<String>,
-    /// Fetched at submit; off unless the service allows it.
+    /// Fetched at submit, if the service allows image URLs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The bytes in base64.
@@ -60,7 +64,7 @@ pub struct ImageSource {
     pub data: Option<String>,
 }
 
-/// The webhook of one job.
+/// A receiver of webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = WebhookRequest))]
 #[serde(deny_unknown_fields)]

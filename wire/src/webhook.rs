@@ -6,7 +6,7 @@ use crate::{
     time::{micros, some_micros},
 };
 
-/// The body of a webhook.
+/// The body of a webhook, which is also the content of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = News))]
 pub struct WebhookMessage {
@@ -32,7 +32,7 @@ pub struct WebhookEndpointRequest {
     pub events: Option<Vec<Extensible<EventType>>>,
 }
 
-/// A standing receiver of your events.
+/// A receiver of your webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = EndpointBody))]
 pub struct WebhookEndpoint {
@@ -48,31 +48,31 @@ pub struct WebhookEndpoint {
     pub events: Vec<Extensible<EventType>>,
     #[serde(serialize_with = "micros")]
     pub created_at: DateTime<Utc>,
-    /// Since when nothing is sent there, because the receiver answered 410. Delete the endpoint; make it anew to have it back.
+    /// When the endpoint was disabled because it answered 410. To enable it, delete it and create it again.
     #[serde(serialize_with = "some_micros")]
     pub disabled_at: Option<DateTime<Utc>>,
-    /// Signs the messages. Only the answer that makes the endpoint has it.
+    /// The secret that signs the webhooks. Only this response shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "whsec_…"))]
     pub secret: Option<ShownSecret>,
 }
 
-/// The secret that signs the webhooks that your jobs name themselves. Endpoints have secrets of their own.
+/// The secret that signs the webhooks of single jobs. Endpoints have their own secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SecretBody))]
 pub struct WebhookSecret {
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "whsec_…"))]
     pub secret: ShownSecret,
-    /// Until when the secret before this one signs as well.
+    /// Until when the previous secret also signs.
     #[serde(serialize_with = "some_micros")]
     pub previous_until: Option<DateTime<Utc>>,
 }
 
-/// One event for one receiver, and what came of it.
+/// One event for one receiver, and its attempts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = DeliveryBody))]
 pub struct WebhookDelivery {
-    /// The `webhook-id` of every attempt.
+    /// Also the `webhook-id` of every attempt.
     #[cfg_attr(
         feature = "openapi",
         schema(example = "delivery_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")
@@ -85,7 +85,7 @@ pub struct WebhookDelivery {
     pub event_type: String,
     pub status: DeliveryStatus,
     pub url: String,
-    /// Empty if the job named the URL itself.
+    /// Empty: the job named the URL itself.
     pub endpoint_id: Option<String>,
     pub job_id: Option<String>,
     pub batch_id: Option<String>,
@@ -100,16 +100,16 @@ pub struct WebhookDelivery {
     pub attempts: Vec<DeliveryAttempt>,
 }
 
-/// The status of a delivery.
+/// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Status))]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// Not sent yet, or to be sent again.
+    /// Not sent yet, or waiting for its next attempt.
     Pending,
     /// Answered with 2xx.
     Delivered,
-    /// Given up.
+    /// No attempt follows.
     Failed,
 }
 
@@ -119,11 +119,11 @@ pub enum DeliveryStatus {
 pub struct DeliveryAttempt {
     #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
-    /// HTTP status, if there was an answer.
+    /// HTTP status; empty without a response.
     pub status: Option<u16>,
-    /// What was wrong; empty if nothing was.
+    /// What went wrong; empty after a success.
     pub error: Option<String>,
-    /// Milliseconds; empty if the delivery was given up without being sent.
+    /// Milliseconds; empty if nothing was sent.
     pub took_ms: Option<f64>,
 }
 

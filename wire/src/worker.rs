@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::micros;
 
-/// One worker process.
+/// One worker process, as `ops.workers` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = WorkerView))]
 pub struct Worker {
@@ -11,7 +11,7 @@ pub struct Worker {
     pub name: String,
     pub device: String,
     pub build: String,
-    /// The models that the worker runs; empty: any.
+    /// Names of the models that it runs; empty for any.
     pub models: Vec<String>,
     #[serde(serialize_with = "micros")]
     pub registered_at: DateTime<Utc>,
@@ -19,10 +19,11 @@ pub struct Worker {
     pub lease_until: DateTime<Utc>,
     /// `alive`, `draining`, `lost` or `ended`.
     pub status: String,
-    /// Jobs that the worker holds.
+    /// Number of jobs that it holds.
     pub running: i64,
-    /// Model versions that the worker has loaded.
+    /// Models that it has loaded.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub loaded: Vec<LoadedModel>,
 }
 
@@ -35,7 +36,7 @@ pub struct LoadedModel {
     /// `fp32`, `bf16` or `fp16`.
     #[cfg_attr(feature = "openapi", schema(example = "fp32"))]
     pub precision: String,
-    /// Images of one forward batch: measured when the model was loaded, and halved whenever memory ran out.
+    /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
     #[cfg_attr(feature = "openapi", schema(example = 8))]
     pub batch_best: u32,
 }

@@ -1,9 +1,10 @@
 use jobs::Problem;
 use serde_json::{Map, Value};
+use wire::JobRequest;
 
 use crate::{
     http::{error::ApiError, json::from_fields},
-    submit::{job_request::JobRequest, spool::Upload},
+    submit::spool::Upload,
 };
 
 const CUSTOM_ID_BYTES_MAX: usize = 256;

@@ -1,12 +1,13 @@
 use actix_multipart::{Field, Multipart};
 use jobs::{ProblemCode, Sha256Digest};
 use sha2::{Digest, Sha256};
+use wire::JobRequest;
 
 use super::entry::{BatchEntry, is_custom_id};
 use crate::{
     config::Limits,
     http::{body::BodyClock, error::ApiError, json::from_json},
-    submit::{job_request::JobRequest, spool::Spool},
+    submit::{job_request, spool::Spool},
 };
 
 /// Reads a multipart form of many images. Holds one image at a time.
@@ -79,9 +80,9 @@ impl Files {
             let detail = "the images come in their parts, not in the part `job`";
             return Err(ApiError::new(ProblemCode::InvalidParams, detail));
         }
-        request.check(limits)?;
+        job_request::check(&request, limits)?;
         if !self.has_idempotency_key {
-            request.check_deadline()?;
+            job_request::check_deadline(&request)?;
         }
         self.hasher.update(&json);
         self.hasher.update(b"\n");

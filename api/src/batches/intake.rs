@@ -10,6 +10,7 @@ use jobs::{
     queue::{self, NewJob, QueueError},
 };
 use serde_json::{Map, Value};
+use wire::JobRequest;
 
 use super::entry::{self, BatchEntry};
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     submit::{
         forms::resolve_model,
         image_input::{ImageInput, no_image, unknown_image},
-        job_request::{ImageLocation, JobRequest},
+        job_request::{self, ImageLocation, image_location},
         stored_images,
     },
 };
@@ -148,15 +149,15 @@ impl<'a> BatchIntake<'a> {
         };
         let candidate = async {
             let mut request = request?;
-            request.check(&self.ctx.config.limits)?;
-            request.check_deadline()?;
-            request.check_webhook(&self.ctx.egress)?;
+            job_request::check(&request, &self.ctx.config.limits)?;
+            job_request::check_deadline(&request)?;
+            job_request::check_webhook(&mut request, &self.ctx.egress)?;
             let model = self.model(request.model.as_deref()).await?;
             let params = model.manifest.params(&request.params)?;
             let image = if let Some(upload) = upload {
                 LineImage::Read(ImageInput::Uploaded(upload))
             } else {
-                LineImage::of(request.image.take().ok_or_else(no_image)?.location()?)
+                LineImage::of(image_location(request.image.take().ok_or_else(no_image)?)?)
             };
             Ok(Candidate {
                 position,
@@ -227,8 +228,15 @@ impl<'a> BatchIntake<'a> {
                     let (model, params) = (candidate.model, candidate.params);
                     let traceparent = self.traceparent.clone();
                     let request = candidate.request;
-                    let mut job =
-                        request.into_new_job(owner, model, params, image, traceparent, limits);
+                    let mut job = job_request::new_job(
+                        request,
+                        owner,
+                        model,
+                        params,
+                        image,
+                        traceparent,
+                        limits,
+                    );
                     job.member = Some(BatchMember {
                         batch: writer.batch,
                         position,

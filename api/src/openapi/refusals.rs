@@ -1,8 +1,8 @@
 //! Descriptions of refusals that several routes share. Only the OpenAPI document uses these types; handlers return `ApiError`.
 #![expect(dead_code, reason = "they only describe")]
 
-use jobs::Problem;
 use utoipa::IntoResponses;
+use wire::Problem;
 
 #[derive(IntoResponses)]
 #[response(

@@ -4,15 +4,15 @@ use actix_web::{
     HttpRequest, HttpResponse, delete, get, post,
     web::{Data, Payload},
 };
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use jobs::{
     Secret,
     keys::{self, KeyLimits, KeyView, NewKey, Scope, is_owner},
-    rfc3339::{micros, some_micros},
 };
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::{ApiKey, ApiKeyRequest, Object, ShownSecret};
 
 use crate::{
     ctx::Ctx,
@@ -37,115 +37,79 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(revoke_key);
 }
 
-/// An API key; its secret is shown once.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct KeyBody {
-    #[schema(example = "1f3a9c0b7d2e")]
-    id: String,
-    #[schema(example = "api_key")]
-    object: &'static str,
-    /// The whole key; only in the response that creates it.
-    #[serde(serialize_with = "exposed", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    key: Option<Secret>,
-    /// The beginning of the key, to recognize it.
-    #[schema(example = "dk_1f3a9c0b7d2e_")]
-    prefix: String,
-    name: String,
-    owner: String,
-    /// `submit`, `read`, `operate`, `admin`.
-    scopes: Vec<String>,
-    #[serde(serialize_with = "micros")]
-    created_at: DateTime<Utc>,
-    #[serde(serialize_with = "some_micros")]
-    expires_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "some_micros")]
-    revoked_at: Option<DateTime<Utc>>,
-    /// Its own limits; the default of the service applies where a field is empty.
-    limits: KeyLimits,
-}
-
-#[allow(clippy::ref_option)] // the signature that serde asks for
-fn exposed<S: Serializer>(key: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
-    match key {
-        Some(key) => serializer.serialize_some(key.expose()),
-        None => serializer.serialize_none(),
+/// The JSON of a key. `key` is the whole key, for the response that creates it.
+fn key_body(view: KeyView, key: Option<&Secret>) -> ApiKey {
+    ApiKey {
+        object: Object::ApiKey,
+        key: key.map(|key| ShownSecret::new(key.expose())),
+        prefix: format!("dk_{}_", view.key_id),
+        id: view.key_id,
+        name: view.name,
+        owner: view.owner,
+        scopes: view.scopes,
+        created_at: view.created_at,
+        expires_at: view.expires_at,
+        revoked_at: view.revoked_at,
+        limits: wire::KeyLimits {
+            requests_per_second: view.limits.requests_per_second,
+            burst: view.limits.burst,
+            queued_jobs_max: view.limits.queued_jobs_max,
+            stored_bytes_max: view.limits.stored_bytes_max,
+        },
     }
 }
 
-impl KeyBody {
-    pub fn new(view: KeyView, key: Option<Secret>) -> Self {
-        Self {
-            object: "api_key",
-            key,
-            prefix: format!("dk_{}_", view.key_id),
-            id: view.key_id,
-            name: view.name,
-            owner: view.owner,
-            scopes: view.scopes,
-            created_at: view.created_at,
-            expires_at: view.expires_at,
-            revoked_at: view.revoked_at,
-            limits: view.limits,
-        }
+/// The key to create.
+///
+/// # Errors
+/// `invalid_params`: a field is out of bounds.
+fn new_key(request: ApiKeyRequest) -> Result<NewKey, ApiError> {
+    let limits = KeyLimits {
+        requests_per_second: request.limits.requests_per_second,
+        burst: request.limits.burst,
+        queued_jobs_max: request.limits.queued_jobs_max,
+        stored_bytes_max: request.limits.stored_bytes_max,
+    };
+    let name = request.name.trim();
+    let fault = if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.contains('\0') {
+        Some(("/name".to_owned(), "must be 1 to 200 characters"))
+    } else if !is_owner(&request.owner) {
+        let rule = "must be lowercase letters, digits, `_` or `-`, up to 63, no sign first";
+        Some(("/owner".to_owned(), rule))
+    } else if request.scopes.is_empty() {
+        Some(("/scopes".to_owned(), "must name one at least"))
+    } else if request.expires_at.is_some_and(|at| at <= Utc::now()) {
+        Some(("/expires_at".to_owned(), "has passed"))
+    } else if request.expires_at.is_some_and(is_out_of_range) {
+        Some((
+            "/expires_at".to_owned(),
+            "must lie in the years 1970 to 9999",
+        ))
+    } else {
+        let fault = limits.fault();
+        fault.map(|(field, bounds)| (format!("/limits/{field}"), bounds))
+    };
+    if let Some((pointer, detail)) = fault {
+        return Err(ApiError::invalid_field(&pointer, "invalid", detail));
     }
+    let mut scopes: Vec<_> = request.scopes.into_iter().map(scope).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    Ok(NewKey {
+        name: name.to_owned(),
+        owner: request.owner,
+        scopes,
+        expires_at: request.expires_at,
+        limits,
+    })
 }
 
-/// A new API key.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeyRequest {
-    /// Its purpose, for people: up to 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
-    name: String,
-    /// The owner whose jobs and images it can use: lowercase letters, digits, `_` and `-`, up to 63. Several keys may have one owner.
-    #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "shop")]
-    owner: String,
-    /// What the key may do.
-    #[schema(min_items = 1)]
-    scopes: Vec<Scope>,
-    /// The end of its validity; without it, the key is valid until it is revoked.
-    expires_at: Option<DateTime<Utc>>,
-    #[serde(default)]
-    limits: KeyLimits,
-}
-
-impl KeyRequest {
-    fn check(&self) -> Result<(), ApiError> {
-        let name = self.name.trim();
-        if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.contains('\0') {
-            Err(ApiError::invalid_field(
-                "/name",
-                "invalid",
-                "must be 1 to 200 characters",
-            ))
-        } else if !is_owner(&self.owner) {
-            let rule = "must be lowercase letters, digits, `_` or `-`, up to 63, no sign first";
-            Err(ApiError::invalid_field("/owner", "invalid", rule))
-        } else if self.scopes.is_empty() {
-            Err(ApiError::invalid_field(
-                "/scopes",
-                "invalid",
-                "must name one at least",
-            ))
-        } else if self.expires_at.is_some_and(|at| at <= Utc::now()) {
-            Err(ApiError::invalid_field(
-                "/expires_at",
-                "invalid",
-                "has passed",
-            ))
-        } else if self.expires_at.is_some_and(is_out_of_range) {
-            let years = "must lie in the years 1970 to 9999";
-            Err(ApiError::invalid_field("/expires_at", "invalid", years))
-        } else if let Some((field, bounds)) = self.limits.fault() {
-            Err(ApiError::invalid_field(
-                &format!("/limits/{field}"),
-                "invalid",
-                bounds,
-            ))
-        } else {
-            Ok(())
-        }
+fn scope(scope: wire::Scope) -> Scope {
+    match scope {
+        wire::Scope::Submit => Scope::Submit,
+        wire::Scope::Read => Scope::Read,
+        wire::Scope::Operate => Scope::Operate,
+        wire::Scope::Admin => Scope::Admin,
     }
 }
 
@@ -154,9 +118,9 @@ impl KeyRequest {
 /// To replace a key without an interruption, create the new key first. An owner may have several valid keys.
 #[utoipa::path(
     operation_id = "create_key", tag = "keys",
-    request_body = KeyRequest,
+    request_body = ApiKeyRequest,
     responses(
-        (status = 201, description = "Created; keep `key`, it is not shown again", body = KeyBody),
+        (status = 201, description = "Created; keep `key`, it is not shown again", body = ApiKey),
         InvalidRequest,
         SlowBody,
         InvalidParams,
@@ -169,17 +133,7 @@ async fn create_key(
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Admin)?;
-    let mut key: KeyRequest = read_json(body, &ctx.config.limits).await?;
-    key.check()?;
-    key.scopes.sort_unstable();
-    key.scopes.dedup();
-    let new = NewKey {
-        name: key.name.trim().to_owned(),
-        owner: key.owner,
-        scopes: key.scopes,
-        expires_at: key.expires_at,
-        limits: key.limits,
-    };
+    let new = new_key(read_json(body, &ctx.config.limits).await?)?;
     let made = keys::create(&ctx.db, &new, Some(&caller.audit_name())).await?;
     let view = KeyView {
         key_id: made.key_id,
@@ -195,7 +149,7 @@ async fn create_key(
         revoked_at: None,
         limits: new.limits,
     };
-    Ok(HttpResponse::Created().json(KeyBody::new(view, Some(made.key))))
+    Ok(HttpResponse::Created().json(key_body(view, Some(&made.key))))
 }
 
 /// One page of API keys, newest first.
@@ -203,7 +157,7 @@ async fn create_key(
 pub(crate) struct KeyList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<KeyBody>,
+    data: Vec<ApiKey>,
     /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
@@ -250,10 +204,7 @@ async fn list_keys(
     }
     Ok(response.json(KeyList {
         object: "list",
-        data: keys
-            .into_iter()
-            .map(|key| KeyBody::new(key, None))
-            .collect(),
+        data: keys.into_iter().map(|key| key_body(key, None)).collect(),
         next_cursor,
     }))
 }

@@ -11,7 +11,7 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, get, http::header, post, web::Data,
 };
 use jobs::{
-    BatchId, Problem, ProblemCode,
+    BatchId, ProblemCode,
     batches::{self, Batch, BatchStatus},
     keys::Scope,
     queue::JobWatch,
@@ -20,7 +20,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use self::body::{BatchBody, etag};
+use self::body::{batch_body, etag};
 use crate::{
     ctx::Ctx,
     http::{
@@ -86,7 +86,7 @@ fn batch_response(mut response: HttpResponseBuilder, batch: Batch) -> HttpRespon
     }
     response
         .insert_header((header::ETAG, etag(&batch)))
-        .json(BatchBody::from(batch))
+        .json(batch_body(batch))
 }
 
 /// A batch: how many of its jobs are waiting, running and finished.
@@ -96,7 +96,7 @@ fn batch_response(mut response: HttpResponseBuilder, batch: Batch) -> HttpRespon
            ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds: for any change if you send `If-None-Match`, else for the end"),
            ("If-None-Match" = Option<String>, Header, description = "The `ETag` that you have")),
     responses(
-        (status = 200, description = "The batch", body = BatchBody, headers(("ETag" = String), ("Retry-After" = u32))),
+        (status = 200, description = "The batch", body = wire::Batch, headers(("ETag" = String), ("Retry-After" = u32))),
         (status = 304, description = "You have this version"),
         NotFound,
     ),
@@ -142,7 +142,7 @@ async fn get_batch(
 pub(crate) struct BatchList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<BatchBody>,
+    data: Vec<wire::Batch>,
     /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
@@ -176,7 +176,7 @@ async fn list_batches(
     }
     Ok(response.json(BatchList {
         object: "list",
-        data: page.into_iter().map(BatchBody::from).collect(),
+        data: page.into_iter().map(batch_body).collect(),
         next_cursor,
     }))
 }
@@ -218,10 +218,10 @@ fn list_query(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
     operation_id = "cancel_batch", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits")),
     responses(
-        (status = 200, description = "Canceled", body = BatchBody),
-        (status = 202, description = "Requested; some of its jobs still run", body = BatchBody),
+        (status = 200, description = "Canceled", body = wire::Batch),
+        (status = 202, description = "Requested; some of its jobs still run", body = wire::Batch),
         NotFound,
-        (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_terminal: it ended in another way", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/batches/{id}/cancel")]
@@ -257,8 +257,8 @@ async fn cancel_batch(
     operation_id = "retry_failed", tag = "batches",
     params(("id" = String, Path, description = "`batch_` and 32 hex digits")),
     responses(
-        (status = 200, description = "There was nothing to retry", body = BatchBody),
-        (status = 202, description = "Queued again", body = BatchBody),
+        (status = 200, description = "There was nothing to retry", body = wire::Batch),
+        (status = 202, description = "Queued again", body = wire::Batch),
         NotFound,
     ),
 )]

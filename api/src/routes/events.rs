@@ -10,13 +10,13 @@ use jobs::{
     events::{Cursor, Event, EventType, Subject, feed, latest},
     keys::Scope,
     queue,
-    rfc3339::micros,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::{DeletedSubject, EventSubject, Extensible, Object, WebhookMessage};
 
-use super::{batches::body::BatchBody, jobs::body::JobBody};
+use super::{batches::body::batch_body, jobs::body::job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -142,12 +142,13 @@ impl FeedQuery {
 }
 
 /// An event of one of your jobs or batches.
+// Not `wire::Event`: the OpenAPI document has the id and the content as two schemas.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventBody {
     #[serde(flatten)]
     identity: EventIdentity,
     #[serde(flatten)]
-    content: EventContent,
+    content: WebhookMessage,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -160,73 +161,60 @@ struct EventIdentity {
     object: &'static str,
 }
 
-/// Also the body of a webhook.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = News)]
-pub(crate) struct EventContent {
-    #[serde(rename = "type")]
+/// The current state of the job of an event. `None`: the job was removed.
+pub(crate) fn job_subject(id: JobId, job: Option<Job>) -> EventSubject {
+    match job {
+        Some(job) => EventSubject::Job(Box::new(job_body(job, None))),
+        None => EventSubject::Deleted(DeletedSubject {
+            id: id.to_string(),
+            object: Object::Job,
+        }),
+    }
+}
+
+/// The current state of the batch of an event. `None`: the batch was removed.
+pub(crate) fn batch_subject(id: BatchId, batch: Option<Batch>) -> EventSubject {
+    match batch {
+        Some(batch) => EventSubject::Batch(Box::new(batch_body(batch))),
+        None => EventSubject::Deleted(DeletedSubject {
+            id: id.to_string(),
+            object: Object::Batch,
+        }),
+    }
+}
+
+/// The body of a webhook, which is also the content of an event of the feed.
+pub(crate) fn webhook_message(
     event_type: EventType,
-    /// When it happened.
-    #[serde(serialize_with = "micros")]
     timestamp: DateTime<Utc>,
-    data: EventData,
-}
-
-/// The job or batch of the event.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Data)]
-#[serde(untagged)]
-pub(crate) enum EventData {
-    /// The current state of the job.
-    Job(Box<JobBody>),
-    /// The current state of the batch.
-    Batch(Box<BatchBody>),
-    Gone(Gone),
-}
-
-/// A job or a batch that was removed.
-// `deny_unknown_fields` becomes `additionalProperties: false`, which tells this variant from the others.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Gone {
-    id: String,
-    #[schema(example = "job")]
-    object: &'static str,
-}
-
-impl EventData {
-    /// `None`: the job was removed.
-    pub fn of_job(id: JobId, job: Option<Job>) -> Self {
-        let gone = || Gone {
-            id: id.to_string(),
-            object: "job",
-        };
-        job.map_or_else(
-            || Self::Gone(gone()),
-            |job| Self::Job(Box::new(JobBody::new(job, None))),
-        )
-    }
-
-    /// `None`: the batch was removed.
-    pub fn of_batch(id: BatchId, batch: Option<Batch>) -> Self {
-        let gone = || Gone {
-            id: id.to_string(),
-            object: "batch",
-        };
-        batch.map_or_else(
-            || Self::Gone(gone()),
-            |batch| Self::Batch(Box::new(batch.into())),
-        )
+    data: EventSubject,
+) -> WebhookMessage {
+    WebhookMessage {
+        event_type: Extensible::Known(event_type_body(event_type)),
+        timestamp,
+        data,
     }
 }
 
-impl EventContent {
-    pub fn new(event_type: EventType, timestamp: DateTime<Utc>, data: EventData) -> Self {
-        Self {
-            event_type,
-            timestamp,
-            data,
-        }
+pub(super) fn event_type_body(event_type: EventType) -> wire::EventType {
+    match event_type {
+        EventType::JobStarted => wire::EventType::JobStarted,
+        EventType::JobSucceeded => wire::EventType::JobSucceeded,
+        EventType::JobFailed => wire::EventType::JobFailed,
+        EventType::JobCanceled => wire::EventType::JobCanceled,
+        EventType::JobExpired => wire::EventType::JobExpired,
+        EventType::BatchCompleted => wire::EventType::BatchCompleted,
+    }
+}
+
+pub(super) fn event_type(event_type: wire::EventType) -> EventType {
+    match event_type {
+        wire::EventType::JobStarted => EventType::JobStarted,
+        wire::EventType::JobSucceeded => EventType::JobSucceeded,
+        wire::EventType::JobFailed => EventType::JobFailed,
+        wire::EventType::JobCanceled => EventType::JobCanceled,
+        wire::EventType::JobExpired => EventType::JobExpired,
+        wire::EventType::BatchCompleted => EventType::BatchCompleted,
     }
 }
 
@@ -250,12 +238,12 @@ impl EventBody {
                 object: "event",
             },
             // Cloned: a job that was retried by hand may have two events.
-            content: EventContent::new(
+            content: webhook_message(
                 event.event_type,
                 event.at,
                 match event.subject {
-                    Subject::Job(id) => EventData::of_job(id, jobs.get(&id).cloned()),
-                    Subject::Batch(id) => EventData::of_batch(id, batches.get(&id).cloned()),
+                    Subject::Job(id) => job_subject(id, jobs.get(&id).cloned()),
+                    Subject::Batch(id) => batch_subject(id, batches.get(&id).cloned()),
                 },
             ),
         };

@@ -9,13 +9,12 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Problem, ProblemCode, Sha256Digest,
+    ProblemCode, Sha256Digest,
     images::{self, CollectError, Image, PurgeOutcome},
     keys::Scope,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::Object;
 
 use crate::{
     ctx::Ctx,
@@ -36,33 +35,14 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(delete_image);
 }
 
-/// A stored image.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ImageBody {
-    #[schema(example = "image")]
-    object: &'static str,
-    /// Its digest, by which a job names it.
-    #[schema(value_type = String, example = "sha256:4f…")]
-    image: Sha256Digest,
-    /// From the bytes, not from the request.
-    #[schema(example = "image/jpeg")]
-    content_type: String,
-    bytes: i64,
-    /// In pixels, before any EXIF rotation.
-    width: i32,
-    height: i32,
-}
-
-impl From<Image> for ImageBody {
-    fn from(image: Image) -> Self {
-        Self {
-            object: "image",
-            image: image.sha256,
-            content_type: image.content_type,
-            bytes: image.bytes,
-            width: image.width,
-            height: image.height,
-        }
+fn image_body(image: Image) -> wire::Image {
+    wire::Image {
+        object: Object::Image,
+        image: image.sha256.to_string(),
+        content_type: image.content_type,
+        bytes: image.bytes,
+        width: image.width,
+        height: image.height,
     }
 }
 
@@ -88,13 +68,13 @@ async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<I
     operation_id = "create_image", tag = "images",
     request_body(description = "The bytes", content((Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = 200, description = "It is stored already", body = ImageBody),
-        (status = 201, description = "Stored", body = ImageBody, headers(("Location" = String))),
+        (status = 200, description = "It is stored already", body = wire::Image),
+        (status = 201, description = "Stored", body = wire::Image, headers(("Location" = String))),
         InvalidRequest,
         SlowBody,
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "image_undecodable, image_too_many_pixels", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "image_undecodable, image_too_many_pixels", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/images")]
@@ -111,14 +91,14 @@ async fn create_image(
     let upload = receive(&mut body, &BodyClock::start(limits), announced, limits).await?;
     let sha256 = upload.image.sha256;
     if let Some(stored) = stored_images::find_registered(&ctx, &caller.owner, sha256).await? {
-        return Ok(HttpResponse::Ok().json(ImageBody::from(stored.image)));
+        return Ok(HttpResponse::Ok().json(image_body(stored.image)));
     }
     let (image, reservation) = ImageInput::Uploaded(upload).store(&ctx, &caller).await?;
     images::register(&ctx.db, &caller.owner, &image).await?;
     reservation.into_iter().for_each(Reservation::commit);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v1/images/{sha256}")))
-        .json(ImageBody::from(image)))
+        .json(image_body(image)))
 }
 
 /// Type and size of an image.
@@ -126,7 +106,7 @@ async fn create_image(
     operation_id = "get_image", tag = "images",
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
     responses(
-        (status = 200, description = "The image", body = ImageBody),
+        (status = 200, description = "The image", body = wire::Image),
         NotFound,
     ),
 )]
@@ -138,7 +118,7 @@ async fn get_image(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let image = own_image(&ctx, &caller, digest(&request)?).await?;
-    Ok(HttpResponse::Ok().json(ImageBody::from(image)))
+    Ok(HttpResponse::Ok().json(image_body(image)))
 }
 
 /// The bytes of an image: redirects to a URL that is valid for a minute. Browsers save it as a file.
@@ -178,7 +158,7 @@ async fn get_image_content(
     responses(
         (status = 204, description = "Deleted"),
         NotFound,
-        (status = 409, description = "job_not_finished: a job needs it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished: a job needs it", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/v1/images/{sha256}")]

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web::Data};
 use jobs::{
-    Job, JobId, JobState, Problem, ProblemCode,
+    Job, JobId, JobState, ProblemCode,
     keys::Scope,
-    queue::{self, CancelOutcome, Explanation, JobWatch, PurgeOutcome, RetryOutcome},
+    queue::{self, CancelOutcome, JobWatch, PurgeOutcome, RetryOutcome},
     results,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use self::body::{JobBody, etag};
+use self::body::{etag, explanation_body, job_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -96,10 +96,10 @@ fn into_id_and_owner(job: Job) -> (JobId, String) {
            ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds: for any change if you send `If-None-Match`, else for the end"),
            ("If-None-Match" = Option<String>, Header, description = "The `ETag` that you have")),
     responses(
-        (status = 200, description = "The job", body = JobBody, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
+        (status = 200, description = "The job", body = wire::Job, headers(("ETag" = String), ("Retry-After" = u32), ("Server-Timing" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}")]
@@ -149,7 +149,7 @@ async fn get_job(
         response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
     let attempts = queue::attempts_of(&ctx.db, &job).await?;
-    Ok(response.json(JobBody::new(job, Some(attempts))))
+    Ok(response.json(job_body(job, Some(attempts))))
 }
 
 /// The header `Server-Timing`: the times of the stages, as browsers show them.
@@ -170,8 +170,8 @@ fn server_timing(timings: Option<&serde_json::Value>) -> Option<String> {
         (status = 303, description = "The result is an object (the mask of a `segment` task, or a large result): read it at `Location`, soon and without your key", headers(("ETag" = String), ("Location" = String))),
         (status = 304, description = "You have this version"),
         NotFound,
-        (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished (with `Retry-After`) or job_failed", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}/result")]
@@ -242,11 +242,11 @@ fn describe_end(state: JobState) -> &'static str {
     operation_id = "cancel_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "Canceled", body = JobBody),
-        (status = 202, description = "Requested; its worker will stop", body = JobBody),
+        (status = 200, description = "Canceled", body = wire::Job),
+        (status = 202, description = "Requested; its worker will stop", body = wire::Job),
         NotFound,
-        (status = 409, description = "job_terminal: it ended in another way", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_terminal: it ended in another way", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs/{id}/cancel")]
@@ -271,7 +271,7 @@ async fn cancel_job(
     let attempts = queue::attempts(&ctx.db, job.id).await?;
     Ok(response
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts))))
+        .json(job_body(job, Some(attempts))))
 }
 
 /// Queues a `failed`, `expired` or `canceled` job again. It keeps its id and history and gets new attempts.
@@ -279,11 +279,11 @@ async fn cancel_job(
     operation_id = "retry_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 202, description = "Queued again", body = JobBody,
+        (status = 202, description = "Queued again", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         NotFound,
-        (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged: its image or its data was deleted", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged: its image or its data was deleted", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs/{id}/retry")]
@@ -319,7 +319,7 @@ async fn retry_job(
             ctx.retry_after.seconds(&job).to_string(),
         ))
         .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts))))
+        .json(job_body(job, Some(attempts))))
 }
 
 /// Deletes the data of a finished job: result, parameters, metadata; and its image once no other job needs it.
@@ -331,7 +331,7 @@ async fn retry_job(
     responses(
         (status = 204, description = "Deleted"),
         NotFound,
-        (status = 409, description = "job_not_finished: cancel it first", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "job_not_finished: cancel it first", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[delete("/v1/jobs/{id}")]
@@ -356,7 +356,7 @@ async fn delete_job(
     operation_id = "explain_job", tag = "jobs",
     params(("id" = String, Path, description = "`job_` and 32 hex digits")),
     responses(
-        (status = 200, description = "The explanation", body = Explanation),
+        (status = 200, description = "The explanation", body = wire::Explanation),
         NotFound,
     ),
 )]
@@ -370,5 +370,5 @@ async fn explain_job(
     let id = job_id(&request)?;
     let explanation = queue::explain(&ctx.db, id, Some(&caller.owner)).await?;
     let explanation = explanation.ok_or_else(ApiError::not_found)?;
-    Ok(HttpResponse::Ok().json(explanation))
+    Ok(HttpResponse::Ok().json(explanation_body(explanation)))
 }

@@ -5,14 +5,14 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Problem,
     keys::Scope,
     models::{self, DEFAULT_ALIAS, ModelVersion, RetireOutcome, SetAliasOutcome, is_alias},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::{Alias, AliasRequest, Model, Object};
 
 use crate::{
     ctx::Ctx,
@@ -30,67 +30,43 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(retire_version);
 }
 
-/// A model, and the version that its name refers to.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ModelBody {
-    name: String,
-    #[schema(example = "model")]
-    object: &'static str,
-    task: String,
-    /// Whether jobs without a model use this one.
-    is_default: bool,
-    /// The version that the alias `default` points to.
-    default_version: Option<i32>,
-    /// The parameters that a job may set, with bounds and defaults.
-    #[schema(value_type = Object)]
-    params: Value,
-    license: Option<String>,
-    source: Option<String>,
-}
-
-/// One immutable version.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct VersionBody {
-    name: String,
-    version: i32,
-    #[schema(example = "sha256:9c…")]
-    digest: String,
-    task: String,
-    aliases: Vec<String>,
-    retired: bool,
-    #[schema(value_type = Object)]
-    manifest: Value,
-}
-
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<ModelBody>,
+    data: Vec<Model>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VersionList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<VersionBody>,
+    data: Vec<wire::ModelVersion>,
 }
 
-fn model_body(versions: &[ModelVersion]) -> Option<ModelBody> {
+fn model_body(versions: &[ModelVersion]) -> Option<Model> {
     let is_default =
         |version: &&ModelVersion| version.aliases.iter().any(|alias| alias == DEFAULT_ALIAS);
     let default = versions.iter().find(is_default);
     let shown = default.or(versions.first())?;
-    Some(ModelBody {
+    Some(Model {
         name: shown.name.clone(),
-        object: "model",
+        object: Object::Model,
         task: shown.manifest.task.to_string(),
         is_default: shown.is_default,
         default_version: default.map(|version| version.version),
-        params: serde_json::to_value(&shown.manifest.params).unwrap_or_default(),
+        params: params(shown),
         license: shown.manifest.license.clone(),
         source: shown.manifest.source.clone(),
     })
+}
+
+/// The parameters that a job may set, as JSON.
+fn params(version: &ModelVersion) -> Map<String, Value> {
+    match serde_json::to_value(&version.manifest.params) {
+        Ok(Value::Object(params)) => params,
+        _ => Map::new(),
+    }
 }
 
 /// The models that jobs may name.
@@ -117,7 +93,7 @@ async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, Api
     operation_id = "get_model", tag = "models",
     params(("name" = String, Path, description = "Its name, without alias or version")),
     responses(
-        (status = 200, description = "The model", body = ModelBody),
+        (status = 200, description = "The model", body = Model),
         NotFound,
     ),
 )]
@@ -149,7 +125,7 @@ async fn list_versions(
     let data = versions_of(&ctx, &caller, &request)
         .await?
         .into_iter()
-        .map(|version| VersionBody {
+        .map(|version| wire::ModelVersion {
             name: version.name,
             version: version.version,
             digest: version.digest.to_string(),
@@ -180,24 +156,6 @@ async fn versions_of(
     }
 }
 
-/// The version that an alias will refer to.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AliasRequest {
-    #[schema(minimum = 1)]
-    version: i32,
-}
-
-/// An alias, and the version that it refers to.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AliasBody {
-    #[schema(example = "alias")]
-    object: &'static str,
-    model: String,
-    alias: String,
-    version: i32,
-}
-
 /// Points an alias of a model to a version: a rollout or a rollback.
 ///
 /// Existing jobs keep their version. A model without an alias in its reference means the alias `default`.
@@ -207,11 +165,11 @@ pub(crate) struct AliasBody {
            ("alias" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,49}$", description = "Lowercase letters, digits, `.`, `_`, `-`, up to 50, a letter first: `stable`")),
     request_body = AliasRequest,
     responses(
-        (status = 200, description = "Set", body = AliasBody),
+        (status = 200, description = "Set", body = Alias),
         InvalidRequest,
-        (status = 404, description = "not_found: no such model", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found: no such model", body = wire::Problem, content_type = "application/problem+json"),
         SlowBody,
-        (status = 422, description = "invalid_params: no such version, or it is retired", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: no such version, or it is retired", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[put("/v1/models/{name}/aliases/{alias}")]
@@ -234,8 +192,8 @@ async fn set_alias(
         return Err(ApiError::invalid_field("/alias", "invalid", rule));
     }
     match models::set_alias(&ctx.db, model, alias, version, &caller.audit_name()).await? {
-        SetAliasOutcome::Set => Ok(HttpResponse::Ok().json(AliasBody {
-            object: "alias",
+        SetAliasOutcome::Set => Ok(HttpResponse::Ok().json(Alias {
+            object: Object::Alias,
             model: model.to_owned(),
             alias: alias.to_owned(),
             version,
@@ -262,7 +220,7 @@ async fn set_alias(
     responses(
         (status = 204, description = "Retired"),
         NotFound,
-        (status = 422, description = "invalid_params: an alias means it, and has to be moved first", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: an alias means it, and has to be moved first", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/models/{name}/versions/{version}/retire")]

@@ -5,9 +5,8 @@ use jobs::{
     keys::Scope,
     queue::{self, ModelStats},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::{Object, Stats};
 
 use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller};
 
@@ -15,26 +14,29 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(get_stats);
 }
 
-/// The current load of the service and of each model.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct StatsBody {
-    #[schema(example = "stats")]
-    object: &'static str,
-    /// Jobs of all models that wait for a worker.
-    queued: i64,
-    running: i64,
-    scheduled: i64,
-    oldest_age_seconds: Option<f64>,
-    arrived_per_second: f64,
-    finished_per_second: f64,
-    models: Vec<ModelStats>,
+fn model_stats_body(model: ModelStats) -> wire::ModelStats {
+    wire::ModelStats {
+        model: model.model,
+        queued: model.queued,
+        running: model.running,
+        scheduled: model.scheduled,
+        oldest_age_seconds: model.oldest_age_seconds,
+        arrived_per_second: model.arrived_per_second,
+        finished_per_second: model.finished_per_second,
+        finished_per_worker_second: model.finished_per_worker_second,
+        work_seconds: model.work_seconds,
+        live_workers: model.live_workers,
+        desired_workers: model.desired_workers,
+        paused: model.paused,
+        pause_reason: model.pause_reason,
+    }
 }
 
 /// Backlog, age of the oldest job, rates and desired workers: in total and by model, over the jobs of all owners.
 #[utoipa::path(
     operation_id = "get_stats", tag = "operating",
     responses(
-        (status = 200, description = "The current numbers", body = StatsBody),
+        (status = 200, description = "The current numbers", body = Stats),
     ),
 )]
 #[get("/v1/stats")]
@@ -43,8 +45,8 @@ async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiEr
     let models = queue::stats(&ctx.db).await?;
     let sum = |count: fn(&ModelStats) -> i64| models.iter().map(count).sum();
     let rate = |rate: fn(&ModelStats) -> f64| models.iter().map(rate).sum();
-    Ok(HttpResponse::Ok().json(StatsBody {
-        object: "stats",
+    Ok(HttpResponse::Ok().json(Stats {
+        object: Object::Stats,
         queued: sum(|model| model.queued),
         running: sum(|model| model.running),
         scheduled: sum(|model| model.scheduled),
@@ -54,6 +56,6 @@ async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiEr
             .reduce(f64::max),
         arrived_per_second: rate(|model| model.arrived_per_second),
         finished_per_second: rate(|model| model.finished_per_second),
-        models,
+        models: models.into_iter().map(model_stats_body).collect(),
     }))
 }

@@ -1,17 +1,16 @@
 //! `/v1/uploads`: uploads straight into the object store, by signed URLs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
-use chrono::{DateTime, Utc};
-use jobs::{Problem, ProblemCode, Sha256Digest, images, keys::Scope, rfc3339::micros};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use chrono::Utc;
+use jobs::{ProblemCode, Sha256Digest, images, keys::Scope};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
+use wire::{Object, PresignedPut, Upload, UploadRequest};
 
 use crate::{
     config::Limits,
@@ -26,46 +25,6 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(create_upload);
 }
 
-/// The file to upload.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct UploadRequest {
-    /// The digest of the whole file: 64 hex digits, with or without `sha256:` before them.
-    #[schema(value_type = String, pattern = "^(sha256:)?[0-9a-fA-F]{64}$", example = "sha256:4f…")]
-    sha256: Sha256Digest,
-    #[schema(minimum = 1)]
-    bytes: i64,
-    /// `image/jpeg`
-    content_type: String,
-}
-
-/// How to upload the file, or that it is stored already.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct UploadBody {
-    #[schema(example = "upload")]
-    object: &'static str,
-    /// Its digest, by which a job names it.
-    #[schema(value_type = String, example = "sha256:4f…")]
-    image: Sha256Digest,
-    /// The file is stored already: nothing has to be sent.
-    stored: bool,
-    #[serde(flatten)]
-    put: Option<Put>,
-}
-
-/// The request that uploads the file.
-#[derive(Debug, Serialize, ToSchema)]
-struct Put {
-    #[schema(example = "PUT")]
-    method: &'static str,
-    url: String,
-    /// Headers to send unchanged.
-    headers: BTreeMap<String, String>,
-    /// The URL is refused after this time.
-    #[serde(serialize_with = "micros")]
-    expires_at: DateTime<Utc>,
-}
-
 /// Signs the upload of one file straight into the object store. Its digest, length and type must be known.
 ///
 /// The store refuses other bytes. After the upload, jobs may name the digest. The first job that does checks the image and may
@@ -74,14 +33,14 @@ struct Put {
     operation_id = "create_upload", tag = "images",
     request_body(content = UploadRequest),
     responses(
-        (status = 200, description = "It is stored already: `stored` is true", body = UploadBody),
-        (status = 201, description = "Send the file with `method`, `url` and `headers`", body = UploadBody),
+        (status = 200, description = "It is stored already: `stored` is true", body = Upload),
+        (status = 201, description = "Send the file with `method`, `url` and `headers`", body = Upload),
         InvalidRequest,
         SlowBody,
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
         InvalidParams,
-        (status = 429, description = "rate_limited, quota_exceeded: too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited, quota_exceeded: too many bytes stored; see `Retry-After`", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/uploads")]
@@ -95,40 +54,38 @@ async fn create_upload(
     refuse_content_encoding(&request)?;
     let limits = &ctx.config.limits;
     let upload: UploadRequest = read_json(body, limits).await?;
+    let sha256 = upload.sha256.parse::<Sha256Digest>();
+    let sha256 = sha256
+        .map_err(|error| ApiError::invalid_field("/sha256", "invalid", &error.to_string()))?;
     check(&upload, limits)?;
-    if stored_images::find(&ctx, &caller, upload.sha256)
-        .await?
-        .is_some()
-    {
-        return Ok(HttpResponse::Ok().json(UploadBody::new(upload.sha256, None)));
+    if stored_images::find(&ctx, &caller, sha256).await?.is_some() {
+        return Ok(HttpResponse::Ok().json(upload_body(sha256, None)));
     }
     // The reservation is given back: a signed upload may never come. It takes its room when it is first named.
     drop(ctx.quotas.reserve_bytes(&caller, upload.bytes).await?);
-    let key = images::object_key(&caller.owner, upload.sha256, Uuid::now_v7());
+    let key = images::object_key(&caller.owner, sha256, Uuid::now_v7());
     let valid_for = Duration::from_secs(ctx.config.limits.upload_seconds);
     let expires_at = Utc::now() + valid_for;
     let (bytes, content_type) = (upload.bytes, &upload.content_type);
     let put = ctx
         .store
-        .presign_put(&key, upload.sha256, bytes, content_type, valid_for)
+        .presign_put(&key, sha256, bytes, content_type, valid_for)
         .await?;
-    let put = Put {
-        method: "PUT",
+    let put = PresignedPut {
+        method: "PUT".into(),
         url: put.url,
         headers: put.headers,
         expires_at,
     };
-    Ok(HttpResponse::Created().json(UploadBody::new(upload.sha256, Some(put))))
+    Ok(HttpResponse::Created().json(upload_body(sha256, Some(put))))
 }
 
-impl UploadBody {
-    fn new(image: Sha256Digest, put: Option<Put>) -> Self {
-        Self {
-            object: "upload",
-            image,
-            stored: put.is_none(),
-            put,
-        }
+fn upload_body(image: Sha256Digest, put: Option<PresignedPut>) -> Upload {
+    Upload {
+        object: Object::Upload,
+        image: image.to_string(),
+        stored: put.is_none(),
+        put,
     }
 }
 

@@ -6,9 +6,8 @@ use jobs::{
     keys::{Scope, is_owner},
     queue::{self, Usage, UsageQuery},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
+use wire::{Object, UsageList};
 
 use crate::{
     ctx::Ctx,
@@ -23,15 +22,17 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(get_usage);
 }
 
-/// The usage of jobs, in groups.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct UsageList {
-    #[schema(example = "list")]
-    object: &'static str,
-    /// The fields of the groups.
-    group_by: Vec<&'static str>,
-    /// Latest day first; at most 10,000 groups.
-    data: Vec<Usage>,
+fn usage_body(usage: Usage) -> wire::Usage {
+    wire::Usage {
+        owner: usage.owner,
+        model: usage.model,
+        day: usage.day,
+        jobs: usage.jobs,
+        succeeded: usage.succeeded,
+        image_bytes: usage.image_bytes,
+        infer_seconds: usage.infer_seconds,
+        attempt_seconds: usage.attempt_seconds,
+    }
 }
 
 /// The usage of ended jobs that were created in the last 31 days: yours, or of all owners with scope `admin`.
@@ -71,12 +72,12 @@ async fn get_usage(
         ("day", query.by_day),
     ];
     Ok(HttpResponse::Ok().json(UsageList {
-        object: "list",
+        object: Object::List,
         group_by: groups
             .iter()
-            .filter_map(|(name, is_grouped)| is_grouped.then_some(*name))
+            .filter_map(|(name, is_grouped)| is_grouped.then(|| (*name).to_owned()))
             .collect(),
-        data,
+        data: data.into_iter().map(usage_body).collect(),
     }))
 }
 

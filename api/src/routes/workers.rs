@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, get, post, web::Data};
 use jobs::{
     WorkerId,
     keys::Scope,
-    queue::{self, DrainOutcome, WorkerView},
+    queue::{self, DrainOutcome, LoadedModel, WorkerView},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,7 +20,31 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 pub(crate) struct WorkerList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<WorkerView>,
+    data: Vec<wire::Worker>,
+}
+
+fn worker_body(worker: WorkerView) -> wire::Worker {
+    let loaded = worker.loaded.0.into_iter().map(loaded_model_body);
+    wire::Worker {
+        worker_id: worker.worker_id,
+        name: worker.name,
+        device: worker.device,
+        build: worker.build,
+        models: worker.models,
+        registered_at: worker.registered_at,
+        lease_until: worker.lease_until,
+        status: worker.status,
+        running: worker.running,
+        loaded: loaded.collect(),
+    }
+}
+
+fn loaded_model_body(loaded: LoadedModel) -> wire::LoadedModel {
+    wire::LoadedModel {
+        model: loaded.model,
+        precision: loaded.precision,
+        batch_best: loaded.batch_best,
+    }
 }
 
 /// The worker processes of now and of the last hour, newest first.
@@ -33,9 +57,10 @@ pub(crate) struct WorkerList {
 #[get("/v1/workers")]
 async fn list_workers(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
+    let workers = queue::workers(&ctx.db).await?;
     Ok(HttpResponse::Ok().json(WorkerList {
         object: "list",
-        data: queue::workers(&ctx.db).await?,
+        data: workers.into_iter().map(worker_body).collect(),
     }))
 }
 

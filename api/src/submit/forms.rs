@@ -4,10 +4,11 @@ use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, web::Payload};
 use jobs::{ProblemCode, models::Resolved};
 use serde_json::{Map, Value};
+use wire::JobRequest;
 
 use super::{
     image_input::{ImageInput, no_image},
-    job_request::{self, JobRequest},
+    job_request::{self, image_location},
     spool::{Spool, Upload, receive, too_large},
 };
 use crate::{
@@ -51,7 +52,7 @@ pub(crate) async fn read(
         refuse_query(request, "the JSON")?;
         let mut job: JobRequest = from_json(&read_json(ctx, &mut body, &clock).await?)?;
         let model = check(ctx, request, &mut job).await?;
-        let location = job.image.take().ok_or_else(no_image)?.location()?;
+        let location = image_location(job.image.take().ok_or_else(no_image)?)?;
         let image = ImageInput::from_location(ctx, caller, location).await?;
         (job, model, image)
     } else {
@@ -110,11 +111,11 @@ async fn check(
     request: &HttpRequest,
     job: &mut JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
-    job.check(&ctx.config.limits)?;
+    job_request::check(job, &ctx.config.limits)?;
     if !has_idempotency_key(request) {
-        job.check_deadline()?;
+        job_request::check_deadline(job)?;
     }
-    job.check_webhook(&ctx.egress)?;
+    job_request::check_webhook(job, &ctx.egress)?;
     let model = resolve_model(ctx, job.model.as_deref()).await?;
     let params = model.manifest.params(&job.params)?;
     Ok((model, params))

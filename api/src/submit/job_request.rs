@@ -1,18 +1,16 @@
-//! What a client may ask of a job: as JSON, or in the query of a raw upload.
+//! The request of a job, as JSON or in the query of a raw upload: its checks, and the job to queue.
 
 mod image_source;
 mod query;
-mod retention_period;
 mod size;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use jobs::{JobId, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
+use wire::JobRequest;
 
 pub(crate) use self::{
-    image_source::{ImageLocation, ImageSource},
+    image_source::{ImageLocation, image_location},
     query::from_query,
 };
 use crate::{config::Limits, egress::Egress, http::error::ApiError};
@@ -22,153 +20,115 @@ const ATTEMPTS_MAX_RANGE: std::ops::RangeInclusive<i16> = 1..=20;
 const METADATA_KEYS_MAX: usize = 50;
 const RETAIN_DAYS_MAX: f64 = 3650.0;
 
-/// A job as JSON. Every field is optional, except `image` in a JSON body.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct JobRequest {
-    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model by default.
-    pub model: Option<String>,
-    pub image: Option<ImageSource>,
-    /// The model's own parameters, see `GET /v1/models/{name}`.
-    #[schema(value_type = Object)]
-    pub params: Map<String, Value>,
-    /// From -100 to 100; jobs with a higher priority run first.
-    #[schema(minimum = -100, maximum = 100)]
-    pub priority: i16,
-    /// Your metadata: up to 50 keys. `GET /v1/jobs?metadata.KEY=…` finds jobs by it.
-    #[schema(value_type = Object)]
-    pub metadata: Map<String, Value>,
-    /// Not before this time.
-    pub run_at: Option<DateTime<Utc>>,
-    /// The job expires at this time.
-    pub deadline: Option<DateTime<Utc>>,
-    /// From 1 to 20.
-    #[schema(minimum = 1, maximum = 20)]
-    pub max_attempts: Option<i16>,
-    /// How long to keep the finished job: `P7D`, `PT12H`.
-    #[serde(deserialize_with = "retention_period::deserialize")]
-    #[schema(value_type = Option<String>, example = "P7D")]
-    pub retain_for: Option<TimeDelta>,
-    /// A receiver for the end of this job, in addition to your endpoints.
-    pub webhook: Option<WebhookRequest>,
-}
-
-/// A receiver of webhooks.
-#[derive(Debug, Deserialize, Serialize, ToSchema)] // `Serialize`: for the defaults in the OpenAPI document
-#[serde(deny_unknown_fields)]
-pub(crate) struct WebhookRequest {
-    /// `https://…`, at a public address; messages are signed with the secret of `GET /v1/webhook_secret`.
-    pub url: String,
-}
-
 /// Whether Postgres cannot calculate with this time: only the years 1970 to 9999 are allowed.
 pub(crate) fn is_out_of_range(time: DateTime<Utc>) -> bool {
     !(1970..=9999).contains(&time.year())
 }
 
-impl JobRequest {
-    /// Checks everything that does not need the image, so that an invalid request is refused before its upload is read.
-    pub fn check(&self, limits: &Limits) -> Result<(), ApiError> {
-        let fault = if !PRIORITY_RANGE.contains(&self.priority) {
-            Some(("/priority", "must lie in -100..=100"))
-        } else if self
-            .max_attempts
-            .is_some_and(|max| !ATTEMPTS_MAX_RANGE.contains(&max))
-        {
-            Some(("/max_attempts", "must lie in 1..=20"))
-        } else if self.run_at.is_some_and(is_out_of_range) {
-            Some(("/run_at", "must lie in the years 1970 to 9999"))
-        } else if self.deadline.is_some_and(is_out_of_range) {
-            Some(("/deadline", "must lie in the years 1970 to 9999"))
-        } else if let Some(detail) = metadata_fault(&self.metadata) {
-            Some(("/metadata", detail))
-        } else if self.retain_for.is_some_and(|keep| {
-            keep <= TimeDelta::zero() || keep.num_seconds() as f64 > RETAIN_DAYS_MAX * 86_400.0
-        }) {
-            Some(("/retain_for", "must lie between a second and ten years"))
-        } else {
-            None
-        };
-        if let Some((pointer, detail)) = fault {
-            return Err(ApiError::invalid_field(pointer, "invalid", detail));
-        }
-        self.check_size(limits.job_bytes_max)
+/// Checks everything that does not need the image, so that an invalid request is refused before its upload is read.
+pub(crate) fn check(request: &JobRequest, limits: &Limits) -> Result<(), ApiError> {
+    let fault = if !PRIORITY_RANGE.contains(&request.priority) {
+        Some(("/priority", "must lie in -100..=100"))
+    } else if request
+        .max_attempts
+        .is_some_and(|max| !ATTEMPTS_MAX_RANGE.contains(&max))
+    {
+        Some(("/max_attempts", "must lie in 1..=20"))
+    } else if request.run_at.is_some_and(is_out_of_range) {
+        Some(("/run_at", "must lie in the years 1970 to 9999"))
+    } else if request.deadline.is_some_and(is_out_of_range) {
+        Some(("/deadline", "must lie in the years 1970 to 9999"))
+    } else if let Some(detail) = metadata_fault(&request.metadata) {
+        Some(("/metadata", detail))
+    } else if request.retain_for.is_some_and(|keep| {
+        keep <= TimeDelta::zero() || keep.num_seconds() as f64 > RETAIN_DAYS_MAX * 86_400.0
+    }) {
+        Some(("/retain_for", "must lie between a second and ten years"))
+    } else {
+        None
+    };
+    if let Some((pointer, detail)) = fault {
+        return Err(ApiError::invalid_field(pointer, "invalid", detail));
     }
+    size::check(request, limits.job_bytes_max)
+}
 
-    /// Checks that the deadline has not passed. Not part of [`JobRequest::check`]: a request with an `Idempotency-Key` may be
-    /// repeated after its deadline.
-    pub fn check_deadline(&self) -> Result<(), ApiError> {
-        if self.deadline.is_some_and(|deadline| deadline <= Utc::now()) {
-            return Err(ApiError::invalid_field(
-                "/deadline",
-                "invalid",
-                "has passed",
-            ));
-        }
-        Ok(())
+/// Checks that the deadline has not passed. Not part of [`check`]: a request with an `Idempotency-Key` may be
+/// repeated after its deadline.
+pub(crate) fn check_deadline(request: &JobRequest) -> Result<(), ApiError> {
+    if request
+        .deadline
+        .is_some_and(|deadline| deadline <= Utc::now())
+    {
+        return Err(ApiError::invalid_field(
+            "/deadline",
+            "invalid",
+            "has passed",
+        ));
     }
+    Ok(())
+}
 
-    /// Checks the webhook URL.
-    pub fn check_webhook(&mut self, egress: &Egress) -> Result<(), ApiError> {
-        let Some(webhook) = &mut self.webhook else {
-            return Ok(());
-        };
-        let url = egress.check(&webhook.url);
-        let url = url.map_err(|refused| {
-            ApiError::invalid_field("/webhook/url", "not_allowed", &refused.to_string())
-        })?;
-        // The parsed URL is stored, so that every later parser reads the same host.
-        webhook.url = url.into();
-        Ok(())
+/// Checks the webhook URL.
+pub(crate) fn check_webhook(request: &mut JobRequest, egress: &Egress) -> Result<(), ApiError> {
+    let Some(webhook) = &mut request.webhook else {
+        return Ok(());
+    };
+    let url = egress.check(&webhook.url);
+    let url = url.map_err(|refused| {
+        ApiError::invalid_field("/webhook/url", "not_allowed", &refused.to_string())
+    })?;
+    // The parsed URL is stored, so that every later parser reads the same host.
+    webhook.url = url.into();
+    Ok(())
+}
+
+/// A digest of the request and its image: a repetition has the same one.
+pub(crate) fn fingerprint(request: &JobRequest, image: Sha256Digest) -> Sha256Digest {
+    let mut asked = json!({
+        "model": request.model, "params": request.params, "priority": request.priority, "metadata": request.metadata,
+        "run_at": request.run_at, "deadline": request.deadline, "max_attempts": request.max_attempts,
+        "retain_for": request.retain_for.map(|keep| keep.num_seconds()), "image": image,
+    });
+    // Only if there is one: fingerprints in the database are older than webhooks.
+    if let Some(webhook) = &request.webhook {
+        asked["webhook"] = json!(webhook);
     }
+    Sha256Digest::of(asked.to_string().as_bytes())
+}
 
-    /// A digest of the request and its image: a repetition has the same one.
-    pub fn fingerprint(&self, image: Sha256Digest) -> Sha256Digest {
-        let mut asked = json!({
-            "model": self.model, "params": self.params, "priority": self.priority, "metadata": self.metadata,
-            "run_at": self.run_at, "deadline": self.deadline, "max_attempts": self.max_attempts,
-            "retain_for": self.retain_for.map(|keep| keep.num_seconds()), "image": image,
-        });
-        // Only if there is one: fingerprints in the database are older than webhooks.
-        if let Some(webhook) = &self.webhook {
-            asked["webhook"] = json!(webhook);
-        }
-        Sha256Digest::of(asked.to_string().as_bytes())
-    }
-
-    /// The job to queue.
-    pub fn into_new_job(
-        self,
-        owner: &str,
-        model: Resolved,
-        params: Map<String, Value>,
-        image: Image,
-        trace_parent: String,
-        limits: &Limits,
-    ) -> NewJob {
-        NewJob {
-            id: JobId::now(),
-            owner: owner.to_owned(),
-            model,
-            image,
-            params,
-            metadata: self.metadata,
-            priority: self.priority,
-            run_at: self.run_at,
-            deadline: self.deadline,
-            retain_seconds: self
-                .retain_for
-                .map_or(limits.retain_days * 86_400.0, |keep| {
-                    keep.num_seconds() as f64
-                }),
-            attempt_timeout_seconds: limits.attempt_timeout_seconds,
-            attempts_max: self.max_attempts.unwrap_or(limits.attempts_max),
-            interruptions_max: limits.interruptions_max,
-            trace_parent: Some(trace_parent),
-            idempotency: None,
-            member: None,
-            webhook_url: self.webhook.map(|webhook| webhook.url),
-        }
+/// The job to queue.
+pub(crate) fn new_job(
+    request: JobRequest,
+    owner: &str,
+    model: Resolved,
+    params: Map<String, Value>,
+    image: Image,
+    trace_parent: String,
+    limits: &Limits,
+) -> NewJob {
+    NewJob {
+        id: JobId::now(),
+        owner: owner.to_owned(),
+        model,
+        image,
+        params,
+        metadata: request.metadata,
+        priority: request.priority,
+        run_at: request.run_at,
+        deadline: request.deadline,
+        retain_seconds: request
+            .retain_for
+            .map_or(limits.retain_days * 86_400.0, |keep| {
+                keep.num_seconds() as f64
+            }),
+        attempt_timeout_seconds: limits.attempt_timeout_seconds,
+        attempts_max: request.max_attempts.unwrap_or(limits.attempts_max),
+        interruptions_max: limits.interruptions_max,
+        trace_parent: Some(trace_parent),
+        idempotency: None,
+        member: None,
+        webhook_url: request.webhook.map(|webhook| webhook.url),
     }
 }
 
@@ -195,7 +155,8 @@ fn has_nul(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::JobRequest;
+    use wire::JobRequest;
+
     use crate::http::json::from_json;
 
     #[test]

@@ -9,11 +9,12 @@ use jobs::{
     webhooks::{AttemptResult, Delivery, DeliveryOutcome, owner_secret, sign},
 };
 use reqwest::{Response, StatusCode, header};
+use wire::EventSubject;
 
 use super::schedule::pause;
 use crate::{
     egress::{Egress, was_refused},
-    routes::events::{EventContent, EventData},
+    routes::events::{batch_subject, job_subject, webhook_message},
 };
 
 /// Most characters of a redirect's target in the error for the owner.
@@ -37,7 +38,7 @@ pub(super) struct SendResult {
 
 /// What a webhook is about.
 struct WebhookContent {
-    data: EventData,
+    data: EventSubject,
     /// `traceparent` of the request that made the job.
     trace_parent: Option<String>,
 }
@@ -120,10 +121,10 @@ impl Sender {
             Subject::Job(id) => {
                 let job = queue::find(&self.db, id, &delivery.owner).await?;
                 trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
-                EventData::of_job(id, job)
+                job_subject(id, job)
             }
             Subject::Batch(id) => {
-                EventData::of_batch(id, batches::find(&self.db, id, &delivery.owner).await?)
+                batch_subject(id, batches::find(&self.db, id, &delivery.owner).await?)
             }
         };
         Ok(WebhookContent { data, trace_parent })
@@ -150,7 +151,7 @@ impl Sender {
             Err(refused) => return (None, ReceiverAnswer::failed(format!("the URL {refused}"))),
         };
         let WebhookContent { data, trace_parent } = content;
-        let body = EventContent::new(delivery.event_type, delivery.at, data);
+        let body = webhook_message(delivery.event_type, delivery.at, data);
         let body = serde_json::to_string(&body).expect("a webhook has only JSON-able fields");
         let (id, timestamp) = (delivery.id.to_string(), at.timestamp());
         let mut request = self

@@ -1,21 +1,17 @@
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::{Attempt, Job, JobState, rfc3339::micros};
+use crate::{Attempt, Job, JobState};
 
 /// One step of a job's life.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Step {
     /// Grows from step to step. Stable: made of the number of the lease and the kind of step.
     pub id: i64,
     /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
-    #[serde(rename = "type")]
     pub step_type: String,
-    #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
     /// Which attempt began or ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
 }
 

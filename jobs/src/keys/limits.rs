@@ -1,20 +1,13 @@
-use serde::{Deserialize, Serialize};
-
 /// Limits of a key. A field that is left out has the service's default; 0 is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct KeyLimits {
     /// Sustained requests a second; each API process counts for itself.
-    #[schema(minimum = 0, maximum = 1_000_000)]
     pub requests_per_second: Option<f64>,
     /// Requests that are allowed at once after a pause.
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub burst: Option<i32>,
     /// Jobs of the key's owner that have not ended. A submit with this key is refused above the limit.
-    #[schema(minimum = 0)]
     pub queued_jobs_max: Option<i64>,
     /// Bytes of the owner's stored images. An upload with this key is refused above the limit.
-    #[schema(minimum = 0)]
     pub stored_bytes_max: Option<i64>,
 }
 

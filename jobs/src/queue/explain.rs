@@ -1,13 +1,11 @@
-use serde::Serialize;
 use sqlx::PgPool;
 
 use super::QueueError;
 use crate::JobId;
 
 /// Why a job is in its state.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Explanation {
-    #[schema(value_type = String)]
     pub job_id: JobId,
     /// As in `job.status`.
     pub status: String,

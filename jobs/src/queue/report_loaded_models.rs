@@ -5,15 +5,12 @@ use super::QueueError;
 use crate::WorkerId;
 
 /// A model version that a worker has loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModel {
-    #[schema(example = "efficientnet-lite0:1")]
     pub model: String,
     /// `fp32`, `bf16` or `fp16`.
-    #[schema(example = "fp32")]
     pub precision: String,
     /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
-    #[schema(example = 8)]
     pub batch_best: u32,
 }
 

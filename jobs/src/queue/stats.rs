@@ -1,10 +1,9 @@
-use serde::Serialize;
 use sqlx::PgPool;
 
 use super::QueueError;
 
 /// The queue of one model.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct ModelStats {
     pub model: String,
     /// Jobs that wait for a worker.

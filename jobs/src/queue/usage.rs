@@ -1,5 +1,4 @@
 use chrono::NaiveDate;
-use serde::Serialize;
 use sqlx::PgPool;
 
 use super::QueueError;
@@ -18,15 +17,11 @@ pub struct UsageQuery {
 }
 
 /// Usage of finished jobs. Fields that the query does not group by are left out.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct Usage {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Day on which the jobs ended, in UTC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Date)]
     pub day: Option<NaiveDate>,
     /// Jobs that ended, in any state.
     pub jobs: i64,

@@ -1,12 +1,10 @@
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::{PgPool, types::Json};
 
 use super::{LoadedModel, QueueError};
-use crate::rfc3339::micros;
 
 /// One worker process, as `ops.workers` shows it.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone)]
 pub struct WorkerView {
     pub worker_id: i64,
     pub name: String,
@@ -14,16 +12,13 @@ pub struct WorkerView {
     pub build: String,
     /// Names of the models that it runs; empty for any.
     pub models: Vec<String>,
-    #[serde(serialize_with = "micros")]
     pub registered_at: DateTime<Utc>,
-    #[serde(serialize_with = "micros")]
     pub lease_until: DateTime<Utc>,
     /// `alive`, `draining`, `lost` or `ended`.
     pub status: String,
     /// Number of jobs that it holds.
     pub running: i64,
     /// Models that it has loaded.
-    #[schema(value_type = Vec<LoadedModel>)]
     pub loaded: Json<Vec<LoadedModel>>,
 }
 

@@ -1,16 +1,14 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sqlx::PgPool;
 
 use super::{DeliveryId, EndpointId};
-use crate::{JobId, events::Subject, rfc3339::micros};
+use crate::{JobId, events::Subject};
 
 /// State of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = Status)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryStatus {
     /// Not sent yet, or waiting for its next attempt.
     Pending,
@@ -46,10 +44,8 @@ impl FromStr for DeliveryStatus {
 }
 
 /// One attempt to send a delivery.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = Entry)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct DeliveryAttempt {
-    #[serde(serialize_with = "micros")]
     pub at: DateTime<Utc>,
     /// HTTP status; empty without a response.
     #[serde(default)]

@@ -8,7 +8,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    BatchId, Problem, ProblemCode, Sha256Digest,
+    BatchId, ProblemCode, Sha256Digest,
     batches::{self, AppendOutcome, BeginOutcome, ResumeOutcome, Writer},
     keys::Scope,
     queue,
@@ -16,7 +16,7 @@ use jobs::{
 use serde_json::{Map, Value};
 use tokio::time::{Duration, Instant};
 
-use super::{batch_response, body::BatchBody, line_schema::BatchLine, own_batch, wait_for_batch};
+use super::{batch_response, line_schema::BatchLine, own_batch, wait_for_batch};
 use crate::{
     batches::{BatchChunk, BatchIntake, BatchReader},
     ctx::Ctx,
@@ -56,15 +56,15 @@ const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
         (BatchLine = "application/x-ndjson"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "Accepted, and ended within the wait", body = BatchBody),
-        (status = 202, description = "Accepted and durable", body = BatchBody,
+        (status = 200, description = "Accepted, and ended within the wait", body = wire::Batch),
+        (status = 202, description = "Accepted and durable", body = wire::Batch,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
-        (status = 400, description = "invalid_request: no line came, or the body broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_request: no line came, or the body broke off", body = wire::Problem, content_type = "application/problem+json"),
         SlowBody,
-        (status = 409, description = "idempotency_in_flight", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "invalid_request: too many lines or bytes; what was queued of them is canceled", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "idempotency_in_flight", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "invalid_request: too many lines or bytes; what was queued of them is canceled", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params, idempotency_key_reused", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/batches")]

@@ -2,8 +2,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, Type, schema::SchemaType},
 };
-
-use crate::submit::job_request::JobRequest;
+use wire::JobRequest;
 
 /// The schema of a line of a batch: a job and its `custom_id`. No value of this type exists: `batches` removes the `custom_id`
 /// from a line and parses the rest as a job.

@@ -21,7 +21,7 @@ use crate::{
     },
     limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
-    routes::jobs::body::JobBody,
+    routes::jobs::body::job_body,
 };
 
 /// Lines that one statement reads.
@@ -30,14 +30,16 @@ const PAGE_LINES: i32 = 200;
 const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// One ended line of a batch: its `job`, or the `error` that refused it.
+// Not `wire::BatchResult`: the error is the problem that `jobs` stores.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BatchResult {
     custom_id: Option<String>,
     /// Its number, from 1.
     line: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<JobBody>,
+    job: Option<Box<wire::Job>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<wire::Problem>)]
     error: Option<Box<Problem>>,
 }
 
@@ -193,7 +195,9 @@ fn result(line: Line) -> Result<BatchResult, JobId> {
     let (job, error) = match line.outcome {
         LineOutcome::Refused(problem) => (None, Some(problem)),
         LineOutcome::Job(job) if job.purged_at.is_some() => (None, Some(purged())),
-        LineOutcome::Job(job) if job.state.is_terminal() => (Some(JobBody::new(*job, None)), None),
+        LineOutcome::Job(job) if job.state.is_terminal() => {
+            (Some(Box::new(job_body(*job, None))), None)
+        }
         LineOutcome::Job(job) => return Err(job.id),
     };
     Ok(BatchResult {

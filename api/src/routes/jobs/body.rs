@@ -1,206 +1,113 @@
 //! A job as clients read it.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, Utc};
-use jobs::{
-    Attempt, Job, JobId, JobState, Problem, ProblemCode,
-    job::ResolvedModel,
-    results,
-    rfc3339::{micros, some_micros},
+use jobs::{Job, JobState, ProblemCode, queue::Explanation, results};
+use wire::{
+    Attempt, CacheOutcome, ForwardBatch, JobAttempts, JobInput, JobStatus, JobUrls, Object,
+    ResolvedModel,
 };
-use serde::Serialize;
-use serde_json::Value;
-use utoipa::ToSchema;
 
 use crate::http::trace::trace_id;
 
-/// A job: one image, one model version, one prediction.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JobBody {
-    #[schema(value_type = String, example = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
-    id: JobId,
-    #[schema(example = "job")]
-    object: &'static str,
-    /// Grows with every change; also the `ETag`.
-    version: i32,
-    status: JobState,
-    /// The reason of the status, if the status alone does not say it: `backing_off`, `waiting_for_run_at`, `cancel_requested`, or the
-    /// code of the error.
-    status_reason: Option<&'static str>,
-    task: String,
-    #[schema(example = "efficientnet-lite0@default")]
-    model: String,
-    resolved_model: ResolvedModel,
-    input: Input,
-    #[schema(value_type = Object)]
-    params: Value,
-    /// The prediction; its shape depends on the task. Empty until `succeeded`. A mask or a large result is an object of its
-    /// own, named by `mask_url`, or by `url` and `bytes`.
-    #[schema(value_type = Option<Object>)]
-    result: Option<Value>,
-    /// Why the job `failed` or `expired`.
-    #[schema(value_type = Option<Problem>)]
-    error: Option<Value>,
-    priority: i16,
-    batch_id: Option<String>,
-    #[schema(value_type = Object)]
-    metadata: Value,
-    #[serde(serialize_with = "micros")]
-    created_at: DateTime<Utc>,
-    #[serde(serialize_with = "micros")]
-    run_at: DateTime<Utc>,
-    #[serde(serialize_with = "some_micros")]
-    started_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "some_micros")]
-    finished_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "some_micros")]
-    deadline: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "some_micros")]
-    retain_until: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    cancel_requested: bool,
-    attempts: Attempts,
-    /// Milliseconds of each stage of the last attempt; empty until finished.
-    timings_ms: Option<BTreeMap<String, f64>>,
-    /// The place of the image in its forward batch.
-    batch: Option<Batch>,
-    /// `miss`: a new job; `hit`: an earlier job that has made this prediction; `joined`: an earlier job that is about to make it.
-    #[schema(value_type = String, example = "miss")]
-    cache: Cache,
-    trace_id: Option<String>,
-    urls: JobUrls,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Input {
-    #[schema(example = "sha256:4f…")]
-    image: String,
-    content_type: Option<String>,
-    bytes: Option<i64>,
-    /// In pixels, before any EXIF rotation.
-    width: Option<i32>,
-    height: Option<i32>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Attempts {
-    /// Attempts that count against `max`.
-    charged: i16,
-    max: i16,
-    /// Attempts that ended because their worker was lost.
-    interruptions: i16,
-    /// Only with `?include=attempts` in lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    items: Option<Vec<Attempt>>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct Batch {
-    size: i16,
-    /// From 0.
-    position: i16,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct JobUrls {
-    #[serde(rename = "self")]
-    this: String,
-    result: String,
-    events: String,
-    cancel: String,
-}
-
-impl JobBody {
-    #[must_use]
-    pub fn with_cache(mut self, cache: Cache) -> Self {
-        self.cache = cache;
-        self
-    }
-
-    pub fn new(job: Job, attempts: Option<Vec<Attempt>>) -> Self {
-        let this = format!("/v1/jobs/{}", job.id);
-        let reason = status_reason(&job);
-        Self {
-            id: job.id,
-            object: "job",
-            version: job.version,
-            status: job.state,
-            status_reason: reason,
-            task: job.task,
-            model: job.model_ref,
-            resolved_model: job.model,
-            input: Input {
-                image: job.image.sha256.to_string(),
-                content_type: job.image.content_type,
-                bytes: job.image.bytes,
-                width: job.image.width,
-                height: job.image.height,
-            },
-            params: job.params,
-            result: job
-                .result
-                .map(|result| results::shown(result, &format!("{this}/result"))),
-            error: if job.state.is_terminal() {
-                job.problem
-            } else {
-                None
-            },
-            priority: job.priority,
-            batch_id: job.member.as_ref().map(|member| member.batch.to_string()),
-            metadata: job.metadata,
-            created_at: job.created_at,
-            run_at: job.run_at,
-            started_at: job.started_at,
-            finished_at: job.finished_at,
-            deadline: job.deadline,
-            retain_until: job.retain_until,
-            cancel_requested: job.cancel_requested,
-            attempts: Attempts {
-                charged: job.attempts_charged,
-                max: job.attempts_max,
-                interruptions: job.interruptions,
-                items: attempts,
-            },
-            timings_ms: job
-                .timings
-                .and_then(|timings| serde_json::from_value(timings).ok()),
-            batch: job
-                .forward_batch_size
-                .zip(job.forward_batch_position)
-                .map(|(size, position)| Batch { size, position }),
-            cache: Cache::Miss,
-            trace_id: job
-                .trace_parent
-                .as_deref()
-                .and_then(trace_id)
-                .map(str::to_owned),
-            urls: JobUrls {
-                result: format!("{this}/result"),
-                events: format!("{this}/events"),
-                cancel: format!("{this}/cancel"),
-                this,
-            },
-        }
+/// The JSON of a job. `attempts` is `None` where the list of attempts is left out.
+///
+/// The job counts as a cache miss. A submit that an earlier job answers sets `cache` itself.
+pub(crate) fn job_body(job: Job, attempts: Option<Vec<jobs::Attempt>>) -> wire::Job {
+    let urls = JobUrls::new(job.id);
+    wire::Job {
+        id: job.id.to_string(),
+        object: Object::Job,
+        version: job.version,
+        status: status(job.state),
+        status_reason: status_reason(&job).map(str::to_owned),
+        task: job.task,
+        model: job.model_ref,
+        resolved_model: ResolvedModel {
+            name: job.model.name,
+            version: job.model.version,
+            digest: job.model.digest.to_string(),
+        },
+        input: JobInput {
+            image: job.image.sha256.to_string(),
+            content_type: job.image.content_type,
+            bytes: job.image.bytes,
+            width: job.image.width,
+            height: job.image.height,
+        },
+        params: job.params,
+        result: job
+            .result
+            .map(|result| results::shown(result, &urls.result)),
+        error: job.problem.filter(|_| job.state.is_terminal()),
+        priority: job.priority,
+        batch_id: job.member.map(|member| member.batch.to_string()),
+        metadata: job.metadata,
+        created_at: job.created_at,
+        run_at: job.run_at,
+        started_at: job.started_at,
+        finished_at: job.finished_at,
+        deadline: job.deadline,
+        retain_until: job.retain_until,
+        cancel_requested: job.cancel_requested,
+        attempts: JobAttempts {
+            charged: job.attempts_charged,
+            max: job.attempts_max,
+            interruptions: job.interruptions,
+            items: attempts.map(|attempts| attempts.into_iter().map(attempt_body).collect()),
+        },
+        timings_ms: job
+            .timings
+            .and_then(|timings| serde_json::from_value(timings).ok()),
+        batch: job
+            .forward_batch_size
+            .zip(job.forward_batch_position)
+            .map(|(size, position)| ForwardBatch { size, position }),
+        cache: CacheOutcome::Miss,
+        trace_id: job
+            .trace_parent
+            .as_deref()
+            .and_then(trace_id)
+            .map(str::to_owned),
+        urls,
     }
 }
 
-/// Whether an earlier job answered a submit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Cache {
-    Miss,
-    Hit,
-    Joined,
+pub(super) fn attempt_body(attempt: jobs::Attempt) -> Attempt {
+    Attempt {
+        number: attempt.number,
+        worker: attempt.worker,
+        device: attempt.device,
+        started_at: attempt.started_at,
+        ended_at: attempt.ended_at,
+        outcome: attempt.outcome,
+        charged: attempt.charged,
+        error: attempt.error,
+    }
 }
 
-impl Cache {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Miss => "miss",
-            Self::Hit => "hit",
-            Self::Joined => "joined",
-        }
+/// The JSON of the explanation of a job's state.
+pub(super) fn explanation_body(explanation: Explanation) -> wire::Explanation {
+    wire::Explanation {
+        job_id: explanation.job_id.to_string(),
+        status: explanation.status,
+        model: explanation.model,
+        priority: explanation.priority,
+        jobs_ahead: explanation.jobs_ahead,
+        live_workers: explanation.live_workers,
+        finished_per_second: explanation.finished_per_second,
+        starts_in_seconds: explanation.starts_in_seconds,
+        blocked_by: explanation.blocked_by,
+    }
+}
+
+fn status(state: JobState) -> JobStatus {
+    match state {
+        JobState::Scheduled => JobStatus::Scheduled,
+        JobState::Queued => JobStatus::Queued,
+        JobState::Running => JobStatus::Running,
+        JobState::Succeeded => JobStatus::Succeeded,
+        JobState::Failed => JobStatus::Failed,
+        JobState::Canceled => JobStatus::Canceled,
+        JobState::Expired => JobStatus::Expired,
     }
 }
 

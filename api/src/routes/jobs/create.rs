@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    Job, JobId, Problem,
+    Job, JobId,
     images::Image,
     keys::Scope,
     queue::{
@@ -13,9 +13,10 @@ use jobs::{
         QueueError,
     },
 };
+use wire::CacheOutcome;
 
 use super::{
-    body::{Cache, JobBody, etag},
+    body::{etag, job_body},
     own_job, wait_for_job,
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
         waiting::WaitPreference,
     },
     limits::{keyring::Caller, quotas::Reservation},
-    submit::{forms, image_input::ImageInput, job_request::JobRequest, stored_images},
+    submit::{forms, image_input::ImageInput, job_request, stored_images},
 };
 
 /// Stores the image and queues one job over it.
@@ -52,23 +53,23 @@ use crate::{
         ("top_k" = Option<u32>, Query, description = "Raw form: a parameter of the model, like every other query parameter"),
     ),
     request_body(description = "The image, or JSON that says where the image is", content(
-        (JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
+        (wire::JobRequest = "application/json"), (Vec<u8> = "image/*"), (Vec<u8> = "application/octet-stream"), (Vec<u8> = "multipart/form-data"),
     )),
     responses(
-        (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = JobBody),
-        (status = 202, description = "Accepted and durable", body = JobBody,
+        (status = 200, description = "The job has ended: within the wait, or because an earlier job made this prediction", body = wire::Job),
+        (status = 202, description = "Accepted and durable", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
-        (status = 400, description = "invalid_request", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "unauthorized", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "forbidden", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "unknown_model, not_found", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "invalid_request: the body came too slowly", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "image_too_large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "unsupported_media_type", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, image_url_failed, idempotency_key_reused", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "queue_full, service_unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid_request", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "unauthorized", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 403, description = "forbidden", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "unknown_model, not_found", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "invalid_request: the body came too slowly", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged: the Idempotency-Key stands for a job whose data was deleted", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "image_too_large", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "unsupported_media_type", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params, image_undecodable, image_too_many_pixels, image_url_blocked, image_url_failed, idempotency_key_reused", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "rate_limited, quota_exceeded: too many unended jobs, or too many bytes stored; see `Retry-After`", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "queue_full, service_unavailable", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs")]
@@ -91,7 +92,7 @@ pub(super) async fn create_job(
     let submit = Box::pin(forms::read(&ctx, &caller, &request, body)).await?;
     let idempotency = key.map(|key| IdempotencyKey {
         key,
-        fingerprint: submit.request.fingerprint(submit.image.image().sha256),
+        fingerprint: job_request::fingerprint(&submit.request, submit.image.image().sha256),
     });
     if let Some(idempotency) = &idempotency
         && let Some(earlier) =
@@ -99,7 +100,7 @@ pub(super) async fn create_job(
     {
         return replay(&ctx, &caller, idempotency, earlier, preference).await;
     }
-    submit.request.check_deadline()?;
+    job_request::check_deadline(&submit.request)?;
 
     let StoredInput {
         image,
@@ -109,7 +110,8 @@ pub(super) async fn create_job(
     } = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let traceparent = traceparent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
-    let mut job = submit.request.into_new_job(
+    let mut job = job_request::new_job(
+        submit.request,
         owner,
         submit.model,
         submit.params,
@@ -142,7 +144,7 @@ pub(super) async fn create_job(
                 .into_iter()
                 .flatten()
                 .for_each(Reservation::commit);
-            answer(&ctx, job, Cache::Miss, preference.zip(watch)).await
+            answer(&ctx, job, CacheOutcome::Miss, preference.zip(watch)).await
         }
     }
 }
@@ -181,8 +183,8 @@ async fn reuse(
         return Ok(None); // another request with this key was faster: the enqueuer reports `KeyTaken`
     }
     let cache = match predicted {
-        MatchingJob::Hit(_) => Cache::Hit,
-        MatchingJob::Joined(_) => Cache::Joined,
+        MatchingJob::Hit(_) => CacheOutcome::Hit,
+        MatchingJob::Joined(_) => CacheOutcome::Joined,
     };
     metrics::counter!("darkroom_cached_total", "cache" => cache.as_str()).increment(1);
     tracing::Span::current().record("job.id", tracing::field::display(id));
@@ -207,7 +209,7 @@ async fn replay(
     }
     let watch = preference.map(|_| ctx.changes.watch_end(earlier.job_id));
     let job = own_job(ctx, earlier.job_id, &caller.owner).await?;
-    let mut response = answer(ctx, job, Cache::Miss, preference.zip(watch)).await?;
+    let mut response = answer(ctx, job, CacheOutcome::Miss, preference.zip(watch)).await?;
     let name = HeaderName::from_static("idempotent-replayed");
     response
         .headers_mut()
@@ -220,7 +222,7 @@ async fn replay(
 async fn answer(
     ctx: &Ctx,
     mut job: Job,
-    cache: Cache,
+    cache: CacheOutcome,
     wait: Option<(WaitPreference, JobWatch)>,
 ) -> Result<HttpResponse, ApiError> {
     let mut attempts = match job.attempts_started {
@@ -249,10 +251,12 @@ async fn answer(
     if let Some((preference, _)) = wait {
         response.insert_header(preference.applied());
     }
-    Ok(response
+    response
         .insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id)))
-        .insert_header((header::ETAG, etag(&job)))
-        .json(JobBody::new(job, Some(attempts)).with_cache(cache)))
+        .insert_header((header::ETAG, etag(&job)));
+    let mut body = job_body(job, Some(attempts));
+    body.cache = cache;
+    Ok(response.json(body))
 }
 
 /// An image in the object store, for a new job.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::body::JobBody;
+use super::body::job_body;
 use crate::{
     ctx::Ctx,
     http::{
@@ -25,7 +25,7 @@ const LIMIT_MAX: u16 = 500;
 pub(crate) struct JobList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<JobBody>,
+    data: Vec<wire::Job>,
     /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct JobList {
 #[utoipa::path(
     operation_id = "list_jobs", tag = "jobs",
     params(
-        ("status" = Option<JobState>, Query, description = "Only jobs in this state"),
+        ("status" = Option<wire::JobStatus>, Query, description = "Only jobs in this state"),
         ("model" = Option<String>, Query, description = "Only jobs of this model, by its name"),
         ("task" = Option<String>, Query, description = "Only jobs of this task"),
         ("batch_id" = Option<String>, Query, description = "Only jobs of this batch"),
@@ -67,7 +67,7 @@ pub(super) async fn list_jobs(
         } else {
             None
         };
-        data.push(JobBody::new(job, attempts));
+        data.push(job_body(job, attempts));
     }
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {

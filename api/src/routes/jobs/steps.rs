@@ -2,17 +2,22 @@ use std::{convert::Infallible, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, get, http::header, web::Data};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, stream};
 use jobs::{
-    Job, JobId, Problem,
-    events::{Step, history},
+    Job, JobId,
+    events::{self, history},
     keys::Scope,
     queue::JobWatch,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use wire::{Attempt, micros};
 
-use super::{body::JobBody, job_id, own_job};
+use super::{
+    body::{attempt_body, job_body},
+    job_id, own_job,
+};
 use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::NotFound};
 
 /// How often a stream sends a comment while nothing happens, and reads the job in case a notification was lost.
@@ -27,13 +32,40 @@ pub(crate) struct StepList {
 }
 
 /// One step. The last step contains the ended job.
+// Not `wire::JobStep`: the OpenAPI document has the step and its job as two schemas.
 #[derive(Debug, Serialize, ToSchema)]
 struct StepBody {
     #[serde(flatten)]
     step: Step,
     /// The ended job.
     #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<Box<JobBody>>,
+    job: Option<Box<wire::Job>>,
+}
+
+/// One step of a job's life.
+#[derive(Debug, Serialize, ToSchema)]
+struct Step {
+    /// Grows from step to step. Stable: made of the number of the lease and the kind of step.
+    id: i64,
+    /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
+    #[serde(rename = "type")]
+    step_type: String,
+    #[serde(serialize_with = "micros")]
+    at: DateTime<Utc>,
+    /// Which attempt began or ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<Attempt>,
+}
+
+impl From<events::Step> for Step {
+    fn from(step: events::Step) -> Self {
+        Self {
+            id: step.id,
+            step_type: step.step_type,
+            at: step.at,
+            attempt: step.attempt.map(attempt_body),
+        }
+    }
 }
 
 /// The steps of a job: created, started, retried, ended.
@@ -49,7 +81,7 @@ struct StepBody {
         (status = 200, description = "The steps", content((StepList = "application/json"), (String = "text/event-stream"))),
         (status = 204, description = "A stream after the last step: do not connect again"),
         NotFound,
-        (status = 410, description = "data_purged", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "data_purged", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/jobs/{id}/events")]
@@ -102,18 +134,17 @@ fn last_event_id(request: &HttpRequest) -> i64 {
         .unwrap_or(-1)
 }
 
-async fn read(ctx: &Ctx, id: JobId, owner: &str) -> Result<(Vec<Step>, Job), ApiError> {
+async fn read(ctx: &Ctx, id: JobId, owner: &str) -> Result<(Vec<events::Step>, Job), ApiError> {
     let job = own_job(ctx, id, owner).await?;
     Ok((history(&ctx.db, &job).await?, job))
 }
 
-fn bodies(steps: Vec<Step>, job: &Job) -> Vec<StepBody> {
+fn bodies(steps: Vec<events::Step>, job: &Job) -> Vec<StepBody> {
     let has_ended = job.state.is_terminal();
     let last = steps.last().map(|step| step.id);
-    let body = |step: Step| StepBody {
-        job: (has_ended && last == Some(step.id))
-            .then(|| Box::new(JobBody::new(job.clone(), None))),
-        step,
+    let body = |step: events::Step| StepBody {
+        job: (has_ended && last == Some(step.id)).then(|| Box::new(job_body(job.clone(), None))),
+        step: step.into(),
     };
     steps.into_iter().map(body).collect()
 }
@@ -132,7 +163,7 @@ struct Follower {
 
 impl Follower {
     /// The steps after the last one, as server-sent events.
-    fn new_events(&mut self, steps: Vec<Step>, job: &Job) -> String {
+    fn new_events(&mut self, steps: Vec<events::Step>, job: &Job) -> String {
         self.has_ended = job.state.is_terminal();
         let bodies = bodies(steps, job).into_iter();
         let events = bodies.filter(|body| body.step.id > self.last).map(|body| {

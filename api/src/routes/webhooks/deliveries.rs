@@ -1,13 +1,12 @@
 use actix_web::{HttpRequest, HttpResponse, get, post, web::Data};
-use chrono::{DateTime, Utc};
 use jobs::{
     events::Subject,
     keys::Scope,
-    rfc3339::{micros, some_micros},
     webhooks::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list, redeliver},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+use wire::{Object, WebhookDelivery};
 
 use crate::{
     ctx::Ctx,
@@ -22,64 +21,51 @@ use crate::{
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
 
-/// One event for one receiver, and its attempts.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeliveryBody {
-    /// Also the `webhook-id` of every attempt.
-    #[schema(example = "delivery_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
-    id: String,
-    #[schema(example = "webhook_delivery")]
-    object: &'static str,
-    #[serde(rename = "type")]
-    #[schema(example = "job.succeeded")]
-    event_type: String,
-    status: DeliveryStatus,
-    url: String,
-    /// Empty: the job named the URL itself.
-    endpoint_id: Option<String>,
-    job_id: Option<String>,
-    batch_id: Option<String>,
-    #[serde(serialize_with = "micros")]
-    created_at: DateTime<Utc>,
-    /// When the next attempt is due; empty once the delivery has ended.
-    #[serde(serialize_with = "some_micros")]
-    next_attempt_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "some_micros")]
-    ended_at: Option<DateTime<Utc>>,
-    /// The latest fifty, oldest first.
-    attempts: Vec<DeliveryAttempt>,
-}
-
 /// One page of deliveries, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<DeliveryBody>,
+    data: Vec<WebhookDelivery>,
     /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
-impl From<DeliveryView> for DeliveryBody {
-    fn from(listed: DeliveryView) -> Self {
-        let (job_id, batch_id) = match listed.subject {
-            Subject::Job(id) => (Some(id.to_string()), None),
-            Subject::Batch(id) => (None, Some(id.to_string())),
-        };
-        Self {
-            id: listed.id.to_string(),
-            object: "webhook_delivery",
-            event_type: listed.event_type,
-            status: listed.status,
-            url: listed.url,
-            endpoint_id: listed.endpoint.map(|id| id.to_string()),
-            job_id,
-            batch_id,
-            created_at: listed.at,
-            next_attempt_at: listed.next_attempt_at,
-            ended_at: listed.ended_at,
-            attempts: listed.attempts,
-        }
+fn delivery_body(listed: DeliveryView) -> WebhookDelivery {
+    let (job_id, batch_id) = match listed.subject {
+        Subject::Job(id) => (Some(id.to_string()), None),
+        Subject::Batch(id) => (None, Some(id.to_string())),
+    };
+    WebhookDelivery {
+        id: listed.id.to_string(),
+        object: Object::WebhookDelivery,
+        event_type: listed.event_type,
+        status: status(listed.status),
+        url: listed.url,
+        endpoint_id: listed.endpoint.map(|id| id.to_string()),
+        job_id,
+        batch_id,
+        created_at: listed.at,
+        next_attempt_at: listed.next_attempt_at,
+        ended_at: listed.ended_at,
+        attempts: listed.attempts.into_iter().map(attempt_body).collect(),
+    }
+}
+
+fn attempt_body(attempt: DeliveryAttempt) -> wire::DeliveryAttempt {
+    wire::DeliveryAttempt {
+        at: attempt.at,
+        status: attempt.status,
+        error: attempt.error,
+        took_ms: attempt.took_ms,
+    }
+}
+
+fn status(status: DeliveryStatus) -> wire::DeliveryStatus {
+    match status {
+        DeliveryStatus::Pending => wire::DeliveryStatus::Pending,
+        DeliveryStatus::Delivered => wire::DeliveryStatus::Delivered,
+        DeliveryStatus::Failed => wire::DeliveryStatus::Failed,
     }
 }
 
@@ -87,7 +73,7 @@ impl From<DeliveryView> for DeliveryBody {
 #[utoipa::path(
     operation_id = "list_webhook_deliveries", tag = "events",
     params(
-        ("status" = Option<DeliveryStatus>, Query, description = "Only deliveries in this state"),
+        ("status" = Option<wire::DeliveryStatus>, Query, description = "Only deliveries in this state"),
         ("job_id" = Option<String>, Query, description = "Only about this job"),
         ("endpoint_id" = Option<String>, Query, description = "Only to this endpoint"),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 deliveries a page; 50 by default"),
@@ -114,7 +100,7 @@ pub(super) async fn list_webhook_deliveries(
     }
     Ok(response.json(DeliveryList {
         object: "list",
-        data: listed.into_iter().map(DeliveryBody::from).collect(),
+        data: listed.into_iter().map(delivery_body).collect(),
         next_cursor,
     }))
 }

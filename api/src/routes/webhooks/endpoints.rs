@@ -4,25 +4,25 @@ use actix_web::{
     post,
     web::{Data, Payload},
 };
-use chrono::{DateTime, Utc};
 use jobs::{
-    Problem, ProblemCode, Secret,
-    events::EventType,
+    ProblemCode, Secret,
     keys::Scope,
-    rfc3339::{micros, some_micros},
     webhooks::{Endpoint, create_endpoint, delete_endpoint, endpoints, new_secret},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use wire::{EventType, Extensible, Object, ShownSecret, WebhookEndpoint};
 
 use crate::{
     ctx::Ctx,
     http::{error::ApiError, json::read_json},
     limits::keyring::Caller,
     openapi::{InvalidRequest, NotFound, SlowBody},
+    routes::events::{event_type, event_type_body},
 };
 
 /// A receiver of your webhooks.
+// Not `wire::WebhookEndpointRequest`: an event that the service does not know is refused here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointRequest {
@@ -37,44 +37,24 @@ fn all_events() -> Vec<EventType> {
     EventType::ALL.to_vec()
 }
 
-/// A receiver of your webhooks.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EndpointBody {
-    #[schema(example = "endpoint_0198f3c2a1b47d1e8c55a0f3d2e1b4c7")]
-    id: String,
-    #[schema(example = "webhook_endpoint")]
-    object: &'static str,
-    url: String,
-    events: Vec<EventType>,
-    #[serde(serialize_with = "micros")]
-    created_at: DateTime<Utc>,
-    /// When the endpoint was disabled because it answered 410. To enable it, delete it and create it again.
-    #[serde(serialize_with = "some_micros")]
-    disabled_at: Option<DateTime<Utc>>,
-    /// The secret that signs the webhooks. Only this response shows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "whsec_…")]
-    secret: Option<String>,
-}
-
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndpointList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<EndpointBody>,
+    data: Vec<WebhookEndpoint>,
 }
 
-impl EndpointBody {
-    fn new(endpoint: Endpoint, secret: Option<&Secret>) -> Self {
-        Self {
-            id: endpoint.id.to_string(),
-            object: "webhook_endpoint",
-            url: endpoint.url,
-            events: endpoint.events,
-            created_at: endpoint.created_at,
-            disabled_at: endpoint.disabled_at,
-            secret: secret.map(|secret| secret.expose().to_owned()),
-        }
+/// The JSON of an endpoint, with its secret in the response that creates it.
+fn endpoint_body(endpoint: Endpoint, secret: Option<&Secret>) -> WebhookEndpoint {
+    let events = endpoint.events.into_iter().map(event_type_body);
+    WebhookEndpoint {
+        id: endpoint.id.to_string(),
+        object: Object::WebhookEndpoint,
+        url: endpoint.url,
+        events: events.map(Extensible::Known).collect(),
+        created_at: endpoint.created_at,
+        disabled_at: endpoint.disabled_at,
+        secret: secret.map(|secret| ShownSecret::new(secret.expose())),
     }
 }
 
@@ -83,10 +63,10 @@ impl EndpointBody {
     operation_id = "create_webhook_endpoint", tag = "events",
     request_body = EndpointRequest,
     responses(
-        (status = 201, description = "Created; only this response shows its secret", body = EndpointBody),
+        (status = 201, description = "Created; only this response shows its secret", body = WebhookEndpoint),
         InvalidRequest,
         SlowBody,
-        (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: a URL that is not allowed, an unknown event, or too many endpoints", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/webhook_endpoints")]
@@ -109,13 +89,14 @@ pub(super) async fn create_webhook_endpoint(
             "name one event at least",
         ));
     }
+    let events: Vec<_> = endpoint.events.into_iter().map(event_type).collect();
     let endpoints_max = ctx.config.webhooks.webhook_endpoints_max;
     let secret = new_secret();
     let made = create_endpoint(
         &ctx.db,
         &caller.owner,
         url.as_str(),
-        &endpoint.events,
+        &events,
         &secret,
         endpoints_max.into(),
     );
@@ -125,7 +106,7 @@ pub(super) async fn create_webhook_endpoint(
     })?;
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(EndpointBody::new(made, Some(&secret))))
+        .json(endpoint_body(made, Some(&secret))))
 }
 
 /// Your endpoints.
@@ -144,7 +125,7 @@ pub(super) async fn list_webhook_endpoints(
     let endpoints = endpoints(&ctx.db, &caller.owner).await?.into_iter();
     Ok(HttpResponse::Ok().json(EndpointList {
         object: "list",
-        data: endpoints.map(|one| EndpointBody::new(one, None)).collect(),
+        data: endpoints.map(|one| endpoint_body(one, None)).collect(),
     }))
 }
 

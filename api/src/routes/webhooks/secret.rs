@@ -1,30 +1,17 @@
 use actix_web::{HttpResponse, get, http::header, post, web::Data};
-use chrono::{DateTime, Utc};
 use jobs::{
     keys::Scope,
-    rfc3339::some_micros,
     webhooks::{OwnerSecret, owner_secret, rotate_secret},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use wire::{ShownSecret, WebhookSecret};
 
 use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller};
-
-/// The secret that signs the webhooks of single jobs. Endpoints have their own secrets.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SecretBody {
-    #[schema(example = "whsec_…")]
-    secret: String,
-    /// Until when the previous secret also signs.
-    #[serde(serialize_with = "some_micros")]
-    previous_until: Option<DateTime<Utc>>,
-}
 
 fn response(secret: &OwnerSecret) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(SecretBody {
-            secret: secret.secret.expose().to_owned(),
+        .json(WebhookSecret {
+            secret: ShownSecret::new(secret.secret.expose()),
             previous_until: secret.previous.as_ref().map(|(_, until)| *until),
         })
 }
@@ -33,7 +20,7 @@ fn response(secret: &OwnerSecret) -> HttpResponse {
 #[utoipa::path(
     operation_id = "get_webhook_secret", tag = "events",
     responses(
-        (status = 200, description = "The secret; created now if there was none", body = SecretBody),
+        (status = 200, description = "The secret; created now if there was none", body = WebhookSecret),
     ),
 )]
 #[get("/v1/webhook_secret")]
@@ -49,7 +36,7 @@ pub(super) async fn get_webhook_secret(
 #[utoipa::path(
     operation_id = "rotate_webhook_secret", tag = "events",
     responses(
-        (status = 200, description = "The new secret", body = SecretBody),
+        (status = 200, description = "The new secret", body = WebhookSecret),
     ),
 )]
 #[post("/v1/webhook_secret/rotate")]

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
+use wire::JobRequest;
 
-use super::JobRequest;
 use crate::http::{error::ApiError, json::from_fields, paging};
 
 /// Reads the query of a raw upload: the fields of a job, `metadata.KEY`, and every other name as a parameter of the model.

@@ -1,26 +1,24 @@
 use std::io;
 
 use serde_json::{Map, Value};
+use wire::JobRequest;
 
-use super::JobRequest;
 use crate::http::error::ApiError;
 
-impl JobRequest {
-    /// Checks that the job without its image has at most `bytes_max` bytes, because Postgres and memory hold it.
-    pub(super) fn check_size(&self, bytes_max: usize) -> Result<(), ApiError> {
-        let parts = [
-            ("/model", self.model.as_ref().map_or(0, String::len)),
-            ("/params", json_bytes(&self.params, bytes_max)),
-            ("/metadata", json_bytes(&self.metadata, bytes_max)),
-        ];
-        if parts.iter().map(|(_, bytes)| bytes).sum::<usize>() <= bytes_max {
-            return Ok(());
-        }
-        let largest = parts.into_iter().max_by_key(|(_, bytes)| *bytes);
-        let (pointer, _) = largest.expect("there are three");
-        let detail = format!("without its image, a job may have up to {bytes_max} bytes");
-        Err(ApiError::invalid_field(pointer, "too_large", &detail))
+/// Checks that the job without its image has at most `bytes_max` bytes, because Postgres and memory hold it.
+pub(super) fn check(request: &JobRequest, bytes_max: usize) -> Result<(), ApiError> {
+    let parts = [
+        ("/model", request.model.as_ref().map_or(0, String::len)),
+        ("/params", json_bytes(&request.params, bytes_max)),
+        ("/metadata", json_bytes(&request.metadata, bytes_max)),
+    ];
+    if parts.iter().map(|(_, bytes)| bytes).sum::<usize>() <= bytes_max {
+        return Ok(());
     }
+    let largest = parts.into_iter().max_by_key(|(_, bytes)| *bytes);
+    let (pointer, _) = largest.expect("there are three");
+    let detail = format!("without its image, a job may have up to {bytes_max} bytes");
+    Err(ApiError::invalid_field(pointer, "too_large", &detail))
 }
 
 /// Length of these fields as JSON, without writing it; counting stops past `bytes_max`.
@@ -57,7 +55,7 @@ impl io::Write for Counter {
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{JobRequest, json_bytes};
+    use super::{JobRequest, check, json_bytes};
 
     fn fields(value: Value) -> Map<String, Value> {
         serde_json::from_value(value).expect("an object")
@@ -89,7 +87,7 @@ mod tests {
             ..JobRequest::default()
         };
         let bytes = r#"lite{"top_k":3}{"a":"b"}"#.len();
-        assert!(job.check_size(bytes).is_ok());
-        assert!(job.check_size(bytes - 1).is_err());
+        assert!(check(&job, bytes).is_ok());
+        assert!(check(&job, bytes - 1).is_err());
     }
 }
