@@ -76,7 +76,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 handle.stop(true).await;
             }
             // Signals stop the server without this task.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

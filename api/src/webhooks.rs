@@ -79,7 +79,7 @@ impl Dispatcher {
             sleep(pause).await;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                changed = changes.changed() => if changed.is_err() {
+                still_open = changes.changed() => if still_open.is_err() {
                     tracing::error!("the listener for changed jobs has ended");
                     break;
                 },

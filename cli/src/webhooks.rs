@@ -100,7 +100,11 @@ impl List {
 
 fn receivers(endpoints: &WireList<WebhookEndpoint>) -> String {
     let row = |endpoint: &WebhookEndpoint| {
-        let events: Vec<_> = endpoint.events.iter().map(|event| event.as_str()).collect();
+        let events: Vec<_> = endpoint
+            .events
+            .iter()
+            .map(wire::Extensible::<wire::EventType>::as_str)
+            .collect();
         vec![
             endpoint.id.clone(),
             endpoint.url.clone(),

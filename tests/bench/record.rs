@@ -234,8 +234,8 @@ fn latest(bench: &str, readings: &[Reading]) -> Vec<(&'static str, f64)> {
         ],
         _ => Vec::new(), // infer: no goal
     };
-    let measured = measures.into_iter();
-    measured
+    measures
+        .into_iter()
         .filter_map(|(measure, value)| Some((measure, value?)))
         .collect()
 }

@@ -67,9 +67,9 @@ impl Drop for EndGuard {
     fn drop(&mut self) {
         let name = &self.name;
         if std::thread::panicking() {
-            self.drain.fail(format!("`{name}` panicked"));
+            self.drain.fail(&format!("`{name}` panicked"));
         } else if self.must_run && self.drain.is_working() {
-            self.drain.fail(format!("`{name}` ended unexpectedly"));
+            self.drain.fail(&format!("`{name}` ended unexpectedly"));
         }
     }
 }

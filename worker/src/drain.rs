@@ -95,10 +95,10 @@ impl Drain {
     }
 
     /// Drains because this worker cannot work any more. The process then ends with an error. The first reason counts.
-    pub fn fail(&self, reason: String) {
+    pub fn fail(&self, reason: &str) {
         tracing::error!(drain.reason = reason, "the worker cannot go on");
-        drop(self.failure.set(reason.clone()));
-        self.advance(Phase::Draining, &reason);
+        drop(self.failure.set(reason.to_owned()));
+        self.advance(Phase::Draining, reason);
     }
 
     /// The reason of the first [`Self::fail`], if any.

@@ -78,7 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     let watched = drain.clone();
     background::spawn(&drain, "watch over background tasks", async move {
-        watched.fail(tasks::ended().await.to_string());
+        watched.fail(&tasks::ended().await.to_string());
     });
     background::spawn(
         &drain,

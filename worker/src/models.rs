@@ -165,14 +165,14 @@ impl Models {
         let mut has_retried = false;
         loop {
             let this = loader.clone();
-            let loaded = tokio::task::spawn_blocking(move || this.load()).await;
-            let loaded = loaded.unwrap_or_else(|panic| Err(LoadError::Broken(panic.to_string())));
-            if !matches!(loaded, Err(LoadError::TooLarge(_))) {
-                return loaded;
+            let result = tokio::task::spawn_blocking(move || this.load()).await;
+            let result = result.unwrap_or_else(|panic| Err(LoadError::Broken(panic.to_string())));
+            if !matches!(result, Err(LoadError::TooLarge(_))) {
+                return result;
             }
             match self.slots.make_room(loader.version_id) {
                 MadeRoom::Unloaded(unloaded) => wait_until_released(&unloaded).await?,
-                MadeRoom::NothingToUnload if has_retried => return loaded,
+                MadeRoom::NothingToUnload if has_retried => return result,
                 MadeRoom::NothingToUnload => {
                     // A model whose load has just ended may not be in its slot yet.
                     tokio::time::sleep(CHECK_INTERVAL).await;

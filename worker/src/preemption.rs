@@ -250,10 +250,10 @@ impl Reported {
 
     /// Logs a failed poll. Returns the time until the next one.
     fn report_error(&mut self, cloud: &'static str, error: &ServiceError) -> Duration {
-        if !self.has_failed {
-            tracing::warn!(cloud, error.cause = %error, "the metadata service misbehaves; the worker may miss a notice");
-        } else {
+        if self.has_failed {
             tracing::debug!(cloud, error.cause = %error, "the metadata service still misbehaves");
+        } else {
+            tracing::warn!(cloud, error.cause = %error, "the metadata service misbehaves; the worker may miss a notice");
         }
         metrics::counter!("darkroom_metadata_faults_total").increment(1);
         self.has_failed = true;

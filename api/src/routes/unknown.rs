@@ -15,13 +15,11 @@ pub(crate) async fn unknown(
     request: HttpRequest,
     document: Data<ApiDocument>,
 ) -> HttpResponse {
-    match request.match_pattern() {
-        Some(path) => wrong_method(&request, document.allowed_methods(&path)),
-        None => {
-            let detail = "there is no such path; /docs lists what there is";
-            ApiError::new(ProblemCode::NotFound, detail).error_response()
-        }
+    if let Some(path) = request.match_pattern() {
+        return wrong_method(&request, document.allowed_methods(&path));
     }
+    let detail = "there is no such path; /docs lists what there is";
+    ApiError::new(ProblemCode::NotFound, detail).error_response()
 }
 
 fn wrong_method(request: &HttpRequest, allowed: &str) -> HttpResponse {

@@ -75,7 +75,8 @@ async fn get_usage(
         object: Object::List,
         group_by: groups
             .iter()
-            .filter_map(|(name, is_grouped)| is_grouped.then(|| (*name).to_owned()))
+            .filter(|(_, is_grouped)| *is_grouped)
+            .map(|(name, _)| (*name).to_owned())
             .collect(),
         data: data.into_iter().map(usage_body).collect(),
     }))

@@ -29,7 +29,7 @@ enum Sent<'a> {
     Now(&'a Source, Box<JobAnswer>),
     /// An earlier run submitted it: the id of its job.
     Earlier(&'a Source, String),
-    NotSent(&'a Source, CallError),
+    Failed(&'a Source, CallError),
 }
 
 /// The job of an image, as far as the output needs it.
@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
                 if !matches!(&error, CallError::Refused(refusal) if refusal.concerns_one_image()) {
                     self.is_stopping.store(true, Relaxed);
                 }
-                Sent::NotSent(source, error)
+                Sent::Failed(source, error)
             }
         })
     }
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
                 (source, self.client.job_now(&id).await)
             }
             Sent::Earlier(source, id) => return (source, Ok(Followed::Id(id))),
-            Sent::NotSent(source, error) => (source, Err(error)),
+            Sent::Failed(source, error) => (source, Err(error)),
         };
         let answer = match answer {
             Ok(answer) if self.options.wait => until_ended(self.client, answer, |_| {}).await,

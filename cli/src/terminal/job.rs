@@ -74,11 +74,11 @@ pub(crate) fn page(job: &Job, with_attempts: bool) -> String {
     let mut page = format!("{}  {}\n\n{facts}\n", job.id, status(job));
     let outcome = outcome_block(job);
     if !outcome.is_empty() {
-        page.push_str(&format!("\n{outcome}\n"));
+        page += &format!("\n{outcome}\n");
     }
     if with_attempts {
         let items = attempts.items.as_deref().unwrap_or_default();
-        page.push_str(&format!("\n{}\n", attempts_block(items)));
+        page += &format!("\n{}\n", attempts_block(items));
     }
     page
 }

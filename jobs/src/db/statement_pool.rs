@@ -171,9 +171,9 @@ impl PooledConnection {
     /// Begins a transaction. A pooler may take as long to answer as the pool may take to find a connection.
     async fn begin(mut self, begin: Arc<str>) -> Result<Self, sqlx::Error> {
         let longest: Duration = self.pool.db.options().get_acquire_timeout();
-        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *self.connection);
-        if let Ok(begun) = tokio::time::timeout(longest, begun).await {
-            return begun.map(|_| self);
+        let started = sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *self.connection);
+        if let Ok(answer) = tokio::time::timeout(longest, started).await {
+            return answer.map(|_| self);
         }
         drop(self.connection.detach());
         Err(no_answer())

@@ -127,7 +127,7 @@ async fn statement_of_settle(db: &mut PgConnection) -> String {
 #[tokio::test]
 async fn settling_finds_jobs_by_primary_key() {
     let types = "uuid[], int[], text[], jsonb[], jsonb[], jsonb[], jsonb[], smallint[], smallint[]";
-    let arguments = vec!["'{}'"; 9].join(", ");
+    let arguments = ["'{}'"; 9].join(", ");
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         let statement = statement_of_settle(&mut db).await;

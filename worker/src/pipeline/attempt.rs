@@ -126,7 +126,7 @@ impl Attempt {
     /// Ends an attempt on a lost device: writes no outcome and makes the worker fail. The job counts as lost with the worker.
     /// After its second loss a job runs alone.
     pub fn abandon(mut self, drain: &Drain, cause: &str) {
-        drain.fail(format!("the device does not respond any more: {cause}"));
+        drain.fail(&format!("the device does not respond any more: {cause}"));
         tracing::error!(job.id = %self.claim.lease.job_id, "abandoned the job: its image may have broken the device");
         self.place = None;
     }

@@ -182,10 +182,9 @@ impl ClaimPolicy {
             limit,
             was_idle,
         } = self.step
+            && let Some(plan) = self.learn(observed, scope, limit, was_idle)
         {
-            if let Some(plan) = self.learn(observed, scope, limit, was_idle) {
-                return plan;
-            }
+            return plan;
         }
         if let Step::Claimed { scope } = self.step {
             // While crowded, the next choice needs to know which models are loaded after this job. In an outage this job
@@ -299,7 +298,7 @@ impl ClaimPolicy {
         let gathered_for = observed.now.saturating_sub(next.chosen_at);
         if gathers && gathered_for < GATHER_TIME {
             let enough = (self.settings.places - self.settings.busy_jobs).min(CLAIM_MAX);
-            let time_left = GATHER_TIME - gathered_for;
+            let time_left = GATHER_TIME.saturating_sub(gathered_for);
             return (observed.free_places < enough)
                 .then_some(Wait::FreePlaces(enough, Some(time_left)));
         }

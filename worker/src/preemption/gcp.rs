@@ -18,7 +18,7 @@ const PROMISED_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Gcp {
-    /// The ETag of the last response. Without one the service responds at once.
+    /// The `ETag` of the last response. Without one the service responds at once.
     etag: Option<String>,
 }
 
@@ -68,7 +68,7 @@ fn parse(response: &Response) -> Result<SpotStatus, ServiceError> {
     }
 }
 
-/// The ETag, if it is safe in a URL.
+/// The `ETag`, if it is safe in a URL.
 fn etag(response: &Response) -> Option<String> {
     let etag = response.headers.get(ETAG)?.to_str().ok()?;
     let plain =

@@ -49,7 +49,7 @@ struct Step {
     id: i64,
     /// `job.created`, `job.started`, `job.attempt_ended`; then `job.succeeded`, `job.failed`, `job.canceled` or `job.expired`.
     #[serde(rename = "type")]
-    step_type: String,
+    kind: String,
     #[serde(serialize_with = "micros")]
     at: DateTime<Utc>,
     /// Which attempt began or ended.
@@ -61,7 +61,7 @@ impl From<events::Step> for Step {
     fn from(step: events::Step) -> Self {
         Self {
             id: step.id,
-            step_type: step.step_type,
+            kind: step.step_type,
             at: step.at,
             attempt: step.attempt.map(attempt_body),
         }
@@ -168,11 +168,8 @@ impl Follower {
         let bodies = bodies(steps, job).into_iter();
         let events = bodies.filter(|body| body.step.id > self.last).map(|body| {
             let json = serde_json::to_string(&body).expect("a step has only JSON-able fields");
-            let Step { id, step_type, .. } = &body.step;
-            (
-                *id,
-                format!("id: {id}\nevent: {step_type}\ndata: {json}\n\n"),
-            )
+            let Step { id, kind, .. } = &body.step;
+            (*id, format!("id: {id}\nevent: {kind}\ndata: {json}\n\n"))
         });
         let (ids, events): (Vec<_>, Vec<_>) = events.unzip();
         self.last = ids.last().copied().unwrap_or(self.last);

@@ -83,7 +83,7 @@ mod tests {
 
     use super::{LOADED_ONLY_FOR, ModelTurns, Scope};
 
-    const START: Duration = Duration::from_secs(60);
+    const START: Duration = Duration::from_mins(1);
 
     fn loaded() -> Vec<String> {
         vec!["a".into(), "b".into()]
