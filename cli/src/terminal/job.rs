@@ -74,11 +74,11 @@ pub(crate) fn page(job: &Job, with_attempts: bool) -> String {
     let mut page = format!("{}  {}\n\n{facts}\n", job.id, status(job));
     let outcome = outcome_block(job);
     if !outcome.is_empty() {
-        page += &format!("\n{outcome}\n");
+        page.extend(["\n", outcome.as_str(), "\n"]);
     }
     if with_attempts {
         let items = attempts.items.as_deref().unwrap_or_default();
-        page += &format!("\n{}\n", attempts_block(items));
+        page.extend(["\n", attempts_block(items).as_str(), "\n"]);
     }
     page
 }
