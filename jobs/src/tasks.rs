@@ -1,6 +1,6 @@
 //! Background tasks of a process: none of them panics or ends unnoticed.
 //!
-//! A task that can begin anew is restarted after a panic ([`restart`]). A task that cannot ends the process ([`watch`]):
+//! A task that can begin anew is restarted after a panic ([`restart`]). A task that cannot ends the process ([`watch()`]):
 //! `main` awaits [`ended`].
 
 use std::{
