@@ -23,11 +23,11 @@ pub struct Counted(BTreeMap<&'static str, u64>);
 
 /// Lines of the workers' logs, which outlive the workers.
 const LINES: [(&str, &str); 5] = [
-    ("stale results refused", "stale: dropped"),
+    ("stale results refused", "the outcome is stale"),
     ("batches split", "a batch failed: trying its halves"),
     ("suspects run alone", "runs alone"),
-    ("leases lost", "lease lost"),
-    ("stores found away", "what jobs need is away"),
+    ("leases lost", "the lease is lost"),
+    ("stores found away", "S3 or the model registry cannot be reached"),
 ];
 
 /// Lines of the servers' logs.
