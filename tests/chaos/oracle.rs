@@ -27,7 +27,10 @@ const LINES: [(&str, &str); 5] = [
     ("batches split", "a batch failed: trying its halves"),
     ("suspects run alone", "runs alone"),
     ("leases lost", "the lease is lost"),
-    ("stores found away", "S3 or the model registry cannot be reached"),
+    (
+        "stores found away",
+        "S3 or the model registry cannot be reached",
+    ),
 ];
 
 /// Lines of the servers' logs.
