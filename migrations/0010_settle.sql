@@ -1,5 +1,6 @@
--- How an attempt ends: the one statement that takes a job out of a worker's hands or out of the queue.
--- Workers settle what they did; rescue, time_out and expire settle what nobody did; cancel_job settles what waits.
+-- How an attempt ends: the one function that takes a job from its worker or out of the queue.
+-- Workers settle the attempts that they ended. Rescue and time_out settle attempts that their worker did not end. Expire and
+-- cancel_job settle jobs that wait.
 
 -- Settles each (job_id, lease_no) by its outcome and returns the jobs that the leases still held.
 --
@@ -21,7 +22,7 @@ create function settle(
 returns setof uuid
 language plpgsql security definer
 set search_path = pg_catalog, public, pg_temp
--- One plan for every call: rows are found by their keys, whatever the statistics said when the plan was made.
+-- One plan for every call: it finds rows by their keys, also when it was made over an empty table.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off

@@ -19,7 +19,7 @@ use crate::{
 
 /// Shows a job: its status, its result, and how long each step took
 ///
-/// Ends with 0 whatever the status of the job is: scripts read `status` of `--json`.
+/// Ends with 0 for every status of the job: scripts read `status` of `--json`.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// The job's id, `job_…`

@@ -35,7 +35,7 @@ struct RequestInfo {
 
 tokio::task_local! { static REQUEST_INFO: RequestInfo; }
 
-/// Headers that the response of this request gets, whatever its handler returns. Stored in the request's extensions.
+/// Headers of the response to this request, also of a refusal. Stored in the request's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct ResponseHeaders(pub [(HeaderName, HeaderValue); 2]);
 

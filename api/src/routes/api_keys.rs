@@ -209,7 +209,7 @@ async fn list_keys(
     }))
 }
 
-/// Revokes an API key for good. May be repeated.
+/// Revokes an API key. A revoked key stays revoked; the request may be repeated.
 ///
 /// This API process refuses the key at once. Other processes may accept it for up to 10 seconds.
 #[utoipa::path(
