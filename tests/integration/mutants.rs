@@ -9,11 +9,11 @@ mod claims;
 mod clients;
 mod durability;
 mod endings;
+mod events_and_webhooks;
 mod fences;
 mod images;
 mod order;
 mod tables;
-mod telling;
 mod time;
 mod verdict;
 

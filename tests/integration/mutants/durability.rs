@@ -1,13 +1,13 @@
 //! I21: what was acknowledged is on the disk.
 
 super::dropped! {
-    commits_need_to_wait_for_the_disk: "queue::invariants::commits_wait_for_the_disk_though_wake_ups_do_not" {
+    commits_must_wait_for_the_disk: "queue::invariants::all_commits_but_wake_ups_wait_for_the_disk" {
         "do $$ begin execute format('alter database %I set synchronous_commit = off', current_database()); end $$";
     }
 }
 
 super::mutants! {
-    the_haste_of_a_wake_up_needs_to_end_with_it: "queue::invariants::commits_wait_for_the_disk_though_wake_ups_do_not" {
+    asynchronous_commit_must_end_with_the_wake_up: "queue::invariants::all_commits_but_wake_ups_wait_for_the_disk" {
         "notify.rs" at "with quick as": "'off', true" => "'off', false";
     }
 }

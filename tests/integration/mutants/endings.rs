@@ -1,37 +1,37 @@
 //! I1, I3, I10, I11: a job ends once, for a reason, and not before its budgets are spent.
 
 super::functions! {
-    complete_needs_to_move_the_row_from_one_table_to_the_other: "queue::fencing::a_result_is_committed_once" {
+    complete_must_move_the_job_to_the_archive: "queue::fencing::a_result_is_committed_once" {
         "settle": "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join workers w using (worker_id)" => "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join workers w using (worker_id) where false";
         "settle": "delete from live_jobs j using held h" => "update live_jobs j set version = j.version from held h";
     }
-    fail_needs_to_be_final: "queue::trying_again::a_permanent_fault_ends_the_job_at_the_first_attempt" {
+    fail_must_be_final: "queue::retrying::a_permanent_fault_ends_the_job_at_the_first_attempt" {
         "settle": "delete from live_jobs j using held h" => "update live_jobs j set version = j.version from held h";
     }
-    retry_needs_to_back_off_and_to_stop_at_the_last_attempt:
-        "queue::trying_again::a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent" {
+    retry_must_back_off_and_stop_at_the_last_attempt:
+        "queue::retrying::a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent" {
         "settle": "when a.outcome = 'retried' then j.attempts_charged + 1 < j.attempts_max" => "when a.outcome = 'retried' then true";
         "settle": "power(2, least(j.attempts_charged, 10))" => "0";
     }
-    retry_needs_to_charge: "queue::trying_again::a_job_that_backs_off_is_not_claimed" {
+    retry_must_charge_the_attempt: "queue::retrying::a_job_that_backs_off_is_not_claimed" {
         "settle": "attempts_charged = j.attempts_charged + h.is_charged::int" => "attempts_charged = j.attempts_charged";
     }
-    the_back_off_needs_its_jitter: "queue::trying_again::the_back_off_has_jitter" {
+    the_backoff_needs_jitter: "queue::retrying::the_backoff_has_jitter" {
         "settle": "random()" => "0.5";
     }
-    the_back_off_needs_its_ceiling: "queue::trying_again::the_back_off_has_a_ceiling" {
+    the_backoff_needs_a_ceiling: "queue::retrying::the_backoff_has_a_ceiling" {
         "settle": "interval '10 min'" => "interval '10 days'";
     }
-    time_out_needs_to_stop_at_the_last_attempt: "queue::trying_again::a_job_whose_attempts_all_run_too_long_ends_failed" {
+    time_out_must_stop_at_the_last_attempt: "queue::retrying::a_job_whose_attempts_all_run_too_long_ends_failed" {
         "settle": "when a.outcome = 'timed_out' then j.attempts_charged + 1 < j.attempts_max and" => "when a.outcome = 'timed_out' then";
     }
-    rescue_needs_to_stop_at_the_last_interruption: "queue::losing_workers::a_job_that_outlives_too_many_workers_ends_failed" {
+    rescue_must_stop_at_the_last_interruption: "queue::losing_workers::a_job_that_loses_too_many_workers_ends_failed" {
         "settle": "j.interruptions + 1 < j.interruptions_max" => "true";
     }
-    release_needs_to_cost_nothing: "queue::losing_workers::release_costs_nothing_and_keeps_the_place" {
+    release_must_not_count_an_interruption: "queue::losing_workers::release_charges_nothing_and_keeps_the_place_in_the_queue" {
         "settle": "j.interruptions + h.is_interrupted::int" => "least(j.interruptions + 1, j.interruptions_max)";
     }
-    a_retry_by_hand_needs_to_leave_successes_alone: "queue::invariants::no_verb_changes_a_job_that_succeeded" {
+    a_retry_by_hand_must_refuse_a_succeeded_job: "queue::invariants::no_verb_changes_a_job_that_succeeded" {
         "retry_job": "f.state in ('failed', 'canceled', 'expired')" => "true";
     }
 }

@@ -1,13 +1,13 @@
 //! I14: nobody's backlog makes the others wait, and nobody pushes the others aside.
 
 super::mutants! {
-    a_new_lane_needs_to_start_where_the_queue_stands: "queue::fairness::one_job_does_not_wait_for_anothers_backlog" {
+    a_new_lane_must_start_at_the_head_of_the_queue: "queue::fairness::a_job_does_not_wait_for_the_backlog_of_another_owner" {
         "enqueue.sql": "order by j.priority desc, j.seq limit 1" => "order by j.seq desc limit 1";
     }
-    an_idle_lane_needs_to_get_no_credit: "queue::fairness::an_owner_that_was_idle_does_not_push_the_busy_one_aside" {
+    an_idle_lane_must_get_no_credit: "queue::fairness::an_idle_owner_gets_no_credit_for_the_past" {
         "enqueue.sql": "greatest(l.next_seq, excluded.next_seq - excluded.taken)" => "l.next_seq";
     }
-    jobs_need_to_keep_their_order: "queue::fairness::an_owners_jobs_keep_their_order" {
+    jobs_of_a_lane_must_keep_their_order: "queue::fairness::jobs_of_one_owner_keep_their_order" {
         "enqueue.sql": "[i.lane_no] + i.nth" => "[i.lane_no] - i.nth";
     }
 }

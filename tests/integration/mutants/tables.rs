@@ -1,7 +1,7 @@
 //! I3, I6, I9, I10, I12: what the tables refuse, whoever writes.
 
 super::dropped! {
-    each_constraint_needs_to_stand: "queue::invariants::the_tables_refuse_what_no_verb_may_write" {
+    each_constraint_is_needed: "queue::invariants::the_tables_refuse_invalid_states" {
         "alter table live_jobs drop constraint live_jobs_pkey";
         "alter table live_jobs drop constraint live_means_not_terminal";
         "alter table live_jobs drop constraint held_by_a_worker_exactly_while_running";

@@ -85,7 +85,7 @@ async fn one_fails(db: &PgPool) -> JobId {
 }
 
 #[tokio::test]
-async fn results_are_lines_in_order_by_ranges_of_their_numbers() {
+async fn batch_results_are_read_by_ranges_of_line_numbers() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 5).await;
     let numbers = async |owner: &str, after, last| {
@@ -99,7 +99,7 @@ async fn results_are_lines_in_order_by_ranges_of_their_numbers() {
 }
 
 #[tokio::test]
-async fn a_batch_is_forgotten_once_no_data_of_its_jobs_is_left() {
+async fn a_batch_is_pruned_after_its_jobs_are_purged() {
     let db = given::database().await;
     let (id, jobs) = sealed(&db, 1).await;
     one_succeeds(&db).await;

@@ -35,7 +35,7 @@ async fn cancel_ends_a_scheduled_job_at_once() {
 }
 
 #[tokio::test]
-async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_completes() {
+async fn a_running_job_with_a_requested_cancel_ends_canceled_after_a_completion() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -59,7 +59,7 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_comple
 }
 
 #[tokio::test]
-async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails() {
+async fn a_running_job_with_a_requested_cancel_ends_canceled_after_a_failure() {
     let db = given::database().await;
     let fault = || Problem::new(ProblemCode::ModelError, "made up");
     let [cat, dog, owl] = given::queued(&db, ["cat", "dog", "owl"]).await;
@@ -84,7 +84,7 @@ async fn a_running_job_whose_cancel_was_asked_for_ends_canceled_though_it_fails(
 }
 
 #[tokio::test]
-async fn cancel_of_an_ended_job_says_how_it_ended_and_changes_nothing() {
+async fn cancel_of_an_ended_job_reports_its_state_and_changes_nothing() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -127,7 +127,7 @@ async fn cancel_of_another_owners_job_finds_nothing() {
 
 /// The cancel sees a queued job, waits for the claim that holds its row, and finds it running.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_that_races_with_a_claim_takes_hold_of_the_job() {
+async fn a_cancel_that_waits_for_a_claim_marks_the_running_job() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "w").await;
@@ -156,7 +156,7 @@ async fn a_cancel_that_races_with_a_claim_takes_hold_of_the_job() {
 
 /// The cancel sees a running job, waits for the completion that holds its row, and finds it gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
+async fn a_cancel_that_waits_for_a_completion_reports_the_final_state() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -195,7 +195,7 @@ async fn a_cancel_that_races_with_a_completion_says_how_the_job_ended() {
 
 /// The other way round: the outcome sees a running job, waits for the cancel that holds its row, and minds it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_that_races_with_a_cancel_ends_the_job_as_canceled() {
+async fn an_outcome_that_waits_for_a_cancel_ends_the_job_as_canceled() {
     let db = given::database().await;
     for verb in ["complete", "fail", "retry", "release"] {
         let [cat] = given::queued(&db, [verb]).await;

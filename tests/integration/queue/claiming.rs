@@ -15,7 +15,7 @@ async fn claim_names(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
 }
 
 #[tokio::test]
-async fn higher_priority_comes_first_then_age() {
+async fn claims_are_ordered_by_priority_then_by_age() {
     let db = given::database().await;
     let mut jobs = Vec::new();
     for (name, priority) in [("a", 0), ("b", -5), ("c", 7), ("d", 0), ("e", 7)] {
@@ -29,7 +29,7 @@ async fn higher_priority_comes_first_then_age() {
 }
 
 #[tokio::test]
-async fn a_worker_claims_only_models_it_runs() {
+async fn a_worker_claims_only_jobs_of_its_models() {
     let db = given::database().await;
     let other = given::model_version(&db, "other").await;
     given::queued(&db, ["cat"]).await;
@@ -46,7 +46,7 @@ async fn a_worker_claims_only_models_it_runs() {
 }
 
 #[tokio::test]
-async fn a_paused_model_is_not_claimed_and_the_others_are() {
+async fn a_pause_stops_claims_of_one_model_only() {
     let db = given::database().await;
     let other = given::model_version(&db, "other").await;
     let [cat] = given::queued(&db, ["cat"]).await;
@@ -68,7 +68,7 @@ async fn a_paused_model_is_not_claimed_and_the_others_are() {
 
 /// I6: at most one live lease a job.
 #[tokio::test(flavor = "multi_thread")]
-async fn claimers_at_once_never_get_the_same_job() {
+async fn concurrent_claims_never_return_one_job_twice() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let jobs: Vec<_> = (0..120)
@@ -109,7 +109,7 @@ async fn a_running_job_is_not_claimed_again() {
 
 /// I6: what two claims see as queued at the same moment, one of them gets.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_claim_is_taking_no_other_claim_takes() {
+async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let (slow, quick) = (
@@ -128,7 +128,7 @@ async fn what_a_claim_is_taking_no_other_claim_takes() {
 }
 
 #[tokio::test]
-async fn a_claimer_passes_over_a_job_that_another_is_taking() {
+async fn a_claim_skips_a_locked_job() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     let mut rival = db.begin().await.unwrap();
@@ -143,7 +143,7 @@ async fn a_claimer_passes_over_a_job_that_another_is_taking() {
 }
 
 #[tokio::test]
-async fn a_claim_takes_no_more_than_was_asked_for_over_all_models() {
+async fn a_claim_over_all_models_respects_its_limit() {
     let db = given::database().await;
     for name in ["lite", "other", "third"] {
         let model = given::model_version(&db, name).await;
@@ -154,7 +154,7 @@ async fn a_claim_takes_no_more_than_was_asked_for_over_all_models() {
 }
 
 #[tokio::test]
-async fn a_claim_tells_what_the_worker_needs() {
+async fn a_claim_contains_all_inputs_of_the_attempt() {
     let db = given::database().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let job = given::queued_with(&db, "cat", |job| job.trace_parent = Some(trace.into())).await;

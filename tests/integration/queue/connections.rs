@@ -83,7 +83,7 @@ async fn a_transaction_left_open_is_rolled_back_when_its_connection_returns() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_failed_does_not_come_back_from_the_pool() {
+async fn a_failed_transaction_is_rolled_back_when_its_connection_returns() {
     let db = given::database().await;
     let pool = db.another_pool();
     let mut connection = pool.acquire().await.unwrap();
@@ -117,7 +117,7 @@ impl Subscriber for Notices {
 }
 
 #[tokio::test]
-async fn a_connection_returns_without_a_warning_in_the_servers_log() {
+async fn the_return_of_a_connection_causes_no_server_warning() {
     static NOTICES: AtomicUsize = AtomicUsize::new(0);
     tracing::subscriber::set_global_default(Notices(&NOTICES)).unwrap(); // a test is a process
     let db = given::database().await;
@@ -154,7 +154,7 @@ async fn plans(connection: &mut PgConnection) -> String {
 }
 
 #[tokio::test]
-async fn a_kept_connection_serves_the_next_statement_with_one_plan() {
+async fn a_returned_connection_serves_the_next_statement_with_one_plan() {
     let db = given::database().await;
     let kept = StatementPool::with_one_plan(db.another_pool());
     let mut first = kept.take().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_kept_connection_serves_the_next_statement_with_one_plan() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_not_given_back_returns_to_the_pool_without_its_settings() {
+async fn a_dropped_connection_returns_to_the_pool_without_its_settings() {
     let db = given::database().await;
     let kept = StatementPool::by_keys(db.another_pool());
     let mut lent = kept.take().await.unwrap();
@@ -183,7 +183,7 @@ async fn a_connection_that_was_not_given_back_returns_to_the_pool_without_its_se
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_died_fails_one_statement_and_is_replaced() {
+async fn a_dead_connection_fails_one_statement_and_is_replaced() {
     let db = given::database().await;
     let kept = StatementPool::with_one_plan(db.another_pool());
     let mut lent = kept.take().await.unwrap();
@@ -203,7 +203,7 @@ async fn a_kept_connection_that_died_fails_one_statement_and_is_replaced() {
 
 /// The API keeps two kinds; together they must leave some.
 #[tokio::test]
-async fn a_third_of_the_pool_is_for_everybody() {
+async fn two_statement_pools_leave_a_third_of_the_connections() {
     let db = given::database().await;
     let pool = db.another_pool();
     let most = pool.options().get_max_connections() as usize;

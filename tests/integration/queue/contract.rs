@@ -12,7 +12,7 @@ async fn column(db: &PgPool, statement: &'static str) -> Vec<String> {
 
 /// Views only add columns, never lose or rename one: what changes here must be in the changelog.
 #[tokio::test]
-async fn the_views_and_functions_of_ops_are_those_of_the_snapshot() {
+async fn the_views_and_functions_of_ops_match_the_snapshot() {
     let db = given::database().await;
     let columns = column(
         &db,
@@ -30,7 +30,7 @@ async fn the_views_and_functions_of_ops_are_those_of_the_snapshot() {
 }
 
 #[tokio::test]
-async fn every_view_and_function_of_ops_explains_itself() {
+async fn every_view_and_function_of_ops_has_a_comment() {
     let db = given::database().await;
     let silent = column(
         &db,
@@ -45,7 +45,7 @@ async fn every_view_and_function_of_ops_explains_itself() {
 }
 
 #[tokio::test]
-async fn every_column_of_ops_explains_itself() {
+async fn every_column_of_ops_has_a_comment() {
     let db = given::database().await;
     let silent = column(
         &db,
@@ -59,7 +59,7 @@ async fn every_column_of_ops_explains_itself() {
 }
 
 #[tokio::test]
-async fn a_reader_sees_every_view_and_no_table() {
+async fn darkroom_reader_can_read_every_view_and_no_table() {
     let db = given::database().await;
     let views = column(
         &db,
@@ -87,7 +87,7 @@ async fn a_reader_sees_every_view_and_no_table() {
 
 /// One row before and after: what a job was asked to be does not change by its ending.
 #[tokio::test]
-async fn ops_jobs_shows_the_same_job_before_and_after_it_finishes() {
+async fn ops_jobs_shows_equal_inputs_before_and_after_the_end_of_a_job() {
     const ASKED: &str = "select jsonb_build_array(id, task, owner, model, model_name, model_version, model_digest, image, content_type,
                 bytes, width, height, params, metadata, priority, created_at, deadline, attempts_max, interruptions_max, trace_parent)
          from ops.jobs where job_id = $1";
@@ -115,7 +115,7 @@ async fn ops_jobs_shows_the_same_job_before_and_after_it_finishes() {
 }
 
 #[tokio::test]
-async fn a_finished_job_tells_its_result_and_where_the_time_went() {
+async fn a_finished_job_shows_its_result_and_its_timings() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -166,7 +166,7 @@ async fn the_version_grows_with_every_change() {
 }
 
 #[tokio::test]
-async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
+async fn ops_attempts_lists_running_and_succeeded_attempts() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let first = given::claimed_by(&db, "first").await;
@@ -190,7 +190,7 @@ async fn ops_attempts_lists_the_running_and_the_succeeded_attempt_too() {
 }
 
 #[tokio::test]
-async fn a_list_pages_by_key_and_filters() {
+async fn a_list_of_jobs_has_pages_and_filters() {
     let db = given::database().await;
     let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -275,7 +275,7 @@ async fn a_list_pages_by_key_and_filters() {
 
 /// The API makes the id, and the row begins when it is committed: a busy queue is seconds behind.
 #[tokio::test]
-async fn a_job_whose_id_is_older_than_its_row_is_found_by_the_time_of_the_row() {
+async fn the_time_filter_of_a_list_uses_the_time_of_the_row() {
     let db = given::database().await;
     let ago = (chrono::Utc::now() - chrono::TimeDelta::seconds(10)).timestamp();
     let made = uuid::Timestamp::from_unix(uuid::NoContext, ago.unsigned_abs(), 0);
@@ -296,7 +296,7 @@ async fn a_job_whose_id_is_older_than_its_row_is_found_by_the_time_of_the_row() 
 
 /// A query has only text: what was sent as a number or a boolean is found as JSON writes it.
 #[tokio::test]
-async fn metadata_is_found_by_the_text_of_its_values() {
+async fn the_metadata_filter_compares_values_as_text() {
     let db = given::database().await;
     let object = |value: serde_json::Value| value.as_object().unwrap().clone();
     let sent = object(json!({"listing": 8841, "sold": true, "shop": "north", "note": null}));
@@ -326,7 +326,7 @@ async fn metadata_is_found_by_the_text_of_its_values() {
 }
 
 #[tokio::test]
-async fn a_job_that_succeeded_at_once_tells_of_its_attempt_as_the_view_does() {
+async fn attempts_of_a_succeeded_job_equal_the_rows_of_the_view() {
     let db = given::database().await;
     let id = given::queued(&db, ["cat"]).await[0];
     let held = given::claimed_by(&db, "w").await;

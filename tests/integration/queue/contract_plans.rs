@@ -30,7 +30,7 @@ fn of_the_archive(tables: &[String]) -> Vec<&String> {
 }
 
 #[tokio::test]
-async fn a_look_up_by_id_opens_the_live_table_and_one_partition() {
+async fn a_look_up_by_id_reads_live_jobs_and_one_partition() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let today: String = sqlx::query_scalar(
@@ -52,7 +52,7 @@ async fn a_look_up_by_id_opens_the_live_table_and_one_partition() {
 }
 
 #[tokio::test]
-async fn counting_by_state_opens_no_finished_job() {
+async fn a_count_by_state_reads_no_finished_job() {
     let db = given::database().await;
     let mut connection = db.connection().await;
     let count = "select model, sum(queued), sum(running), sum(scheduled), max(oldest_age_seconds) from ops.queue group by model";
@@ -68,7 +68,7 @@ async fn counting_by_state_opens_no_finished_job() {
 
 /// Of the days of an archive of weeks, those that may hold what just ended.
 #[tokio::test]
-async fn rates_open_the_partitions_of_the_last_days_only() {
+async fn rates_read_only_the_partitions_of_the_last_days() {
     let db = given::database().await;
     sqlx::raw_sql(
         "do $$ declare day date; begin

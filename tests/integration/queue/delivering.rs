@@ -55,7 +55,7 @@ fn came_to(outcome: DeliveryOutcome) -> AttemptResult {
 }
 
 #[tokio::test]
-async fn an_end_is_told_to_the_jobs_own_webhook_and_to_its_owners_endpoints_that_want_it() {
+async fn the_end_of_a_job_is_sent_to_its_webhook_and_to_endpoints_of_its_owner() {
     let db = given::database().await;
     let all = EventType::ALL;
     let wants_it = endpoint(&db, given::OWNER, "https://a.example/", &all).await;
@@ -83,7 +83,7 @@ async fn an_end_is_told_to_the_jobs_own_webhook_and_to_its_owners_endpoints_that
 }
 
 #[tokio::test]
-async fn a_start_is_told_to_endpoints_that_want_it_and_not_to_the_jobs_own_webhook() {
+async fn the_start_of_a_job_is_sent_to_endpoints_and_not_to_its_webhook() {
     let db = given::database().await;
     let starts = [EventType::JobStarted];
     let wants_it = endpoint(&db, given::OWNER, "https://a.example/", &starts).await;
@@ -104,7 +104,7 @@ async fn a_start_is_told_to_endpoints_that_want_it_and_not_to_the_jobs_own_webho
 }
 
 #[tokio::test]
-async fn nothing_is_told_before_the_end_is_committed() {
+async fn no_delivery_is_claimed_before_the_end_is_committed() {
     let db = given::database().await;
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
@@ -126,7 +126,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
 }
 
 #[tokio::test]
-async fn the_news_of_a_batch_go_to_its_own_webhook_and_to_endpoints() {
+async fn the_end_of_a_batch_is_sent_to_its_webhook_and_to_endpoints() {
     let db = given::database().await;
     endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
     let batch = BatchId::now();
@@ -143,7 +143,7 @@ async fn the_news_of_a_batch_go_to_its_own_webhook_and_to_endpoints() {
 }
 
 #[tokio::test]
-async fn what_one_process_is_sending_no_other_takes_until_its_lease_is_over() {
+async fn a_delivery_belongs_to_one_process_until_its_lease_ends() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
@@ -162,7 +162,7 @@ async fn what_one_process_is_sending_no_other_takes_until_its_lease_is_over() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_another_process_is_claiming_is_passed_over() {
+async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
@@ -176,7 +176,7 @@ async fn a_delivery_that_another_process_is_claiming_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_host_has_no_more_at_once_than_it_may_and_does_not_hold_back_the_others() {
+async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
     let db = given::database().await;
     for name in ["a", "b", "c", "d"] {
         ended(&db, name, Some("https://slow.example/hook")).await;
@@ -206,7 +206,7 @@ async fn a_host_has_no_more_at_once_than_it_may_and_does_not_hold_back_the_other
 }
 
 #[tokio::test]
-async fn a_delivery_that_failed_comes_back_when_its_pause_is_over_and_ends_when_it_is_given_up() {
+async fn a_delivery_is_retried_after_its_pause_and_can_end_failed() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
@@ -237,7 +237,7 @@ async fn a_delivery_that_failed_comes_back_when_its_pause_is_over_and_ends_when_
 }
 
 #[tokio::test]
-async fn a_redelivery_waits_for_whoever_is_sending_it_now() {
+async fn a_redelivery_waits_for_the_current_lease() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     let held = claim(&db).await.pop().unwrap();
@@ -252,7 +252,7 @@ async fn a_redelivery_waits_for_whoever_is_sending_it_now() {
 }
 
 #[tokio::test]
-async fn what_was_on_its_way_to_an_endpoint_that_is_no_more_is_given_up() {
+async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
     let db = given::database().await;
     let deleted = endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
     let gone = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
@@ -278,7 +278,7 @@ async fn what_was_on_its_way_to_an_endpoint_that_is_no_more_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_delivery_is_bounded() {
+async fn a_delivery_keeps_at_most_50_attempts() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     for _ in 0..55 {
@@ -291,7 +291,7 @@ async fn the_log_of_a_delivery_is_bounded() {
 }
 
 #[tokio::test]
-async fn an_owner_has_one_secret_until_it_is_rotated_and_two_for_a_day_then() {
+async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let db = given::database().await;
     let secret = |owner| webhooks::owner_secret(&db, owner);
     let (first, same) = tokio::join!(secret(given::OWNER), secret(given::OWNER));
@@ -313,7 +313,7 @@ async fn an_owner_has_one_secret_until_it_is_rotated_and_two_for_a_day_then() {
 }
 
 #[tokio::test]
-async fn deliveries_that_ended_long_ago_are_removed() {
+async fn old_ended_deliveries_are_pruned() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
@@ -326,7 +326,7 @@ async fn deliveries_that_ended_long_ago_are_removed() {
 }
 
 #[tokio::test]
-async fn the_role_of_the_api_may_tell_and_that_of_workers_may_not() {
+async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     let db = given::database().await;
     let api = acting_as(&db, "darkroom_api");
     ended(&db, "a", Some(HOOK)).await;

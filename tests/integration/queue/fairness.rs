@@ -24,7 +24,7 @@ async fn owners_of_next(db: &PgPool, limit: u16) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_job_does_not_wait_for_anothers_backlog() {
+async fn a_job_does_not_wait_for_the_backlog_of_another_owner() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     queue::enqueue(&db, &of("hoarder", &model, 2_000))
@@ -36,7 +36,7 @@ async fn one_job_does_not_wait_for_anothers_backlog() {
 }
 
 #[tokio::test]
-async fn a_newcomer_gets_a_share_while_a_backlog_is_worked_off() {
+async fn a_new_owner_gets_half_of_the_claims_beside_a_backlog() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     queue::enqueue(&db, &of("hoarder", &model, 500))
@@ -51,7 +51,7 @@ async fn a_newcomer_gets_a_share_while_a_backlog_is_worked_off() {
 
 /// Who was idle gets its share from now on, and no credit for the past.
 #[tokio::test]
-async fn an_owner_that_was_idle_does_not_push_the_busy_one_aside() {
+async fn an_idle_owner_gets_no_credit_for_the_past() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     queue::enqueue(&db, &of("idler", &model, 1)).await.unwrap();
@@ -70,7 +70,7 @@ async fn an_owner_that_was_idle_does_not_push_the_busy_one_aside() {
 
 /// An owner that submits one by one stands no worse than one that submits all at once.
 #[tokio::test]
-async fn many_small_submits_share_with_one_big_one() {
+async fn many_small_submits_get_as_many_claims_as_one_large_submit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     queue::enqueue(&db, &of("bulk", &model, 60)).await.unwrap();
@@ -83,7 +83,7 @@ async fn many_small_submits_share_with_one_big_one() {
 }
 
 #[tokio::test]
-async fn an_owners_jobs_keep_their_order() {
+async fn jobs_of_one_owner_keep_their_order() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let mut submitted: Vec<JobId> = Vec::new();

@@ -110,7 +110,7 @@ async fn a_result_is_committed_once() {
 
 /// One statement for many jobs: the stale ones drop out, the others land.
 #[tokio::test]
-async fn a_stale_lease_in_a_batch_does_not_stop_the_others() {
+async fn a_stale_lease_does_not_stop_the_other_completions() {
     let db = given::database().await;
     let (late, fresh) = taken_over(&db).await;
     given::queued(&db, ["dog"]).await;
@@ -132,7 +132,7 @@ async fn a_stale_lease_in_a_batch_does_not_stop_the_others() {
 
 /// Trap 6: a refunded counter must not be the fence.
 #[tokio::test]
-async fn a_release_makes_the_lease_stale_though_it_refunds_the_attempt() {
+async fn a_released_lease_is_stale() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let early = given::claimed_by(&db, "early").await;
@@ -200,7 +200,7 @@ async fn a_worker_that_left_can_neither_renew_nor_claim() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_asked_to_leave_cannot_claim() {
+async fn a_draining_worker_cannot_claim() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "spot").await;
@@ -210,7 +210,7 @@ async fn a_worker_that_was_asked_to_leave_cannot_claim() {
 }
 
 #[tokio::test]
-async fn a_worker_id_is_never_given_twice() {
+async fn a_worker_id_is_never_used_again() {
     let db = given::database().await;
     let first = given::worker(&db, "spot").await;
     queue::deregister(&db, first).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_worker_id_is_never_given_twice() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_tells_what_the_worker_still_holds_and_what_to_let_go() {
+async fn a_heartbeat_returns_the_held_and_the_canceled_jobs() {
     let db = given::database().await;
     let [kept, unwanted, taken] = given::queued(&db, ["kept", "unwanted", "taken"]).await;
     let worker = given::worker(&db, "spot").await;

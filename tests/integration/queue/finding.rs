@@ -11,7 +11,7 @@ use jobs::{
 use tests::given;
 
 #[tokio::test]
-async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
+async fn concurrent_look_ups_return_only_jobs_of_their_owner() {
     let db = given::database().await;
     let cats = given::queued(&db, ["a", "b", "c"]).await;
     let hers = given::queued_with(&db, "d", |job| job.owner = "bob".to_owned()).await;
@@ -38,7 +38,7 @@ async fn all_who_look_at_once_get_their_own_jobs_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
+async fn a_look_up_reports_a_database_error_and_the_next_look_up_works() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
@@ -59,7 +59,7 @@ async fn who_looks_while_postgres_refuses_is_told_and_the_next_one_finds() {
 
 /// The driver panics over such a time.
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_an_error_of_who_looks_for_it_and_of_nobody_else() {
+async fn an_unreadable_row_fails_only_its_own_look_up() {
     let db = given::database().await;
     let [fine, bent] = given::queued(&db, ["fine", "bent"]).await;
     sqlx::query("update live_jobs set deadline_at = 'infinity' where job_id = $1")
@@ -74,7 +74,7 @@ async fn a_row_that_cannot_be_read_is_an_error_of_who_looks_for_it_and_of_nobody
 }
 
 #[tokio::test]
-async fn references_of_every_kind_are_resolved_at_once() {
+async fn concurrent_look_ups_resolve_every_kind_of_model_reference() {
     let db = given::database().await;
     let lite = given::model_version(&db, "lite").await;
     let heavy = given::model_version(&db, "heavy").await;
@@ -118,7 +118,7 @@ async fn references_of_every_kind_are_resolved_at_once() {
 }
 
 #[tokio::test]
-async fn images_are_found_at_once_by_their_owners_and_those_that_nobody_needs_start_their_grace_anew()
+async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images()
  {
     let db = given::database().await;
     given::queued(&db, ["a", "b"]).await;

@@ -60,7 +60,7 @@ async fn leads_there(connection: &mut PgConnection) -> bool {
 }
 
 #[tokio::test]
-async fn a_connection_to_keep_is_found_in_a_pool_whose_last_ones_lead_nowhere() {
+async fn the_statement_pool_replaces_half_open_connections() {
     let (_db, _proxy, pool) = strands(0.0).await;
     let kept = StatementPool::with_one_plan(pool);
     let lent = timeout(AT_MOST, kept.take()).await;
@@ -69,14 +69,14 @@ async fn a_connection_to_keep_is_found_in_a_pool_whose_last_ones_lead_nowhere() 
 }
 
 #[tokio::test]
-async fn connections_that_were_idle_and_lead_nowhere_do_not_use_up_the_time_to_find_another() {
+async fn half_open_idle_connections_do_not_use_up_the_acquire_timeout() {
     let (_db, _proxy, pool) = strands(1.5).await;
     let mut connection = pool.acquire().await.expect("there is time for both");
     assert!(leads_there(&mut connection).await);
 }
 
 #[tokio::test]
-async fn news_are_told_again_after_a_connection_that_led_nowhere() {
+async fn wake_ups_are_sent_again_after_a_half_open_connection() {
     let (db, proxy, pool) = behind_a_proxy().await;
     let mut listener = PgListener::connect(db.url()).await.unwrap();
     listener.listen("darkroom_queued").await.unwrap();
@@ -99,7 +99,7 @@ async fn news_are_told_again_after_a_connection_that_led_nowhere() {
 }
 
 #[tokio::test]
-async fn a_process_starts_although_another_hangs_in_its_migrations() {
+async fn a_process_starts_while_another_process_hangs_in_its_migrations() {
     let db = given::database().await;
     let mut other = db.connection().await;
     other.lock().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_process_starts_although_another_hangs_in_its_migrations() {
 }
 
 #[tokio::test]
-async fn a_migration_that_failed_leaves_no_lock_behind() {
+async fn a_failed_migration_releases_its_lock() {
     let db = given::database().await;
     sqlx::query("update _sqlx_migrations set success = false where version = 1")
         .execute(&*db)

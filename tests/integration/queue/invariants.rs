@@ -19,7 +19,7 @@ fn fault() -> Problem {
 
 /// I6: each claim has a number of its own, and whatever takes a job from its worker makes that number stale.
 #[tokio::test]
-async fn no_lease_number_of_a_job_comes_twice() {
+async fn a_job_never_gets_one_lease_number_twice() {
     let db = given::database().await;
     let job = given::queued_with(&db, "cat", |job| job.attempts_max = 9).await;
     let mut latest = 0;
@@ -134,7 +134,7 @@ async fn owners_do_not_see_each_others_jobs() {
 }
 
 #[tokio::test]
-async fn owners_do_not_touch_each_others_jobs() {
+async fn owners_do_not_change_each_others_jobs() {
     let db = given::database().await;
     let [failed, queued] = given::queued(&db, ["failed", "queued"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -173,7 +173,7 @@ async fn bytes_that_do_not_match_their_digest_are_neither_stored_nor_read() {
 
 /// The last line of defense: each of these is some verb gone wrong.
 #[tokio::test]
-async fn the_tables_refuse_what_no_verb_may_write() {
+async fn the_tables_refuse_invalid_states() {
     let db = given::database().await;
     given::queued(&db, ["cat", "dog"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -258,7 +258,7 @@ async fn times_from_outside(db: &PgPool, statement: &'static str) -> Vec<String>
 
 /// I17: a worker tells no time, only for how long it wants a lease; so its clock may be off by any amount.
 #[tokio::test]
-async fn no_statement_of_a_worker_takes_a_time() {
+async fn no_statement_of_a_worker_has_a_time_parameter() {
     let db = given::database().await;
     let verbs = [
         include_str!("../../../jobs/src/queue/register.sql"),
@@ -280,7 +280,7 @@ async fn no_statement_of_a_worker_takes_a_time() {
 
 /// I21: wake-ups may be lost, acknowledged jobs may not, and both use the same connections.
 #[tokio::test]
-async fn commits_wait_for_the_disk_though_wake_ups_do_not() {
+async fn all_commits_but_wake_ups_wait_for_the_disk() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener.listen(CHANGED_CHANNEL).await.unwrap();

@@ -6,7 +6,7 @@ use jobs::queue;
 use tests::{clock, database::ended_or_waits_for_a_lock, dump, given};
 
 #[tokio::test]
-async fn rescue_gives_back_the_jobs_of_a_lost_worker_uncharged() {
+async fn rescue_requeues_the_jobs_of_a_lost_worker_uncharged() {
     let db = given::database().await;
     given::queued(&db, ["cat", "dog"]).await;
     let lost = given::claimed_by(&db, "lost").await;
@@ -22,7 +22,7 @@ async fn rescue_gives_back_the_jobs_of_a_lost_worker_uncharged() {
 }
 
 #[tokio::test]
-async fn rescue_takes_the_jobs_of_a_worker_that_left_without_releasing_them() {
+async fn rescue_requeues_the_jobs_of_a_worker_that_left() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let gone = given::claimed_by(&db, "gone").await;
@@ -35,7 +35,7 @@ async fn rescue_takes_the_jobs_of_a_worker_that_left_without_releasing_them() {
 }
 
 #[tokio::test]
-async fn a_job_that_outlives_too_many_workers_ends_failed() {
+async fn a_job_that_loses_too_many_workers_ends_failed() {
     let db = given::database().await;
     given::queued(&db, ["killer"]).await;
     for name in ["one", "two", "three"] {
@@ -52,7 +52,7 @@ async fn a_job_that_outlives_too_many_workers_ends_failed() {
 }
 
 #[tokio::test]
-async fn a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker() {
+async fn rescue_ends_a_job_with_a_requested_cancel() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let lost = given::claimed_by(&db, "lost").await;
@@ -66,7 +66,7 @@ async fn a_job_whose_cancel_was_asked_for_ends_with_its_lost_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rescuers_at_once_take_each_job_once() {
+async fn concurrent_rescues_take_each_job_once() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let jobs: Vec<_> = (0..200)
@@ -93,7 +93,7 @@ async fn rescuers_at_once_take_each_job_once() {
 
 /// What two rescuers see as lost at the same moment, one of them gives back: an interruption is counted once.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_rescuer_is_taking_no_other_rescuer_takes() {
+async fn a_job_in_an_uncommitted_rescue_is_not_rescued_again() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let lost = given::claimed_by(&db, "lost").await;
@@ -113,7 +113,7 @@ async fn what_a_rescuer_is_taking_no_other_rescuer_takes() {
 
 /// A rescuer must not wait for a row that somebody else is just taking.
 #[tokio::test]
-async fn a_rescuer_passes_over_a_job_that_is_being_completed() {
+async fn rescue_skips_a_locked_job() {
     let db = given::database().await;
     given::queued(&db, ["busy", "idle"]).await;
     let worker = given::worker(&db, "late").await;
@@ -131,7 +131,7 @@ async fn a_rescuer_passes_over_a_job_that_is_being_completed() {
 }
 
 #[tokio::test]
-async fn release_costs_nothing_and_keeps_the_place() {
+async fn release_charges_nothing_and_keeps_the_place_in_the_queue() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     for name in ["one", "two", "three", "four"] {
@@ -156,7 +156,7 @@ async fn release_costs_nothing_and_keeps_the_place() {
 }
 
 #[tokio::test]
-async fn release_ends_a_job_whose_cancel_was_asked_for() {
+async fn release_ends_a_job_with_a_requested_cancel() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;

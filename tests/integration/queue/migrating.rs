@@ -28,14 +28,14 @@ async fn tomorrow_migrated(db: &given::Database) {
 }
 
 #[tokio::test]
-async fn yesterdays_program_starts_on_a_schema_that_has_more() {
+async fn an_older_program_starts_on_a_newer_schema() {
     let db = given::database().await;
     tomorrow_migrated(&db).await;
     db::migrate(&db, &config(db.url())).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_program_whose_migrations_read_otherwise_does_not_start() {
+async fn a_program_with_a_changed_migration_does_not_start() {
     let db = given::database().await;
     tomorrow_migrated(&db).await;
     sqlx::query("update _sqlx_migrations set checksum = '\\x00' where version = 2")

@@ -36,7 +36,7 @@ async fn number(db: &PgPool, statement: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_purge_leaves_a_tombstone_without_a_word_about_the_image() {
+async fn a_purge_leaves_a_tombstone_without_data() {
     let db = given::database().await;
     let dog = failed(&db, "dog").await;
     let [cat] = given::queued(&db, ["cat"]).await;
@@ -94,7 +94,7 @@ async fn a_purge_leaves_a_tombstone_without_a_word_about_the_image() {
 }
 
 #[tokio::test]
-async fn a_new_priority_moves_a_waiting_job_to_the_end_of_that_level() {
+async fn a_new_priority_moves_a_queued_job_behind_all_jobs_of_that_priority() {
     let db = given::database().await;
     let [cat, dog, owl] = given::queued(&db, ["cat", "dog", "owl"]).await;
     for job in [owl, dog] {
@@ -132,7 +132,7 @@ async fn a_new_priority_moves_a_waiting_job_to_the_end_of_that_level() {
 }
 
 #[tokio::test]
-async fn a_paused_model_is_not_claimed_until_it_is_resumed() {
+async fn a_paused_model_is_claimed_only_after_resume() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     assert!(
@@ -181,7 +181,7 @@ async fn a_paused_model_is_not_claimed_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_drained_worker_learns_of_it_with_its_next_heartbeat() {
+async fn the_next_heartbeat_tells_a_worker_to_drain() {
     let db = given::database().await;
     let worker = given::worker(&db, "w").await;
     assert!(!queue::heartbeat(&db, worker, 60.0).await.unwrap().draining);
@@ -215,7 +215,7 @@ async fn heard(listener: &mut PgListener, count: usize) -> Vec<(String, String)>
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_of_what_operators_do() {
+async fn actions_of_operators_send_wake_ups() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener

@@ -82,7 +82,7 @@ async fn work_for_housekeeping(db: &Database) -> [JobId; 4] {
 }
 
 #[tokio::test]
-async fn darkroom_worker_can_do_all_that_workers_do() {
+async fn darkroom_worker_can_run_all_statements_of_workers() {
     let db = given::database().await;
     work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_worker");
@@ -188,7 +188,7 @@ const ACTS: [&str; 18] = [
 ];
 
 #[tokio::test]
-async fn a_reader_changes_nothing() {
+async fn darkroom_reader_can_call_no_function_that_changes_data() {
     let db = given::database().await;
     let mut reader = psql(&db, "darkroom_reader").await;
     for act in ACTS.iter().filter(|act| !act.contains("explain")) {
@@ -208,7 +208,7 @@ async fn a_reader_changes_nothing() {
 
 /// The caller learns what there is not, and no row of the audit says that something was done.
 #[tokio::test]
-async fn an_operator_may_call_every_function_and_is_told_what_is_not_there() {
+async fn darkroom_operator_can_call_every_function_that_changes_data() {
     let db = given::database().await;
     let mut operator = psql(&db, "darkroom_operator").await;
     for act in ACTS {
@@ -221,7 +221,7 @@ async fn an_operator_may_call_every_function_and_is_told_what_is_not_there() {
 }
 
 #[tokio::test]
-async fn an_operator_cannot_touch_the_tables() {
+async fn operators_and_readers_have_no_access_to_tables() {
     let db = given::database().await;
     let tables: Vec<String> = sqlx::query_scalar(
         "select oid::regclass::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') order by 1",
@@ -249,7 +249,7 @@ async fn an_operator_cannot_touch_the_tables() {
 
 /// New functions may be called by everyone until somebody says otherwise.
 #[tokio::test]
-async fn no_function_of_ours_may_be_called_by_everyone() {
+async fn no_function_is_executable_by_public() {
     let db = given::database().await;
     let open: Vec<String> = sqlx::query_scalar(
         "select p.oid::regprocedure::text from pg_proc p
@@ -266,7 +266,7 @@ async fn no_function_of_ours_may_be_called_by_everyone() {
 }
 
 #[tokio::test]
-async fn every_function_with_the_owners_rights_has_a_fixed_search_path() {
+async fn every_security_definer_function_has_a_fixed_search_path() {
     let db = given::database().await;
     let loose: Vec<String> = sqlx::query_scalar(
         "select p.oid::regprocedure::text from pg_proc p

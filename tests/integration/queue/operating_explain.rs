@@ -12,7 +12,7 @@ fn fault() -> Problem {
 }
 
 #[tokio::test]
-async fn explain_says_in_words_what_a_job_waits_for() {
+async fn explain_says_why_a_job_waits() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     let why = async |job: JobId| {

@@ -36,7 +36,7 @@ fn fault() -> Problem {
 }
 
 #[tokio::test]
-async fn every_act_stands_in_the_audit_with_who_did_it() {
+async fn every_action_is_in_the_audit_with_its_actor() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "w").await;
@@ -90,7 +90,7 @@ async fn every_act_stands_in_the_audit_with_who_did_it() {
 }
 
 #[tokio::test]
-async fn retry_failed_takes_a_bounded_number_of_those_with_the_code() {
+async fn retry_failed_retries_a_limited_number_of_jobs_with_one_code() {
     let db = given::database().await;
     given::queued(&db, ["a", "b", "c", "d"]).await;
     let worker = given::worker(&db, "w").await;
@@ -137,7 +137,7 @@ async fn retry_failed_takes_a_bounded_number_of_those_with_the_code() {
 }
 
 #[tokio::test]
-async fn a_job_enqueued_in_sql_comes_and_goes_with_its_transaction() {
+async fn a_job_enqueued_in_sql_exists_only_after_the_commit() {
     let db = given::database().await;
     let [dog] = given::queued(&db, ["dog"]).await;
     queue::cancel(&db, dog, None).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_job_enqueued_in_sql_comes_and_goes_with_its_transaction() {
 }
 
 #[tokio::test]
-async fn enqueue_in_sql_refuses_what_rest_refuses() {
+async fn enqueue_in_sql_refuses_the_arguments_that_rest_refuses() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let mut operator = psql(&db).await;
@@ -260,7 +260,7 @@ async fn enqueue_in_sql_refuses_what_rest_refuses() {
 
 /// Somebody goes to lunch with an open transaction: the API's submits of the same owner go on.
 #[tokio::test]
-async fn an_open_transaction_that_enqueues_does_not_stop_the_api() {
+async fn an_uncommitted_enqueue_in_sql_does_not_block_the_api() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let mut operator = psql(&db).await;
@@ -279,7 +279,7 @@ async fn an_open_transaction_that_enqueues_does_not_stop_the_api() {
 }
 
 #[tokio::test]
-async fn a_version_retires_when_no_alias_means_it() {
+async fn a_model_version_can_retire_only_without_an_alias() {
     let db = given::database().await;
     given::model_version(&db, given::MODEL).await;
     sqlx::raw_sql(

@@ -70,7 +70,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_retries_at_once_one_queues_the_job() {
+async fn two_concurrent_retries_queue_the_job_once() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
     let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
@@ -100,7 +100,7 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
+async fn a_retry_that_waits_for_a_purge_reports_the_purged_input() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
     let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
@@ -113,7 +113,7 @@ async fn a_retry_that_waits_for_a_purge_finds_the_input_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
+async fn a_new_priority_that_waits_for_a_claim_reports_the_running_job() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "w").await;
@@ -135,7 +135,7 @@ async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
 
 /// The retry has not committed yet when somebody deletes the image that it needs.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_a_retry_is_about_to_need_stays() {
+async fn a_purge_keeps_an_image_that_an_uncommitted_retry_needs() {
     let db = given::database().await;
     let (_, store) = given::bucket().await;
     let cat = failed(&db, "cat").await;

@@ -19,7 +19,7 @@ async fn finished(db: &PgPool, name: &str) -> JobId {
 }
 
 #[tokio::test]
-async fn a_job_made_today_lands_in_todays_partition() {
+async fn a_job_of_today_is_in_the_partition_of_today() {
     let db = given::database().await;
     let today = format!("finished_jobs_{}", chrono::Utc::now().format("%Y%m%d"));
     let job = finished(&db, "cat").await;
@@ -29,7 +29,7 @@ async fn a_job_made_today_lands_in_todays_partition() {
 }
 
 #[tokio::test]
-async fn a_lookup_by_id_touches_one_partition() {
+async fn a_look_up_by_id_reads_one_partition() {
     let db = given::database().await;
     let job = finished(&db, "cat").await;
     let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
@@ -46,7 +46,7 @@ async fn a_lookup_by_id_touches_one_partition() {
 }
 
 #[tokio::test]
-async fn partitions_are_made_ahead_and_making_them_again_makes_none() {
+async fn partitions_are_created_once_and_days_ahead() {
     let db = given::database().await;
     assert_eq!(jobs::db::make_partitions(&db, 3).await.unwrap(), 0);
     assert_eq!(
@@ -57,7 +57,7 @@ async fn partitions_are_made_ahead_and_making_them_again_makes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn makers_at_once_do_not_hinder_each_other() {
+async fn concurrent_calls_create_each_partition_once() {
     let db = given::database().await;
     let makers = (0..5).map(|_| jobs::db::make_partitions(&db, 10));
     let made = futures_util::future::join_all(makers).await;
@@ -67,7 +67,7 @@ async fn makers_at_once_do_not_hinder_each_other() {
 
 /// All processes were down for longer than partitions had been made ahead, then a job ended in the default partition.
 #[tokio::test]
-async fn rows_in_the_default_partition_do_not_keep_later_days_from_being_made() {
+async fn rows_in_the_default_partition_do_not_stop_partitions_of_later_days() {
     let db = given::database().await;
     let today = chrono::Utc::now().format("%Y%m%d");
     for parent in ["finished_jobs", "attempts"] {

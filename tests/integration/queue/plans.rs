@@ -70,19 +70,19 @@ async fn drained_queue() -> given::Database {
 }
 
 #[tokio::test]
-async fn claim_walks_a_new_queue_in_order_by_its_index() {
+async fn claim_reads_a_new_queue_in_index_order() {
     let db = given::database().await;
     claims_by_index(&db).await;
 }
 
 #[tokio::test]
-async fn claim_walks_a_drained_queue_in_order_by_its_index() {
+async fn claim_reads_a_drained_queue_in_index_order() {
     let db = drained_queue().await;
     claims_by_index(&db).await;
 }
 
 #[tokio::test]
-async fn claim_walks_a_full_queue_in_order_by_its_index() {
+async fn claim_reads_a_full_queue_in_index_order() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     for _ in 0..4 {
@@ -125,7 +125,7 @@ async fn statement_of_settle(db: &mut PgConnection) -> String {
 }
 
 #[tokio::test]
-async fn settling_finds_jobs_by_primary_key() {
+async fn settle_finds_jobs_by_primary_key() {
     let types = "uuid[], int[], text[], jsonb[], jsonb[], jsonb[], jsonb[], smallint[], smallint[]";
     let arguments = ["'{}'"; 9].join(", ");
     for db in [given::database().await, drained_queue().await] {
@@ -178,7 +178,7 @@ async fn a_look_up_reads_each_table_by_its_keys() {
 }
 
 #[tokio::test]
-async fn a_submit_reads_the_queue_only_for_its_first_place() {
+async fn enqueue_reads_live_jobs_only_by_the_queue_index() {
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         let types = "uuid[], int[], bigint[], int[], bytea[], bigint[], text[], jsonb[], jsonb[], timestamptz[], timestamptz[],
@@ -198,7 +198,7 @@ async fn a_submit_reads_the_queue_only_for_its_first_place() {
 }
 
 #[tokio::test]
-async fn a_prediction_is_looked_up_by_the_ids_that_its_image_names() {
+async fn a_matching_job_is_looked_up_by_job_id() {
     let types = "uuid[], text, bigint, jsonb, jsonb, float8, smallint, smallint";
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;

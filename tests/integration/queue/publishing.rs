@@ -46,7 +46,7 @@ fn fault() -> Problem {
 }
 
 #[tokio::test]
-async fn every_end_is_an_event_whichever_verb_made_it() {
+async fn every_verb_that_ends_a_job_publishes_an_event() {
     let db = given::database().await;
     let mut ended = vec![];
     let succeeded = given::queued(&db, ["succeeds"]).await[0];
@@ -109,7 +109,7 @@ async fn every_end_is_an_event_whichever_verb_made_it() {
 }
 
 #[tokio::test]
-async fn each_attempt_that_a_worker_begins_is_an_event() {
+async fn every_start_of_an_attempt_is_an_event() {
     let db = given::database().await;
     let id = given::queued(&db, ["is given back"]).await[0];
     let held = given::claimed_by(&db, "leaves").await;
@@ -127,7 +127,7 @@ async fn each_attempt_that_a_worker_begins_is_an_event() {
 }
 
 #[tokio::test]
-async fn the_jobs_of_one_statement_are_read_one_by_one() {
+async fn events_of_one_statement_can_be_read_in_pages() {
     let db = given::database().await;
     let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
     let worker = given::worker(&db, "w").await;
@@ -153,7 +153,7 @@ async fn the_jobs_of_one_statement_are_read_one_by_one() {
 }
 
 #[tokio::test]
-async fn nothing_is_published_before_its_commit_and_nothing_that_is_committed_late_is_left_out() {
+async fn the_feed_shows_no_uncommitted_event_and_omits_no_late_event() {
     let db = given::database().await;
     given::queued(&db, ["slow", "quick"]).await;
     let (slow, quick) = (
@@ -180,7 +180,7 @@ async fn nothing_is_published_before_its_commit_and_nothing_that_is_committed_la
 }
 
 #[tokio::test]
-async fn a_job_that_was_retried_by_hand_ends_in_another_event() {
+async fn a_job_that_was_retried_by_hand_publishes_a_second_end() {
     let db = given::database().await;
     let id = given::queued(&db, ["fails"]).await[0];
     let held = given::claimed_by(&db, "w").await;
@@ -207,7 +207,7 @@ async fn a_job_that_was_retried_by_hand_ends_in_another_event() {
 }
 
 #[tokio::test]
-async fn a_feed_may_be_of_some_types_only() {
+async fn the_feed_can_be_filtered_by_event_type() {
     let db = given::database().await;
     let [canceled, _] = given::queued(&db, ["is canceled", "succeeds"]).await;
     queue::cancel(&db, canceled, None).await.unwrap();
@@ -223,7 +223,7 @@ async fn a_feed_may_be_of_some_types_only() {
 }
 
 #[tokio::test]
-async fn what_happens_to_a_batch_is_published_too() {
+async fn the_end_of_a_batch_is_in_the_feed() {
     let db = given::database().await;
     let batch = BatchId::now();
     sqlx::query("select publish_event($1, 'batch.completed', $2)")
@@ -241,7 +241,7 @@ async fn what_happens_to_a_batch_is_published_too() {
 }
 
 #[tokio::test]
-async fn days_whose_events_were_kept_long_enough_are_dropped() {
+async fn partitions_of_old_events_are_dropped() {
     let db = given::database().await;
     let id = given::queued(&db, ["a"]).await[0];
     queue::cancel(&db, id, None).await.unwrap();
@@ -261,7 +261,7 @@ async fn days_whose_events_were_kept_long_enough_are_dropped() {
 
 /// The stream of a job reads its row first, then its attempts.
 #[tokio::test]
-async fn an_attempt_that_ends_between_two_reads_is_told_once() {
+async fn an_attempt_that_ends_between_two_reads_is_listed_once() {
     let db = given::database().await;
     let [id] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w1").await;

@@ -381,7 +381,7 @@ async fn walk(db: &PgPool, model: &Resolved, steps: &[Step]) {
 }
 
 #[test]
-fn any_walk_over_the_verbs_agrees_with_the_state_diagram() {
+fn random_verbs_agree_with_the_state_diagram() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (db, model) = runtime.block_on(async {
         let db = given::database().await;

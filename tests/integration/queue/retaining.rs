@@ -50,7 +50,7 @@ async fn upload_of(db: &PgPool, name: &str) -> Option<Uuid> {
 }
 
 #[tokio::test]
-async fn what_was_kept_long_enough_is_purged_and_leaves_a_tombstone() {
+async fn a_job_past_its_retention_is_purged_and_leaves_a_tombstone() {
     let db = given::database().await;
     let job = finished(&db, "cat.jpg").await;
     assert_eq!(queue::purge_due(&db).await.unwrap(), 0);
@@ -66,7 +66,7 @@ async fn what_was_kept_long_enough_is_purged_and_leaves_a_tombstone() {
 }
 
 #[tokio::test]
-async fn a_tombstone_is_pruned_in_the_end() {
+async fn an_old_tombstone_is_pruned() {
     let db = given::database().await;
     let job = finished(&db, "cat.jpg").await;
     kept_long_enough(&db).await;
@@ -115,7 +115,7 @@ async fn made_partition_of(db: &PgPool, day: DateTime<Utc>) {
 }
 
 #[tokio::test]
-async fn a_day_of_which_only_old_tombstones_are_left_is_dropped_whole() {
+async fn a_day_with_only_old_tombstones_is_dropped() {
     let db = given::database().await;
     let (gone, kept) = (
         Utc::now() - TimeDelta::days(90),
@@ -137,7 +137,7 @@ async fn a_day_of_which_only_old_tombstones_are_left_is_dropped_whole() {
 }
 
 #[tokio::test]
-async fn an_image_goes_with_the_last_job_that_needs_it() {
+async fn an_image_is_collected_after_its_last_job_is_purged() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     let first = finished(&db, "cat.jpg").await;
     let upload = upload_of(&db, "cat.jpg").await.unwrap();
@@ -160,7 +160,7 @@ async fn an_image_goes_with_the_last_job_that_needs_it() {
 }
 
 #[tokio::test]
-async fn an_unneeded_image_stays_for_a_grace_that_every_question_renews() {
+async fn a_look_up_renews_the_grace_of_an_unneeded_image() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     finished(&db, "cat.jpg").await;
     kept_long_enough(&db).await;
@@ -187,7 +187,7 @@ async fn the_image_of_a_live_job_is_never_collected() {
 
 /// I8: the API looked, found the image, and did not upload it; then the image went; then the submit came.
 #[tokio::test]
-async fn a_submit_over_an_image_that_went_meanwhile_is_refused_whole() {
+async fn a_submit_of_a_collected_image_is_refused_and_leaves_no_row() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     finished(&db, "cat.jpg").await;
     let model = given::model_version(&db, given::MODEL).await;
@@ -220,7 +220,7 @@ async fn a_submit_over_an_image_that_went_meanwhile_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_second_upload_of_the_same_bytes_is_an_orphan_and_the_first_stays() {
+async fn a_second_upload_of_equal_bytes_does_not_replace_the_first() {
     let db = given::database().await;
     given::queued(&db, ["cat.jpg"]).await;
     let first = upload_of(&db, "cat.jpg").await;
@@ -229,7 +229,7 @@ async fn a_second_upload_of_the_same_bytes_is_an_orphan_and_the_first_stays() {
 }
 
 #[tokio::test]
-async fn an_object_that_no_row_names_is_swept_up_after_a_grace() {
+async fn an_object_that_no_row_names_is_swept_after_a_grace() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let upload = upload_of(&db, "cat.jpg").await.unwrap();

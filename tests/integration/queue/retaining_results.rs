@@ -35,7 +35,7 @@ async fn completed(db: &PgPool, held: &Held, key: &str) {
 }
 
 #[tokio::test]
-async fn the_object_of_a_result_goes_once_its_job_is_purged() {
+async fn the_object_of_a_result_is_deleted_after_the_purge_of_its_job() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let held = given::claimed_by(&db, "w").await;
@@ -53,7 +53,7 @@ async fn the_object_of_a_result_goes_once_its_job_is_purged() {
 
 /// A worker put its result and then lost its lease: the successor's object has another key and stays.
 #[tokio::test]
-async fn the_object_of_a_stale_attempt_is_swept_up_and_that_of_the_job_stays() {
+async fn only_the_object_of_a_stale_attempt_is_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let stale = given::claimed_by(&db, "spot-a").await;
@@ -74,7 +74,7 @@ async fn the_object_of_a_stale_attempt_is_swept_up_and_that_of_the_job_stays() {
 
 /// The object is in the bucket, its job still runs: only the grace protects it, and it has to.
 #[tokio::test]
-async fn an_object_whose_attempt_is_not_committed_yet_is_left_alone() {
+async fn the_object_of_an_uncommitted_attempt_is_not_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let held = given::claimed_by(&db, "w").await;

@@ -18,7 +18,7 @@ const CONFIG: EnqueuerConfig = EnqueuerConfig {
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_hundred_submits_at_once_all_commit_and_a_bad_value_fails_alone() {
+async fn a_bad_value_fails_alone_among_a_hundred_concurrent_submits() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
@@ -42,7 +42,7 @@ async fn of_a_hundred_submits_at_once_all_commit_and_a_bad_value_fails_alone() {
 }
 
 #[tokio::test]
-async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
+async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let config = EnqueuerConfig {
@@ -84,7 +84,7 @@ const PATIENT: EnqueuerConfig = EnqueuerConfig {
 };
 
 #[tokio::test]
-async fn a_submit_that_is_on_its_way_shares_the_commit_of_one_that_is_there() {
+async fn a_pending_upload_shares_the_commit_of_a_waiting_submit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
@@ -102,7 +102,7 @@ async fn a_submit_that_is_on_its_way_shares_the_commit_of_one_that_is_there() {
 }
 
 #[tokio::test]
-async fn a_submit_that_never_comes_holds_nobody_up() {
+async fn a_dropped_pending_upload_does_not_delay_the_commit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
@@ -122,7 +122,7 @@ async fn a_submit_that_never_comes_holds_nobody_up() {
 
 /// Promise 1: a client that leaves before its answer has its job all the same.
 #[tokio::test]
-async fn a_submit_whose_caller_left_is_committed_or_never_was() {
+async fn a_submit_is_committed_after_its_caller_has_left() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
@@ -156,7 +156,7 @@ async fn enqueue_is_all_or_none() {
 }
 
 #[tokio::test]
-async fn jobs_over_one_image_share_its_row() {
+async fn jobs_of_one_image_share_one_image_row() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let jobs = [given::job(&model, "cat"), given::job(&model, "cat")];
@@ -212,7 +212,7 @@ async fn submits_of_several_processes_do_not_deadlock() {
 
 /// I12: of one request that was sent twice, the second waits for the first one's commit, and then queues nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn submits_under_one_key_at_once_are_one_job() {
+async fn concurrent_submits_with_one_key_queue_one_job() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let submit = |name| {
@@ -241,7 +241,7 @@ async fn submits_under_one_key_at_once_are_one_job() {
 }
 
 #[tokio::test]
-async fn a_submit_wakes_a_worker_that_listens() {
+async fn a_submit_wakes_a_listening_worker() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let listener = WorkerListener::start(db.clone());
@@ -254,7 +254,7 @@ async fn a_submit_wakes_a_worker_that_listens() {
 }
 
 #[tokio::test]
-async fn a_listener_whose_connection_was_cut_hears_of_what_came_meanwhile() {
+async fn a_listener_is_woken_after_a_lost_connection() {
     let db = given::database().await;
     let listener = WorkerListener::start(db.clone());
     listener.queued(Duration::from_secs(30)).await;

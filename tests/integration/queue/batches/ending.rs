@@ -10,7 +10,7 @@ use tests::given;
 use super::{appended, batch, begun, one_fails, one_succeeds, sealed, taken};
 
 #[tokio::test]
-async fn a_batch_ends_with_the_last_of_its_jobs_and_only_once() {
+async fn a_batch_ends_once_with_its_last_job() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 2).await;
     one_succeeds(&db).await;
@@ -28,7 +28,7 @@ async fn a_batch_ends_with_the_last_of_its_jobs_and_only_once() {
 
 /// Whoever finds the end: it is told once, in the statement that makes it so.
 #[tokio::test]
-async fn the_end_of_a_batch_is_one_event() {
+async fn the_end_of_a_batch_is_published_once() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
     assert!(batches::finish_due(&*db).await.unwrap().is_empty());
@@ -43,7 +43,7 @@ async fn the_end_of_a_batch_is_one_event() {
 }
 
 #[tokio::test]
-async fn who_asks_sees_the_end_before_housekeeping_does() {
+async fn a_read_ends_a_batch_whose_jobs_have_all_ended() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
     one_succeeds(&db).await;
@@ -52,7 +52,7 @@ async fn who_asks_sees_the_end_before_housekeeping_does() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_upload_goes_on_does_not_end() {
+async fn a_batch_does_not_end_while_its_upload_is_open() {
     let db = given::database().await;
     let writer = begun(&db, None).await;
     appended(&db, writer, 1..=1).await;
@@ -66,7 +66,7 @@ async fn a_batch_whose_upload_goes_on_does_not_end() {
 }
 
 #[tokio::test]
-async fn a_batch_of_refused_lines_alone_has_failed() {
+async fn a_batch_with_only_refused_lines_fails() {
     let db = given::database().await;
     let writer = begun(&db, None).await;
     let refused = Refusal {
@@ -86,7 +86,7 @@ async fn a_batch_of_refused_lines_alone_has_failed() {
 }
 
 #[tokio::test]
-async fn a_retried_job_opens_its_batch_again() {
+async fn a_retried_job_reopens_its_batch() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 2).await;
     one_succeeds(&db).await;
@@ -102,7 +102,7 @@ async fn a_retried_job_opens_its_batch_again() {
 
 /// A retry whose commit comes late: the batch is either not ended, or open again.
 #[tokio::test]
-async fn a_batch_does_not_end_beside_a_retry_under_way() {
+async fn a_batch_does_not_end_beside_an_uncommitted_retry() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
     let failed = one_fails(&db).await;
@@ -116,7 +116,7 @@ async fn a_batch_does_not_end_beside_a_retry_under_way() {
 
 /// Whoever chose the batch looked at it a moment before.
 #[tokio::test]
-async fn the_end_is_looked_for_anew_under_the_lock() {
+async fn finish_batch_checks_the_jobs_again_under_its_lock() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
     let ended = async || -> bool {
@@ -130,7 +130,7 @@ async fn the_end_is_looked_for_anew_under_the_lock() {
 }
 
 #[tokio::test]
-async fn retry_failed_takes_the_failed_ones_alone() {
+async fn retry_failed_retries_only_the_failed_jobs() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 3).await;
     one_fails(&db).await;
@@ -151,7 +151,7 @@ async fn retry_failed_takes_the_failed_ones_alone() {
 }
 
 #[tokio::test]
-async fn a_cancel_ends_what_waits_and_asks_what_runs() {
+async fn a_batch_cancel_ends_queued_jobs_and_marks_running_jobs() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 3).await;
     one_succeeds(&db).await;

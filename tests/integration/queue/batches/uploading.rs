@@ -32,7 +32,7 @@ async fn silent_for_an_hour(db: &PgPool, id: BatchId) {
 }
 
 #[tokio::test]
-async fn an_abandoned_upload_is_sealed_and_what_came_of_it_runs() {
+async fn an_abandoned_upload_is_sealed_and_its_jobs_run() {
     let db = given::database().await;
     let writer = begun(&db, None).await;
     appended(&db, writer, 1..=2).await;
@@ -61,7 +61,7 @@ async fn an_abandoned_upload_is_sealed_and_what_came_of_it_runs() {
 }
 
 #[tokio::test]
-async fn one_key_stands_for_one_batch() {
+async fn one_key_begins_one_batch() {
     let db = given::database().await;
     let writer = begun(&db, Some("k")).await;
     let again = batches::begin(&db, given::OWNER, &Map::new(), Some("k")).await;
@@ -78,7 +78,7 @@ async fn resumed(db: &Database, id: BatchId) -> ResumeOutcome {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_behind_one_that_fell_silent_and_fences_it() {
+async fn a_resumed_upload_fences_the_silent_upload() {
     let db = given::database().await;
     let first = begun(&db, Some("k")).await;
     appended(&db, first, 1..=2).await;
@@ -119,7 +119,7 @@ async fn an_upload_goes_on_behind_one_that_fell_silent_and_fences_it() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_behind_one_that_was_sealed_as_broken_off() {
+async fn an_upload_can_resume_a_batch_that_was_sealed_as_broken_off() {
     let db = given::database().await;
     let first = begun(&db, Some("k")).await;
     appended(&db, first, 1..=1).await;

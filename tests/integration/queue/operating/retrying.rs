@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts() {
+async fn a_retry_by_hand_keeps_the_history_and_resets_the_charged_attempts() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     for name in ["one", "two", "three"] {
@@ -62,7 +62,7 @@ async fn a_retry_by_hand_keeps_id_and_history_and_renews_the_budget_of_attempts(
 }
 
 #[tokio::test]
-async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
+async fn a_retry_by_hand_forgives_only_one_interruption() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     for name in ["one", "two", "three"] {
@@ -91,7 +91,7 @@ async fn a_retry_by_hand_forgives_one_lost_worker_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_lease_from_before_a_retry_by_hand_changes_nothing() {
+async fn a_lease_from_before_a_retry_by_hand_cannot_complete_the_job() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let stale = given::claimed_by(&db, "stale").await;
@@ -115,7 +115,7 @@ async fn a_lease_from_before_a_retry_by_hand_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_retried_job_goes_behind_what_its_owner_has_queued() {
+async fn a_retried_job_goes_behind_the_queued_jobs_of_its_owner() {
     let db = given::database().await;
     let cat = failed(&db, "cat").await;
     let [dog, owl] = given::queued(&db, ["dog", "owl"]).await;
@@ -158,7 +158,7 @@ async fn canceled_and_expired_jobs_can_be_retried_and_a_past_deadline_is_dropped
 }
 
 #[tokio::test]
-async fn only_a_job_that_ended_in_vain_and_has_its_input_can_be_retried() {
+async fn only_an_unsuccessful_job_with_its_image_can_be_retried() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(

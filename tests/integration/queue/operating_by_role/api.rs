@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn darkroom_api_can_do_all_that_the_api_does() {
+async fn darkroom_api_can_run_all_statements_of_the_api() {
     let db = given::database().await;
     let [lost, ..] = work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_api");
@@ -117,7 +117,7 @@ async fn administering(pool: &Db) {
 }
 
 #[tokio::test]
-async fn darkroom_api_can_do_all_that_it_does_with_batches() {
+async fn darkroom_api_can_run_all_statements_about_batches() {
     let db = given::database().await;
     let pool = acting_as(&db, "darkroom_api");
     let begun = batches::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
@@ -157,7 +157,7 @@ async fn darkroom_api_can_do_all_that_it_does_with_batches() {
 }
 
 #[tokio::test]
-async fn darkroom_api_can_do_all_that_it_does_with_images() {
+async fn darkroom_api_can_run_all_statements_about_images() {
     let db = given::database().await;
     let (_, store) = given::bucket().await;
     let model = given::model_version(&db, given::MODEL).await;
@@ -191,7 +191,7 @@ async fn darkroom_api_can_do_all_that_it_does_with_images() {
 }
 
 #[tokio::test]
-async fn darkroom_api_can_keep_to_the_retention() {
+async fn darkroom_api_can_run_all_statements_of_retention() {
     let db = given::database().await;
     let (_, store) = given::bucket().await;
     let [cat] = given::queued(&db, ["cat"]).await;

@@ -68,7 +68,7 @@ async fn enqueue(db: &PgPool, model: &Resolved, owner: &str, count: usize) -> Ve
 }
 
 #[tokio::test]
-async fn a_job_that_came_back_below_the_mark_is_found_while_there_is_a_backlog() {
+async fn a_released_job_below_the_mark_is_claimed_despite_a_backlog() {
     let claimer = Claimer::with_marks().await;
     tests::settling::release(&claimer.db, &[claimer.first])
         .await
@@ -85,7 +85,7 @@ async fn a_job_that_came_back_below_the_mark_is_found_while_there_is_a_backlog()
 }
 
 #[tokio::test]
-async fn an_empty_answer_means_that_nothing_is_below_the_mark_either() {
+async fn a_claim_that_finds_nothing_above_the_mark_looks_below() {
     let claimer = Claimer::with_marks().await;
     sqlx::query("delete from live_jobs where state = 'queued'")
         .execute(&*claimer.db)
@@ -99,7 +99,7 @@ async fn an_empty_answer_means_that_nothing_is_below_the_mark_either() {
 }
 
 #[tokio::test]
-async fn a_priority_that_the_claimer_never_saw_goes_first_at_once() {
+async fn a_job_of_a_new_higher_priority_is_claimed_first() {
     let claimer = Claimer::with_marks().await;
     for priority in [3, -3, 9] {
         let urgent = NewJob {
@@ -126,7 +126,7 @@ async fn a_priority_that_the_claimer_never_saw_goes_first_at_once() {
 }
 
 #[tokio::test]
-async fn a_newcomer_has_its_share_above_the_mark() {
+async fn a_new_owner_gets_half_of_the_claims_above_the_mark() {
     let claimer = Claimer::with_marks().await;
     enqueue(&claimer.db, &claimer.model, "guest", 20).await;
     let next = claimer.claim(40).await;
@@ -136,7 +136,7 @@ async fn a_newcomer_has_its_share_above_the_mark() {
 
 /// I6 with marks: at most one live lease a job, and none left over.
 #[tokio::test(flavor = "multi_thread")]
-async fn claimers_with_marks_share_the_queue_without_overlap() {
+async fn concurrent_claimers_with_marks_claim_each_job_once() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let queued = enqueue(&db, &model, "any", 600).await;

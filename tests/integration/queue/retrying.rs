@@ -72,7 +72,7 @@ async fn a_job_that_backs_off_is_not_claimed() {
 
 /// The back-off doubles up to ten minutes, however many attempts a job may have.
 #[tokio::test]
-async fn the_back_off_has_a_ceiling() {
+async fn the_backoff_has_a_ceiling() {
     let db = given::database().await;
     let job = given::queued_with(&db, "patient", |job| job.attempts_max = 100).await;
     sqlx::query("update live_jobs set attempts_charged = 60")
@@ -89,7 +89,7 @@ async fn the_back_off_has_a_ceiling() {
 
 /// Jobs that failed together must not all come back together.
 #[tokio::test]
-async fn the_back_off_has_jitter() {
+async fn the_backoff_has_jitter() {
     let db = given::database().await;
     let jobs = given::queued(&db, ["a", "b", "c", "d", "e", "f"]).await;
     let worker = given::worker(&db, "w").await;
@@ -123,7 +123,7 @@ async fn a_permanent_fault_ends_the_job_at_the_first_attempt() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_runs_too_long_is_charged_and_tried_again() -> Result<(), QueueError> {
+async fn an_attempt_that_runs_too_long_is_charged_and_retried() -> Result<(), QueueError> {
     let db = given::database().await;
     let [slow, _quick] = given::queued(&db, ["slow", "quick"]).await;
     let held = given::claimed_by(&db, "w").await;

@@ -8,7 +8,7 @@ use jobs::{JobState, queue};
 use tests::{clock, dump, given};
 
 #[tokio::test]
-async fn a_job_that_no_worker_began_before_its_deadline_expires() {
+async fn a_job_that_is_not_claimed_before_its_deadline_expires() {
     let db = given::database().await;
     let soon = Some(Utc::now() + TimeDelta::hours(1));
     let late = given::queued_with(&db, "late", |job| job.deadline = soon).await;
@@ -41,7 +41,7 @@ async fn a_running_job_does_not_expire() {
 }
 
 #[tokio::test]
-async fn a_planned_job_waits_until_it_is_due() {
+async fn a_scheduled_job_waits_for_its_run_time() {
     let db = given::database().await;
     let tomorrow = Some(Utc::now() + TimeDelta::days(1));
     let planned = given::queued_with(&db, "planned", |job| job.run_at = tomorrow).await;
@@ -55,7 +55,7 @@ async fn a_planned_job_waits_until_it_is_due() {
 }
 
 #[tokio::test]
-async fn a_job_planned_for_the_past_is_queued_at_once() {
+async fn a_job_with_a_past_run_time_is_queued_at_once() {
     let db = given::database().await;
     let past = Some(Utc::now() - TimeDelta::days(1));
     given::queued_with(&db, "past", |job| job.run_at = past).await;
@@ -69,7 +69,7 @@ async fn a_job_planned_for_the_past_is_queued_at_once() {
 }
 
 #[tokio::test]
-async fn an_attempt_may_not_outlast_the_deadline_of_its_job() {
+async fn an_attempt_ends_by_the_deadline_of_its_job() {
     let db = given::database().await;
     let deadline = Utc::now() + TimeDelta::seconds(5);
     given::queued_with(&db, "urgent", |job| {
@@ -94,7 +94,7 @@ async fn an_attempt_may_not_outlast_the_deadline_of_its_job() {
 }
 
 #[tokio::test]
-async fn a_job_past_its_deadline_is_not_begun() {
+async fn a_job_past_its_deadline_is_not_claimed() {
     let db = given::database().await;
     let soon = Some(Utc::now() + TimeDelta::hours(1));
     let late = given::queued_with(&db, "late", |job| job.deadline = soon).await;
@@ -106,7 +106,7 @@ async fn a_job_past_its_deadline_is_not_begun() {
 
 /// As no program makes them, but whoever has the tables in hand: the end of such a job cannot be reckoned.
 #[tokio::test]
-async fn a_job_that_cannot_expire_does_not_keep_others_from_their_turn() {
+async fn a_job_that_cannot_expire_does_not_stop_promotion() {
     let db = given::database().await;
     let soon = Some(Utc::now() + TimeDelta::hours(1));
     let stuck = given::queued_with(&db, "stuck", |job| job.deadline = soon).await;

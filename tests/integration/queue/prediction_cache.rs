@@ -31,7 +31,7 @@ fn asked(model: &Resolved, change: impl FnOnce(&mut NewJob)) -> NewJob {
 }
 
 #[tokio::test]
-async fn a_new_image_has_no_answer_and_one_that_waits_or_ended_has() {
+async fn a_submit_joins_a_live_job_and_hits_a_succeeded_job() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let again = asked(&model, |_| ());
@@ -47,7 +47,7 @@ async fn a_new_image_has_no_answer_and_one_that_waits_or_ended_has() {
 }
 
 #[tokio::test]
-async fn only_a_job_that_ends_for_it_is_joined() {
+async fn a_submit_does_not_join_a_job_with_worse_terms() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let again = asked(&model, |_| ());
@@ -75,7 +75,7 @@ async fn only_a_job_that_ends_for_it_is_joined() {
 }
 
 #[tokio::test]
-async fn only_a_success_over_the_same_question_is_a_hit() {
+async fn only_the_success_of_an_equal_request_is_a_hit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let other_model = given::model_version(&db, "other").await;

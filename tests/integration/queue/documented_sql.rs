@@ -100,7 +100,7 @@ async fn rows(db: &mut PgConnection, statement: &str) -> usize {
 }
 
 #[tokio::test]
-async fn every_statement_of_the_document_runs_and_has_an_answer() {
+async fn every_statement_of_the_document_returns_rows() {
     let db = given::database().await;
     let (failed, waiting) = eventful_day(&db).await;
     let mut operator = db.connection().await;

@@ -51,7 +51,7 @@ async fn probed() -> Option<(Database, Pgbouncer)> {
 }
 
 #[tokio::test]
-async fn settings_of_one_statement_do_not_reach_the_next_client_of_the_connection() {
+async fn settings_of_a_statement_do_not_reach_the_next_client() {
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
@@ -70,7 +70,7 @@ async fn settings_of_one_statement_do_not_reach_the_next_client_of_the_connectio
 }
 
 #[tokio::test]
-async fn a_submit_dropped_in_the_middle_leaves_no_transaction_open_behind_pgbouncer() {
+async fn a_dropped_statement_leaves_no_open_transaction() {
     let Some((db, pgbouncer)) = probed().await else {
         return;
     };
@@ -90,7 +90,7 @@ async fn a_submit_dropped_in_the_middle_leaves_no_transaction_open_behind_pgboun
 }
 
 #[tokio::test]
-async fn a_statement_that_failed_leaves_nothing_behind_and_lets_its_connection_go() {
+async fn a_failed_statement_is_rolled_back_and_frees_its_connection() {
     let Some((db, pgbouncer)) = probed().await else {
         return;
     };
@@ -115,7 +115,7 @@ async fn a_statement_that_failed_leaves_nothing_behind_and_lets_its_connection_g
 
 /// PgBouncer tells of a server that died amid a commit as if the commit had been refused.
 #[tokio::test]
-async fn a_commit_that_got_no_answer_of_its_server_counts_as_not_known() {
+async fn a_commit_without_an_answer_has_an_unknown_outcome() {
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
@@ -131,7 +131,7 @@ async fn a_commit_that_got_no_answer_of_its_server_counts_as_not_known() {
 }
 
 #[tokio::test]
-async fn migrations_and_listen_go_to_postgres_itself() {
+async fn migrations_and_listen_use_the_direct_url() {
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
@@ -164,7 +164,7 @@ async fn migrations_and_listen_go_to_postgres_itself() {
 }
 
 #[tokio::test]
-async fn a_program_that_takes_pgbouncer_for_postgres_is_told_what_to_do() {
+async fn a_migration_through_pgbouncer_names_the_missing_setting() {
     let Some((db, pgbouncer)) = behind(1).await else {
         return;
     };
@@ -179,7 +179,7 @@ async fn a_program_that_takes_pgbouncer_for_postgres_is_told_what_to_do() {
 
 /// Two processes with more connections than PgBouncer has: each statement was prepared on another one than it runs on.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_queued_and_done_over_shared_connections_is_queued_and_done_once() {
+async fn jobs_over_shared_connections_are_queued_and_completed_once() {
     let Some((db, pgbouncer)) = behind(2).await else {
         return;
     };
