@@ -1,8 +1,8 @@
-//! Every guard of an invariant is needed: without it, the invariant's own test fails.
+//! Every guard of an invariant is needed: without the guard, the invariant's own test fails.
 //!
-//! The product is left as it is. A proxy changes the words of a statement on their way to the server, or a guard is
-//! dropped from the test's database; then the test runs as it stands, in a process of its own. `docs/invariants.md` says
-//! which guard belongs to which promise.
+//! The product is not changed. A proxy replaces words of a statement on the way to the server, or a statement drops a
+//! guard from the test's database. Then the unchanged test runs in its own process. `docs/invariants.md` lists the guard
+//! of each promise.
 
 mod batches;
 mod claims;
@@ -24,44 +24,55 @@ use tests::{
 
 use verdict::{Verdict, run};
 
-/// The test passes with the statements as they are, and fails with each of the mutated ones.
+/// Requires that `test` passes with the original statements and fails with each mutated statement.
 async fn fails_with_each(test: &str, mutations: &[Mutation]) {
     for mutation in mutations {
         let server = MutatedServer::start(mutation.clone()).await;
-        let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
-        println!("{mutation}\n{printed}");
-        assert!(server.prepared() > 0, "{test} does not use it: {mutation}");
-        assert_eq!(server.not_sql(), [""; 0], "this is no SQL: {mutation}");
-        assert_eq!(
-            verdict,
-            Verdict::Failed,
-            "{test} does not notice: {mutation}"
+        let (verdict, output) = run(test, &[("DATABASE_URL", server.url())]).await;
+        println!("{mutation}\n{output}");
+        assert!(
+            server.prepared() > 0,
+            "{test} does not run the statement: {mutation}"
         );
+        assert_eq!(
+            server.not_sql(),
+            [""; 0],
+            "the mutated statement is not valid SQL: {mutation}"
+        );
+        assert_eq!(verdict, Verdict::Failed, "{test} must fail with {mutation}");
     }
-    // It is the mutation that makes it fail, not the proxy.
+    // The mutation must cause the failure, not the proxy.
     let server = MutatedServer::start(mutations[0].undone()).await;
-    let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
+    let (verdict, output) = run(test, &[("DATABASE_URL", server.url())]).await;
     assert!(server.prepared() > 0);
-    assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
+    assert_eq!(
+        verdict,
+        Verdict::Passed,
+        "{test} must pass without a mutation:\n{output}"
+    );
 }
 
-/// The test passes on a database as the migrations make it, and fails after each of the statements.
+/// Requires that `test` passes on a migrated database and fails after each of the `statements`.
 async fn fails_after_each(test: &str, statements: &[&str]) {
     for statement in statements {
-        let (verdict, printed) = run(test, &[(WITHOUT, statement)]).await;
-        println!("{statement}\n{printed}");
+        let (verdict, output) = run(test, &[(WITHOUT, statement)]).await;
+        println!("{statement}\n{output}");
         assert_eq!(
             verdict,
             Verdict::Failed,
-            "{test} does not notice: {statement}"
+            "{test} must fail after {statement}"
         );
     }
-    let (verdict, printed) = run(test, &[(WITHOUT, "select 1")]).await;
-    assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
+    let (verdict, output) = run(test, &[(WITHOUT, "select 1")]).await;
+    assert_eq!(
+        verdict,
+        Verdict::Passed,
+        "{test} must pass without a mutation:\n{output}"
+    );
 }
 
-/// `name: "the test that must fail" { "a statement's file": "words of its guard" => "what stands there instead"; … }`;
-/// the file may be Rust `at` the beginning of the statement.
+/// `name: "the test that must fail" { "the statement's file": "words of the guard" => "their replacement"; … }`.
+/// In a Rust file, `at` gives the first words of the statement.
 macro_rules! mutants {
     ($($name:ident: $test:literal {$($file:literal $(at $beginning:literal)?: $($from:literal => $to:literal),+;)+})+) => {$(
         #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +86,7 @@ macro_rules! mutants {
     )+};
 }
 
-/// `name: "the test that must fail" { "a function": "words of its guard" => "what stands there instead"; … }`.
+/// `name: "the test that must fail" { "an SQL function": "words of the guard" => "their replacement"; … }`.
 macro_rules! functions {
     ($($name:ident: $test:literal {$($function:literal: $from:literal => $to:literal;)+})+) => {$(
         #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,11 @@
-//! I2, I6: a job is in one hand at a time, and comes back from a hand that is lost.
+//! I2, I6: a job has one worker at a time and returns to the queue when its worker is lost.
 
 super::mutants! {
     claim_must_take_only_queued_jobs: "queue::claiming::a_running_job_is_not_claimed_again" {
         "claim.sql": "j.state = 'queued'" => "j.state in ('queued', 'running')";
     }
     claim_must_lock_the_jobs_that_it_picks: "queue::claiming::a_job_in_an_uncommitted_claim_is_not_claimed_again" {
-        // Either is enough: the row lock, or the place of the row that changes with every update.
+        // One of the two guards is enough: the row lock, or the `ctid`, which changes with every update.
         "claim.sql": "for no key update skip locked" => "", "j.ctid as tid" => "j.job_id as tid", "j.ctid = picked.tid" => "j.job_id = picked.tid";
     }
     claim_must_skip_paused_models: "queue::claiming::a_pause_stops_claims_of_one_model_only" {

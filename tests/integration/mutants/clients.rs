@@ -1,4 +1,4 @@
-//! I12, I13, I15, and that owners share nothing: the promises to those who submit.
+//! I12, I13, I15, and the separation of owners: the promises to clients.
 
 super::mutants! {
     a_key_must_keep_its_first_job: "queue::submitting::concurrent_submits_with_one_key_queue_one_job" {

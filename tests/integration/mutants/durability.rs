@@ -1,4 +1,4 @@
-//! I21: what was acknowledged is on the disk.
+//! I21: an acknowledged job is on the disk.
 
 super::dropped! {
     commits_must_wait_for_the_disk: "queue::invariants::all_commits_but_wake_ups_wait_for_the_disk" {

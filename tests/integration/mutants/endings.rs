@@ -1,4 +1,4 @@
-//! I1, I3, I10, I11: a job ends once, for a reason, and not before its budgets are spent.
+//! I1, I3, I10, I11: a job ends once and for a reason; retries end when the budget of attempts is used up.
 
 super::functions! {
     complete_must_move_the_job_to_the_archive: "queue::fencing::a_result_is_committed_once" {

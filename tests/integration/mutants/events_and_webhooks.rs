@@ -1,4 +1,4 @@
-//! I20: what happened is told to those whom it concerns, and to nobody before it did.
+//! I20: an event reaches only its receivers, and only after the commit.
 
 super::mutants! {
     the_feed_must_wait_for_older_transactions:

@@ -1,4 +1,4 @@
-//! I4, I5, I6: what a worker without the live lease writes does not land, and no lease number comes twice.
+//! I4, I5, I6: a worker without the live lease changes nothing, and a job never gets one lease number twice.
 
 super::mutants! {
     heartbeat_must_check_the_end_of_the_lease: "queue::fencing::an_expired_worker_cannot_renew_its_lease" {

@@ -1,4 +1,4 @@
-//! I8: no job without its image, and no image taken from a job that needs it.
+//! I8: no job without its image; no image is deleted while a job needs the image.
 
 super::mutants! {
     a_submit_must_check_that_its_image_is_stored: "queue::retaining::a_submit_of_a_collected_image_is_refused_and_leaves_no_row" {

@@ -1,4 +1,4 @@
-//! I14: nobody's backlog makes the others wait, and nobody pushes the others aside.
+//! I14: the backlog of one owner does not delay the jobs of other owners.
 
 super::mutants! {
     a_new_lane_must_start_at_the_head_of_the_queue: "queue::fairness::a_job_does_not_wait_for_the_backlog_of_another_owner" {

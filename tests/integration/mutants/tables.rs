@@ -1,4 +1,4 @@
-//! I3, I6, I9, I10, I12: what the tables refuse, whoever writes.
+//! I3, I6, I9, I10, I12: constraints refuse invalid rows from every writer.
 
 super::dropped! {
     each_constraint_is_needed: "queue::invariants::the_tables_refuse_invalid_states" {

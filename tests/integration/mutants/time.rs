@@ -1,4 +1,4 @@
-//! I2, I10: what must happen in time happens then, and not before.
+//! I2, I10: housekeeping acts on a job when its time has come, and not before.
 
 super::mutants! {
     promote_must_take_only_due_jobs: "queue::expiring_and_promoting::a_scheduled_job_waits_for_its_run_time" {

@@ -1,4 +1,4 @@
-//! What a test of this binary says when it runs in a process of its own.
+//! Runs one test of this binary in its own process and reads the verdict.
 
 use std::time::Duration;
 
@@ -8,49 +8,52 @@ use tokio::{process::Command, time::timeout};
 pub enum Verdict {
     Passed,
     Failed,
-    /// There is no such test, or it could not begin, or it hangs.
-    None,
+    /// The test does not exist, could not start, or took longer than [`TEST_TIMEOUT`].
+    Inconclusive,
 }
 
-const LONGEST: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub async fn run(test: &str, environment: &[(&str, &str)]) -> (Verdict, String) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture"])
         .envs(environment.iter().copied())
-        // A snapshot that does not match is the point: nobody is to review it.
+        // A snapshot that does not match is expected here and must not be stored for a review.
         .env("INSTA_UPDATE", "no")
         .env("RUST_BACKTRACE", "0")
         .kill_on_drop(true)
         .output();
-    let Ok(output) = timeout(LONGEST, child).await else {
-        return (Verdict::None, format!("{test} did not end in {LONGEST:?}"));
+    let Ok(finished) = timeout(TEST_TIMEOUT, child).await else {
+        return (
+            Verdict::Inconclusive,
+            format!("{test} did not end in {TEST_TIMEOUT:?}"),
+        );
     };
-    let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let printed = said.clone() + &String::from_utf8_lossy(&output.stderr);
-    tests::database::remove_what_is_left(&printed).await;
-    let verdict = if said.contains("test result: ok. 1 passed; 0 failed;") {
+    let finished = finished.unwrap();
+    let stdout = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let output = stdout.clone() + &String::from_utf8_lossy(&finished.stderr);
+    tests::database::remove_what_is_left(&output).await;
+    let verdict = if stdout.contains("test result: ok. 1 passed; 0 failed;") {
         Verdict::Passed
-    } else if said.contains("test result: FAILED. 0 passed; 1 failed;") {
+    } else if stdout.contains("test result: FAILED. 0 passed; 1 failed;") {
         Verdict::Failed
     } else {
-        Verdict::None
+        Verdict::Inconclusive
     };
-    (verdict, printed)
+    (verdict, output)
 }
 
 #[tokio::test]
-async fn a_test_that_does_not_exist_has_neither_passed_nor_failed() {
-    let (verdict, printed) = run("queue::fencing::a_lease_is_forever", &[]).await;
-    assert_eq!(verdict, Verdict::None, "{printed}");
+async fn the_verdict_on_a_missing_test_is_inconclusive() {
+    let (verdict, output) = run("queue::fencing::a_lease_is_forever", &[]).await;
+    assert_eq!(verdict, Verdict::Inconclusive, "{output}");
 }
 
 #[tokio::test]
-async fn a_test_that_cannot_begin_has_neither_passed_nor_failed() {
+async fn the_verdict_on_a_test_that_cannot_start_is_inconclusive() {
     let broken = [(tests::database::WITHOUT, "drop table no_such_table")];
     let test = "queue::fencing::an_expired_worker_cannot_claim";
-    let (verdict, printed) = run(test, &broken).await;
-    assert_eq!(verdict, Verdict::None, "{printed}");
-    assert!(printed.contains("no_such_table"), "{printed}");
+    let (verdict, output) = run(test, &broken).await;
+    assert_eq!(verdict, Verdict::Inconclusive, "{output}");
+    assert!(output.contains("no_such_table"), "{output}");
 }

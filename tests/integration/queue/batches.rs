@@ -1,4 +1,4 @@
-//! Job batches: lines are taken once, a batch ends once, and nothing that moves a job knows of it.
+//! Batches: each line is queued once, and a batch ends once.
 
 mod ending;
 mod uploading;
@@ -13,13 +13,13 @@ use serde_json::Map;
 use sqlx::PgPool;
 use tests::given;
 
-async fn begun(db: &PgPool, key: Option<&str>) -> Writer {
+async fn begin_batch(db: &PgPool, key: Option<&str>) -> Writer {
     match batches::begin(db, given::OWNER, &Map::new(), key)
         .await
         .unwrap()
     {
         BeginOutcome::Yes(writer) => writer,
-        BeginOutcome::KeyTaken => panic!("the key is taken"),
+        BeginOutcome::KeyTaken => panic!("the key must be new"),
     }
 }
 
@@ -34,7 +34,7 @@ fn member(model: &Resolved, batch: BatchId, position: i32) -> NewJob {
     job
 }
 
-fn taken(lines: i32) -> Chunk {
+fn chunk_of(lines: i32) -> Chunk {
     Chunk {
         lines,
         sha256: Sha256Digest::of(&lines.to_be_bytes()),
@@ -42,32 +42,35 @@ fn taken(lines: i32) -> Chunk {
     }
 }
 
-/// A sealed batch of so many jobs.
-async fn sealed(db: &PgPool, lines: i32) -> (BatchId, Vec<JobId>) {
-    let writer = begun(db, None).await;
-    let jobs = appended(db, writer, 1..=lines).await;
+/// A sealed batch of `lines` jobs.
+async fn sealed_batch(db: &PgPool, lines: i32) -> (BatchId, Vec<JobId>) {
+    let writer = begin_batch(db, None).await;
+    let jobs = append_jobs(db, writer, 1..=lines).await;
     assert!(batches::seal(db, writer).await.unwrap());
     (writer.batch, jobs)
 }
 
-async fn appended(db: &PgPool, writer: Writer, lines: std::ops::RangeInclusive<i32>) -> Vec<JobId> {
+async fn append_jobs(
+    db: &PgPool,
+    writer: Writer,
+    lines: std::ops::RangeInclusive<i32>,
+) -> Vec<JobId> {
     let model = given::model_version(db, given::MODEL).await;
     let last = *lines.end();
     let jobs: Vec<_> = lines
         .map(|line| member(&model, writer.batch, line))
         .collect();
     queue::enqueue(db, &jobs).await.unwrap();
-    let noted = batches::append(db, writer, &taken(last)).await.unwrap();
-    assert_eq!(noted, AppendOutcome::Taken);
+    let outcome = batches::append(db, writer, &chunk_of(last)).await.unwrap();
+    assert_eq!(outcome, AppendOutcome::Taken);
     jobs.iter().map(|job| job.id).collect()
 }
 
-async fn batch(db: &PgPool, id: BatchId) -> batches::Batch {
+async fn find_batch(db: &PgPool, id: BatchId) -> batches::Batch {
     batches::find(db, id, given::OWNER).await.unwrap().unwrap()
 }
 
-/// The next job succeeds.
-async fn one_succeeds(db: &PgPool) {
+async fn complete_next_job(db: &PgPool) {
     let held = given::claimed_by(db, "w").await;
     let done = tests::settling::complete(db, &[held.completion("cat")])
         .await
@@ -75,7 +78,7 @@ async fn one_succeeds(db: &PgPool) {
     assert_eq!(done.len(), 1);
 }
 
-async fn one_fails(db: &PgPool) -> JobId {
+async fn fail_next_job(db: &PgPool) -> JobId {
     let held = given::claimed_by(db, "w").await;
     let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
     tests::settling::fail(db, &[(held.lease(), torn)])
@@ -87,27 +90,27 @@ async fn one_fails(db: &PgPool) -> JobId {
 #[tokio::test]
 async fn batch_results_are_read_by_ranges_of_line_numbers() {
     let db = given::database().await;
-    let (id, _) = sealed(&db, 5).await;
+    let (id, _) = sealed_batch(&db, 5).await;
     let numbers = async |owner: &str, after, last| {
         let lines = batches::results(&db, id, owner, after, last).await.unwrap();
         lines.iter().map(|line| line.position).collect::<Vec<_>>()
     };
-    one_succeeds(&db).await;
+    complete_next_job(&db).await;
     assert_eq!(numbers(given::OWNER, 0, 5).await, [1, 2, 3, 4, 5]);
     assert_eq!(numbers(given::OWNER, 2, 4).await, [3, 4]);
-    assert!(numbers("somebody-else", 0, 5).await.is_empty());
+    assert!(numbers("another-owner", 0, 5).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_batch_is_pruned_after_its_jobs_are_purged() {
     let db = given::database().await;
-    let (id, jobs) = sealed(&db, 1).await;
-    one_succeeds(&db).await;
+    let (id, jobs) = sealed_batch(&db, 1).await;
+    complete_next_job(&db).await;
     batches::finish_due(&*db).await.unwrap();
     assert_eq!(
         batches::prune(&db, 0.0).await.unwrap(),
         0,
-        "its job is kept"
+        "the job still has its data"
     );
     queue::purge(&db, jobs[0], None).await.unwrap();
     assert_eq!(batches::prune(&db, 3600.0).await.unwrap(), 0, "too early");
@@ -124,7 +127,7 @@ async fn a_batch_is_pruned_after_its_jobs_are_purged() {
 async fn jobs_are_listed_by_their_batch() {
     let db = given::database().await;
     given::queued(&db, ["alone"]).await;
-    let (id, mut jobs) = sealed(&db, 3).await;
+    let (id, mut jobs) = sealed_batch(&db, 3).await;
     let filter = queue::JobFilter {
         batch: Some(id),
         ..queue::JobFilter::default()

@@ -121,7 +121,7 @@ async fn cancel_of_another_owners_job_finds_nothing() {
     assert_eq!(
         queue::cancel(&db, dog, None).await.unwrap(),
         CancelOutcome::AtOnce,
-        "an operator may cancel anyone's"
+        "an operator may cancel a job of any owner"
     );
 }
 
@@ -147,20 +147,16 @@ async fn a_cancel_that_waits_for_a_claim_marks_the_running_job() {
     someone_waits_for_a_lock(&db).await;
     claim.commit().await.unwrap();
     let canceled = cancel.await.unwrap().unwrap();
-    assert_eq!(
-        canceled,
-        CancelOutcome::Requested,
-        "the job is running by now"
-    );
+    assert_eq!(canceled, CancelOutcome::Requested, "the job is running now");
 }
 
-/// The cancel sees a running job, waits for the completion that holds its row, and finds it gone.
+/// The cancel sees a running job, waits for the completion that holds its row, and finds no live job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_waits_for_a_completion_reports_the_final_state() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
-    // Holds the row, so that both wait in line for it: the completion first.
+    // Holds the row, so that the completion and then the cancel wait for the lock.
     let mut first = db.begin().await.unwrap();
     sqlx::query("select from live_jobs where job_id = $1 for no key update")
         .bind(cat.uuid())
@@ -193,7 +189,7 @@ async fn a_cancel_that_waits_for_a_completion_reports_the_final_state() {
     assert_eq!(canceled, CancelOutcome::Terminal(JobState::Succeeded));
 }
 
-/// The other way round: the outcome sees a running job, waits for the cancel that holds its row, and minds it.
+/// The outcome sees a running job, waits for the cancel that holds its row, and then sees the cancel.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_waits_for_a_cancel_ends_the_job_as_canceled() {
     let db = given::database().await;

@@ -1,4 +1,4 @@
-//! Claim: one job, one worker; priority first; paused and foreign models left alone.
+//! Claims: one worker per job, higher priority first, no jobs of paused or unrequested models.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use jobs::{JobId, queue};
 use sqlx::PgPool;
 use tests::{clock, database::ended_or_waits_for_a_lock, given};
 
-async fn claim_names(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
+async fn claim_ids(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
     let worker = given::worker(db, "w").await;
     let models: Vec<String> = models.iter().map(ToString::to_string).collect();
     let claims = queue::claim(db, worker, &models, limit).await.unwrap();
@@ -24,8 +24,8 @@ async fn claims_are_ordered_by_priority_then_by_age() {
     let [zero, low, high, zero_too, high_too] = jobs[..] else {
         unreachable!()
     };
-    assert_eq!(claim_names(&db, &[], 2).await, [high, high_too]);
-    assert_eq!(claim_names(&db, &[], 10).await, [zero, zero_too, low]);
+    assert_eq!(claim_ids(&db, &[], 2).await, [high, high_too]);
+    assert_eq!(claim_ids(&db, &[], 10).await, [zero, zero_too, low]);
 }
 
 #[tokio::test]
@@ -33,15 +33,15 @@ async fn a_worker_claims_only_jobs_of_its_models() {
     let db = given::database().await;
     let other = given::model_version(&db, "other").await;
     given::queued(&db, ["cat"]).await;
-    let theirs = given::job(&other, "theirs");
-    queue::enqueue(&db, std::slice::from_ref(&theirs))
+    let dog = given::job(&other, "dog");
+    queue::enqueue(&db, std::slice::from_ref(&dog))
         .await
         .unwrap();
-    assert_eq!(claim_names(&db, &["other"], 5).await, [theirs.id]);
+    assert_eq!(claim_ids(&db, &["other"], 5).await, [dog.id]);
     assert_eq!(
-        claim_names(&db, &[], 5).await.len(),
+        claim_ids(&db, &[], 5).await.len(),
         1,
-        "none named means any"
+        "an empty list means every model"
     );
 }
 
@@ -58,15 +58,15 @@ async fn a_pause_stops_claims_of_one_model_only() {
         .execute(&*db)
         .await
         .unwrap();
-    assert_eq!(claim_names(&db, &[], 5).await, [dog.id]);
+    assert_eq!(claim_ids(&db, &[], 5).await, [dog.id]);
     sqlx::query("update models set paused_at = null")
         .execute(&*db)
         .await
         .unwrap();
-    assert_eq!(claim_names(&db, &[], 5).await, [cat]);
+    assert_eq!(claim_ids(&db, &[], 5).await, [cat]);
 }
 
-/// I6: at most one live lease a job.
+/// I6: a job has at most one live lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_claims_never_return_one_job_twice() {
     let db = given::database().await;
@@ -94,8 +94,8 @@ async fn concurrent_claims_never_return_one_job_twice() {
         .concat();
     let distinct: HashSet<_> = taken.iter().collect();
     assert_eq!(distinct.len(), taken.len(), "a job was claimed twice");
-    // A claimer may find every row in another's hands and stop early; none may be lost for that.
-    let rest = claim_names(&db, &[], 200).await;
+    // A claimer stops early if other claims have locked every row. These jobs must still be queued.
+    let rest = claim_ids(&db, &[], 200).await;
     assert_eq!(taken.len() + rest.len(), 120);
 }
 
@@ -103,11 +103,11 @@ async fn concurrent_claims_never_return_one_job_twice() {
 async fn a_running_job_is_not_claimed_again() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
-    assert_eq!(claim_names(&db, &[], 2).await, [cat]);
-    assert_eq!(claim_names(&db, &[], 2).await, []);
+    assert_eq!(claim_ids(&db, &[], 2).await, [cat]);
+    assert_eq!(claim_ids(&db, &[], 2).await, []);
 }
 
-/// I6: what two claims see as queued at the same moment, one of them gets.
+/// I6: two claims see one queued job at the same moment, and only one claim gets the job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
     let db = given::database().await;
@@ -116,15 +116,15 @@ async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
         given::worker(&db, "slow").await,
         given::worker(&db, "quick").await,
     );
-    let rival = db.under_way().await;
-    let taking = queue::claim(&rival, slow, &[], 1).await.unwrap();
-    assert_eq!(taking.len(), 1);
+    let uncommitted = db.under_way().await;
+    let claimed = queue::claim(&uncommitted, slow, &[], 1).await.unwrap();
+    assert_eq!(claimed.len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::claim(&pool, quick, &[], 1).await });
     ended_or_waits_for_a_lock(&db, &other).await;
-    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
-    let taken = other.await.unwrap().unwrap();
-    assert!(taken.is_empty(), "claimed twice: {taken:?}");
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
+    let claimed = other.await.unwrap().unwrap();
+    assert!(claimed.is_empty(), "claimed twice: {claimed:?}");
 }
 
 #[tokio::test]
@@ -137,9 +137,9 @@ async fn a_claim_skips_a_locked_job() {
         .execute(&mut *rival)
         .await
         .unwrap();
-    assert_eq!(claim_names(&db, &[], 1).await, [dog]);
+    assert_eq!(claim_ids(&db, &[], 1).await, [dog]);
     rival.rollback().await.unwrap();
-    assert_eq!(claim_names(&db, &[], 1).await, [cat]);
+    assert_eq!(claim_ids(&db, &[], 1).await, [cat]);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_claim_over_all_models_respects_its_limit() {
         let jobs: Vec<_> = (0..5).map(|n| given::job(&model, &n.to_string())).collect();
         queue::enqueue(&db, &jobs).await.unwrap();
     }
-    assert_eq!(claim_names(&db, &[], 4).await.len(), 4);
+    assert_eq!(claim_ids(&db, &[], 4).await.len(), 4);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_claim_contains_all_inputs_of_the_attempt() {
     assert_eq!(
         (claim.attempt, claim.interruptions),
         (2, 1),
-        "it is tried alone"
+        "the worker sees the interruption and runs the job alone"
     );
     assert_eq!(claim.owner, given::OWNER);
     assert_eq!(claim.params["top_k"], 5);

@@ -1,6 +1,6 @@
-//! What comes back to the pool, and what is kept from statement to statement.
+//! Connections that return to the pool, and connections that the statement pool keeps prepared.
 //!
-//! Trap 1 (sqlx #4393): a `begin` that was dropped half-way may leave its connection inside a transaction.
+//! A `begin` that is dropped before its answer may leave its connection inside a transaction (sqlx #4393).
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -16,8 +16,7 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-/// The trap as it happens, which is seldom: without the pool's `after_release` this passes more often than not. The test
-/// below it is the one that then fails for certain.
+/// The fault is rare: without the pool's `after_release` this test usually passes. The next test then fails every time.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_many_canceled_begins_every_connection_is_healthy() {
     let db = given::database().await;
@@ -28,15 +27,18 @@ async fn after_many_canceled_begins_every_connection_is_healthy() {
         .unwrap();
     let mut canceled = 0;
     for round in 0..3_000_u64 {
-        // From before the BEGIN is sent to after its answer: somewhere between lies the trap.
-        let patience = Duration::from_micros(round * 7 % 900);
-        let begin = tokio::time::timeout(patience, pool.begin());
+        // The timeouts range from before the BEGIN is sent to after its answer arrives.
+        let timeout = Duration::from_micros(round * 7 % 900);
+        let begin = tokio::time::timeout(timeout, pool.begin());
         canceled += u32::from(begin.await.is_err());
     }
-    assert!(canceled > 20, "only {canceled} were canceled: no test");
-    // All of the pool at once, so that none is left out: what each writes must be committed at once.
-    let most = pool.options().get_max_connections();
-    let mut connections = join_all((0..most).map(|_| pool.acquire())).await;
+    assert!(
+        canceled > 20,
+        "only {canceled} begins were canceled, too few for this test"
+    );
+    // Takes every connection of the pool. Each insert must be committed without a `commit`.
+    let connections_max = pool.options().get_max_connections();
+    let mut connections = join_all((0..connections_max).map(|_| pool.acquire())).await;
     for connection in &mut connections {
         let connection = connection.as_mut().unwrap();
         sqlx::query("insert into probe values (1)")
@@ -48,7 +50,7 @@ async fn after_many_canceled_begins_every_connection_is_healthy() {
         .fetch_one(&*db)
         .await
         .unwrap();
-    assert_eq!(committed, i64::from(most));
+    assert_eq!(committed, i64::from(connections_max));
 }
 
 #[tokio::test]
@@ -56,7 +58,7 @@ async fn a_transaction_left_open_is_rolled_back_when_its_connection_returns() {
     let db = given::database().await;
     let pool = db.another_pool();
     let mut connection = pool.acquire().await.unwrap();
-    // What a lost BEGIN leaves behind: the driver does not know of it.
+    // A lost BEGIN leaves such a transaction, which is unknown to the driver.
     sqlx::raw_sql("begin; create table probe (n int)")
         .execute(&mut *connection)
         .await
@@ -90,19 +92,19 @@ async fn a_failed_transaction_is_rolled_back_when_its_connection_returns() {
     let failed = sqlx::raw_sql("begin; select 1/0").execute(&mut *connection);
     failed.await.unwrap_err();
     drop(connection);
-    let most = pool.options().get_max_connections();
-    for mut connection in join_all((0..most).map(|_| pool.acquire())).await {
+    let connections_max = pool.options().get_max_connections();
+    for mut connection in join_all((0..connections_max).map(|_| pool.acquire())).await {
         let connection = &mut **connection.as_mut().unwrap();
         sqlx::query("select 1").execute(connection).await.unwrap();
     }
 }
 
-/// Counts what the server had to say.
+/// Counts the notices and warnings of the server.
 struct Notices(&'static AtomicUsize);
 
 impl Subscriber for Notices {
-    fn enabled(&self, about: &Metadata<'_>) -> bool {
-        about.target() == "sqlx::postgres::notice"
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::postgres::notice"
     }
     fn event(&self, _: &Event<'_>) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -119,24 +121,28 @@ impl Subscriber for Notices {
 #[tokio::test]
 async fn the_return_of_a_connection_causes_no_server_warning() {
     static NOTICES: AtomicUsize = AtomicUsize::new(0);
-    tracing::subscriber::set_global_default(Notices(&NOTICES)).unwrap(); // a test is a process
+    tracing::subscriber::set_global_default(Notices(&NOTICES)).unwrap(); // each test has its own process
     let db = given::database().await;
     let pool = db.another_pool();
     let mut connection = pool.acquire().await.unwrap();
-    let served = pid(&mut connection).await;
-    let say_all = sqlx::raw_sql("set client_min_messages = warning");
-    say_all.execute(&mut *connection).await.unwrap();
-    NOTICES.store(0, Ordering::Relaxed); // the making of a database has some
+    let first_pid = pid(&mut connection).await;
+    let show_warnings = sqlx::raw_sql("set client_min_messages = warning");
+    show_warnings.execute(&mut *connection).await.unwrap();
+    NOTICES.store(0, Ordering::Relaxed); // notices from the creation of the database
     let needless = sqlx::raw_sql("rollback");
     needless.execute(&mut *connection).await.unwrap();
-    assert_eq!(NOTICES.swap(0, Ordering::Relaxed), 1, "they are heard here");
+    assert_eq!(
+        NOTICES.swap(0, Ordering::Relaxed),
+        1,
+        "the counter must see a warning"
+    );
     drop(connection);
     tests::eventually(
         Duration::from_secs(10),
-        "it is in the pool again",
+        "the connection is in the pool again",
         || async {
             let mut connection = pool.acquire().await.unwrap();
-            (pid(&mut connection).await == served).then_some(())
+            (pid(&mut connection).await == first_pid).then_some(())
         },
     )
     .await;
@@ -148,45 +154,49 @@ async fn pid(connection: &mut PgConnection) -> i32 {
     pid.fetch_one(connection).await.unwrap()
 }
 
-async fn plans(connection: &mut PgConnection) -> String {
-    let plans = sqlx::query_scalar("show plan_cache_mode");
-    plans.fetch_one(connection).await.unwrap()
+async fn plan_cache_mode(connection: &mut PgConnection) -> String {
+    let plan_cache_mode = sqlx::query_scalar("show plan_cache_mode");
+    plan_cache_mode.fetch_one(connection).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_returned_connection_serves_the_next_statement_with_one_plan() {
     let db = given::database().await;
-    let kept = StatementPool::with_one_plan(db.another_pool());
-    let mut first = kept.take().await.unwrap();
-    let served = pid(&mut first).await;
+    let statement_pool = StatementPool::with_one_plan(db.another_pool());
+    let mut first = statement_pool.take().await.unwrap();
+    let first_pid = pid(&mut first).await;
     first.give_back();
-    let mut second = kept.take().await.unwrap();
-    assert_eq!(pid(&mut second).await, served);
-    assert_eq!(plans(&mut second).await, "force_generic_plan");
+    let mut second = statement_pool.take().await.unwrap();
+    assert_eq!(pid(&mut second).await, first_pid);
+    assert_eq!(plan_cache_mode(&mut second).await, "force_generic_plan");
 }
 
 #[tokio::test]
 async fn a_dropped_connection_returns_to_the_pool_without_its_settings() {
     let db = given::database().await;
-    let kept = StatementPool::by_keys(db.another_pool());
-    let mut lent = kept.take().await.unwrap();
-    let served = pid(&mut lent).await;
+    let statement_pool = StatementPool::by_keys(db.another_pool());
+    let mut lent = statement_pool.take().await.unwrap();
+    let first_pid = pid(&mut lent).await;
     drop(lent);
     let connections = || async {
-        let mut connection = kept.pool().acquire().await.unwrap();
-        let same = pid(&mut connection).await == served;
-        same.then_some(connection)
+        let mut connection = statement_pool.pool().acquire().await.unwrap();
+        let is_first = pid(&mut connection).await == first_pid;
+        is_first.then_some(connection)
     };
-    let mut connection =
-        tests::eventually(Duration::from_secs(10), "it is in the pool", connections).await;
-    assert_eq!(plans(&mut connection).await, "auto");
+    let mut connection = tests::eventually(
+        Duration::from_secs(10),
+        "the connection is in the pool",
+        connections,
+    )
+    .await;
+    assert_eq!(plan_cache_mode(&mut connection).await, "auto");
 }
 
 #[tokio::test]
 async fn a_dead_connection_fails_one_statement_and_is_replaced() {
     let db = given::database().await;
-    let kept = StatementPool::with_one_plan(db.another_pool());
-    let mut lent = kept.take().await.unwrap();
+    let statement_pool = StatementPool::with_one_plan(db.another_pool());
+    let mut lent = statement_pool.take().await.unwrap();
     let dead = pid(&mut lent).await;
     lent.give_back();
     sqlx::query("select pg_terminate_backend($1, 10000)")
@@ -194,34 +204,34 @@ async fn a_dead_connection_fails_one_statement_and_is_replaced() {
         .execute(&*db)
         .await
         .unwrap();
-    let mut lent = kept.take().await.unwrap();
+    let mut lent = statement_pool.take().await.unwrap();
     let answer = sqlx::query("select 1").execute(&mut *lent).await;
     assert!(answer.is_err());
     drop(lent);
-    assert_ne!(pid(&mut kept.take().await.unwrap()).await, dead);
+    assert_ne!(pid(&mut statement_pool.take().await.unwrap()).await, dead);
 }
 
-/// The API keeps two kinds; together they must leave some.
+/// The API has two statement pools. Together they must leave connections for other statements.
 #[tokio::test]
 async fn two_statement_pools_leave_a_third_of_the_connections() {
     let db = given::database().await;
     let pool = db.another_pool();
-    let most = pool.options().get_max_connections() as usize;
-    let kinds = [
+    let connections_max = pool.options().get_max_connections() as usize;
+    let statement_pools = [
         StatementPool::with_one_plan(pool.clone()),
         StatementPool::by_keys(pool.clone()),
     ];
-    let half = |kept: &StatementPool| {
+    let take_half = |statement_pool: &StatementPool| {
         join_all(
-            (0..most / 2)
-                .map(|_| kept.clone())
-                .map(async |kept| kept.take().await.unwrap()),
+            (0..connections_max / 2)
+                .map(|_| statement_pool.clone())
+                .map(async |statement_pool| statement_pool.take().await.unwrap()),
         )
     };
-    let lent = join_all(kinds.iter().map(half)).await;
+    let lent = join_all(statement_pools.iter().map(take_half)).await;
     lent.into_iter()
         .flatten()
         .for_each(PooledConnection::give_back);
-    let everybody = join_all((0..most / 3).map(|_| pool.acquire())).await;
-    assert!(everybody.iter().all(Result::is_ok));
+    let rest = join_all((0..connections_max / 3).map(|_| pool.acquire())).await;
+    assert!(rest.iter().all(Result::is_ok));
 }

@@ -118,8 +118,7 @@ async fn concurrent_look_ups_resolve_every_kind_of_model_reference() {
 }
 
 #[tokio::test]
-async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images()
- {
+async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images() {
     let db = given::database().await;
     given::queued(&db, ["a", "b"]).await;
     given::queued_with(&db, "a", |job| job.owner = "bob".to_owned()).await;

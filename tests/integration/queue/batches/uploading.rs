@@ -1,4 +1,4 @@
-//! Lines come once: of one upload, or of one that goes on behind it.
+//! Each line of a batch is queued once, by the first upload or by an upload that resumes the batch.
 
 use jobs::{
     BatchId,
@@ -9,21 +9,21 @@ use serde_json::Map;
 use sqlx::PgPool;
 use tests::{Database, given};
 
-use super::{appended, batch, begun, member, one_succeeds, taken};
+use super::{append_jobs, begin_batch, chunk_of, complete_next_job, find_batch, member};
 
 #[tokio::test]
 async fn a_canceled_batch_takes_no_more_lines() {
     let db = given::database().await;
-    let writer = begun(&db, None).await;
-    appended(&db, writer, 1..=1).await;
+    let writer = begin_batch(&db, None).await;
+    append_jobs(&db, writer, 1..=1).await;
     batches::cancel(&db, writer.batch, given::OWNER)
         .await
         .unwrap();
-    let noted = batches::append(&db, writer, &taken(2)).await.unwrap();
-    assert_eq!(noted, AppendOutcome::Canceled);
+    let outcome = batches::append(&db, writer, &chunk_of(2)).await.unwrap();
+    assert_eq!(outcome, AppendOutcome::Canceled);
 }
 
-async fn silent_for_an_hour(db: &PgPool, id: BatchId) {
+async fn make_silent_for_an_hour(db: &PgPool, id: BatchId) {
     sqlx::query("update batches set heard_at = now() - interval '1 hour' where batch_id = $1")
         .bind(id.uuid())
         .execute(db)
@@ -34,36 +34,36 @@ async fn silent_for_an_hour(db: &PgPool, id: BatchId) {
 #[tokio::test]
 async fn an_abandoned_upload_is_sealed_and_its_jobs_run() {
     let db = given::database().await;
-    let writer = begun(&db, None).await;
-    appended(&db, writer, 1..=2).await;
+    let writer = begin_batch(&db, None).await;
+    append_jobs(&db, writer, 1..=2).await;
     assert!(
         batches::seal_abandoned(&*db, 60.0)
             .await
             .unwrap()
             .is_empty()
     );
-    silent_for_an_hour(&db, writer.batch).await;
+    make_silent_for_an_hour(&db, writer.batch).await;
     assert_eq!(
         batches::seal_abandoned(&*db, 60.0).await.unwrap(),
         [writer.batch]
     );
-    one_succeeds(&db).await;
-    one_succeeds(&db).await;
-    let ended = batch(&db, writer.batch).await;
+    complete_next_job(&db).await;
+    complete_next_job(&db).await;
+    let ended = find_batch(&db, writer.batch).await;
     assert_eq!(ended.upload, Upload::BrokenOff);
     assert_eq!(
         ended.status(),
         BatchStatus::PartlyFailed,
         "lines may be missing"
     );
-    let late = batches::append(&db, writer, &taken(3)).await.unwrap();
+    let late = batches::append(&db, writer, &chunk_of(3)).await.unwrap();
     assert_eq!(late, AppendOutcome::Lost);
 }
 
 #[tokio::test]
 async fn one_key_begins_one_batch() {
     let db = given::database().await;
-    let writer = begun(&db, Some("k")).await;
+    let writer = begin_batch(&db, Some("k")).await;
     let again = batches::begin(&db, given::OWNER, &Map::new(), Some("k")).await;
     assert_eq!(again.unwrap(), BeginOutcome::KeyTaken);
     let earlier = queue::find_earlier_request(&db, given::OWNER, "k")
@@ -73,65 +73,65 @@ async fn one_key_begins_one_batch() {
     assert_eq!(earlier.batch_id, Some(writer.batch));
 }
 
-async fn resumed(db: &Database, id: BatchId) -> ResumeOutcome {
+async fn resume(db: &Database, id: BatchId) -> ResumeOutcome {
     batches::resume(db, id, given::OWNER, 30.0).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_resumed_upload_fences_the_silent_upload() {
     let db = given::database().await;
-    let first = begun(&db, Some("k")).await;
-    appended(&db, first, 1..=2).await;
-    // Committed, and its uploader died before it could say so.
+    let first = begin_batch(&db, Some("k")).await;
+    append_jobs(&db, first, 1..=2).await;
+    // The job is committed, and the upload broke off before `append` recorded the line.
     let model = given::model_version(&db, given::MODEL).await;
-    let unsaid = [member(&model, first.batch, 3)];
-    queue::enqueue(&db, &unsaid).await.unwrap();
-    assert_eq!(resumed(&db, first.batch).await, ResumeOutcome::InFlight);
-    silent_for_an_hour(&db, first.batch).await;
+    let unrecorded = [member(&model, first.batch, 3)];
+    queue::enqueue(&db, &unrecorded).await.unwrap();
+    assert_eq!(resume(&db, first.batch).await, ResumeOutcome::InFlight);
+    make_silent_for_an_hour(&db, first.batch).await;
     let ResumeOutcome::From {
         writer,
         lines,
         sha256,
-    } = resumed(&db, first.batch).await
+    } = resume(&db, first.batch).await
     else {
-        panic!("it goes on");
+        panic!("the upload must resume");
     };
-    assert_eq!((lines, sha256), (2, Some(taken(2).sha256)));
+    assert_eq!((lines, sha256), (2, Some(chunk_of(2).sha256)));
     let beyond = batches::taken_beyond(&db, first.batch, lines)
         .await
         .unwrap();
     assert_eq!(beyond, [3].into());
     assert_eq!(
-        batches::append(&db, first, &taken(3)).await.unwrap(),
+        batches::append(&db, first, &chunk_of(3)).await.unwrap(),
         AppendOutcome::Lost
     );
     assert_eq!(
-        batches::append(&db, writer, &taken(3)).await.unwrap(),
+        batches::append(&db, writer, &chunk_of(3)).await.unwrap(),
         AppendOutcome::Taken
     );
     assert!(!batches::seal(&db, first).await.unwrap());
     assert!(batches::seal(&db, writer).await.unwrap());
     let complete = ResumeOutcome::Complete {
         lines: 3,
-        sha256: Some(taken(3).sha256),
+        sha256: Some(chunk_of(3).sha256),
     };
-    assert_eq!(resumed(&db, first.batch).await, complete);
+    assert_eq!(resume(&db, first.batch).await, complete);
 }
 
 #[tokio::test]
 async fn an_upload_can_resume_a_batch_that_was_sealed_as_broken_off() {
     let db = given::database().await;
-    let first = begun(&db, Some("k")).await;
-    appended(&db, first, 1..=1).await;
-    silent_for_an_hour(&db, first.batch).await;
+    let first = begin_batch(&db, Some("k")).await;
+    append_jobs(&db, first, 1..=1).await;
+    make_silent_for_an_hour(&db, first.batch).await;
     batches::seal_abandoned(&*db, 60.0).await.unwrap();
-    one_succeeds(&db).await;
-    assert!(batch(&db, first.batch).await.has_ended());
+    complete_next_job(&db).await;
+    assert!(find_batch(&db, first.batch).await.has_ended());
     assert!(matches!(
-        resumed(&db, first.batch).await,
+        resume(&db, first.batch).await,
         ResumeOutcome::From { lines: 1, .. }
     ));
-    let again = batch(&db, first.batch).await;
+    let again = find_batch(&db, first.batch).await;
     assert_eq!(
         (again.status(), again.upload),
         (BatchStatus::Running, Upload::Open)
