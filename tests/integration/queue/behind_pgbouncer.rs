@@ -1,5 +1,5 @@
-//! Behind a PgBouncer whose connections are anybody's next: nothing of a session stays on one, and what needs a session goes
-//! past it.
+//! Behind a PgBouncer in transaction mode: a statement leaves no session state on its connection, and statements that need
+//! a session use the direct URL.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,15 @@ use sqlx::{PgConnection, PgExecutor, PgPool, migrate::MigrateError};
 use tests::{Database, Pgbouncer, given};
 use tokio::{sync::Notify, time::timeout};
 
-/// For what takes milliseconds, or for ever.
-const AT_MOST: Duration = Duration::from_secs(20);
+/// Longest wait of a test for an operation that takes milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn behind(connections: u32) -> Option<(Database, Pgbouncer)> {
+async fn start_pgbouncer(connections: u32) -> Option<(Database, Pgbouncer)> {
     let pgbouncer = Pgbouncer::start(connections).await?;
     Some((given::database().await, pgbouncer))
 }
 
-/// As another process would have.
+/// A pool behind PgBouncer, like the pool of another process.
 fn client(pgbouncer: &Pgbouncer, db: &Database) -> Db {
     Db::connect(&pgbouncer.config(db), "behind").unwrap()
 }
@@ -37,14 +37,14 @@ async fn settings(db: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
     settings.fetch_all(db).await
 }
 
-async fn probes(db: &PgPool) -> i64 {
-    let probes = sqlx::query_scalar("select count(*) from probe");
-    let probes = timeout(AT_MOST, probes.fetch_one(db)).await;
-    probes.expect("the connection is free").unwrap()
+async fn count_probes(db: &PgPool) -> i64 {
+    let count = sqlx::query_scalar("select count(*) from probe");
+    let count = timeout(TIMEOUT, count.fetch_one(db)).await;
+    count.expect("the connection must be free").unwrap()
 }
 
-async fn probed() -> Option<(Database, Pgbouncer)> {
-    let (db, pgbouncer) = behind(1).await?;
+async fn start_with_probe_table() -> Option<(Database, Pgbouncer)> {
+    let (db, pgbouncer) = start_pgbouncer(1).await?;
     let table = sqlx::query("create table probe (n int)");
     table.execute(&*db).await.unwrap();
     Some((db, pgbouncer))
@@ -52,50 +52,54 @@ async fn probed() -> Option<(Database, Pgbouncer)> {
 
 #[tokio::test]
 async fn settings_of_a_statement_do_not_reach_the_next_client() {
-    let Some((db, pgbouncer)) = behind(1).await else {
+    let Some((db, pgbouncer)) = start_pgbouncer(1).await else {
         return;
     };
-    let kept = StatementPool::by_keys(client(&pgbouncer, &db));
+    let statement_pool = StatementPool::by_keys(client(&pgbouncer, &db));
     for _ in 0..2 {
-        let looked = kept.run(async |db| {
-            let served = pid(&mut *db).await?;
-            Ok::<_, sqlx::Error>((served, settings(&mut *db).await?))
+        let looked = statement_pool.run(async |db| {
+            let first_pid = pid(&mut *db).await?;
+            Ok::<_, sqlx::Error>((first_pid, settings(&mut *db).await?))
         });
-        let (served, set) = looked.await.unwrap();
+        let (first_pid, set) = looked.await.unwrap();
         assert_eq!(set, ["force_generic_plan", "off", "off"]);
         let other = client(&pgbouncer, &db);
-        assert_eq!(pid(&other).await.unwrap(), served, "the same connection");
+        assert_eq!(
+            pid(&other).await.unwrap(),
+            first_pid,
+            "the next client must get that connection"
+        );
         assert_eq!(settings(&other).await.unwrap(), ["auto", "on", "on"]);
     }
 }
 
 #[tokio::test]
 async fn a_dropped_statement_leaves_no_open_transaction() {
-    let Some((db, pgbouncer)) = probed().await else {
+    let Some((db, pgbouncer)) = start_with_probe_table().await else {
         return;
     };
-    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
+    let statement_pool = StatementPool::with_one_plan(client(&pgbouncer, &db));
     let written = Notify::new();
-    let submit = kept.run(async |db| {
+    let submit = statement_pool.run(async |db| {
         let write = sqlx::query("insert into probe values (1)");
         write.execute(&mut *db).await?;
         written.notify_one();
         std::future::pending::<Result<(), sqlx::Error>>().await
     });
     tokio::select! {
-        ended = submit => panic!("it never ends: {ended:?}"),
+        ended = submit => panic!("the submit must not end: {ended:?}"),
         () = written.notified() => {}
     }
-    assert_eq!(probes(&client(&pgbouncer, &db)).await, 0);
+    assert_eq!(count_probes(&client(&pgbouncer, &db)).await, 0);
 }
 
 #[tokio::test]
 async fn a_failed_statement_is_rolled_back_and_frees_its_connection() {
-    let Some((db, pgbouncer)) = probed().await else {
+    let Some((db, pgbouncer)) = start_with_probe_table().await else {
         return;
     };
-    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
-    let failed = kept.run(async |db| {
+    let statement_pool = StatementPool::with_one_plan(client(&pgbouncer, &db));
+    let failed = statement_pool.run(async |db| {
         let write = sqlx::query("insert into probe values (1)");
         write.execute(&mut *db).await?;
         sqlx::query("select 1 / 0").execute(&mut *db).await?;
@@ -106,23 +110,23 @@ async fn a_failed_statement_is_rolled_back_and_frees_its_connection() {
         matches!(failed, Err(sqlx::Error::Database(_))),
         "{failed:?}"
     );
-    assert_eq!(probes(&client(&pgbouncer, &db)).await, 0);
+    assert_eq!(count_probes(&client(&pgbouncer, &db)).await, 0);
     let write = sqlx::query("insert into probe values (2)");
-    let written = kept.run(async |db| write.execute(db).await).await;
+    let written = statement_pool.run(async |db| write.execute(db).await).await;
     written.unwrap();
-    assert_eq!(probes(&db).await, 1);
+    assert_eq!(count_probes(&db).await, 1);
 }
 
-/// PgBouncer tells of a server that died amid a commit as if the commit had been refused.
+/// PgBouncer reports a server that died during a commit as if the server had refused the commit.
 #[tokio::test]
 async fn a_commit_without_an_answer_has_an_unknown_outcome() {
-    let Some((db, pgbouncer)) = behind(1).await else {
+    let Some((db, pgbouncer)) = start_pgbouncer(1).await else {
         return;
     };
-    let kept = StatementPool::with_one_plan(client(&pgbouncer, &db));
-    let died = kept.run(async |one| {
-        let served = pid(&mut *one).await?;
-        let end = sqlx::query("select pg_terminate_backend($1, 10000)").bind(served);
+    let statement_pool = StatementPool::with_one_plan(client(&pgbouncer, &db));
+    let died = statement_pool.run(async |connection| {
+        let backend = pid(&mut *connection).await?;
+        let end = sqlx::query("select pg_terminate_backend($1, 10000)").bind(backend);
         end.execute(&*db).await?;
         Ok::<_, sqlx::Error>(())
     });
@@ -132,21 +136,21 @@ async fn a_commit_without_an_answer_has_an_unknown_outcome() {
 
 #[tokio::test]
 async fn migrations_and_listen_use_the_direct_url() {
-    let Some((db, pgbouncer)) = behind(1).await else {
+    let Some((db, pgbouncer)) = start_pgbouncer(1).await else {
         return;
     };
     let (pool, config) = (client(&pgbouncer, &db), pgbouncer.config(&db));
-    // Nobody else gets through PgBouncer from now on.
-    let mut only_one = pool.acquire().await.unwrap();
+    // From here on, PgBouncer has no free connection.
+    let mut only_connection = pool.acquire().await.unwrap();
     let hold = sqlx::raw_sql("begin; select 1");
-    hold.execute(&mut *only_one).await.unwrap();
+    hold.execute(&mut *only_connection).await.unwrap();
 
     sqlx::query("update _sqlx_migrations set success = false where version = 1")
         .execute(&*db)
         .await
         .unwrap();
-    let migrated = timeout(AT_MOST, db::migrate(&pool, &config)).await;
-    let migrated = migrated.expect("nothing waits for PgBouncer");
+    let migrated = timeout(TIMEOUT, db::migrate(&pool, &config)).await;
+    let migrated = migrated.expect("a migration must not wait for PgBouncer");
     assert!(
         matches!(migrated, Err(MigrateError::Dirty(1))),
         "{migrated:?}"
@@ -154,18 +158,18 @@ async fn migrations_and_listen_use_the_direct_url() {
 
     let began = Instant::now();
     let listener = WorkerListener::start(pool.direct());
-    listener.queued(Duration::from_secs(30)).await; // it listens now
+    listener.queued(Duration::from_secs(30)).await; // the listener is connected now
     sqlx::query("select pg_notify('darkroom_queued', '1')")
         .execute(&*db)
         .await
         .unwrap();
     listener.queued(Duration::from_secs(30)).await;
-    assert!(began.elapsed() < AT_MOST, "not woken");
+    assert!(began.elapsed() < TIMEOUT, "not woken");
 }
 
 #[tokio::test]
 async fn a_migration_through_pgbouncer_names_the_missing_setting() {
-    let Some((db, pgbouncer)) = behind(1).await else {
+    let Some((db, pgbouncer)) = start_pgbouncer(1).await else {
         return;
     };
     let config = DbConfig {
@@ -177,10 +181,10 @@ async fn a_migration_through_pgbouncer_names_the_missing_setting() {
     assert!(refused.contains("DATABASE_DIRECT_URL"), "{refused}");
 }
 
-/// Two processes with more connections than PgBouncer has: each statement was prepared on another one than it runs on.
+/// Two processes share two connections, so most statements run on a connection that another client prepared.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_over_shared_connections_are_queued_and_completed_once() {
-    let Some((db, pgbouncer)) = behind(2).await else {
+    let Some((db, pgbouncer)) = start_pgbouncer(2).await else {
         return;
     };
     let model = given::model_version(&db, given::MODEL).await;
@@ -193,7 +197,7 @@ async fn jobs_over_shared_connections_are_queued_and_completed_once() {
     let jobs = (0..100).map(|n| given::job(&model, &n.to_string()));
     let submits = join_all(jobs.map(|job| enqueuer.submit(job)));
     let worker = given::worker(&db, "w").await;
-    let (kept, low_water) = (
+    let (statement_pool, low_water) = (
         StatementPool::with_one_plan(client(&pgbouncer, &db)),
         LowWater::default(),
     );
@@ -202,15 +206,15 @@ async fn jobs_over_shared_connections_are_queued_and_completed_once() {
         while done < 100 {
             let claim =
                 async |db: &mut PgConnection| queue::claim_on(db, worker, &[], 9, &low_water).await;
-            let claims = kept.run(claim).await.unwrap().into_iter();
+            let claims = statement_pool.run(claim).await.unwrap().into_iter();
             let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
             let completions: Vec<_> = completions.collect();
             let complete = async |db: &mut PgConnection| queue::settle(db, &completions).await;
-            done += kept.run(complete).await.unwrap().len();
+            done += statement_pool.run(complete).await.unwrap().len();
         }
     };
-    let (submitted, done) = tokio::join!(submits, timeout(AT_MOST, work));
-    done.expect("all are done");
+    let (submitted, done) = tokio::join!(submits, timeout(TIMEOUT, work));
+    done.expect("all jobs must be completed in time");
     assert!(submitted.iter().all(Result::is_ok), "{submitted:?}");
     let rows = "select (select count(*) from finished_jobs), (select count(*) from live_jobs)";
     let rows: (i64, i64) = sqlx::query_as(rows).fetch_one(&*db).await.unwrap();

@@ -1,4 +1,4 @@
-//! The contract `ops`: what operators may rely on.
+//! The schema `ops`: the views and functions that operators may rely on.
 
 use insta::assert_snapshot;
 use jobs::queue;
@@ -10,7 +10,7 @@ async fn column(db: &PgPool, statement: &'static str) -> Vec<String> {
     sqlx::query_scalar(statement).fetch_all(db).await.unwrap()
 }
 
-/// Views only add columns, never lose or rename one: what changes here must be in the changelog.
+/// A view may gain columns, but never lose or rename one. Each change of the snapshot needs a changelog entry.
 #[tokio::test]
 async fn the_views_and_functions_of_ops_match_the_snapshot() {
     let db = given::database().await;
@@ -32,7 +32,7 @@ async fn the_views_and_functions_of_ops_match_the_snapshot() {
 #[tokio::test]
 async fn every_view_and_function_of_ops_has_a_comment() {
     let db = given::database().await;
-    let silent = column(
+    let uncommented = column(
         &db,
         "select oid::regclass::text from pg_class where relnamespace = 'ops'::regnamespace and relkind = 'v'
              and obj_description(oid, 'pg_class') is null
@@ -41,13 +41,13 @@ async fn every_view_and_function_of_ops_has_a_comment() {
              and obj_description(oid, 'pg_proc') is null",
     )
     .await;
-    assert!(silent.is_empty(), "no COMMENT: {silent:?}");
+    assert!(uncommented.is_empty(), "no COMMENT: {uncommented:?}");
 }
 
 #[tokio::test]
 async fn every_column_of_ops_has_a_comment() {
     let db = given::database().await;
-    let silent = column(
+    let uncommented = column(
         &db,
         "select format('%s.%s', attrelid::regclass, attname) from pg_attribute a join pg_class c on c.oid = a.attrelid
          where c.relnamespace = 'ops'::regnamespace and c.relkind = 'v' and attnum > 0
@@ -55,7 +55,7 @@ async fn every_column_of_ops_has_a_comment() {
          order by 1",
     )
     .await;
-    assert!(silent.is_empty(), "no COMMENT: {silent:?}");
+    assert!(uncommented.is_empty(), "no COMMENT: {uncommented:?}");
 }
 
 #[tokio::test]
@@ -85,10 +85,10 @@ async fn darkroom_reader_can_read_every_view_and_no_table() {
     }
 }
 
-/// One row before and after: what a job was asked to be does not change by its ending.
+/// The end of a job changes none of its inputs.
 #[tokio::test]
 async fn ops_jobs_shows_equal_inputs_before_and_after_the_end_of_a_job() {
-    const ASKED: &str = "select jsonb_build_array(id, task, owner, model, model_name, model_version, model_digest, image, content_type,
+    const INPUTS: &str = "select jsonb_build_array(id, task, owner, model, model_name, model_version, model_digest, image, content_type,
                 bytes, width, height, params, metadata, priority, created_at, deadline, attempts_max, interruptions_max, trace_parent)
          from ops.jobs where job_id = $1";
     let db = given::database().await;
@@ -99,19 +99,19 @@ async fn ops_jobs_shows_equal_inputs_before_and_after_the_end_of_a_job() {
         job.trace_parent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     })
     .await;
-    let asked = || async {
-        let rows = sqlx::query(ASKED).bind(job.uuid()).fetch_all(&*db);
+    let inputs = || async {
+        let rows = sqlx::query(INPUTS).bind(job.uuid()).fetch_all(&*db);
         let rows = rows.await.unwrap();
-        assert_eq!(rows.len(), 1, "one job, one row");
+        assert_eq!(rows.len(), 1, "each job must have one row");
         rows[0].get::<serde_json::Value, _>(0)
     };
-    let queued = asked().await;
+    let queued = inputs().await;
     let held = given::claimed_by(&db, "w").await;
-    assert_eq!(asked().await, queued);
+    assert_eq!(inputs().await, queued);
     tests::settling::complete(&db, &[held.completion("done")])
         .await
         .unwrap();
-    assert_eq!(asked().await, queued);
+    assert_eq!(inputs().await, queued);
 }
 
 #[tokio::test]
@@ -205,8 +205,11 @@ async fn a_list_of_jobs_has_pages_and_filters() {
         filter.before = Some(last.id);
         seen.extend(page.iter().map(|job| job.id));
     }
-    assert!(seen.iter().rev().eq(ids.iter()), "newest first, each once");
-    let only = |filter: queue::JobFilter| {
+    assert!(
+        seen.iter().rev().eq(ids.iter()),
+        "newest first, each job once"
+    );
+    let count = |filter: queue::JobFilter| {
         let db = &db;
         async move {
             let jobs = queue::list(db, given::OWNER, &filter, 100).await.unwrap();
@@ -216,7 +219,7 @@ async fn a_list_of_jobs_has_pages_and_filters() {
     let none = queue::JobFilter::default;
     let succeeded = Some(jobs::JobState::Succeeded);
     assert_eq!(
-        only(queue::JobFilter {
+        count(queue::JobFilter {
             state: succeeded,
             ..none()
         })
@@ -225,16 +228,16 @@ async fn a_list_of_jobs_has_pages_and_filters() {
     );
     let queued = Some(jobs::JobState::Queued);
     assert_eq!(
-        only(queue::JobFilter {
+        count(queue::JobFilter {
             state: queued,
             ..none()
         })
         .await,
         4
     );
-    let unknown = Some("nobody".to_owned());
+    let unknown = Some("no-such-model".to_owned());
     assert_eq!(
-        only(queue::JobFilter {
+        count(queue::JobFilter {
             model: unknown,
             ..none()
         })
@@ -242,24 +245,24 @@ async fn a_list_of_jobs_has_pages_and_filters() {
         0
     );
     let task = Some("classify".to_owned());
-    assert_eq!(only(queue::JobFilter { task, ..none() }).await, 5);
+    assert_eq!(count(queue::JobFilter { task, ..none() }).await, 5);
     let metadata = serde_json::json!({"name": "c"})
         .as_object()
         .unwrap()
         .clone();
-    assert_eq!(only(queue::JobFilter { metadata, ..none() }).await, 1);
-    let ahead = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    assert_eq!(count(queue::JobFilter { metadata, ..none() }).await, 1);
+    let in_an_hour = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
     assert_eq!(
-        only(queue::JobFilter {
-            created_after: ahead,
+        count(queue::JobFilter {
+            created_after: in_an_hour,
             ..none()
         })
         .await,
         0
     );
     assert_eq!(
-        only(queue::JobFilter {
-            created_before: ahead,
+        count(queue::JobFilter {
+            created_before: in_an_hour,
             ..none()
         })
         .await,
@@ -273,28 +276,28 @@ async fn a_list_of_jobs_has_pages_and_filters() {
     );
 }
 
-/// The API makes the id, and the row begins when it is committed: a busy queue is seconds behind.
+/// The API makes the id before the commit of the row. With a busy queue the row is seconds younger than the id.
 #[tokio::test]
 async fn the_time_filter_of_a_list_uses_the_time_of_the_row() {
     let db = given::database().await;
     let ago = (chrono::Utc::now() - chrono::TimeDelta::seconds(10)).timestamp();
-    let made = uuid::Timestamp::from_unix(uuid::NoContext, ago.unsigned_abs(), 0);
-    let id = given::queued_with(&db, "cat", |job| job.id = uuid::Uuid::new_v7(made).into()).await;
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, ago.unsigned_abs(), 0);
+    let id = given::queued_with(&db, "cat", |job| job.id = uuid::Uuid::new_v7(time).into()).await;
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
-    let since = async |time| {
+    let count_since = async |since| {
         let filter = queue::JobFilter {
-            created_after: Some(time),
+            created_after: Some(since),
             ..Default::default()
         };
         let jobs = queue::list(&db, given::OWNER, &filter, 100).await.unwrap();
         jobs.len()
     };
-    assert_eq!(since(job.created_at).await, 1);
+    assert_eq!(count_since(job.created_at).await, 1);
     let later = job.created_at + chrono::TimeDelta::microseconds(1);
-    assert_eq!(since(later).await, 0);
+    assert_eq!(count_since(later).await, 0);
 }
 
-/// A query has only text: what was sent as a number or a boolean is found as JSON writes it.
+/// A query string has only text: numbers and booleans are compared as JSON writes them.
 #[tokio::test]
 async fn the_metadata_filter_compares_values_as_text() {
     let db = given::database().await;
@@ -302,7 +305,7 @@ async fn the_metadata_filter_compares_values_as_text() {
     let sent = object(json!({"listing": 8841, "sold": true, "shop": "north", "note": null}));
     given::queued_with(&db, "cat", |job| job.metadata = sent).await;
     given::queued(&db, ["dog"]).await;
-    for (asked, expected) in [
+    for (wanted, expected) in [
         (json!({"listing": "8841"}), 1),
         (json!({"sold": "true"}), 1),
         (json!({"shop": "north"}), 1),
@@ -317,11 +320,11 @@ async fn the_metadata_filter_compares_values_as_text() {
         (json!({}), 2),
     ] {
         let filter = queue::JobFilter {
-            metadata: object(asked.clone()),
+            metadata: object(wanted.clone()),
             ..Default::default()
         };
         let jobs = queue::list(&db, given::OWNER, &filter, 100).await.unwrap();
-        assert_eq!(jobs.len(), expected, "{asked}");
+        assert_eq!(jobs.len(), expected, "{wanted}");
     }
 }
 
@@ -334,7 +337,7 @@ async fn attempts_of_a_succeeded_job_equal_the_rows_of_the_view() {
         .await
         .unwrap();
     let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
-    let told = queue::attempts_of(&db, &job).await.unwrap();
-    let seen = queue::attempts(&db, id).await.unwrap();
-    assert_eq!(told, seen);
+    let short = queue::attempts_of(&db, &job).await.unwrap();
+    let viewed = queue::attempts(&db, id).await.unwrap();
+    assert_eq!(short, viewed);
 }

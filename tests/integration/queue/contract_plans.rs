@@ -1,11 +1,11 @@
-//! What the contract's promises about cost rest on: which tables a question opens.
+//! The tables that statements over `ops` read; the cost of each statement depends on these tables.
 
 use jobs::queue;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tests::given;
 
-/// Tables that the plan of a statement reads.
-async fn opened(db: &mut PgConnection, statement: &str) -> Vec<String> {
+/// The tables that the plan of `statement` reads.
+async fn tables_read(db: &mut PgConnection, statement: &str) -> Vec<String> {
     let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("explain {statement}")))
         .persistent(false)
         .fetch_all(db)
@@ -22,7 +22,7 @@ async fn opened(db: &mut PgConnection, statement: &str) -> Vec<String> {
     tables
 }
 
-fn of_the_archive(tables: &[String]) -> Vec<&String> {
+fn partitions_of_the_archive(tables: &[String]) -> Vec<&String> {
     let archive = tables.iter();
     archive
         .filter(|table| table.starts_with("finished_jobs"))
@@ -41,13 +41,13 @@ async fn a_look_up_by_id_reads_live_jobs_and_one_partition() {
     .unwrap();
     let mut connection = db.connection().await;
     for id in [format!("'{}'", cat.uuid()), format!("ops.job_id('{cat}')")] {
-        let tables = opened(
+        let tables = tables_read(
             &mut connection,
             &format!("select * from ops.jobs where job_id = {id}"),
         )
         .await;
         assert!(tables.contains(&"live_jobs".to_owned()), "{tables:?}");
-        assert_eq!(of_the_archive(&tables), [&today], "{tables:?}");
+        assert_eq!(partitions_of_the_archive(&tables), [&today], "{tables:?}");
     }
 }
 
@@ -56,17 +56,17 @@ async fn a_count_by_state_reads_no_finished_job() {
     let db = given::database().await;
     let mut connection = db.connection().await;
     let count = "select model, sum(queued), sum(running), sum(scheduled), max(oldest_age_seconds) from ops.queue group by model";
-    let tables = opened(&mut connection, count).await;
+    let tables = tables_read(&mut connection, count).await;
     assert!(tables.contains(&"live_jobs".to_owned()), "{tables:?}");
-    assert!(of_the_archive(&tables).is_empty(), "{tables:?}");
-    let rates = opened(&mut connection, "select * from ops.queue").await;
+    assert!(partitions_of_the_archive(&tables).is_empty(), "{tables:?}");
+    let rates = tables_read(&mut connection, "select * from ops.queue").await;
     assert!(
-        !of_the_archive(&rates).is_empty(),
-        "the plan is read rightly: {rates:?}"
+        !partitions_of_the_archive(&rates).is_empty(),
+        "this test must see partitions in a plan that reads them: {rates:?}"
     );
 }
 
-/// Of the days of an archive of weeks, those that may hold what just ended.
+/// The archive has a partition for each day of a month. A rate needs only the days that may hold recent ends.
 #[tokio::test]
 async fn rates_read_only_the_partitions_of_the_last_days() {
     let db = given::database().await;
@@ -88,13 +88,13 @@ async fn rates_read_only_the_partitions_of_the_last_days() {
         .unwrap();
     let mut connection = db.connection().await;
     for view in ["ops.queue", "ops.scaling", "ops.latency"] {
-        // Bounds by now() are known when the plan begins to run.
-        let tables = opened(
+        // Postgres knows the bounds by now() only at the start of the execution, so the plan must run.
+        let tables = tables_read(
             &mut connection,
             &format!("(analyze, costs off, timing off, summary off) select * from {view}"),
         )
         .await;
-        let archive = of_the_archive(&tables);
+        let archive = partitions_of_the_archive(&tables);
         assert!((1..=8).contains(&archive.len()), "{view}: {archive:?}");
     }
     assert!(queue::find(&db, cat, given::OWNER).await.unwrap().is_some());

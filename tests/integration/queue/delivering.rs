@@ -1,4 +1,4 @@
-//! I20, the second half: what is to be told to whom, held by one process at a time until it says what came of it.
+//! I20, deliveries: one delivery for each event and receiver, leased to one process until its outcome is settled.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn listed(db: &PgPool) -> Vec<DeliveryView> {
     all.await.unwrap()
 }
 
-fn came_to(outcome: DeliveryOutcome) -> AttemptResult {
+fn attempt_with(outcome: DeliveryOutcome) -> AttemptResult {
     AttemptResult {
         outcome,
         began_at: Utc::now(),
@@ -58,35 +58,35 @@ fn came_to(outcome: DeliveryOutcome) -> AttemptResult {
 async fn the_end_of_a_job_is_sent_to_its_webhook_and_to_endpoints_of_its_owner() {
     let db = given::database().await;
     let all = EventType::ALL;
-    let wants_it = endpoint(&db, given::OWNER, "https://a.example/", &all).await;
-    let wants_others = [EventType::JobSucceeded, EventType::BatchCompleted];
-    endpoint(&db, given::OWNER, "https://b.example/", &wants_others).await;
+    let receiver = endpoint(&db, given::OWNER, "https://a.example/", &all).await;
+    let other_types = [EventType::JobSucceeded, EventType::BatchCompleted];
+    endpoint(&db, given::OWNER, "https://b.example/", &other_types).await;
     endpoint(&db, "mallory", "https://c.example/", &all).await;
-    let gone = endpoint(&db, given::OWNER, "https://d.example/", &all).await;
-    webhooks::disable_endpoint(&db, gone.id).await.unwrap();
-    let with = ended(&db, "with its own", Some(HOOK)).await;
+    let disabled = endpoint(&db, given::OWNER, "https://d.example/", &all).await;
+    webhooks::disable_endpoint(&db, disabled.id).await.unwrap();
+    let with = ended(&db, "with a webhook", Some(HOOK)).await;
     let without = ended(&db, "without", None).await;
-    let mut told: Vec<_> = claim(&db)
+    let mut claimed: Vec<_> = claim(&db)
         .await
         .into_iter()
         .map(|one| (one.subject, one.url, one.endpoint))
         .collect();
-    told.sort_by_key(|(subject, url, _)| (*subject != Subject::Job(with), url.clone()));
+    claimed.sort_by_key(|(subject, url, _)| (*subject != Subject::Job(with), url.clone()));
     let (with, without) = (Subject::Job(with), Subject::Job(without));
-    let (wants_it, its_url) = (Some(wants_it.id), "https://a.example/".to_owned());
+    let (endpoint_id, url) = (Some(receiver.id), "https://a.example/".to_owned());
     let expected = [
-        (with, its_url.clone(), wants_it),
+        (with, url.clone(), endpoint_id),
         (with, HOOK.into(), None),
-        (without, its_url, wants_it),
+        (without, url, endpoint_id),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(claimed, expected);
 }
 
 #[tokio::test]
 async fn the_start_of_a_job_is_sent_to_endpoints_and_not_to_its_webhook() {
     let db = given::database().await;
     let starts = [EventType::JobStarted];
-    let wants_it = endpoint(&db, given::OWNER, "https://a.example/", &starts).await;
+    let receiver = endpoint(&db, given::OWNER, "https://a.example/", &starts).await;
     endpoint(
         &db,
         given::OWNER,
@@ -97,10 +97,13 @@ async fn the_start_of_a_job_is_sent_to_endpoints_and_not_to_its_webhook() {
     endpoint(&db, "mallory", "https://c.example/", &starts).await;
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
-    let told = claim(&db).await;
-    let told: Vec<_> = told.iter().map(|one| (one.subject, one.endpoint)).collect();
-    let expected = (Subject::Job(held.job_id()), Some(wants_it.id));
-    assert_eq!(told, [expected]);
+    let claimed = claim(&db).await;
+    let claimed: Vec<_> = claimed
+        .iter()
+        .map(|one| (one.subject, one.endpoint))
+        .collect();
+    let expected = (Subject::Job(held.job_id()), Some(receiver.id));
+    assert_eq!(claimed, [expected]);
 }
 
 #[tokio::test]
@@ -117,7 +120,7 @@ async fn no_delivery_is_claimed_before_the_end_is_committed() {
         .execute(&under_way)
         .await
         .unwrap();
-    assert!(claim(&db).await.is_empty(), "it never happened");
+    assert!(claim(&db).await.is_empty(), "the end was rolled back");
     tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
@@ -137,9 +140,13 @@ async fn the_end_of_a_batch_is_sent_to_its_webhook_and_to_endpoints() {
         .execute(&*db)
         .await
         .unwrap();
-    let told = claim(&db).await;
-    assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|one| one.subject == Subject::Batch(batch)));
+    let claimed = claim(&db).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(
+        claimed
+            .iter()
+            .all(|one| one.subject == Subject::Batch(batch))
+    );
 }
 
 #[tokio::test]
@@ -150,15 +157,18 @@ async fn a_delivery_belongs_to_one_process_until_its_lease_ends() {
     assert!(claim(&db).await.is_empty());
     clock::webhooks_came_due(&db).await;
     let second = claim(&db).await.pop().unwrap();
-    assert_eq!(first.id, second.id, "the same message");
+    assert_eq!(
+        first.id, second.id,
+        "the lease ended, so the delivery is claimed again"
+    );
     assert!(second.lease_no > first.lease_no);
-    let late = webhooks::settle(&db, &first, &came_to(DeliveryOutcome::Failed)).await;
-    assert!(!late.unwrap(), "it has no say any more");
-    let done = webhooks::settle(&db, &second, &came_to(DeliveryOutcome::Delivered)).await;
+    let late = webhooks::settle(&db, &first, &attempt_with(DeliveryOutcome::Failed)).await;
+    assert!(!late.unwrap(), "the first lease is stale");
+    let done = webhooks::settle(&db, &second, &attempt_with(DeliveryOutcome::Delivered)).await;
     assert!(done.unwrap());
-    let told = listed(&db).await;
-    assert_eq!(told[0].status, DeliveryStatus::Delivered);
-    assert_eq!(told[0].attempts.len(), 1);
+    let deliveries = listed(&db).await;
+    assert_eq!(deliveries[0].status, DeliveryStatus::Delivered);
+    assert_eq!(deliveries[0].attempts.len(), 1);
 }
 
 #[tokio::test]
@@ -166,13 +176,17 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
-    let rival = db.under_way().await;
-    let taken = webhooks::claim(&rival, 1, 100, &[], 60.0).await.unwrap();
+    let uncommitted = db.under_way().await;
+    let taken = webhooks::claim(&uncommitted, 1, 100, &[], 60.0)
+        .await
+        .unwrap();
     let rest = tokio::time::timeout(Duration::from_secs(10), claim(&db));
-    let rest = rest.await.expect("nobody waits for the other");
+    let rest = rest
+        .await
+        .expect("the second claim must not wait for the first");
     assert_eq!(rest.len(), 1);
     assert_ne!(rest[0].id, taken[0].id);
-    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
 }
 
 #[tokio::test]
@@ -182,8 +196,8 @@ async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
         ended(&db, name, Some("https://slow.example/hook")).await;
     }
     ended(&db, "e", Some("https://quick.example/hook")).await;
-    let hosts = |told: Vec<Delivery>| {
-        let mut hosts: Vec<_> = told.into_iter().map(|one| one.host).collect();
+    let hosts = |claimed: Vec<Delivery>| {
+        let mut hosts: Vec<_> = claimed.into_iter().map(|one| one.host).collect();
         hosts.sort();
         hosts
     };
@@ -191,17 +205,17 @@ async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
         host: "slow.example".into(),
         sends: 1,
     }];
-    let told = webhooks::claim(&db, 100, 3, &busy, 60.0).await.unwrap();
+    let claimed = webhooks::claim(&db, 100, 3, &busy, 60.0).await.unwrap();
     assert_eq!(
-        hosts(told),
+        hosts(claimed),
         ["quick.example", "slow.example", "slow.example"]
     );
     let full = [HostLoad {
         host: "slow.example".into(),
         sends: 3,
     }];
-    let told = webhooks::claim(&db, 100, 3, &full, 60.0).await.unwrap();
-    assert_eq!(hosts(told), [""; 0]);
+    let claimed = webhooks::claim(&db, 100, 3, &full, 60.0).await.unwrap();
+    assert_eq!(hosts(claimed), [""; 0]);
     assert_eq!(hosts(claim(&db).await).len(), 2);
 }
 
@@ -210,7 +224,7 @@ async fn a_delivery_is_retried_after_its_pause_and_can_end_failed() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
-    let later = came_to(DeliveryOutcome::Retry(Duration::from_hours(1)));
+    let later = attempt_with(DeliveryOutcome::Retry(Duration::from_hours(1)));
     webhooks::settle(&db, &first, &later).await.unwrap();
     assert!(claim(&db).await.is_empty());
     let pause = listed(&db).await[0].next_attempt_at.unwrap() - Utc::now();
@@ -218,11 +232,11 @@ async fn a_delivery_is_retried_after_its_pause_and_can_end_failed() {
     clock::webhooks_came_due(&db).await;
     let again = claim(&db).await.pop().unwrap();
     assert_eq!((again.id, again.tries), (first.id, 1));
-    let failed = came_to(DeliveryOutcome::Failed);
+    let failed = attempt_with(DeliveryOutcome::Failed);
     webhooks::settle(&db, &again, &failed).await.unwrap();
-    let told = listed(&db).await.pop().unwrap();
+    let ended = listed(&db).await.pop().unwrap();
     assert_eq!(
-        (told.status, told.next_attempt_at),
+        (ended.status, ended.next_attempt_at),
         (DeliveryStatus::Failed, None)
     );
 
@@ -247,25 +261,25 @@ async fn a_redelivery_waits_for_the_current_lease() {
             .unwrap()
     );
     assert!(claim(&db).await.is_empty());
-    let late = webhooks::settle(&db, &held, &came_to(DeliveryOutcome::Delivered)).await;
-    assert!(!late.unwrap(), "it was asked for after that one began");
+    let late = webhooks::settle(&db, &held, &attempt_with(DeliveryOutcome::Delivered)).await;
+    assert!(!late.unwrap(), "the redelivery made the first lease stale");
 }
 
 #[tokio::test]
 async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
     let db = given::database().await;
     let deleted = endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
-    let gone = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
+    let disabled = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
     ended(&db, "a", None).await;
     let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id);
     assert!(!delete("mallory").await.unwrap());
     assert!(delete(given::OWNER).await.unwrap());
     assert!(!delete(given::OWNER).await.unwrap());
-    webhooks::disable_endpoint(&db, gone.id).await.unwrap();
+    webhooks::disable_endpoint(&db, disabled.id).await.unwrap();
     assert!(claim(&db).await.is_empty());
-    let told = listed(&db).await;
-    assert_eq!(told.len(), 2);
-    for one in told {
+    let deliveries = listed(&db).await;
+    assert_eq!(deliveries.len(), 2);
+    for one in deliveries {
         assert_eq!(one.status, DeliveryStatus::Failed);
         let [DeliveryAttempt { error, .. }] = &one.attempts[..] else {
             panic!("{one:?}")
@@ -284,7 +298,7 @@ async fn a_delivery_keeps_at_most_50_attempts() {
     for _ in 0..55 {
         clock::webhooks_came_due(&db).await;
         let held = claim(&db).await.pop().unwrap();
-        let again = came_to(DeliveryOutcome::Retry(Duration::ZERO));
+        let again = attempt_with(DeliveryOutcome::Retry(Duration::ZERO));
         webhooks::settle(&db, &held, &again).await.unwrap();
     }
     assert_eq!(listed(&db).await[0].attempts.len(), 50);
@@ -294,9 +308,9 @@ async fn a_delivery_keeps_at_most_50_attempts() {
 async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let db = given::database().await;
     let secret = |owner| webhooks::owner_secret(&db, owner);
-    let (first, same) = tokio::join!(secret(given::OWNER), secret(given::OWNER));
-    let (first, same) = (first.unwrap(), same.unwrap());
-    assert_eq!(first.secret, same.secret);
+    let (first, second) = tokio::join!(secret(given::OWNER), secret(given::OWNER));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.secret, second.secret);
     assert_ne!(first.secret, secret("bob").await.unwrap().secret);
     let rotated = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
     assert_ne!(rotated.secret, first.secret);
@@ -318,7 +332,7 @@ async fn old_ended_deliveries_are_pruned() {
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
     let done = claim(&db).await.pop().unwrap();
-    let delivered = came_to(DeliveryOutcome::Delivered);
+    let delivered = attempt_with(DeliveryOutcome::Delivered);
     webhooks::settle(&db, &done, &delivered).await.unwrap();
     assert_eq!(webhooks::prune_deliveries(&db, 60.0).await.unwrap(), 0);
     assert_eq!(webhooks::prune_deliveries(&db, -60.0).await.unwrap(), 1);
@@ -334,12 +348,14 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     ended(&db, "b", None).await;
     webhooks::endpoints(&api, given::OWNER).await.unwrap();
     webhooks::rotate_secret(&api, given::OWNER).await.unwrap();
-    let told = claim(&api).await;
-    assert_eq!(told.len(), 2);
-    let delivered = came_to(DeliveryOutcome::Delivered);
-    webhooks::settle(&api, &told[0], &delivered).await.unwrap();
+    let claimed = claim(&api).await;
+    assert_eq!(claimed.len(), 2);
+    let delivered = attempt_with(DeliveryOutcome::Delivered);
+    webhooks::settle(&api, &claimed[0], &delivered)
+        .await
+        .unwrap();
     assert!(
-        webhooks::redeliver(&api, told[0].id, given::OWNER)
+        webhooks::redeliver(&api, claimed[0].id, given::OWNER)
             .await
             .unwrap()
     );
@@ -354,9 +370,9 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     prune_events(&api, 60.0).await.unwrap();
 
     let worker = acting_as(&db, "darkroom_worker");
-    let claimed = webhooks::claim(&worker, 1, 1, &[], 60.0).await;
+    let refused = webhooks::claim(&worker, 1, 1, &[], 60.0).await;
     assert!(
-        claimed
+        refused
             .unwrap_err()
             .to_string()
             .contains("permission denied")

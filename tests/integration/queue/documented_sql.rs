@@ -1,4 +1,4 @@
-//! Every statement of `docs/sql.md` runs as it stands there, and has something to say.
+//! Every statement of `docs/sql.md` runs without a change and returns rows.
 
 use jobs::{Problem, ProblemCode, Sha256Digest, queue};
 use serde_json::json;
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tests::{Database, clock, given};
 
 const DOCS: &str = include_str!("../../../docs/sql.md");
-/// What the document calls things.
+/// Names and ids that the document uses.
 const MODEL: &str = "efficientnet-lite0";
 const OWNER: &str = "acme";
 const FAILED: &str = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7";
@@ -20,8 +20,8 @@ fn statements() -> Vec<&'static str> {
         .collect()
 }
 
-/// Something of everything that goes right and wrong; the ids of a failed job and of one that waits.
-async fn eventful_day(db: &Database) -> (String, String) {
+/// Makes jobs in every state and with every kind of fault; returns the ids of a failed and of a queued job.
+async fn make_jobs_of_every_kind(db: &Database) -> (String, String) {
     let model = given::model_version(db, MODEL).await;
     let job = |name: &str| {
         let mut job = given::job(&model, name);
@@ -58,7 +58,7 @@ async fn eventful_day(db: &Database) -> (String, String) {
         .await
         .unwrap();
     clock::stays_scheduled(db, claims[2].lease.job_id).await;
-    // Two workers vanish over one job, and a third with another.
+    // Two workers are lost with one job, and a third worker with another job.
     for _ in 0..2 {
         let held = given::claimed_by(db, "vanished").await;
         clock::lease_ran_out(db, held.worker).await;
@@ -102,7 +102,7 @@ async fn rows(db: &mut PgConnection, statement: &str) -> usize {
 #[tokio::test]
 async fn every_statement_of_the_document_returns_rows() {
     let db = given::database().await;
-    let (failed, waiting) = eventful_day(&db).await;
+    let (failed, waiting) = make_jobs_of_every_kind(&db).await;
     let mut operator = db.connection().await;
     let statements = statements();
     assert!(statements.len() >= 20, "{}", statements.len());
@@ -111,8 +111,8 @@ async fn every_statement_of_the_document_returns_rows() {
             .replace(FAILED, &failed)
             .replace(WAITING, &waiting);
         rows(&mut operator, "begin; set local role darkroom_operator").await;
-        let answered = rows(&mut operator, &statement).await;
-        assert!(answered > 0, "no row: {statement}");
+        let returned = rows(&mut operator, &statement).await;
+        assert!(returned > 0, "no row: {statement}");
         rows(&mut operator, "rollback").await;
     }
 }

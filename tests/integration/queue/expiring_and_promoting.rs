@@ -1,4 +1,4 @@
-//! Expire and promote.
+//! Expire and promote: jobs past a deadline or a run time.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn a_job_with_a_past_run_time_is_queued_at_once() {
     let held = given::claimed_by(&db, "w").await;
     assert!(
         held.claim.queue_ms < 60_000.0,
-        "its waiting counts from the submit: {}",
+        "the wait of a job counts from its submit: {}",
         held.claim.queue_ms
     );
 }
@@ -104,7 +104,7 @@ async fn a_job_past_its_deadline_is_not_claimed() {
     assert_eq!(queue::expire(&*db).await.unwrap(), [late]);
 }
 
-/// As no program makes them, but whoever has the tables in hand: the end of such a job cannot be reckoned.
+/// No program writes such a retention, but an administrator may: the end of the retention is out of range.
 #[tokio::test]
 async fn a_job_that_cannot_expire_does_not_stop_promotion() {
     let db = given::database().await;
@@ -123,10 +123,14 @@ async fn a_job_that_cannot_expire_does_not_stop_promotion() {
         .await
         .unwrap();
     let housekeeping = tokio::spawn(queue::housekeep(db.another_pool()));
-    tests::eventually(Duration::from_secs(10), "its turn comes", || async {
-        let job = queue::find(&db, planned, given::OWNER).await.unwrap();
-        (job?.state == JobState::Queued).then_some(())
-    })
+    tests::eventually(
+        Duration::from_secs(10),
+        "the planned job is promoted",
+        || async {
+            let job = queue::find(&db, planned, given::OWNER).await.unwrap();
+            (job?.state == JobState::Queued).then_some(())
+        },
+    )
     .await;
     housekeeping.abort();
 }

@@ -1,4 +1,4 @@
-//! I14: nobody's backlog makes the others wait.
+//! I14: the backlog of one owner does not delay the jobs of other owners.
 
 use jobs::{
     JobId,
@@ -8,7 +8,7 @@ use jobs::{
 use sqlx::PgPool;
 use tests::given;
 
-fn of(owner: &str, model: &Resolved, jobs: usize) -> Vec<NewJob> {
+fn jobs_of(owner: &str, model: &Resolved, jobs: usize) -> Vec<NewJob> {
     let one = |n| NewJob {
         owner: owner.into(),
         ..given::job(model, &format!("{owner} {n}"))
@@ -16,7 +16,7 @@ fn of(owner: &str, model: &Resolved, jobs: usize) -> Vec<NewJob> {
     (0..jobs).map(one).collect()
 }
 
-/// Whose jobs the next `limit` claims are.
+/// Claims up to `limit` jobs and returns the owner of each job.
 async fn owners_of_next(db: &PgPool, limit: u16) -> Vec<String> {
     let worker = given::worker(db, "w").await;
     let claims = queue::claim(db, worker, &[], limit).await.unwrap();
@@ -27,10 +27,12 @@ async fn owners_of_next(db: &PgPool, limit: u16) -> Vec<String> {
 async fn a_job_does_not_wait_for_the_backlog_of_another_owner() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    queue::enqueue(&db, &of("hoarder", &model, 2_000))
+    queue::enqueue(&db, &jobs_of("hoarder", &model, 2_000))
         .await
         .unwrap();
-    queue::enqueue(&db, &of("guest", &model, 1)).await.unwrap();
+    queue::enqueue(&db, &jobs_of("guest", &model, 1))
+        .await
+        .unwrap();
     let next = owners_of_next(&db, 3).await;
     assert!(next.contains(&"guest".to_owned()), "{next:?}");
 }
@@ -39,28 +41,32 @@ async fn a_job_does_not_wait_for_the_backlog_of_another_owner() {
 async fn a_new_owner_gets_half_of_the_claims_beside_a_backlog() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    queue::enqueue(&db, &of("hoarder", &model, 500))
+    queue::enqueue(&db, &jobs_of("hoarder", &model, 500))
         .await
         .unwrap();
     assert_eq!(owners_of_next(&db, 300).await, vec!["hoarder"; 300]);
-    queue::enqueue(&db, &of("guest", &model, 20)).await.unwrap();
+    queue::enqueue(&db, &jobs_of("guest", &model, 20))
+        .await
+        .unwrap();
     let next = owners_of_next(&db, 40).await;
     let guests = next.iter().filter(|owner| *owner == "guest").count();
     assert!((18..=20).contains(&guests), "{guests} of 40");
 }
 
-/// Who was idle gets its share from now on, and no credit for the past.
+/// An owner that was idle gets its share from now on, and no more.
 #[tokio::test]
 async fn an_idle_owner_gets_no_credit_for_the_past() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    queue::enqueue(&db, &of("idler", &model, 1)).await.unwrap();
+    queue::enqueue(&db, &jobs_of("idler", &model, 1))
+        .await
+        .unwrap();
     owners_of_next(&db, 1).await;
-    queue::enqueue(&db, &of("worker-bee", &model, 400))
+    queue::enqueue(&db, &jobs_of("worker-bee", &model, 400))
         .await
         .unwrap();
     owners_of_next(&db, 300).await;
-    queue::enqueue(&db, &of("idler", &model, 100))
+    queue::enqueue(&db, &jobs_of("idler", &model, 100))
         .await
         .unwrap();
     let next = owners_of_next(&db, 40).await;
@@ -68,13 +74,15 @@ async fn an_idle_owner_gets_no_credit_for_the_past() {
     assert!((18..=22).contains(&busy), "{busy} of 40");
 }
 
-/// An owner that submits one by one stands no worse than one that submits all at once.
+/// An owner that submits jobs one by one gets the share of an owner that submits all jobs at once.
 #[tokio::test]
 async fn many_small_submits_get_as_many_claims_as_one_large_submit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    queue::enqueue(&db, &of("bulk", &model, 60)).await.unwrap();
-    for job in of("single", &model, 30) {
+    queue::enqueue(&db, &jobs_of("bulk", &model, 60))
+        .await
+        .unwrap();
+    for job in jobs_of("single", &model, 30) {
         queue::enqueue(&db, &[job]).await.unwrap();
     }
     let next = owners_of_next(&db, 40).await;
@@ -88,7 +96,7 @@ async fn jobs_of_one_owner_keep_their_order() {
     let model = given::model_version(&db, given::MODEL).await;
     let mut submitted: Vec<JobId> = Vec::new();
     for batch in [3, 1, 5] {
-        let jobs = of("alice", &model, batch);
+        let jobs = jobs_of("alice", &model, batch);
         submitted.extend(jobs.iter().map(|job| job.id));
         queue::enqueue(&db, &jobs).await.unwrap();
     }

@@ -11,7 +11,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// A job that `late` lost and `fresh` holds now.
+/// A job whose lease `late` lost and `fresh` has now.
 async fn taken_over(db: &sqlx::PgPool) -> (given::Held, given::Held) {
     given::queued(db, ["cat"]).await;
     let late = given::claimed_by(db, "late").await;
@@ -22,7 +22,7 @@ async fn taken_over(db: &sqlx::PgPool) -> (given::Held, given::Held) {
     (late, fresh)
 }
 
-const STILL_FRESHS: &str = "cat running lease=3 charged=0/3 interruptions=1/3 worker=fresh\n  1 late lost free worker_lost\n";
+const HELD_BY_FRESH: &str = "cat running lease=3 charged=0/3 interruptions=1/3 worker=fresh\n  1 late lost free worker_lost\n";
 
 #[tokio::test]
 async fn a_stale_lease_cannot_complete_a_job() {
@@ -32,7 +32,7 @@ async fn a_stale_lease_cannot_complete_a_job() {
         .await
         .unwrap();
     assert_eq!(landed, []);
-    assert_eq!(dump(&db).await, STILL_FRESHS);
+    assert_eq!(dump(&db).await, HELD_BY_FRESH);
     let landed = tests::settling::complete(&db, &[fresh.completion("fresh")])
         .await
         .unwrap();
@@ -53,7 +53,7 @@ async fn a_stale_lease_cannot_fail_a_job() {
             .unwrap(),
         []
     );
-    assert_eq!(dump(&db).await, STILL_FRESHS);
+    assert_eq!(dump(&db).await, HELD_BY_FRESH);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_stale_lease_cannot_retry_a_job() {
             .unwrap(),
         []
     );
-    assert_eq!(dump(&db).await, STILL_FRESHS);
+    assert_eq!(dump(&db).await, HELD_BY_FRESH);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_stale_lease_cannot_release_a_job() {
             .unwrap(),
         []
     );
-    assert_eq!(dump(&db).await, STILL_FRESHS);
+    assert_eq!(dump(&db).await, HELD_BY_FRESH);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_result_is_committed_once() {
     assert_snapshot!(dump(&db).await, @r#"cat succeeded lease=1 charged=1/3 interruptions=0/3 worker=w result={"answer":"first"}"#);
 }
 
-/// One statement for many jobs: the stale ones drop out, the others land.
+/// One statement completes many jobs; only the completions with stale leases are dropped.
 #[tokio::test]
 async fn a_stale_lease_does_not_stop_the_other_completions() {
     let db = given::database().await;
@@ -130,7 +130,7 @@ async fn a_stale_lease_does_not_stop_the_other_completions() {
     "#);
 }
 
-/// Trap 6: a refunded counter must not be the fence.
+/// A release refunds the attempt, so a counter of attempts cannot be the fencing token.
 #[tokio::test]
 async fn a_released_lease_is_stale() {
     let db = given::database().await;
@@ -149,7 +149,7 @@ async fn a_released_lease_is_stale() {
     );
 }
 
-/// The worker does not know whether its first word was heard, and says another.
+/// A worker that got no answer to its first outcome may send a second outcome.
 #[tokio::test]
 async fn a_lease_from_before_a_retry_by_hand_is_stale() {
     let db = given::database().await;
@@ -204,7 +204,7 @@ async fn a_draining_worker_cannot_claim() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "spot").await;
-    queue::drain(&db, worker, "somebody").await.unwrap();
+    queue::drain(&db, worker, "operator").await.unwrap();
     assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"cat queued lease=0 charged=0/3 interruptions=0/3");
 }

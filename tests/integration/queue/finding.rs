@@ -1,4 +1,4 @@
-//! One read for all who look at once.
+//! Concurrent look-ups share one read.
 
 use futures_util::future::join_all;
 use jobs::{
@@ -14,7 +14,7 @@ use tests::given;
 async fn concurrent_look_ups_return_only_jobs_of_their_owner() {
     let db = given::database().await;
     let cats = given::queued(&db, ["a", "b", "c"]).await;
-    let hers = given::queued_with(&db, "d", |job| job.owner = "bob".to_owned()).await;
+    let bobs = given::queued_with(&db, "d", |job| job.owner = "bob".to_owned()).await;
     let held = given::claimed_by(&db, "w").await;
     tests::settling::complete(&db, &[held.completion("cat")])
         .await
@@ -27,14 +27,14 @@ async fn concurrent_look_ups_return_only_jobs_of_their_owner() {
     let mine = join_all([0, 1, 2, 1, 0].map(|n| find(cats[n], given::OWNER))).await;
     let expected = [0, 1, 2, 1, 0].map(|n| Some((cats[n], given::OWNER.to_owned())));
     assert_eq!(mine, expected);
-    let others = [
-        find(hers, given::OWNER),
-        find(hers, "bob"),
+    let look_ups = [
+        find(bobs, given::OWNER),
+        find(bobs, "bob"),
         find(cats[0], "bob"),
         find(JobId::now(), given::OWNER),
     ];
-    let found = join_all(others).await;
-    assert_eq!(found, [None, Some((hers, "bob".to_owned())), None, None]);
+    let found = join_all(look_ups).await;
+    assert_eq!(found, [None, Some((bobs, "bob".to_owned())), None, None]);
 }
 
 #[tokio::test]
@@ -46,9 +46,9 @@ async fn a_look_up_reports_a_database_error_and_the_next_look_up_works() {
         .execute(&*db)
         .await
         .unwrap();
-    let looks = join_all((0..3).map(|_| finder.find(cat, given::OWNER))).await;
-    for look in looks {
-        assert!(matches!(look, Err(QueueError::Db(_))), "{look:?}");
+    let results = join_all((0..3).map(|_| finder.find(cat, given::OWNER))).await;
+    for result in results {
+        assert!(matches!(result, Err(QueueError::Db(_))), "{result:?}");
     }
     sqlx::raw_sql("alter view ops.away rename to jobs")
         .execute(&*db)
@@ -57,20 +57,20 @@ async fn a_look_up_reports_a_database_error_and_the_next_look_up_works() {
     assert!(finder.find(cat, given::OWNER).await.unwrap().is_some());
 }
 
-/// The driver panics over such a time.
+/// The driver panics when it decodes an infinite time.
 #[tokio::test]
 async fn an_unreadable_row_fails_only_its_own_look_up() {
     let db = given::database().await;
-    let [fine, bent] = given::queued(&db, ["fine", "bent"]).await;
+    let [readable, unreadable] = given::queued(&db, ["readable", "unreadable"]).await;
     sqlx::query("update live_jobs set deadline_at = 'infinity' where job_id = $1")
-        .bind(bent.uuid())
+        .bind(unreadable.uuid())
         .execute(&*db)
         .await
         .unwrap();
     let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
-    let look = finder.find(bent, given::OWNER).await;
-    assert!(matches!(look, Err(QueueError::Db(_))), "{look:?}");
-    assert!(finder.find(fine, given::OWNER).await.unwrap().is_some());
+    let result = finder.find(unreadable, given::OWNER).await;
+    assert!(matches!(result, Err(QueueError::Db(_))), "{result:?}");
+    assert!(finder.find(readable, given::OWNER).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn concurrent_look_ups_resolve_every_kind_of_model_reference() {
         Some("heavy"),
         Some("heavy:2"),
         Some("lite@stable"),
-        Some("nobody"),
+        Some("no-such-model"),
         Some("not:a:reference"),
         Some("lite"),
     ];
@@ -102,7 +102,7 @@ async fn concurrent_look_ups_resolve_every_kind_of_model_reference() {
         Some((version.model_version_id, reference.to_owned()))
     };
     let expected = [
-        is(&lite, "lite@default"), // the first of all is the default
+        is(&lite, "lite@default"), // the first model is the default
         is(&lite, "lite@default"),
         is(&heavy, "heavy@default"),
         is(&heavy, "heavy:1"),
@@ -127,14 +127,14 @@ async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images() {
         "update images set unused_since = now() - interval '1 hour' where owner = 'bob'";
     sqlx::query(an_hour_ago).execute(&*db).await.unwrap();
     let finder = images::Finder::start(StatementPool::by_keys(db.another_pool()));
-    let asks = [
+    let look_ups = [
         (given::OWNER, "b"),
         ("bob", "a"),
         ("bob", "b"),
         (given::OWNER, "c"),
         (given::OWNER, "b"),
     ];
-    let found = join_all(asks.map(|(owner, name)| finder.find(owner, digest(name)))).await;
+    let found = join_all(look_ups.map(|(owner, name)| finder.find(owner, digest(name)))).await;
     let found = found.into_iter().map(|one| one.unwrap());
     let found: Vec<_> = found
         .map(|one| one.map(|stored| (stored.image.sha256, stored.recent_jobs.len())))

@@ -1,4 +1,4 @@
-//! Invariants that no single verb holds: lease numbers, owners, what the tables refuse, clocks, the disk.
+//! Invariants of several verbs: lease numbers, owners, constraints, clocks, the disk.
 
 use bytes::Bytes;
 use jobs::{
@@ -17,7 +17,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// I6: each claim has a number of its own, and whatever takes a job from its worker makes that number stale.
+/// I6: each claim has a new lease number, and each verb that takes a job from its worker makes that number stale.
 #[tokio::test]
 async fn a_job_never_gets_one_lease_number_twice() {
     let db = given::database().await;
@@ -57,7 +57,7 @@ async fn a_job_never_gets_one_lease_number_twice() {
     }
 }
 
-/// I3: only a retry by hand leaves an end, and never a success.
+/// I3: only a retry by hand changes an ended job, and never a succeeded job.
 #[tokio::test]
 async fn no_verb_changes_a_job_that_succeeded() {
     let db = given::database().await;
@@ -94,7 +94,7 @@ async fn no_verb_changes_a_job_that_succeeded() {
     assert_eq!(row().await, before);
 }
 
-/// Another owner's jobs, keys and images do not exist.
+/// For an owner, the jobs, keys and images of other owners do not exist.
 #[tokio::test]
 async fn owners_do_not_see_each_others_jobs() {
     let db = given::database().await;
@@ -123,13 +123,13 @@ async fn owners_do_not_see_each_others_jobs() {
         let listed = queue::list(&db, owner, &JobFilter::default(), 100).await;
         let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
         assert_eq!(listed, mine, "{owner}, newest first");
-        let knows = owner == given::OWNER;
+        let is_visible = owner == given::OWNER;
         let key = queue::find_earlier_request(&db, owner, "alice's")
             .await
             .unwrap();
-        assert_eq!(key.is_some(), knows, "{owner}");
+        assert_eq!(key.is_some(), is_visible, "{owner}");
         let image = given::stored(&db, owner, Sha256Digest::of(b"live")).await;
-        assert_eq!(image.is_some(), knows, "{owner}");
+        assert_eq!(image.is_some(), is_visible, "{owner}");
     }
 }
 
@@ -141,19 +141,19 @@ async fn owners_do_not_change_each_others_jobs() {
     let fault = [(held.lease(), fault())];
     assert_eq!(tests::settling::fail(&db, &fault).await.unwrap(), [failed]);
     let before = dump(&db).await;
-    let stranger = Some("bob");
+    let other_owner = Some("bob");
     for job in [failed, queued] {
-        let canceled = queue::cancel(&db, job, stranger).await.unwrap();
+        let canceled = queue::cancel(&db, job, other_owner).await.unwrap();
         assert_eq!(canceled, CancelOutcome::NotFound);
-        let again = queue::retry(&db, job, stranger).await.unwrap();
+        let again = queue::retry(&db, job, other_owner).await.unwrap();
         assert_eq!(again, RetryOutcome::NotFound);
-        let purged = queue::purge(&db, job, stranger).await.unwrap();
+        let purged = queue::purge(&db, job, other_owner).await.unwrap();
         assert_eq!(purged, PurgeOutcome::NotFound);
     }
     assert_eq!(dump(&db).await, before);
 }
 
-/// I7, I9: a digest goes with the bytes into the store, and the bytes are measured by it when they come out.
+/// I7, I9: the digest is checked when bytes are stored, and again when bytes are read.
 #[tokio::test]
 async fn bytes_that_do_not_match_their_digest_are_neither_stored_nor_read() {
     let (_, store) = given::bucket().await;
@@ -163,7 +163,10 @@ async fn bytes_that_do_not_match_their_digest_are_neither_stored_nor_read() {
         let put = store.put("images/pet", Body::Memory(&cat), digest, "image/jpeg");
         put.await
     };
-    assert!(put(of_dog).await.is_err(), "the store checks what it gets");
+    assert!(
+        put(of_dog).await.is_err(),
+        "the store must refuse bytes of another digest"
+    );
     assert!(!store.exists("images/pet").await.unwrap());
     put(of_cat).await.unwrap();
     assert_eq!(store.get("images/pet", of_cat).await.unwrap(), cat);
@@ -171,7 +174,7 @@ async fn bytes_that_do_not_match_their_digest_are_neither_stored_nor_read() {
     assert!(matches!(other, Err(StoreError::Corrupt(_))), "{other:?}");
 }
 
-/// The last line of defense: each of these is some verb gone wrong.
+/// The last line of defense: each statement shows a verb with a fault.
 #[tokio::test]
 async fn the_tables_refuse_invalid_states() {
     let db = given::database().await;
@@ -238,17 +241,17 @@ async fn the_tables_refuse_invalid_states() {
         let outcome = sqlx::raw_sql(statement).execute(&*db).await;
         let error = outcome.expect_err(statement).into_database_error().unwrap();
         let broken = error.constraint().unwrap_or_default();
-        // The archive's key goes by the name of the day's partition.
+        // The primary key of the archive has the name of the day's partition.
         let partition = constraint == "finished_jobs_pkey" && broken.starts_with("finished_jobs_");
         assert!(broken == constraint || partition, "{statement}: {error}");
     }
 }
 
-/// Which times a statement takes from its caller.
-async fn times_from_outside(db: &PgPool, statement: &'static str) -> Vec<String> {
+/// The types of those parameters of `statement` that are times.
+async fn time_parameters(db: &PgPool, statement: &'static str) -> Vec<String> {
     let prepared = db.prepare(statement.into_sql_str()).await.unwrap();
     let Some(Either::Left(types)) = prepared.parameters() else {
-        panic!("Postgres names the types of parameters")
+        panic!("Postgres must name the types of parameters")
     };
     let names = types.iter().map(|one| one.name().to_lowercase());
     names
@@ -256,7 +259,7 @@ async fn times_from_outside(db: &PgPool, statement: &'static str) -> Vec<String>
         .collect()
 }
 
-/// I17: a worker tells no time, only for how long it wants a lease; so its clock may be off by any amount.
+/// I17: a worker sends durations and no times, so the clock of the worker does not matter.
 #[tokio::test]
 async fn no_statement_of_a_worker_has_a_time_parameter() {
     let db = given::database().await;
@@ -271,31 +274,39 @@ async fn no_statement_of_a_worker_has_a_time_parameter() {
         include_str!("../../../jobs/src/queue/expire.sql"),
     ];
     for verb in verbs {
-        assert_eq!(times_from_outside(&db, verb).await, [""; 0], "{verb}");
+        assert_eq!(time_parameters(&db, verb).await, [""; 0], "{verb}");
     }
-    let by_a_foreign_clock = "update workers set lease_until = $2 where worker_id = $1";
-    let found = times_from_outside(&db, by_a_foreign_clock).await;
-    assert_eq!(found, ["timestamptz"], "this would be noticed");
+    let with_a_time_parameter = "update workers set lease_until = $2 where worker_id = $1";
+    let found = time_parameters(&db, with_a_time_parameter).await;
+    assert_eq!(
+        found,
+        ["timestamptz"],
+        "the check must find a time parameter"
+    );
 }
 
-/// I21: wake-ups may be lost, acknowledged jobs may not, and both use the same connections.
+/// I21: wake-ups may be lost and acknowledged jobs may not, although both use one connection.
 #[tokio::test]
 async fn all_commits_but_wake_ups_wait_for_the_disk() {
     let db = given::database().await;
     let mut listener = PgListener::connect_with(&db).await.unwrap();
     listener.listen(CHANGED_CHANNEL).await.unwrap();
-    let kept = StatementPool::with_one_plan(db.another_pool());
-    let notifier = Notifier::start(kept.clone());
+    let statement_pool = StatementPool::with_one_plan(db.another_pool());
+    let notifier = Notifier::start(statement_pool.clone());
     notifier.changed([JobId::now()]);
     let heard = listener.recv().await.unwrap();
-    // Waits for the round that is being sent.
+    // Waits until the current round of wake-ups is sent.
     notifier.flush().await;
-    let mut connection = kept.take().await.unwrap();
+    let mut connection = statement_pool.take().await.unwrap();
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
         .fetch_one(&mut *connection)
         .await
         .unwrap();
-    assert_eq!(pid as u32, heard.process_id(), "the same connection");
+    assert_eq!(
+        pid as u32,
+        heard.process_id(),
+        "the pool must return the connection of the wake-up"
+    );
     for setting in ["synchronous_commit", "fsync", "full_page_writes"] {
         let shown: String = sqlx::query_scalar("select current_setting($1)")
             .bind(setting)

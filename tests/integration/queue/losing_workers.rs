@@ -1,4 +1,4 @@
-//! Rescue and release: what becomes of jobs when their worker goes.
+//! Rescue and release: the jobs of a worker that is lost or leaves.
 
 use futures_util::future::join_all;
 use insta::assert_snapshot;
@@ -91,19 +91,19 @@ async fn concurrent_rescues_take_each_job_once() {
     assert_eq!(again, 200);
 }
 
-/// What two rescuers see as lost at the same moment, one of them gives back: an interruption is counted once.
+/// Two rescues see one lost job at the same moment, and the interruption is counted once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_in_an_uncommitted_rescue_is_not_rescued_again() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
     let lost = given::claimed_by(&db, "lost").await;
     clock::lease_ran_out(&db, lost.worker).await;
-    let rival = db.under_way().await;
-    assert_eq!(queue::rescue(&rival).await.unwrap().len(), 1);
+    let uncommitted = db.under_way().await;
+    assert_eq!(queue::rescue(&uncommitted).await.unwrap().len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::rescue(&pool).await });
     ended_or_waits_for_a_lock(&db, &other).await;
-    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     assert_eq!(other.await.unwrap().unwrap(), []);
     assert_snapshot!(dump(&db).await, @r"
     cat queued lease=2 charged=0/3 interruptions=1/3
@@ -111,7 +111,7 @@ async fn a_job_in_an_uncommitted_rescue_is_not_rescued_again() {
     ");
 }
 
-/// A rescuer must not wait for a row that somebody else is just taking.
+/// A rescue must not wait for a row that another transaction has locked.
 #[tokio::test]
 async fn rescue_skips_a_locked_job() {
     let db = given::database().await;
@@ -136,7 +136,11 @@ async fn release_charges_nothing_and_keeps_the_place_in_the_queue() {
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
     for name in ["one", "two", "three", "four"] {
         let held = given::claimed_by(&db, name).await;
-        assert_eq!(held.job_id(), cat, "it is still the first in its queue");
+        assert_eq!(
+            held.job_id(),
+            cat,
+            "the job must keep its place in the queue"
+        );
         assert_eq!(
             tests::settling::release(&db, &[held.lease()])
                 .await
@@ -173,7 +177,7 @@ async fn release_ends_a_job_with_a_requested_cancel() {
     ");
 }
 
-/// I17: only the database's clock decides, so a worker's may be ten minutes off.
+/// I17: only the clock of the database decides, so the clock of a worker may be wrong.
 #[tokio::test]
 async fn a_lease_is_measured_by_the_clock_of_the_database() {
     let db = given::database().await;

@@ -1,4 +1,4 @@
-//! Low-water marks: where a claimer starts to look saves time and changes nothing else (docs/adr/0009-low-water-marks.md).
+//! Low-water marks save time and change nothing else (docs/adr/0009-low-water-marks.md).
 
 use std::{
     collections::HashSet,
@@ -14,16 +14,16 @@ use jobs::{
 use sqlx::PgPool;
 use tests::given;
 
-/// More than is claimed while marks ripen: all claims come back full.
+/// More jobs than are claimed until the marks are set, so that every claim is full.
 const BACKLOG: usize = 4_000;
 
-/// A claimer with a backlog, whose marks stand behind what it has claimed.
+/// A claimer with a backlog and with marks behind its claimed jobs.
 struct Claimer {
     db: given::Database,
     model: Resolved,
     worker: WorkerId,
     low_water: LowWater,
-    /// The first job that it claimed: far below its mark.
+    /// The first claimed job, far below the mark.
     first: queue::Lease,
 }
 
@@ -35,9 +35,9 @@ impl Claimer {
         let (worker, low_water) = (given::worker(&db, "w").await, LowWater::default());
         let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
         let first = claims.unwrap()[0].lease;
-        tests::eventually(Duration::from_secs(20), "the marks stand", || async {
+        tests::eventually(Duration::from_secs(20), "the marks are set", || async {
             let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
-            assert_eq!(claims.unwrap().len(), 1, "the backlog is spent");
+            assert_eq!(claims.unwrap().len(), 1, "the backlog must not run out");
             low_water.is_marked().then_some(())
         })
         .await;
@@ -74,13 +74,17 @@ async fn a_released_job_below_the_mark_is_claimed_despite_a_backlog() {
         .await
         .unwrap();
     let released = Instant::now();
-    let found = tests::eventually(Duration::from_secs(20), "it is claimed again", || async {
-        let claims = claimer.claim(1).await;
-        assert_eq!(claims.len(), 1, "the backlog is spent");
-        (claims[0].lease.job_id == claimer.first.job_id).then(|| released.elapsed())
-    })
+    let found = tests::eventually(
+        Duration::from_secs(20),
+        "the released job is claimed again",
+        || async {
+            let claims = claimer.claim(1).await;
+            assert_eq!(claims.len(), 1, "the backlog must not run out");
+            (claims[0].lease.job_id == claimer.first.job_id).then(|| released.elapsed())
+        },
+    )
     .await;
-    // A sweep a second; the rest is a slow machine.
+    // Claims sweep once a second; the rest of the time is for a slow machine.
     assert!(found < Duration::from_secs(5), "found after {found:?}");
 }
 
@@ -134,7 +138,7 @@ async fn a_new_owner_gets_half_of_the_claims_above_the_mark() {
     assert!((18..=20).contains(&guests), "{guests} of 40");
 }
 
-/// I6 with marks: at most one live lease a job, and none left over.
+/// I6 with marks: each job has at most one live lease, and no job is left over.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_claimers_with_marks_claim_each_job_once() {
     let db = given::database().await;
@@ -158,7 +162,7 @@ async fn concurrent_claimers_with_marks_claim_each_job_once() {
     let mut taken = join_all((0..6).map(|n| claimer(format!("w{n}"))))
         .await
         .concat();
-    // A claimer may find every row in another's hands and stop early.
+    // A claimer stops early if other claims have locked every row.
     taken.extend(claimer("last".into()).await);
     let distinct: HashSet<_> = taken.iter().collect();
     assert_eq!(distinct.len(), taken.len(), "a job was claimed twice");

@@ -1,4 +1,4 @@
-//! The schema and the programs need not be of one version.
+//! Programs and a schema of different versions.
 
 use jobs::{
     Secret,
@@ -17,7 +17,7 @@ fn config(url: &str) -> DbConfig {
     }
 }
 
-async fn tomorrow_migrated(db: &given::Database) {
+async fn insert_unknown_migration(db: &given::Database) {
     sqlx::query(
         "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
          values (999999, 'of tomorrow', true, '\\x00', 0)",
@@ -30,14 +30,14 @@ async fn tomorrow_migrated(db: &given::Database) {
 #[tokio::test]
 async fn an_older_program_starts_on_a_newer_schema() {
     let db = given::database().await;
-    tomorrow_migrated(&db).await;
+    insert_unknown_migration(&db).await;
     db::migrate(&db, &config(db.url())).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_program_with_a_changed_migration_does_not_start() {
     let db = given::database().await;
-    tomorrow_migrated(&db).await;
+    insert_unknown_migration(&db).await;
     sqlx::query("update _sqlx_migrations set checksum = '\\x00' where version = 2")
         .execute(&*db)
         .await

@@ -1,4 +1,4 @@
-//! What operators and owners do by hand: retry, purge, priority, pause, drain, explain; and their races.
+//! Actions of operators and owners: retry, purge, set priority, pause, drain.
 
 mod retrying;
 
@@ -18,7 +18,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// A job that failed for good.
+/// A failed job.
 async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
@@ -31,7 +31,7 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     job
 }
 
-async fn number(db: &PgPool, statement: &'static str) -> i64 {
+async fn query_number(db: &PgPool, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }
 
@@ -75,7 +75,7 @@ async fn a_purge_leaves_a_tombstone_without_data() {
         assert_eq!(
             queue::purge(&db, job, OWNER).await.unwrap(),
             PurgeOutcome::Done,
-            "repeating is fine"
+            "a second purge must change nothing"
         );
         let again = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!(
@@ -83,11 +83,11 @@ async fn a_purge_leaves_a_tombstone_without_data() {
             (after.version, after.purged_at)
         );
     }
-    let words = "select count(*) from ops.jobs j full join ops.attempts a using (job_id)
+    let mentions = "select count(*) from ops.jobs j full join ops.attempts a using (job_id)
                  where concat(j.problem, a.problem) like '%made up%'";
-    assert_eq!(number(&db, words).await, 0);
+    assert_eq!(query_number(&db, mentions).await, 0);
     assert_eq!(
-        number(&db, "select sum(jobs)::bigint from images").await,
+        query_number(&db, "select sum(jobs)::bigint from images").await,
         0,
         "no job needs the images"
     );
@@ -106,7 +106,7 @@ async fn a_new_priority_moves_a_queued_job_behind_all_jobs_of_that_priority() {
     assert_eq!(
         queue::set_priority(&db, owl, 5).await.unwrap(),
         SetPriorityOutcome::Set,
-        "it has it, and keeps its place"
+        "a job that already has this priority keeps its place"
     );
     let worker = given::worker(&db, "w").await;
     let claims = queue::claim(&db, worker, &[], 2).await.unwrap();
@@ -163,14 +163,14 @@ async fn a_paused_model_is_claimed_only_after_resume() {
             .await
             .unwrap()
     );
-    let acts: Vec<String> = sqlx::query_scalar(
+    let audited: Vec<String> = sqlx::query_scalar(
         "select concat_ws(' ', actor, verb, subject, outcome) from ops.audit order by at",
     )
     .fetch_all(&*db)
     .await
     .unwrap();
     assert_eq!(
-        acts,
+        audited,
         [
             "api key 1f pause lite paused",
             "api key 1f resume lite resumed",
@@ -203,13 +203,13 @@ async fn the_next_heartbeat_tells_a_worker_to_drain() {
     );
 }
 
-/// Everything that was sent on our channels since it began to listen.
+/// The next `count` notifications: channel and payload.
 async fn heard(listener: &mut PgListener, count: usize) -> Vec<(String, String)> {
     let mut heard = Vec::new();
     while heard.len() < count {
-        let news = tokio::time::timeout(Duration::from_secs(10), listener.recv());
-        let news = news.await.expect("nothing was heard").unwrap();
-        heard.push((news.channel().to_owned(), news.payload().to_owned()));
+        let next = tokio::time::timeout(Duration::from_secs(10), listener.recv());
+        let next = next.await.expect("a notification must arrive").unwrap();
+        heard.push((next.channel().to_owned(), next.payload().to_owned()));
     }
     heard
 }
@@ -225,7 +225,9 @@ async fn actions_of_operators_send_wake_ups() {
     let [cat] = given::queued(&db, ["cat"]).await;
     let held = given::claimed_by(&db, "w").await;
     let (id, worker) = (cat.uuid().simple().to_string(), held.worker.to_string());
-    let model = number(&db, "select model_id from models").await.to_string();
+    let model = query_number(&db, "select model_id from models")
+        .await
+        .to_string();
     let changed = || ("darkroom_changed".to_owned(), id.clone());
     queue::cancel(&db, cat, OWNER).await.unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The four roles: each can do what its programs or people do, and nothing else.
+//! The four database roles: each role can run the statements of its programs or people, and no others.
 
 mod api;
 
@@ -23,7 +23,7 @@ fn options(db: &Database, role: &str) -> PgConnectOptions {
         .options([("role", role)])
 }
 
-/// A pool as a login of that role would have.
+/// A pool whose connections have `role`, like a login with that role.
 pub(super) fn acting_as(db: &Database, role: &str) -> Db {
     let pool = PgPoolOptions::new().max_connections(4);
     let pool = pool.connect_lazy_with(options(db, role));
@@ -36,7 +36,7 @@ async fn psql(db: &Database, role: &str) -> PgConnection {
         .unwrap()
 }
 
-/// The SQLSTATE that a statement is refused with.
+/// The SQLSTATE with which `statement` is refused.
 async fn refusal(db: &mut PgConnection, statement: &str) -> String {
     let refused = sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await;
     let refused = refused.expect_err(statement);
@@ -55,8 +55,8 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// What any process does for nobody in particular.
-async fn housekeeping(db: &Db) {
+/// The housekeeping that every process may run.
+async fn run_housekeeping(db: &Db) {
     queue::rescue(db).await.unwrap();
     queue::time_out(db).await.unwrap();
     queue::expire(db).await.unwrap();
@@ -66,7 +66,7 @@ async fn housekeeping(db: &Db) {
 }
 
 /// One job each for rescue, time-out, expiry and promotion.
-async fn work_for_housekeeping(db: &Database) -> [JobId; 4] {
+async fn make_work_for_housekeeping(db: &Database) -> [JobId; 4] {
     let ids = given::queued(db, ["lost", "late", "expired", "planned"]).await;
     let lost = given::claimed_by(db, "lost").await;
     clock::lease_ran_out(db, lost.worker).await;
@@ -84,9 +84,9 @@ async fn work_for_housekeeping(db: &Database) -> [JobId; 4] {
 #[tokio::test]
 async fn darkroom_worker_can_run_all_statements_of_workers() {
     let db = given::database().await;
-    work_for_housekeeping(&db).await;
+    make_work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_worker");
-    housekeeping(&pool).await;
+    run_housekeeping(&pool).await;
     given::queued(&db, ["a", "b", "c", "d"]).await;
     let registration = Registration {
         name: "w".into(),
@@ -166,7 +166,7 @@ async fn darkroom_worker_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes something.
-const ACTS: [&str; 18] = [
+const ACTIONS: [&str; 18] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -191,28 +191,34 @@ const ACTS: [&str; 18] = [
 async fn darkroom_reader_can_call_no_function_that_changes_data() {
     let db = given::database().await;
     let mut reader = psql(&db, "darkroom_reader").await;
-    for act in ACTS.iter().filter(|act| !act.contains("explain")) {
-        assert_eq!(refusal(&mut reader, act).await, "42501", "{act}");
+    for action in ACTIONS.iter().filter(|action| !action.contains("explain")) {
+        assert_eq!(refusal(&mut reader, action).await, "42501", "{action}");
     }
-    let acts: i64 = sqlx::query_scalar(
+    let function_count: i64 = sqlx::query_scalar(
         "select count(distinct proname) from pg_proc where pronamespace = 'ops'::regnamespace
              and proname not in ('job_name', 'job_id', 'first_job_id')",
     )
     .fetch_one(&*db)
     .await
     .unwrap();
-    let named = ACTS.iter().map(|act| act.split(['.', '(']).nth(1).unwrap());
+    let named = ACTIONS
+        .iter()
+        .map(|action| action.split(['.', '(']).nth(1).unwrap());
     let named: std::collections::BTreeSet<_> = named.collect();
-    assert_eq!(named.len() as i64, acts, "every function is among ACTS");
+    assert_eq!(
+        named.len() as i64,
+        function_count,
+        "ACTIONS must contain every function"
+    );
 }
 
-/// The caller learns what there is not, and no row of the audit says that something was done.
+/// Each call names a missing row, so the caller gets an error and the audit stays empty.
 #[tokio::test]
 async fn darkroom_operator_can_call_every_function_that_changes_data() {
     let db = given::database().await;
     let mut operator = psql(&db, "darkroom_operator").await;
-    for act in ACTS {
-        assert_eq!(refusal(&mut operator, act).await, "P0002", "{act}");
+    for action in ACTIONS {
+        assert_eq!(refusal(&mut operator, action).await, "P0002", "{action}");
     }
     assert_eq!(
         answer(&mut operator, "select count(*)::text from ops.audit").await,
@@ -247,7 +253,7 @@ async fn operators_and_readers_have_no_access_to_tables() {
     }
 }
 
-/// New functions may be called by everyone until somebody says otherwise.
+/// Postgres lets every role execute a new function until a `revoke`.
 #[tokio::test]
 async fn no_function_is_executable_by_public() {
     let db = given::database().await;
@@ -261,14 +267,14 @@ async fn no_function_is_executable_by_public() {
     .unwrap();
     assert!(
         open.is_empty(),
-        "grant_privileges() does not know them: {open:?}"
+        "grant_privileges() omits these functions: {open:?}"
     );
 }
 
 #[tokio::test]
 async fn every_security_definer_function_has_a_fixed_search_path() {
     let db = given::database().await;
-    let loose: Vec<String> = sqlx::query_scalar(
+    let without_search_path: Vec<String> = sqlx::query_scalar(
         "select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace in ('public'::regnamespace, 'ops'::regnamespace) and p.prosecdef
            and not exists (select from unnest(p.proconfig) setting where setting like 'search_path=%pg_temp')",
@@ -276,5 +282,5 @@ async fn every_security_definer_function_has_a_fixed_search_path() {
     .fetch_all(&*db)
     .await
     .unwrap();
-    assert!(loose.is_empty(), "{loose:?}");
+    assert!(without_search_path.is_empty(), "{without_search_path:?}");
 }

@@ -1,4 +1,4 @@
-//! `explain`: why a job is where it is.
+//! `explain`: why a job waits, and for how long.
 
 use insta::assert_snapshot;
 use jobs::{JobId, Problem, ProblemCode, queue};

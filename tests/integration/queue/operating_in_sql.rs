@@ -1,4 +1,4 @@
-//! The functions of `ops`, as an operator calls them.
+//! The functions of `ops`, called with the role of an operator.
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ async fn psql(db: &Database) -> PgConnection {
         .unwrap()
 }
 
-/// The SQLSTATE that a statement is refused with.
+/// The SQLSTATE with which `statement` is refused.
 async fn refusal(db: &mut PgConnection, statement: &str) -> String {
     let refused = sqlx::raw_sql(AssertSqlSafe(statement)).execute(db).await;
     let refused = refused.expect_err(statement);
@@ -42,7 +42,7 @@ async fn every_action_is_in_the_audit_with_its_actor() {
     let worker = given::worker(&db, "w").await;
     let image = Sha256Digest::of(b"cat").hex();
     let mut operator = psql(&db).await;
-    for act in [
+    for action in [
         format!("select ops.set_priority('{cat}', 4)"),
         format!("select ops.cancel('{cat}')"),
         format!("select ops.retry('{}')", cat.uuid()),
@@ -56,18 +56,18 @@ async fn every_action_is_in_the_audit_with_its_actor() {
         "select ops.set_alias('lite', 'stable', 1)".to_owned(),
         format!("select ops.enqueue('lite', 'alice', '{image}')"),
     ] {
-        sqlx::raw_sql(AssertSqlSafe(act))
+        sqlx::raw_sql(AssertSqlSafe(action))
             .execute(&mut operator)
             .await
             .unwrap();
     }
-    let acts: Vec<String> =
+    let audited: Vec<String> =
         sqlx::query_scalar("select concat_ws(' ', verb, outcome) from ops.audit order by at")
             .fetch_all(&*db)
             .await
             .unwrap();
     assert_eq!(
-        acts,
+        audited,
         [
             "set_priority set",
             "cancel canceled",
@@ -83,8 +83,8 @@ async fn every_action_is_in_the_audit_with_its_actor() {
             "enqueue queued"
         ]
     );
-    let strangers = "select count(*)::text from ops.audit where role <> 'darkroom_operator' or actor <> session_user";
-    assert_eq!(answer(&mut operator, strangers).await, "0");
+    let other_actors = "select count(*)::text from ops.audit where role <> 'darkroom_operator' or actor <> session_user";
+    assert_eq!(answer(&mut operator, other_actors).await, "0");
     let why = "select arguments ->> 'why' from ops.audit where verb = 'pause' and subject = 'lite'";
     assert_eq!(answer(&mut operator, why).await, "bad labels");
 }
@@ -162,7 +162,7 @@ async fn a_job_enqueued_in_sql_exists_only_after_the_commit() {
         .fetch_one(&*db)
         .await
         .unwrap();
-    assert_eq!(counted, 1, "only the job that was canceled");
+    assert_eq!(counted, 1, "only the canceled job needs the image");
     sqlx::raw_sql(AssertSqlSafe(format!("begin; {enqueue}; commit")))
         .execute(&mut operator)
         .await
@@ -178,7 +178,10 @@ async fn a_job_enqueued_in_sql_exists_only_after_the_commit() {
         .unwrap();
     assert_eq!((job.model_ref.as_str(), job.priority), ("lite@default", 7));
     let apart = job.created_at.timestamp_millis() - i64::try_from(id.as_u128() >> 80).unwrap();
-    assert!(apart.abs() < 1_000, "the id tells when it was made");
+    assert!(
+        apart.abs() < 1_000,
+        "the id must contain the time of the submit"
+    );
 }
 
 #[tokio::test]
@@ -258,7 +261,7 @@ async fn enqueue_in_sql_refuses_the_arguments_that_rest_refuses() {
     );
 }
 
-/// Somebody goes to lunch with an open transaction: the API's submits of the same owner go on.
+/// An operator leaves a transaction open; submits of that owner through the API must not wait.
 #[tokio::test]
 async fn an_uncommitted_enqueue_in_sql_does_not_block_the_api() {
     let db = given::database().await;
@@ -271,10 +274,10 @@ async fn an_uncommitted_enqueue_in_sql_does_not_block_the_api() {
     .execute(&mut operator)
     .await
     .unwrap();
-    let impatient = PgConnectOptions::from_str(db.url())
+    let short_lock_timeout = PgConnectOptions::from_str(db.url())
         .unwrap()
         .options([("lock_timeout", "1s")]);
-    let api = PgPoolOptions::new().connect_lazy_with(impatient);
+    let api = PgPoolOptions::new().connect_lazy_with(short_lock_timeout);
     given::queued(&api, ["dog"]).await;
 }
 
@@ -301,6 +304,6 @@ async fn a_model_version_can_retire_only_without_an_alias() {
     assert_eq!(refusal(&mut operator, back).await, "55000");
     let missing = "select ops.set_alias('lite', 'default', 3)";
     assert_eq!(refusal(&mut operator, missing).await, "P0002");
-    let means = "select version::text from ops.models where 'default' = any(aliases)";
-    assert_eq!(answer(&mut operator, means).await, "2");
+    let aliased = "select version::text from ops.models where 'default' = any(aliases)";
+    assert_eq!(answer(&mut operator, aliased).await, "2");
 }

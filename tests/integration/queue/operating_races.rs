@@ -1,4 +1,4 @@
-//! Two hands at one job: whoever comes second finds what the first one did.
+//! Two concurrent actions on one job: the second action sees the result of the first.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// A job that failed for good.
+/// A failed job.
 async fn failed(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
@@ -28,14 +28,14 @@ async fn failed(db: &PgPool, name: &str) -> JobId {
     job
 }
 
-async fn number(db: &PgPool, statement: &'static str) -> i64 {
+async fn query_number(db: &PgPool, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
 }
 
-/// As many statements as that wait for a lock.
-async fn waiting(db: &PgPool, count: i64) {
-    tests::eventually(Duration::from_secs(10), "they wait in line", || async {
-        let waiting = number(
+/// Waits until `count` statements wait for a lock.
+async fn until_waiting(db: &PgPool, count: i64) {
+    tests::eventually(Duration::from_secs(10), "the statements wait for a lock", || async {
+        let waiting = query_number(
             db,
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
         );
@@ -44,7 +44,7 @@ async fn waiting(db: &PgPool, count: i64) {
     .await;
 }
 
-/// The two in line for the row of a failed job, the first one first.
+/// Runs `first` and then `second` while the row of a failed job is locked, then unlocks the row.
 async fn race<A, B>(
     db: &Database,
     job: JobId,
@@ -62,9 +62,9 @@ where
         .await
         .unwrap();
     let first = tokio::spawn(first(db.another_pool().pool().clone()));
-    waiting(db, 1).await;
+    until_waiting(db, 1).await;
     let second = tokio::spawn(second(db.another_pool().pool().clone()));
-    waiting(db, 2).await;
+    until_waiting(db, 2).await;
     rival.rollback().await.unwrap();
     (first.await.unwrap(), second.await.unwrap())
 }
@@ -79,7 +79,7 @@ async fn two_concurrent_retries_queue_the_job_once() {
         (first, second),
         (RetryOutcome::Queued, RetryOutcome::NotTerminal)
     );
-    assert_eq!(number(&db, "select count(*) from ops.jobs").await, 1);
+    assert_eq!(query_number(&db, "select count(*) from ops.jobs").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
         (RetryOutcome::Queued, PurgeOutcome::NotTerminal)
     );
     assert_eq!(
-        number(&db, "select sum(jobs)::bigint from images").await,
+        query_number(&db, "select sum(jobs)::bigint from images").await,
         1,
         "the image stays"
     );
@@ -109,7 +109,7 @@ async fn a_retry_that_waits_for_a_purge_reports_the_purged_input() {
         race(&db, cat, purge, retry).await,
         (PurgeOutcome::Done, RetryOutcome::InputPurged)
     );
-    assert_eq!(number(&db, "select count(*) from live_jobs").await, 0);
+    assert_eq!(query_number(&db, "select count(*) from live_jobs").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +133,7 @@ async fn a_new_priority_that_waits_for_a_claim_reports_the_running_job() {
     assert_eq!(moved.await.unwrap(), SetPriorityOutcome::Running);
 }
 
-/// The retry has not committed yet when somebody deletes the image that it needs.
+/// The purge of the image starts before the retry commits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_keeps_an_image_that_an_uncommitted_retry_needs() {
     let db = given::database().await;

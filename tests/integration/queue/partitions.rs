@@ -1,4 +1,4 @@
-//! Finished jobs lie in the partition of the day that their id carries.
+//! A finished job is in the partition of the day that its id contains.
 
 use jobs::{JobId, queue};
 use sqlx::PgPool;
@@ -65,14 +65,14 @@ async fn concurrent_calls_create_each_partition_once() {
     assert_eq!(made, 21);
 }
 
-/// All processes were down for longer than partitions had been made ahead, then a job ended in the default partition.
+/// All processes were down until no partition was left, then a job ended in the default partition.
 #[tokio::test]
 async fn rows_in_the_default_partition_do_not_stop_partitions_of_later_days() {
     let db = given::database().await;
     let today = chrono::Utc::now().format("%Y%m%d");
     for parent in ["finished_jobs", "attempts"] {
-        let gone = format!("drop table {parent}_{today}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(gone))
+        let drop_today = format!("drop table {parent}_{today}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop_today))
             .execute(&*db)
             .await
             .unwrap();
@@ -81,16 +81,16 @@ async fn rows_in_the_default_partition_do_not_stop_partitions_of_later_days() {
     assert_eq!(partition_of(&db, job).await, "finished_jobs_default");
     jobs::db::make_partitions(&db, 5)
         .await
-        .expect("later days do not depend on today's");
+        .expect("partitions of later days do not depend on the partition of today");
     let later = chrono::Utc::now() + chrono::TimeDelta::days(5);
-    let there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+    let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
         .bind(format!("finished_jobs_{}", later.format("%Y%m%d")))
         .fetch_one(&*db)
         .await
         .unwrap();
-    assert!(there);
+    assert!(exists);
     assert!(
         queue::find(&db, job, given::OWNER).await.unwrap().is_some(),
-        "nothing is lost"
+        "the job must still be readable"
     );
 }

@@ -1,4 +1,4 @@
-//! The hot statements keep their index whatever the statistics say: a plan cached over an idle queue serves a full one.
+//! Frequent statements use their index with any statistics: a plan cached for an empty queue also serves a full queue.
 
 use jobs::{db::StatementPool, queue};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -26,7 +26,7 @@ async fn scans_of_live_jobs(
     scans_of("live_jobs", db, statement, types, arguments).await
 }
 
-/// How a statement reads a table, or its partitions, under a generic plan: each scan, and by what it is bounded.
+/// Each scan of `table` or its partitions in the generic plan of `statement`, with the condition of the scan.
 async fn scans_of(
     table: &str,
     db: &mut PgConnection,
@@ -50,14 +50,14 @@ async fn scans_of(
     while let Some(line) = lines.next() {
         if line.contains("Scan") && line.contains(&format!(" {table}")) {
             let scan = line.split("  (cost").next().unwrap_or(line).to_owned();
-            let by = lines.next_if(|line| line.contains(" Cond: "));
-            scans.push((scan, by.unwrap_or_default().to_owned()));
+            let condition = lines.next_if(|line| line.contains(" Cond: "));
+            scans.push((scan, condition.unwrap_or_default().to_owned()));
         }
     }
     scans
 }
 
-/// A queue that was filled, drained, and then seen empty by autovacuum.
+/// A queue that was filled, emptied and then vacuumed.
 async fn drained_queue() -> given::Database {
     let drained = given::database().await;
     let model = given::model_version(&drained, given::MODEL).await;
@@ -72,13 +72,13 @@ async fn drained_queue() -> given::Database {
 #[tokio::test]
 async fn claim_reads_a_new_queue_in_index_order() {
     let db = given::database().await;
-    claims_by_index(&db).await;
+    assert_claim_reads_by_index(&db).await;
 }
 
 #[tokio::test]
 async fn claim_reads_a_drained_queue_in_index_order() {
     let db = drained_queue().await;
-    claims_by_index(&db).await;
+    assert_claim_reads_by_index(&db).await;
 }
 
 #[tokio::test]
@@ -93,27 +93,33 @@ async fn claim_reads_a_full_queue_in_index_order() {
         .execute(&*db)
         .await
         .unwrap();
-    claims_by_index(&db).await;
+    assert_claim_reads_by_index(&db).await;
 }
 
-async fn claims_by_index(db: &given::Database) {
+async fn assert_claim_reads_by_index(db: &given::Database) {
     let mut db = db.connection().await;
     let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[]";
     let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}'";
     let scans = scans_of_live_jobs(&mut db, CLAIM, types, arguments).await;
-    let [(walk, bounds), (update, by)] = &scans[..] else {
+    let [(index_scan, bounds), (update, condition)] = &scans[..] else {
         panic!("{scans:?}");
     };
-    assert_eq!(walk, "Index Scan using live_jobs_queued on live_jobs j");
+    assert_eq!(
+        index_scan,
+        "Index Scan using live_jobs_queued on live_jobs j"
+    );
     for bound in ["model_id = ", "priority <= ", "priority >= ", "seq > "] {
-        assert!(bounds.contains(bound), "{bound} is no bound: {bounds}");
+        assert!(
+            bounds.contains(bound),
+            "the index condition must contain {bound}: {bounds}"
+        );
     }
     assert_eq!(update, "Tid Scan on live_jobs j_1");
-    // Versions differ in which side they name first.
-    assert!(by.starts_with("TID Cond: ("), "{by}");
+    // The order of the two sides depends on the version of Postgres.
+    assert!(condition.starts_with("TID Cond: ("), "{condition}");
 }
 
-/// The statement inside the function, with its parameters by number.
+/// The statement inside the function `settle`, with numbered parameters.
 async fn statement_of_settle(db: &mut PgConnection) -> String {
     let source = run(db, "select prosrc from pg_proc where proname = 'settle'").await;
     let statement = source[0].split("return query").nth(1).unwrap();
@@ -132,18 +138,21 @@ async fn settle_finds_jobs_by_primary_key() {
         let mut db = db.connection().await;
         let statement = statement_of_settle(&mut db).await;
         let mut scans = scans_of_live_jobs(&mut db, &statement, types, &arguments).await;
-        let by_place = scans.extract_if(.., |(scan, _)| scan.starts_with("Tid Scan on"));
-        let places: Vec<_> = by_place.collect();
-        assert_eq!(places.len(), 2, "one for each way out: {scans:?}");
-        let [(scan, by)] = &scans[..] else {
+        let tid_scans = scans.extract_if(.., |(scan, _)| scan.starts_with("Tid Scan on"));
+        let tid_scans: Vec<_> = tid_scans.collect();
+        assert_eq!(tid_scans.len(), 2, "one update and one delete: {scans:?}");
+        let [(scan, condition)] = &scans[..] else {
             panic!("{scans:?}");
         };
-        let by_key = scan.starts_with("Index Scan using live_jobs_pkey");
-        assert!(by_key && by.contains("(job_id = "), "{scan} {by}");
+        let is_by_key = scan.starts_with("Index Scan using live_jobs_pkey");
+        assert!(
+            is_by_key && condition.contains("(job_id = "),
+            "{scan} {condition}"
+        );
     }
 }
 
-/// Over an empty table all plans cost the same, and the one that is made stays when it has filled.
+/// All plans cost the same for an empty table, and the chosen plan stays when the table is full.
 #[tokio::test]
 async fn a_look_up_reads_each_table_by_its_keys() {
     for db in [given::database().await, drained_queue().await] {
@@ -159,9 +168,9 @@ async fn a_look_up_reads_each_table_by_its_keys() {
         let conditions = |table: &str| {
             let scans = plan.iter().enumerate();
             let scans = scans.filter(|(_, line)| line.contains(&format!(" on {table}")));
-            let by: Vec<_> = scans.map(|(at, _)| plan[at + 1].trim()).collect();
-            assert!(!by.is_empty(), "{table} is not read");
-            by
+            let found: Vec<_> = scans.map(|(at, _)| plan[at + 1].trim()).collect();
+            assert!(!found.is_empty(), "the plan must read {table}");
+            found
         };
         for (table, key) in [
             ("live_jobs", "job_id = asked.id"),
@@ -169,9 +178,9 @@ async fn a_look_up_reads_each_table_by_its_keys() {
             ("images", "sha256 = j"),
             ("model_versions", "model_version_id = j"),
         ] {
-            for by in conditions(table) {
-                let by_key = by.starts_with("Index Cond: ") && by.contains(key);
-                assert!(by_key, "{table}: {by}\n{}", plan.join("\n"));
+            for condition in conditions(table) {
+                let is_by_key = condition.starts_with("Index Cond: ") && condition.contains(key);
+                assert!(is_by_key, "{table}: {condition}\n{}", plan.join("\n"));
             }
         }
     }
@@ -186,13 +195,13 @@ async fn enqueue_reads_live_jobs_only_by_the_queue_index() {
                      int[], text[], bytea[], uuid[], text[], bigint[], int[], int[], text[], text[], bytea[], uuid[]";
         let arguments = vec!["'{}'"; types.split(',').count()].join(", ");
         let scans = scans_of_live_jobs(&mut db, ENQUEUE, types, &arguments).await;
-        let [(scan, by)] = &scans[..] else {
+        let [(scan, condition)] = &scans[..] else {
             panic!("{scans:?}");
         };
         assert!(scan.contains("Scan using live_jobs_queued"), "{scan}");
         assert!(
-            by.contains("model_id = ") && by.contains("priority = "),
-            "{by}"
+            condition.contains("model_id = ") && condition.contains("priority = "),
+            "{condition}"
         );
     }
 }
@@ -206,9 +215,10 @@ async fn a_matching_job_is_looked_up_by_job_id() {
             let arguments = "'{}', 'alice', 1, '{}', '{}', 1, 0, 1";
             let scans = scans_of(table, &mut db, PREDICTED, types, arguments).await;
             assert!(!scans.is_empty(), "{table}");
-            for (scan, by) in scans {
-                let by_key = scan.starts_with("Index Scan using") && by.contains("(job_id = ");
-                assert!(by_key, "{scan} {by}");
+            for (scan, condition) in scans {
+                let is_by_key =
+                    scan.starts_with("Index Scan using") && condition.contains("(job_id = ");
+                assert!(is_by_key, "{scan} {condition}");
             }
         }
     }

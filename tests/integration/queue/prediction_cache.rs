@@ -1,4 +1,4 @@
-//! The prediction cache: which job may answer for another.
+//! The prediction cache: an earlier job may answer a submit.
 
 use jobs::{
     BatchId, BatchMember, JobId,
@@ -9,7 +9,7 @@ use jobs::{
 use sqlx::PgPool;
 use tests::given;
 
-/// What a submit of `job` would be answered with.
+/// The job that would answer a submit of `job`, if any.
 async fn answer(db: &Db, job: &NewJob) -> Option<MatchingJob> {
     let stored = given::stored(db, &job.owner, job.image.sha256).await;
     let recent = stored.map(|stored| stored.recent_jobs).unwrap_or_default();
@@ -23,8 +23,8 @@ async fn enqueued(db: &PgPool, job: &NewJob) -> JobId {
     job.id
 }
 
-/// The same question anew, changed a little.
-fn asked(model: &Resolved, change: impl FnOnce(&mut NewJob)) -> NewJob {
+/// A new job for one image, with one `change`.
+fn job_with(model: &Resolved, change: impl FnOnce(&mut NewJob)) -> NewJob {
     let mut job = given::job(model, "cat");
     change(&mut job);
     job
@@ -34,9 +34,9 @@ fn asked(model: &Resolved, change: impl FnOnce(&mut NewJob)) -> NewJob {
 async fn a_submit_joins_a_live_job_and_hits_a_succeeded_job() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let again = asked(&model, |_| ());
+    let again = job_with(&model, |_| ());
     assert_eq!(answer(&db, &again).await, None);
-    let first = enqueued(&db, &asked(&model, |_| ())).await;
+    let first = enqueued(&db, &job_with(&model, |_| ())).await;
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
@@ -46,11 +46,12 @@ async fn a_submit_joins_a_live_job_and_hits_a_succeeded_job() {
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
 }
 
+/// Worse terms: a deadline, a later start, a batch, a lower priority, fewer attempts, a requested cancel.
 #[tokio::test]
 async fn a_submit_does_not_join_a_job_with_worse_terms() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let again = asked(&model, |_| ());
+    let again = job_with(&model, |_| ());
     let soon = Some(chrono::Utc::now() + chrono::TimeDelta::hours(1));
     let member = || BatchMember {
         batch: BatchId::now(),
@@ -58,11 +59,11 @@ async fn a_submit_does_not_join_a_job_with_worse_terms() {
         custom_id: None,
     };
     for other in [
-        asked(&model, |job| job.deadline = soon),
-        asked(&model, |job| job.run_at = soon),
-        asked(&model, |job| job.member = Some(member())),
-        asked(&model, |job| job.priority = -1),
-        asked(&model, |job| job.attempts_max = 1),
+        job_with(&model, |job| job.deadline = soon),
+        job_with(&model, |job| job.run_at = soon),
+        job_with(&model, |job| job.member = Some(member())),
+        job_with(&model, |job| job.priority = -1),
+        job_with(&model, |job| job.attempts_max = 1),
     ] {
         enqueued(&db, &other).await;
         assert_eq!(answer(&db, &again).await, None, "{other:?}");
@@ -71,7 +72,7 @@ async fn a_submit_does_not_join_a_job_with_worse_terms() {
     let canceled = enqueued(&db, &again).await;
     given::claimed_by(&db, "w").await;
     queue::cancel(&db, canceled, None).await.unwrap();
-    assert_eq!(answer(&db, &asked(&model, |_| ())).await, None);
+    assert_eq!(answer(&db, &job_with(&model, |_| ())).await, None);
 }
 
 #[tokio::test]
@@ -79,32 +80,32 @@ async fn only_the_success_of_an_equal_request_is_a_hit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let other_model = given::model_version(&db, "other").await;
-    let first = enqueued(&db, &asked(&model, |_| ())).await;
+    let first = enqueued(&db, &job_with(&model, |_| ())).await;
     let held = given::claimed_by(&db, "w").await;
     tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    for question in [
-        asked(&other_model, |_| ()),
-        asked(&model, |job| {
+    for different in [
+        job_with(&other_model, |_| ()),
+        job_with(&model, |job| {
             job.params.insert("top_k".into(), 1.into());
         }),
-        asked(&model, |job| job.metadata.clear()),
-        asked(&model, |job| job.retain_seconds = 60.0),
-        asked(&model, |job| {
+        job_with(&model, |job| job.metadata.clear()),
+        job_with(&model, |job| job.retain_seconds = 60.0),
+        job_with(&model, |job| {
             job.webhook_url = Some("https://example.org".into());
         }),
     ] {
-        assert_eq!(answer(&db, &question).await, None, "{question:?}");
+        assert_eq!(answer(&db, &different).await, None, "{different:?}");
     }
-    let again = asked(&model, |_| ());
+    let again = job_with(&model, |_| ());
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
     queue::purge(&db, first, None).await.unwrap();
-    // Params and metadata are gone with it: a question about nothing is not the same.
-    let about_nothing = asked(&model, |job| {
+    // The purge removed params and metadata. A request without params and metadata must not match the tombstone.
+    let empty = job_with(&model, |job| {
         job.params.clear();
         job.metadata.clear();
     });
-    assert_eq!(answer(&db, &about_nothing).await, None);
+    assert_eq!(answer(&db, &empty).await, None);
     assert_eq!(answer(&db, &again).await, None);
 }

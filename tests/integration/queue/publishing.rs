@@ -1,4 +1,4 @@
-//! I20, the first half: every end of a job is an event of its owner, there when the end is and never before.
+//! I20, events: the transaction that ends a job also publishes the event for the owner.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jobs::{
 use sqlx::PgPool;
 use tests::{clock, database::ended_or_waits_for_a_lock, eventually, given};
 
-/// Of all but starts.
+/// All event types except starts.
 const ENDS: [EventType; 5] = [
     EventType::JobSucceeded,
     EventType::JobFailed,
@@ -24,9 +24,9 @@ async fn events(db: &PgPool, owner: &str, after: Cursor) -> (Vec<Event>, Cursor)
     (page.events, page.next)
 }
 
-/// The owner's events, once there are so many: other tests on this server hold the feed back while they write.
-async fn all(db: &PgPool, count: usize) -> Vec<Event> {
-    let what = format!("{count} events are served");
+/// Waits for at least `count` events of the owner: open transactions of other tests on this server delay the feed.
+async fn wait_for_events(db: &PgPool, count: usize) -> Vec<Event> {
+    let what = format!("the feed has {count} events");
     eventually(Duration::from_secs(30), &what, || async {
         let (events, _) = events(db, given::OWNER, Cursor::BEGINNING).await;
         (events.len() >= count).then_some(events)
@@ -37,7 +37,7 @@ async fn all(db: &PgPool, count: usize) -> Vec<Event> {
 fn job(event: &Event) -> JobId {
     match event.subject {
         Subject::Job(id) => id,
-        Subject::Batch(_) => panic!("it is about a batch"),
+        Subject::Batch(_) => panic!("the event must be about a job"),
     }
 }
 
@@ -63,7 +63,7 @@ async fn every_verb_that_ends_a_job_publishes_an_event() {
         .unwrap();
     ended.push((failed, EventType::JobFailed));
 
-    let spent = given::queued_with(&db, "is spent", |job| job.attempts_max = 1).await;
+    let spent = given::queued_with(&db, "uses all attempts", |job| job.attempts_max = 1).await;
     let held = given::claimed_by(&db, "w").await;
     tests::settling::retry(&db, &[(held.lease(), fault())])
         .await
@@ -99,7 +99,7 @@ async fn every_verb_that_ends_a_job_publishes_an_event() {
     queue::expire(&*db).await.unwrap();
     ended.push((expired, EventType::JobExpired));
 
-    let published = all(&db, ended.len()).await;
+    let published = wait_for_events(&db, ended.len()).await;
     let published: Vec<_> = published
         .iter()
         .map(|event| (job(event), event.event_type))
@@ -123,7 +123,7 @@ async fn every_start_of_an_attempt_is_an_event() {
         let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
         (jobs == [id, id]).then_some(())
     };
-    eventually(Duration::from_secs(30), "both are served", started).await;
+    eventually(Duration::from_secs(30), "the feed has both starts", started).await;
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn events_of_one_statement_can_be_read_in_pages() {
         .map(|claim| given::completion(claim.lease, "cat"))
         .collect();
     tests::settling::complete(&db, &done).await.unwrap();
-    all(&db, ids.len()).await;
+    wait_for_events(&db, ids.len()).await;
     let (mut after, mut read) = (Cursor::BEGINNING, vec![]);
     loop {
         let page = feed(&db, given::OWNER, after, &ENDS, 2).await.unwrap();
@@ -145,7 +145,7 @@ async fn events_of_one_statement_can_be_read_in_pages() {
             break;
         }
         read.extend(page.events.iter().map(job));
-        // As a client has it.
+        // A client has the cursor as text.
         after = page.next.to_string().parse().unwrap();
     }
     read.sort();
@@ -160,20 +160,21 @@ async fn the_feed_shows_no_uncommitted_event_and_omits_no_late_event() {
         given::claimed_by(&db, "slow").await,
         given::claimed_by(&db, "quick").await,
     );
-    let under_way = db.under_way().await;
-    tests::settling::complete(&under_way, &[slow.completion("cat")])
+    let uncommitted = db.under_way().await;
+    tests::settling::complete(&uncommitted, &[slow.completion("cat")])
         .await
         .unwrap();
-    let rival = db.another_pool();
+    let other_pool = db.another_pool();
     let done = quick.completion("cat");
-    let completing = tokio::spawn(async move { tests::settling::complete(&rival, &[done]).await });
+    let completing =
+        tokio::spawn(async move { tests::settling::complete(&other_pool, &[done]).await });
     ended_or_waits_for_a_lock(&db, &completing).await;
-    // It may be read already or not: but nothing may then come in before it.
+    // If the feed already shows the quick job, no later event may come before that job.
     let (mut read, after) = events(&db, given::OWNER, Cursor::BEGINNING).await;
     assert!(read.iter().all(|event| job(event) == quick.job_id()));
-    sqlx::raw_sql("commit").execute(&under_way).await.unwrap();
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     completing.await.unwrap().unwrap();
-    all(&db, 2).await;
+    wait_for_events(&db, 2).await;
     read.extend(events(&db, given::OWNER, after).await.0);
     let read: Vec<_> = read.iter().map(job).collect();
     assert_eq!(read, [slow.job_id(), quick.job_id()]);
@@ -193,7 +194,7 @@ async fn a_job_that_was_retried_by_hand_publishes_a_second_end() {
     tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    let types: Vec<_> = all(&db, 2)
+    let types: Vec<_> = wait_for_events(&db, 2)
         .await
         .iter()
         .map(|event| event.event_type)
@@ -215,7 +216,7 @@ async fn the_feed_can_be_filtered_by_event_type() {
     tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    all(&db, 2).await;
+    wait_for_events(&db, 2).await;
     let types = [EventType::JobCanceled, EventType::BatchCompleted];
     let page = feed(&db, given::OWNER, Cursor::BEGINNING, &types, 100).await;
     let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
@@ -232,7 +233,7 @@ async fn the_end_of_a_batch_is_in_the_feed() {
         .execute(&*db)
         .await
         .unwrap();
-    let published = all(&db, 1).await;
+    let published = wait_for_events(&db, 1).await;
     assert_eq!(published.len(), 1);
     assert_eq!(published[0].subject, Subject::Batch(batch));
     assert_eq!(published[0].event_type, EventType::BatchCompleted);
@@ -253,13 +254,13 @@ async fn partitions_of_old_events_are_dropped() {
     .execute(&*db)
     .await
     .unwrap();
-    all(&db, 3).await;
+    wait_for_events(&db, 3).await;
     assert_eq!(jobs::events::prune_events(&db, 86_400.0).await.unwrap(), 1);
-    let left: Vec<_> = all(&db, 1).await.iter().map(job).collect();
+    let left: Vec<_> = wait_for_events(&db, 1).await.iter().map(job).collect();
     assert_eq!(left, [id]);
 }
 
-/// The stream of a job reads its row first, then its attempts.
+/// The stream of a job reads the row of the job first and the attempts second.
 #[tokio::test]
 async fn an_attempt_that_ends_between_two_reads_is_listed_once() {
     let db = given::database().await;

@@ -1,6 +1,6 @@
-//! Random verbs in random order against a small model of the state diagram (I3, I5, I6, I10).
+//! Random verbs in random order are compared with a small model of the state diagram (I3, I5, I6, I10).
 //!
-//! A failure prints its seed and the shortest walk that fails; `PROPTEST_RNG_SEED` walks it again.
+//! A failure prints the seed and the shortest failing walk; `PROPTEST_RNG_SEED` repeats the walk.
 
 mod endings;
 
@@ -30,7 +30,7 @@ enum Step {
     Heartbeat(Index),
     Deregister(Index),
     LeaseRunsOut(Index),
-    // Each with any lease that was ever given: most are stale.
+    // These four verbs use any lease of the whole walk; most leases are stale.
     Complete(Index),
     Fail(Index),
     Retry(Index),
@@ -69,7 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the database must say of a job.
+/// The columns that the database must show for a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     state: JobState,
@@ -81,7 +81,7 @@ struct Expected {
     cancel_requested: bool,
 }
 
-/// What only the clock knows of it.
+/// The times of a job that have passed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Clock {
     attempt_is_over: bool,
@@ -108,7 +108,7 @@ impl Expected {
         (self.worker, self.cancel_requested) = (None, false);
     }
 
-    fn back(&mut self, state: JobState) {
+    fn give_back(&mut self, state: JobState) {
         (self.state, self.worker) = (state, None);
         self.lease_no += 1;
     }
@@ -124,26 +124,26 @@ impl Walk<'_> {
         (!ids.is_empty()).then(|| *index.get(&ids))
     }
 
-    /// A lease that was given once, and its job if it is still good.
+    /// Any lease of the walk, with its job if the lease is still valid.
     fn lease(&mut self, index: Index) -> Option<(Lease, Option<&mut (Expected, Clock)>)> {
         if self.leases.is_empty() {
             return None;
         }
         let lease = *index.get(&self.leases);
         let job = self.jobs.get_mut(&lease.job_id);
-        let good = job
+        let valid = job
             .filter(|(job, _)| job.state == JobState::Running && job.lease_no == lease.lease_no.0);
-        Some((lease, good))
+        Some((lease, valid))
     }
 
-    async fn take(&mut self, step: &Step) -> Result<(), QueueError> {
+    async fn run_step(&mut self, step: &Step) -> Result<(), QueueError> {
         let db = self.db;
         match step {
-            Step::Enqueue(_) | Step::Cancel(_) => self.client(step).await,
+            Step::Enqueue(_) | Step::Cancel(_) => self.client_step(step).await,
             Step::Complete(index)
             | Step::Fail(index)
             | Step::Retry(index)
-            | Step::Release(index) => self.outcome(step, *index).await,
+            | Step::Release(index) => self.outcome_step(step, *index).await,
             Step::Register
             | Step::Claim(..)
             | Step::Heartbeat(_)
@@ -183,12 +183,12 @@ impl Walk<'_> {
                 Ok(())
             }
             Step::Rescue | Step::TimeOut | Step::Expire | Step::Promote => {
-                self.housekeeping(step).await
+                self.housekeeping_step(step).await
             }
         }
     }
 
-    async fn client(&mut self, step: &Step) -> Result<(), QueueError> {
+    async fn client_step(&mut self, step: &Step) -> Result<(), QueueError> {
         match step {
             Step::Enqueue(count) => {
                 let new: Vec<_> = (0..*count)
@@ -284,9 +284,9 @@ impl Walk<'_> {
                             .iter()
                             .filter(|(_, (job, _))| job.worker == Some(id));
                         let held: Vec<_> = held.map(|(id, (job, _))| (*id, job.lease_no)).collect();
-                        let told = heartbeat.held.iter();
-                        let told: Vec<_> = told.map(|one| (one.job_id, one.lease_no.0)).collect();
-                        assert_eq!(told, held);
+                        let sent = heartbeat.held.iter();
+                        let sent: Vec<_> = sent.map(|one| (one.job_id, one.lease_no.0)).collect();
+                        assert_eq!(sent, held);
                     }
                     Err(QueueError::LeaseLost) => assert!(!alive),
                     Err(error) => return Err(error),
@@ -361,7 +361,7 @@ async fn walk(db: &PgPool, model: &Resolved, steps: &[Step]) {
             .iter()
             .map(|(id, (job, _))| (*id, job.clone()))
             .collect();
-        walk.take(step).await.unwrap();
+        walk.run_step(step).await.unwrap();
         walk.check().await;
         for (id, was) in before {
             let (is, _) = &walk.jobs[&id];
@@ -369,7 +369,7 @@ async fn walk(db: &PgPool, model: &Resolved, steps: &[Step]) {
             assert!(!was.state.is_terminal() || *is == was, "{id} by {step:?}");
         }
     }
-    // Every attempt is told exactly once.
+    // `ops.attempts` must list each attempt exactly once.
     let numbered: i64 = sqlx::query_scalar(
         "select count(*) from ops.jobs j where (select array_agg(number::int order by number) from ops.attempts a where a.job_id = j.job_id)
              is distinct from (select array_agg(n order by n) from generate_series(1, j.attempts_started) n)",
@@ -377,7 +377,7 @@ async fn walk(db: &PgPool, model: &Resolved, steps: &[Step]) {
     .fetch_one(db)
     .await
     .unwrap();
-    assert_eq!(numbered, 0, "jobs with a missing or doubled attempt");
+    assert_eq!(numbered, 0, "jobs with a missing or duplicate attempt");
 }
 
 #[test]

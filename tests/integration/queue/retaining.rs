@@ -1,4 +1,4 @@
-//! Retention: purge leaves tombstones, prune removes them, images go with the last job that needs them.
+//! Retention: purge leaves tombstones, prune removes tombstones, collect deletes images that no job needs.
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,8 +15,8 @@ use sqlx::PgPool;
 use tests::{dump, given};
 use uuid::Uuid;
 
-/// All that the test has finished was kept for as long as it asked.
-async fn kept_long_enough(db: &PgPool) {
+/// Moves the end of the retention of every finished job into the past.
+async fn end_retention(db: &PgPool) {
     sqlx::query("update finished_jobs set retain_until = now() - interval '1 second'")
         .execute(db)
         .await
@@ -33,7 +33,7 @@ async fn finished(db: &PgPool, name: &str) -> JobId {
     held.job_id()
 }
 
-/// Stores the bytes that a given job is about under this upload.
+/// Stores the bytes of the image `name` under `upload` and returns the object key.
 async fn stored(store: &ObjectStore, name: &str, upload: Uuid) -> String {
     let bytes = Bytes::copy_from_slice(name.as_bytes());
     let sha256 = Sha256Digest::of(name.as_bytes());
@@ -54,14 +54,14 @@ async fn a_job_past_its_retention_is_purged_and_leaves_a_tombstone() {
     let db = given::database().await;
     let job = finished(&db, "cat.jpg").await;
     assert_eq!(queue::purge_due(&db).await.unwrap(), 0);
-    kept_long_enough(&db).await;
+    end_retention(&db).await;
     assert_eq!(queue::purge_due(&db).await.unwrap(), 1);
     assert_eq!(queue::purge_due(&db).await.unwrap(), 0);
     let job = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
     assert!(job.purged_at.is_some());
     assert_eq!(job.result, None);
     assert_eq!((job.params, job.metadata), (json!({}), json!({})));
-    // Named by its metadata, which is gone.
+    // `dump` names a job by its metadata, which is purged.
     assert_snapshot!(dump(&db).await, @"? succeeded lease=1 charged=1/3 interruptions=0/3 worker=w");
 }
 
@@ -69,7 +69,7 @@ async fn a_job_past_its_retention_is_purged_and_leaves_a_tombstone() {
 async fn an_old_tombstone_is_pruned() {
     let db = given::database().await;
     let job = finished(&db, "cat.jpg").await;
-    kept_long_enough(&db).await;
+    end_retention(&db).await;
     queue::purge_due(&db).await.unwrap();
     assert_eq!(queue::prune(&db, 3600.0).await.unwrap(), 0);
     sqlx::query("update finished_jobs set purged_at = now() - interval '2 hours'")
@@ -80,11 +80,11 @@ async fn an_old_tombstone_is_pruned() {
     assert!(queue::find(&db, job, given::OWNER).await.unwrap().is_none());
 }
 
-/// A job that was made on that day, finished, and purged at the same moment.
+/// A job that was submitted, finished and purged on `day`.
 async fn tombstone_of(db: &PgPool, day: DateTime<Utc>) -> JobId {
     let millis = day.timestamp_millis().cast_unsigned();
-    let made = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, 0);
-    let job = given::queued_with(db, "old", |job| job.id = Uuid::new_v7(made).into()).await;
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, 0);
+    let job = given::queued_with(db, "old", |job| job.id = Uuid::new_v7(time).into()).await;
     queue::cancel(db, job, None).await.unwrap();
     sqlx::query("update finished_jobs set purged_at = $2 where job_id = $1")
         .bind(job.uuid())
@@ -95,8 +95,8 @@ async fn tombstone_of(db: &PgPool, day: DateTime<Utc>) -> JobId {
     job
 }
 
-async fn made_partition_of(db: &PgPool, day: DateTime<Utc>) {
-    // Bounds have to be constants, not expressions.
+async fn make_partition_of(db: &PgPool, day: DateTime<Utc>) {
+    // The bounds of a partition must be constants.
     let bound = |at: DateTime<Utc>| async move {
         let at = at.date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc();
         let id = sqlx::query_scalar("select uuid_from_time($1)").bind(at);
@@ -106,11 +106,11 @@ async fn made_partition_of(db: &PgPool, day: DateTime<Utc>) {
     let (from, to) = (bound(day).await, bound(day + TimeDelta::days(1)).await);
     for table in ["finished_jobs", "attempts"] {
         let name = format!("{table}_{}", day.format("%Y%m%d"));
-        let made = format!(
+        let create = format!(
             "create table {name} partition of {table} for values from ('{from}') to ('{to}')"
         );
-        let made = sqlx::query(sqlx::AssertSqlSafe(made));
-        made.execute(db).await.unwrap();
+        let create = sqlx::query(sqlx::AssertSqlSafe(create));
+        create.execute(db).await.unwrap();
     }
 }
 
@@ -121,8 +121,8 @@ async fn a_day_with_only_old_tombstones_is_dropped() {
         Utc::now() - TimeDelta::days(90),
         Utc::now() - TimeDelta::days(80),
     );
-    made_partition_of(&db, gone).await;
-    made_partition_of(&db, kept).await;
+    make_partition_of(&db, gone).await;
+    make_partition_of(&db, kept).await;
     let old = tombstone_of(&db, gone).await;
     let young = tombstone_of(&db, kept).await;
     sqlx::query("update finished_jobs set purged_at = null where job_id = $1")
@@ -133,7 +133,10 @@ async fn a_day_with_only_old_tombstones_is_dropped() {
     assert_eq!(queue::prune_days(&db, 86_400.0).await.unwrap(), 1);
     assert!(queue::find(&db, old, given::OWNER).await.unwrap().is_none());
     let kept = queue::find(&db, young, given::OWNER).await.unwrap();
-    assert!(kept.is_some(), "a job that was not purged keeps its day");
+    assert!(
+        kept.is_some(),
+        "a partition with a job that is not purged must stay"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +155,7 @@ async fn an_image_is_collected_after_its_last_job_is_purged() {
         .await
         .unwrap();
         queue::purge_due(&db).await.unwrap();
-        // A negative grace: no waiting.
+        // A negative grace period ends at once.
         assert_eq!(images::collect(&db, &store, -1.0).await.unwrap(), left);
     }
     assert!(!store.exists(&key).await.unwrap());
@@ -163,7 +166,7 @@ async fn an_image_is_collected_after_its_last_job_is_purged() {
 async fn a_look_up_renews_the_grace_of_an_unneeded_image() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     finished(&db, "cat.jpg").await;
-    kept_long_enough(&db).await;
+    end_retention(&db).await;
     queue::purge_due(&db).await.unwrap();
     sqlx::query("update images set unused_since = now() - interval '2 hours'")
         .execute(&*db)
@@ -173,7 +176,7 @@ async fn a_look_up_renews_the_grace_of_an_unneeded_image() {
     assert_eq!(images::collect(&db, &store, 3600.0).await.unwrap(), 0);
 }
 
-/// I8: whatever the counter says.
+/// I8: a live job protects its image even if the job count of the image is wrong.
 #[tokio::test]
 async fn the_image_of_a_live_job_is_never_collected() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
@@ -185,7 +188,7 @@ async fn the_image_of_a_live_job_is_never_collected() {
     assert_eq!(images::collect(&db, &store, 0.0).await.unwrap(), 0);
 }
 
-/// I8: the API looked, found the image, and did not upload it; then the image went; then the submit came.
+/// I8: the API found the image and skipped the upload; then the image was collected; then the job was enqueued.
 #[tokio::test]
 async fn a_submit_of_a_collected_image_is_refused_and_leaves_no_row() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
@@ -193,7 +196,7 @@ async fn a_submit_of_a_collected_image_is_refused_and_leaves_no_row() {
     let model = given::model_version(&db, given::MODEL).await;
     let mut late = given::job(&model, "cat.jpg");
     late.image.upload = upload_of(&db, "cat.jpg").await.unwrap();
-    kept_long_enough(&db).await;
+    end_retention(&db).await;
     queue::purge_due(&db).await.unwrap();
     assert_eq!(images::collect(&db, &store, -1.0).await.unwrap(), 1);
 
@@ -237,12 +240,15 @@ async fn an_object_that_no_row_names_is_swept_after_a_grace() {
     let raced = stored(&store, "cat.jpg", Uuid::now_v7()).await;
     let crashed = stored(&store, "dog.jpg", Uuid::now_v7()).await;
     let swept = orphans::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
-    assert_eq!(swept, Some(0), "within the grace");
+    assert_eq!(swept, Some(0), "within the grace period");
     let turn = orphans::sweep(&db, &store, -60.0, 3600.0).await.unwrap();
-    assert_eq!(turn, None, "one page for each pause, of all processes");
+    assert_eq!(
+        turn, None,
+        "all processes together sweep one page in each pause"
+    );
     let swept = orphans::sweep(&db, &store, -60.0, -1.0).await.unwrap();
     assert_eq!(swept, Some(2));
-    for (key, there) in [(named, true), (raced, false), (crashed, false)] {
-        assert_eq!(store.exists(&key).await.unwrap(), there, "{key}");
+    for (key, exists) in [(named, true), (raced, false), (crashed, false)] {
+        assert_eq!(store.exists(&key).await.unwrap(), exists, "{key}");
     }
 }

@@ -1,4 +1,4 @@
-//! Results that are objects: they stay as long as their job's data, and what no job names is swept up.
+//! Results in the object store: each object stays until the purge of its job; objects that no job names are swept.
 
 use bytes::Bytes;
 use jobs::{
@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use tests::given::{self, Held};
 
-/// What a worker does right before it completes.
+/// Stores a result like a worker right before `complete`, and returns the object key.
 async fn stored(store: &ObjectStore, held: &Held) -> String {
     let bytes = Bytes::from_static(b"a mask");
     let key = results::object_key(given::OWNER, held.lease(), Kind::Mask);
@@ -42,16 +42,23 @@ async fn the_object_of_a_result_is_deleted_after_the_purge_of_its_job() {
     let key = stored(&store, &held).await;
     completed(&db, &held, &key).await;
     assert_eq!(results::collect(&db, &store).await.unwrap(), 0);
-    assert!(store.exists(&key).await.unwrap(), "its job is kept");
+    assert!(
+        store.exists(&key).await.unwrap(),
+        "the job still has its data"
+    );
     queue::purge(&db, held.job_id(), None).await.unwrap();
     assert_eq!(results::collect(&db, &store).await.unwrap(), 1);
     assert!(!store.exists(&key).await.unwrap());
-    assert_eq!(results::collect(&db, &store).await.unwrap(), 0, "once");
+    assert_eq!(
+        results::collect(&db, &store).await.unwrap(),
+        0,
+        "the object is deleted only once"
+    );
     let job = queue::find(&db, held.job_id(), given::OWNER).await.unwrap();
     assert_eq!(job.unwrap().result, None);
 }
 
-/// A worker put its result and then lost its lease: the successor's object has another key and stays.
+/// A worker stored its result and then lost its lease. The object of the next worker has another key and stays.
 #[tokio::test]
 async fn only_the_object_of_a_stale_attempt_is_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
@@ -72,7 +79,7 @@ async fn only_the_object_of_a_stale_attempt_is_swept() {
     assert!(!store.exists(&orphan).await.unwrap());
 }
 
-/// The object is in the bucket, its job still runs: only the grace protects it, and it has to.
+/// The job still runs, so only the grace period protects the object in the bucket.
 #[tokio::test]
 async fn the_object_of_an_uncommitted_attempt_is_not_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());

@@ -1,4 +1,4 @@
-//! Retry, time-out and failure: budgets and back-off.
+//! Retry, time-out and failure: budgets and backoff.
 
 use insta::assert_snapshot;
 use jobs::{
@@ -12,7 +12,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-async fn backs_off_for_seconds(db: &PgPool, job: JobId) -> f64 {
+async fn backoff_seconds(db: &PgPool, job: JobId) -> f64 {
     sqlx::query_scalar(
         "select extract(epoch from run_at - now())::float8 from live_jobs where job_id = $1",
     )
@@ -26,12 +26,12 @@ async fn backs_off_for_seconds(db: &PgPool, job: JobId) -> f64 {
 async fn a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent() {
     let db = given::database().await;
     given::queued(&db, ["cat"]).await;
-    for (name, back_off_seconds) in [("one", 1.0), ("two", 2.0)] {
+    for (name, nominal_seconds) in [("one", 1.0), ("two", 2.0)] {
         let held = given::claimed_by(&db, name).await;
         tests::settling::retry(&db, &[(held.lease(), fault())])
             .await
             .unwrap();
-        let waits = backs_off_for_seconds(&db, held.job_id()).await / back_off_seconds;
+        let waits = backoff_seconds(&db, held.job_id()).await / nominal_seconds;
         assert!((0.5..=1.25).contains(&waits), "{name} waits {waits}");
         clock::came_due(&db, held.job_id()).await;
         assert_eq!(queue::promote(&*db).await.unwrap().len(), 1);
@@ -70,7 +70,7 @@ async fn a_job_that_backs_off_is_not_claimed() {
     ");
 }
 
-/// The back-off doubles up to ten minutes, however many attempts a job may have.
+/// The backoff doubles up to ten minutes, for any number of attempts.
 #[tokio::test]
 async fn the_backoff_has_a_ceiling() {
     let db = given::database().await;
@@ -83,11 +83,11 @@ async fn the_backoff_has_a_ceiling() {
     tests::settling::retry(&db, &[(held.lease(), fault())])
         .await
         .unwrap();
-    let waits = backs_off_for_seconds(&db, job).await;
+    let waits = backoff_seconds(&db, job).await;
     assert!((440.0..=750.0).contains(&waits), "{waits}");
 }
 
-/// Jobs that failed together must not all come back together.
+/// Jobs that failed at one moment must not all return at one moment.
 #[tokio::test]
 async fn the_backoff_has_jitter() {
     let db = given::database().await;
@@ -103,7 +103,7 @@ async fn the_backoff_has_jitter() {
     assert!(moments > 1, "{} jobs come back at once", jobs.len());
 }
 
-/// I11: the same image would fail again.
+/// I11: a second attempt with that image would fail too.
 #[tokio::test]
 async fn a_permanent_fault_ends_the_job_at_the_first_attempt() {
     let db = given::database().await;

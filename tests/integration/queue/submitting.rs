@@ -1,4 +1,4 @@
-//! Enqueue and the batch commit before it.
+//! `enqueue`, and the enqueuer that commits many submits at once.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn a_bad_value_fails_alone_among_a_hundred_concurrent_submits() {
     let mut jobs: Vec<_> = (0..101)
         .map(|n| given::job(&model, &n.to_string()))
         .collect();
-    // Postgres takes no NUL in jsonb.
+    // Postgres refuses a NUL character in jsonb.
     jobs[50].metadata["name"] = json!("zero\0");
     let (bad, ids): (_, Vec<_>) = (jobs[50].id, jobs.iter().map(|job| job.id).collect());
     let answers = join_all(jobs.into_iter().map(|job| enqueuer.submit(job))).await;
@@ -36,7 +36,10 @@ async fn a_bad_value_fails_alone_among_a_hundred_concurrent_submits() {
             assert!(found.is_none());
         } else {
             assert_eq!(answer.unwrap().job_id, id);
-            assert!(found.is_some(), "{id} was acknowledged and is not there");
+            assert!(
+                found.is_some(),
+                "{id} was acknowledged and is not in the database"
+            );
         }
     }
 }
@@ -50,7 +53,7 @@ async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
         enqueue_waiting_max: 2,
         ..CONFIG
     };
-    // Nothing can be committed while the lanes are locked.
+    // No submit can commit while the lanes are locked.
     let mut rival = db.begin().await.unwrap();
     sqlx::query("lock table lanes in access exclusive mode")
         .execute(&mut *rival)
@@ -77,8 +80,8 @@ async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
     );
 }
 
-/// As long as it may: nothing here waits for its end.
-const PATIENT: EnqueuerConfig = EnqueuerConfig {
+/// The longest wait for pending uploads; no test waits until the end.
+const LONG_WAIT: EnqueuerConfig = EnqueuerConfig {
     enqueue_company_ms: 60_000,
     ..CONFIG
 };
@@ -87,17 +90,17 @@ const PATIENT: EnqueuerConfig = EnqueuerConfig {
 async fn a_pending_upload_shares_the_commit_of_a_waiting_submit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
+    let enqueuer = Enqueuer::start(db.clone(), &LONG_WAIT);
     let [first, second] = ["first", "second"].map(|name| given::job(&model, name));
-    let coming = enqueuer.announce_upload();
-    let one_is_there = tokio::spawn({
+    let pending = enqueuer.announce_upload();
+    let waiting = tokio::spawn({
         let enqueuer = enqueuer.clone();
         async move { enqueuer.submit(first).await }
     });
-    // A connection's whole way there and back: time enough for a commit that waits for nobody to begin.
+    // One round trip to the database: a commit that does not wait for the pending upload would start meanwhile.
     queue::unended(&db, given::OWNER).await.unwrap();
-    let second = coming.submit(second).await.unwrap();
-    let first = one_is_there.await.unwrap().unwrap();
+    let second = pending.submit(second).await.unwrap();
+    let first = waiting.await.unwrap().unwrap();
     assert_eq!(first.created_at, second.created_at, "one transaction");
 }
 
@@ -105,22 +108,22 @@ async fn a_pending_upload_shares_the_commit_of_a_waiting_submit() {
 async fn a_dropped_pending_upload_does_not_delay_the_commit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
-    let enqueuer = Enqueuer::start(db.clone(), &PATIENT);
+    let enqueuer = Enqueuer::start(db.clone(), &LONG_WAIT);
     let (refused, dropped_before) = (enqueuer.announce_upload(), enqueuer.announce_upload());
     drop(dropped_before);
     let submit = enqueuer.submit(given::job(&model, "there"));
-    let leaves = async {
+    let drop_later = async {
         queue::unended(&db, given::OWNER).await.unwrap();
         drop(refused);
     };
     let begun = Instant::now();
-    let (submitted, ()) = tokio::join!(submit, leaves);
+    let (submitted, ()) = tokio::join!(submit, drop_later);
     submitted.unwrap();
-    let company = Duration::from_millis(PATIENT.enqueue_company_ms);
-    assert!(begun.elapsed() < company / 2);
+    let longest_wait = Duration::from_millis(LONG_WAIT.enqueue_company_ms);
+    assert!(begun.elapsed() < longest_wait / 2);
 }
 
-/// Promise 1: a client that leaves before its answer has its job all the same.
+/// The client disconnects after the submit reached the enqueuer, and before the answer.
 #[tokio::test]
 async fn a_submit_is_committed_after_its_caller_has_left() {
     let db = given::database().await;
@@ -128,15 +131,17 @@ async fn a_submit_is_committed_after_its_caller_has_left() {
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
     let job = given::job(&model, "left");
     let id = job.id;
-    // Handed over at the first poll, dropped before the answer.
+    // The first poll sends the job to the enqueuer; the future is dropped before the answer.
     let submit = enqueuer.submit(job);
     assert!(
         tokio::time::timeout(Duration::ZERO, submit).await.is_err(),
-        "no commit is that fast"
+        "the commit must take longer than one poll"
     );
-    tests::eventually(Duration::from_secs(10), "the job is there", || async {
-        queue::find(&db, id, given::OWNER).await.unwrap()
-    })
+    tests::eventually(
+        Duration::from_secs(10),
+        "the job is in the database",
+        || async { queue::find(&db, id, given::OWNER).await.unwrap() },
+    )
     .await;
 }
 
@@ -172,7 +177,7 @@ async fn jobs_of_one_image_share_one_image_row() {
     assert_eq!(images, 1);
 }
 
-/// Several API processes take the same lanes and images: always in one order, or they would deadlock.
+/// Several API processes lock rows of lanes and images; without one common order they would deadlock.
 #[tokio::test(flavor = "multi_thread")]
 async fn submits_of_several_processes_do_not_deadlock() {
     let db = given::database().await;
@@ -210,7 +215,7 @@ async fn submits_of_several_processes_do_not_deadlock() {
     assert_eq!(seqs, (480, 480), "no two jobs of a lane share a place");
 }
 
-/// I12: of one request that was sent twice, the second waits for the first one's commit, and then queues nothing.
+/// I12: the second copy of a request waits for the commit of the first copy and then queues nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_submits_with_one_key_queue_one_job() {
     let db = given::database().await;
@@ -226,12 +231,15 @@ async fn concurrent_submits_with_one_key_queue_one_job() {
     };
     let (first, second) = (submit("first"), submit("second"));
     let id = first.id;
-    let rival = db.under_way().await;
-    assert_eq!(queue::enqueue(&rival, &[first]).await.unwrap().len(), 1);
+    let uncommitted = db.under_way().await;
+    assert_eq!(
+        queue::enqueue(&uncommitted, &[first]).await.unwrap().len(),
+        1
+    );
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::enqueue(&pool, &[second]).await });
     ended_or_waits_for_a_lock(&db, &other).await;
-    sqlx::raw_sql("commit").execute(&rival).await.unwrap();
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     assert!(other.await.unwrap().unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"first queued lease=0 charged=0/3 interruptions=0/3");
     let earlier = queue::find_earlier_request(&db, given::OWNER, "k")
@@ -245,7 +253,7 @@ async fn a_submit_wakes_a_listening_worker() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let listener = WorkerListener::start(db.clone());
-    listener.queued(Duration::from_secs(30)).await; // it listens now
+    listener.queued(Duration::from_secs(30)).await; // the listener is connected now
     let enqueuer = Enqueuer::start(db.clone(), &CONFIG);
     enqueuer.submit(given::job(&model, "cat")).await.unwrap();
     let began = Instant::now();
@@ -270,6 +278,6 @@ async fn a_listener_is_woken_after_a_lost_connection() {
     listener.queued(Duration::from_secs(30)).await;
     assert!(
         began.elapsed() < Duration::from_secs(20),
-        "a re-connect is news"
+        "a reconnect must wake the worker"
     );
 }

@@ -45,12 +45,12 @@ async fn a_retry_by_hand_keeps_the_history_and_resets_the_charged_attempts() {
         [cat]
     );
     let attempts = queue::attempts(&db, cat).await.unwrap();
-    let told: Vec<_> = attempts
+    let outcomes: Vec<_> = attempts
         .iter()
         .map(|attempt| (attempt.number, attempt.outcome.as_deref().unwrap()))
         .collect();
     assert_eq!(
-        told,
+        outcomes,
         [
             (1, "retried"),
             (2, "retried"),
@@ -77,7 +77,7 @@ async fn a_retry_by_hand_forgives_only_one_interruption() {
     let held = given::claimed_by(&db, "four").await;
     assert_eq!(
         held.claim.interruptions, 2,
-        "it is still a suspect, to be tried alone"
+        "the job is still a suspect and runs alone"
     );
     clock::lease_ran_out(&db, held.worker).await;
     queue::rescue(&*db).await.unwrap();

@@ -1,13 +1,13 @@
-//! What the API does under its role.
+//! The role of the API.
 
 use super::*;
 
 #[tokio::test]
 async fn darkroom_api_can_run_all_statements_of_the_api() {
     let db = given::database().await;
-    let [lost, ..] = work_for_housekeeping(&db).await;
+    let [lost, ..] = make_work_for_housekeeping(&db).await;
     let pool = acting_as(&db, "darkroom_api");
-    housekeeping(&pool).await;
+    run_housekeeping(&pool).await;
     let model = given::resolved(&pool, given::MODEL).await;
     assert_eq!(models::list(&pool).await.unwrap().len(), 1);
     let mut job = given::job(&model, "cat");
@@ -79,7 +79,7 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
             .unwrap()
             .is_none()
     );
-    administering(&pool).await;
+    run_admin_statements(&pool).await;
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
     queue::latency(&pool).await.unwrap();
@@ -94,8 +94,8 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
     }
 }
 
-/// What admins do through the API.
-async fn administering(pool: &Db) {
+/// The statements of admins, which the API runs under its own role.
+async fn run_admin_statements(pool: &Db) {
     let new = keys::NewKey {
         name: "n".into(),
         owner: "bob".into(),
@@ -122,7 +122,7 @@ async fn darkroom_api_can_run_all_statements_about_batches() {
     let pool = acting_as(&db, "darkroom_api");
     let begun = batches::begin(&pool, given::OWNER, &serde_json::Map::new(), Some("batch")).await;
     let batches::BeginOutcome::Yes(writer) = begun.unwrap() else {
-        panic!("a new key");
+        panic!("the key must be new");
     };
     let chunk = batches::Chunk {
         lines: 1,
@@ -209,7 +209,7 @@ async fn darkroom_api_can_run_all_statements_of_retention() {
     let api = acting_as(&db, "darkroom_api");
     let removed = retention::round(&api, &store, &config).await.unwrap();
     assert_eq!((removed.purged_jobs, removed.collected_images), (1, 1));
-    assert_eq!(removed.pruned_jobs, 0, "its day may go whole");
+    assert_eq!(removed.pruned_jobs, 0, "the partition of today must stay");
     sqlx::query("update finished_jobs set purged_at = now() - interval '1 day'")
         .execute(&*db)
         .await

@@ -1,9 +1,13 @@
-//! What workers and housekeeping end, and what goes back.
+//! Steps that end a job or give a job back.
 
 use super::*;
 
 impl Walk<'_> {
-    pub(super) async fn outcome(&mut self, step: &Step, index: Index) -> Result<(), QueueError> {
+    pub(super) async fn outcome_step(
+        &mut self,
+        step: &Step,
+        index: Index,
+    ) -> Result<(), QueueError> {
         let db = self.db;
         let Some((lease, held)) = self.lease(index) else {
             return Ok(());
@@ -36,18 +40,18 @@ impl Walk<'_> {
                 if job.cancel_requested || job.charged == ATTEMPTS_MAX {
                     job.end(JobState::Failed);
                 } else {
-                    job.back(JobState::Scheduled);
+                    job.give_back(JobState::Scheduled);
                     clock.is_due = false;
                     clock::stays_scheduled(db, lease.job_id).await;
                 }
             }
             _ if job.cancel_requested => job.end(JobState::Canceled),
-            _ => job.back(JobState::Queued),
+            _ => job.give_back(JobState::Queued),
         }
         Ok(())
     }
 
-    pub(super) async fn housekeeping(&mut self, step: &Step) -> Result<(), QueueError> {
+    pub(super) async fn housekeeping_step(&mut self, step: &Step) -> Result<(), QueueError> {
         let db = self.db;
         let dead: Vec<_> = self
             .workers
@@ -63,14 +67,14 @@ impl Walk<'_> {
                     if running && job.worker.is_some_and(|worker| dead.contains(&worker)) =>
                 {
                     job.interruptions += i16::from(!job.cancel_requested);
-                    job.back(JobState::Queued);
+                    job.give_back(JobState::Queued);
                     if job.cancel_requested || job.interruptions == INTERRUPTIONS_MAX {
                         job.end(JobState::Failed);
                     }
                 }
                 Step::TimeOut if running && clock.attempt_is_over => {
                     job.charged += i16::from(!job.cancel_requested);
-                    job.back(JobState::Scheduled);
+                    job.give_back(JobState::Scheduled);
                     clock.is_due = false;
                     let is_useless = clock.deadline_is_over;
                     if job.cancel_requested || job.charged == ATTEMPTS_MAX || is_useless {
@@ -97,7 +101,7 @@ impl Walk<'_> {
             _ => queue::promote(db).await?.len(),
         };
         assert_eq!(counted, moved, "{step:?}");
-        // Only after the verb has run may the clocks be moved.
+        // The verb has run, so the test may move the run times again.
         for (id, (job, clock)) in &self.jobs {
             if job.state == JobState::Scheduled && !clock.is_due {
                 clock::stays_scheduled(db, *id).await;
