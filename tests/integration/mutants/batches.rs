@@ -1,4 +1,4 @@
-//! Batches: a line is queued once, and a batch ends once, after its last job. Prediction cache: only an equal job answers.
+//! Batches: a line is queued once, and a batch ends once. Prediction cache: only the job of an equal request answers.
 
 super::mutants! {
     append_must_check_the_upload_number: "queue::batches::uploading::a_resumed_upload_fences_the_silent_upload" {

@@ -1,5 +1,5 @@
-//! Behind a PgBouncer in transaction mode: a statement leaves no session state on its connection, and statements that need
-//! a session use the direct URL.
+//! Behind a PgBouncer in transaction mode: a statement leaves no session state on its connection. Statements that need a
+//! session use the direct URL.
 
 use std::time::{Duration, Instant};
 

@@ -125,7 +125,7 @@ async fn cancel_of_another_owners_job_finds_nothing() {
     );
 }
 
-/// The cancel sees a queued job, waits for the claim that holds its row, and finds it running.
+/// The cancel sees a queued job, waits for the claim that holds its row, and finds a running job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_waits_for_a_claim_marks_the_running_job() {
     let db = given::database().await;

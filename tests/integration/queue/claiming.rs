@@ -131,14 +131,14 @@ async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
 async fn a_claim_skips_a_locked_job() {
     let db = given::database().await;
     let [cat, dog] = given::queued(&db, ["cat", "dog"]).await;
-    let mut rival = db.begin().await.unwrap();
+    let mut lock_holder = db.begin().await.unwrap();
     sqlx::query("select from live_jobs where job_id = $1 for no key update")
         .bind(cat.uuid())
-        .execute(&mut *rival)
+        .execute(&mut *lock_holder)
         .await
         .unwrap();
     assert_eq!(claim_ids(&db, &[], 1).await, [dog]);
-    rival.rollback().await.unwrap();
+    lock_holder.rollback().await.unwrap();
     assert_eq!(claim_ids(&db, &[], 1).await, [cat]);
 }
 

@@ -130,8 +130,8 @@ async fn a_finished_job_shows_its_result_and_its_timings() {
     assert!(timings["total"].as_f64().unwrap() >= timings["queue"].as_f64().unwrap());
     assert_eq!(job.worker.as_deref(), Some("w"));
     assert!(job.started_at.unwrap() <= job.finished_at.unwrap());
-    let kept = job.retain_until.unwrap() - job.finished_at.unwrap();
-    assert_eq!(kept.num_seconds(), 86_400);
+    let retention = job.retain_until.unwrap() - job.finished_at.unwrap();
+    assert_eq!(retention.num_seconds(), 86_400);
 }
 
 #[tokio::test]

@@ -108,10 +108,10 @@ async fn owners_do_not_see_each_others_jobs() {
     let done = [held.completion("done")];
     tests::settling::complete(&db, &done).await.unwrap();
     let live = given::queued_with(&db, "live", |_| {}).await;
-    let theirs = given::queued_with(&db, "theirs", |job| job.owner = "bob".into()).await;
+    let bobs = given::queued_with(&db, "bobs", |job| job.owner = "bob".into()).await;
     for (owner, mine, others) in [
-        (given::OWNER, vec![live, finished], vec![theirs]),
-        ("bob", vec![theirs], vec![live, finished]),
+        (given::OWNER, vec![live, finished], vec![bobs]),
+        ("bob", vec![bobs], vec![live, finished]),
     ] {
         for job in &mine {
             assert!(queue::find(&db, *job, owner).await.unwrap().is_some());

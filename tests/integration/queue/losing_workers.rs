@@ -119,14 +119,14 @@ async fn rescue_skips_a_locked_job() {
     let worker = given::worker(&db, "late").await;
     let claims = queue::claim(&db, worker, &[], 2).await.unwrap();
     clock::lease_ran_out(&db, worker).await;
-    let mut rival = db.begin().await.unwrap();
+    let mut lock_holder = db.begin().await.unwrap();
     sqlx::query("select from live_jobs where job_id = $1 for update")
         .bind(claims[0].lease.job_id.uuid())
-        .execute(&mut *rival)
+        .execute(&mut *lock_holder)
         .await
         .unwrap();
     assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
-    rival.rollback().await.unwrap();
+    lock_holder.rollback().await.unwrap();
     assert_eq!(queue::rescue(&*db).await.unwrap().len(), 1);
 }
 

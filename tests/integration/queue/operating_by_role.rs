@@ -165,7 +165,7 @@ async fn darkroom_worker_can_do_nothing_else() {
     }
 }
 
-/// A call of every function of `ops` that changes something.
+/// A call of every function of `ops` that changes data, and of `explain`.
 const ACTIONS: [&str; 18] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",

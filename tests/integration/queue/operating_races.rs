@@ -55,17 +55,17 @@ where
     A: Future<Output: Send> + Send + 'static,
     B: Future<Output: Send> + Send + 'static,
 {
-    let mut rival = db.begin().await.unwrap();
+    let mut lock_holder = db.begin().await.unwrap();
     sqlx::query("select from finished_jobs where job_id = $1 for update")
         .bind(job.uuid())
-        .execute(&mut *rival)
+        .execute(&mut *lock_holder)
         .await
         .unwrap();
     let first = tokio::spawn(first(db.another_pool().pool().clone()));
     until_waiting(db, 1).await;
     let second = tokio::spawn(second(db.another_pool().pool().clone()));
     until_waiting(db, 2).await;
-    rival.rollback().await.unwrap();
+    lock_holder.rollback().await.unwrap();
     (first.await.unwrap(), second.await.unwrap())
 }
 

@@ -117,14 +117,14 @@ async fn make_partition_of(db: &PgPool, day: DateTime<Utc>) {
 #[tokio::test]
 async fn a_day_with_only_old_tombstones_is_dropped() {
     let db = given::database().await;
-    let (gone, kept) = (
+    let (old_day, younger_day) = (
         Utc::now() - TimeDelta::days(90),
         Utc::now() - TimeDelta::days(80),
     );
-    make_partition_of(&db, gone).await;
-    make_partition_of(&db, kept).await;
-    let old = tombstone_of(&db, gone).await;
-    let young = tombstone_of(&db, kept).await;
+    make_partition_of(&db, old_day).await;
+    make_partition_of(&db, younger_day).await;
+    let old = tombstone_of(&db, old_day).await;
+    let young = tombstone_of(&db, younger_day).await;
     sqlx::query("update finished_jobs set purged_at = null where job_id = $1")
         .bind(young.uuid())
         .execute(&*db)
@@ -132,9 +132,9 @@ async fn a_day_with_only_old_tombstones_is_dropped() {
         .unwrap();
     assert_eq!(queue::prune_days(&db, 86_400.0).await.unwrap(), 1);
     assert!(queue::find(&db, old, given::OWNER).await.unwrap().is_none());
-    let kept = queue::find(&db, young, given::OWNER).await.unwrap();
+    let found = queue::find(&db, young, given::OWNER).await.unwrap();
     assert!(
-        kept.is_some(),
+        found.is_some(),
         "a partition with a job that is not purged must stay"
     );
 }

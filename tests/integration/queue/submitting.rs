@@ -54,9 +54,9 @@ async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
         ..CONFIG
     };
     // No submit can commit while the lanes are locked.
-    let mut rival = db.begin().await.unwrap();
+    let mut lock_holder = db.begin().await.unwrap();
     sqlx::query("lock table lanes in access exclusive mode")
-        .execute(&mut *rival)
+        .execute(&mut *lock_holder)
         .await
         .unwrap();
     let enqueuer = Enqueuer::start(db.clone(), &config);
@@ -66,7 +66,7 @@ async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
     let submits = join_all(jobs.into_iter().map(|job| enqueuer.submit(job)));
     let unlock = async {
         tests::database::someone_waits_for_a_lock(&db).await;
-        rival.rollback().await.unwrap();
+        lock_holder.rollback().await.unwrap();
     };
     let (answers, ()) = tokio::join!(submits, unlock);
     let full = answers
