@@ -19,7 +19,7 @@ use super::operating_by_role::acting_as;
 
 const HOOK: &str = "https://hooks.example/own";
 
-async fn ended(db: &PgPool, name: &str, webhook_url: Option<&str>) -> JobId {
+async fn ended_job(db: &PgPool, name: &str, webhook_url: Option<&str>) -> JobId {
     let id = given::queued_with(db, name, |job| {
         job.webhook_url = webhook_url.map(Into::into);
     });
@@ -38,7 +38,7 @@ async fn claim(db: &PgPool) -> Vec<Delivery> {
     webhooks::claim(db, 100, 100, &[], 60.0).await.unwrap()
 }
 
-async fn listed(db: &PgPool) -> Vec<DeliveryView> {
+async fn list_deliveries(db: &PgPool) -> Vec<DeliveryView> {
     let everything = DeliveryFilter::default();
     let all = webhooks::list(db, given::OWNER, &everything, 100);
     all.await.unwrap()
@@ -64,8 +64,8 @@ async fn the_end_of_a_job_is_sent_to_its_webhook_and_to_endpoints_of_its_owner()
     endpoint(&db, "mallory", "https://c.example/", &all).await;
     let disabled = endpoint(&db, given::OWNER, "https://d.example/", &all).await;
     webhooks::disable_endpoint(&db, disabled.id).await.unwrap();
-    let with = ended(&db, "with a webhook", Some(HOOK)).await;
-    let without = ended(&db, "without", None).await;
+    let with = ended_job(&db, "with a webhook", Some(HOOK)).await;
+    let without = ended_job(&db, "without", None).await;
     let mut claimed: Vec<_> = claim(&db)
         .await
         .into_iter()
@@ -152,7 +152,7 @@ async fn the_end_of_a_batch_is_sent_to_its_webhook_and_to_endpoints() {
 #[tokio::test]
 async fn a_delivery_belongs_to_one_process_until_its_lease_ends() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
     assert!(claim(&db).await.is_empty());
     clock::webhooks_came_due(&db).await;
@@ -166,7 +166,7 @@ async fn a_delivery_belongs_to_one_process_until_its_lease_ends() {
     assert!(!late.unwrap(), "the first lease is stale");
     let done = webhooks::settle(&db, &second, &attempt_with(DeliveryOutcome::Delivered)).await;
     assert!(done.unwrap());
-    let deliveries = listed(&db).await;
+    let deliveries = list_deliveries(&db).await;
     assert_eq!(deliveries[0].status, DeliveryStatus::Delivered);
     assert_eq!(deliveries[0].attempts.len(), 1);
 }
@@ -174,8 +174,8 @@ async fn a_delivery_belongs_to_one_process_until_its_lease_ends() {
 #[tokio::test]
 async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
-    ended(&db, "b", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "b", Some(HOOK)).await;
     let uncommitted = db.under_way().await;
     let taken = webhooks::claim(&uncommitted, 1, 100, &[], 60.0)
         .await
@@ -193,9 +193,9 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
 async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
     let db = given::database().await;
     for name in ["a", "b", "c", "d"] {
-        ended(&db, name, Some("https://slow.example/hook")).await;
+        ended_job(&db, name, Some("https://slow.example/hook")).await;
     }
-    ended(&db, "e", Some("https://quick.example/hook")).await;
+    ended_job(&db, "e", Some("https://quick.example/hook")).await;
     let hosts = |claimed: Vec<Delivery>| {
         let mut hosts: Vec<_> = claimed.into_iter().map(|one| one.host).collect();
         hosts.sort();
@@ -222,19 +222,19 @@ async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
 #[tokio::test]
 async fn a_delivery_is_retried_after_its_pause_and_can_end_failed() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     let first = claim(&db).await.pop().unwrap();
     let later = attempt_with(DeliveryOutcome::Retry(Duration::from_hours(1)));
     webhooks::settle(&db, &first, &later).await.unwrap();
     assert!(claim(&db).await.is_empty());
-    let pause = listed(&db).await[0].next_attempt_at.unwrap() - Utc::now();
+    let pause = list_deliveries(&db).await[0].next_attempt_at.unwrap() - Utc::now();
     assert!((50..=60).contains(&pause.num_minutes()), "{pause}");
     clock::webhooks_came_due(&db).await;
     let again = claim(&db).await.pop().unwrap();
     assert_eq!((again.id, again.tries), (first.id, 1));
     let failed = attempt_with(DeliveryOutcome::Failed);
     webhooks::settle(&db, &again, &failed).await.unwrap();
-    let ended = listed(&db).await.pop().unwrap();
+    let ended = list_deliveries(&db).await.pop().unwrap();
     assert_eq!(
         (ended.status, ended.next_attempt_at),
         (DeliveryStatus::Failed, None)
@@ -253,7 +253,7 @@ async fn a_delivery_is_retried_after_its_pause_and_can_end_failed() {
 #[tokio::test]
 async fn a_redelivery_waits_for_the_current_lease() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     let held = claim(&db).await.pop().unwrap();
     assert!(
         webhooks::redeliver(&db, held.id, given::OWNER)
@@ -270,14 +270,14 @@ async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
     let db = given::database().await;
     let deleted = endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
     let disabled = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
-    ended(&db, "a", None).await;
+    ended_job(&db, "a", None).await;
     let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id);
     assert!(!delete("mallory").await.unwrap());
     assert!(delete(given::OWNER).await.unwrap());
     assert!(!delete(given::OWNER).await.unwrap());
     webhooks::disable_endpoint(&db, disabled.id).await.unwrap();
     assert!(claim(&db).await.is_empty());
-    let deliveries = listed(&db).await;
+    let deliveries = list_deliveries(&db).await;
     assert_eq!(deliveries.len(), 2);
     for one in deliveries {
         assert_eq!(one.status, DeliveryStatus::Failed);
@@ -294,14 +294,14 @@ async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
 #[tokio::test]
 async fn a_delivery_keeps_at_most_50_attempts() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     for _ in 0..55 {
         clock::webhooks_came_due(&db).await;
         let held = claim(&db).await.pop().unwrap();
         let again = attempt_with(DeliveryOutcome::Retry(Duration::ZERO));
         webhooks::settle(&db, &held, &again).await.unwrap();
     }
-    assert_eq!(listed(&db).await[0].attempts.len(), 50);
+    assert_eq!(list_deliveries(&db).await[0].attempts.len(), 50);
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let rotated = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
     assert_ne!(rotated.secret, first.secret);
     assert_eq!(rotated.previous.unwrap().0, first.secret);
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     let both = [rotated.secret.clone(), first.secret];
     assert_eq!(claim(&db).await[0].secrets, both);
     sqlx::query("update webhook_secrets set previous_until = now()")
@@ -329,23 +329,23 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
 #[tokio::test]
 async fn old_ended_deliveries_are_pruned() {
     let db = given::database().await;
-    ended(&db, "a", Some(HOOK)).await;
-    ended(&db, "b", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "b", Some(HOOK)).await;
     let done = claim(&db).await.pop().unwrap();
     let delivered = attempt_with(DeliveryOutcome::Delivered);
     webhooks::settle(&db, &done, &delivered).await.unwrap();
     assert_eq!(webhooks::prune_deliveries(&db, 60.0).await.unwrap(), 0);
     assert_eq!(webhooks::prune_deliveries(&db, -60.0).await.unwrap(), 1);
-    assert_eq!(listed(&db).await.len(), 1);
+    assert_eq!(list_deliveries(&db).await.len(), 1);
 }
 
 #[tokio::test]
 async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     let db = given::database().await;
     let api = acting_as(&db, "darkroom_api");
-    ended(&db, "a", Some(HOOK)).await;
+    ended_job(&db, "a", Some(HOOK)).await;
     let made = endpoint(&api, given::OWNER, "https://a.example/", &EventType::ALL).await;
-    ended(&db, "b", None).await;
+    ended_job(&db, "b", None).await;
     webhooks::endpoints(&api, given::OWNER).await.unwrap();
     webhooks::rotate_secret(&api, given::OWNER).await.unwrap();
     let claimed = claim(&api).await;
@@ -364,7 +364,7 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
         .await
         .unwrap();
     webhooks::prune_deliveries(&api, -60.0).await.unwrap();
-    listed(&api).await;
+    list_deliveries(&api).await;
     let page = feed(&api, given::OWNER, Cursor::BEGINNING, &[], 10).await;
     page.unwrap();
     prune_events(&api, 60.0).await.unwrap();

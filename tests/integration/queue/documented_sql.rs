@@ -93,7 +93,7 @@ async fn make_jobs_of_every_kind(db: &Database) -> (String, String) {
     (claims[1].lease.job_id.to_string(), waiting)
 }
 
-async fn rows(db: &mut PgConnection, statement: &str) -> usize {
+async fn count_rows(db: &mut PgConnection, statement: &str) -> usize {
     let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(db).await;
     rows.unwrap_or_else(|error| panic!("{error}: {statement}"))
         .len()
@@ -110,9 +110,9 @@ async fn every_statement_of_the_document_returns_rows() {
         let statement = statement
             .replace(FAILED, &failed)
             .replace(WAITING, &waiting);
-        rows(&mut operator, "begin; set local role darkroom_operator").await;
-        let returned = rows(&mut operator, &statement).await;
+        count_rows(&mut operator, "begin; set local role darkroom_operator").await;
+        let returned = count_rows(&mut operator, &statement).await;
         assert!(returned > 0, "no row: {statement}");
-        rows(&mut operator, "rollback").await;
+        count_rows(&mut operator, "rollback").await;
     }
 }

@@ -18,8 +18,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// A failed job.
-async fn failed(db: &PgPool, name: &str) -> JobId {
+async fn failed_job(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
@@ -38,7 +37,7 @@ async fn query_number(db: &PgPool, statement: &'static str) -> i64 {
 #[tokio::test]
 async fn a_purge_leaves_a_tombstone_without_data() {
     let db = given::database().await;
-    let dog = failed(&db, "dog").await;
+    let dog = failed_job(&db, "dog").await;
     let [cat] = given::queued(&db, ["cat"]).await;
     assert_eq!(
         queue::purge(&db, cat, OWNER).await.unwrap(),
@@ -204,7 +203,7 @@ async fn the_next_heartbeat_tells_a_worker_to_drain() {
 }
 
 /// The next `count` notifications: channel and payload.
-async fn heard(listener: &mut PgListener, count: usize) -> Vec<(String, String)> {
+async fn receive(listener: &mut PgListener, count: usize) -> Vec<(String, String)> {
     let mut heard = Vec::new();
     while heard.len() < count {
         let next = tokio::time::timeout(Duration::from_secs(10), listener.recv());
@@ -231,7 +230,7 @@ async fn actions_of_operators_send_wake_ups() {
     let changed = || ("darkroom_changed".to_owned(), id.clone());
     queue::cancel(&db, cat, OWNER).await.unwrap();
     assert_eq!(
-        heard(&mut listener, 2).await,
+        receive(&mut listener, 2).await,
         [changed(), ("darkroom_worker".to_owned(), worker.clone())]
     );
     tests::settling::release(&db, &[held.lease()])
@@ -239,22 +238,22 @@ async fn actions_of_operators_send_wake_ups() {
         .unwrap();
     queue::retry(&db, cat, OWNER).await.unwrap();
     assert_eq!(
-        heard(&mut listener, 2).await,
+        receive(&mut listener, 2).await,
         [("darkroom_queued".to_owned(), model.clone()), changed()]
     );
     queue::set_priority(&db, cat, 3).await.unwrap();
-    assert_eq!(heard(&mut listener, 1).await, [changed()]);
+    assert_eq!(receive(&mut listener, 1).await, [changed()]);
     queue::resume(&db, given::MODEL, "me").await.unwrap();
     assert_eq!(
-        heard(&mut listener, 1).await,
+        receive(&mut listener, 1).await,
         [("darkroom_queued".to_owned(), model)]
     );
     queue::drain(&db, held.worker, "me").await.unwrap();
     assert_eq!(
-        heard(&mut listener, 1).await,
+        receive(&mut listener, 1).await,
         [("darkroom_worker".to_owned(), worker)]
     );
     queue::cancel(&db, cat, OWNER).await.unwrap();
     queue::purge(&db, cat, OWNER).await.unwrap();
-    assert_eq!(heard(&mut listener, 2).await, [changed(), changed()]);
+    assert_eq!(receive(&mut listener, 2).await, [changed(), changed()]);
 }

@@ -15,8 +15,7 @@ fn fault() -> Problem {
     Problem::new(ProblemCode::ModelError, "made up")
 }
 
-/// A failed job.
-async fn failed(db: &PgPool, name: &str) -> JobId {
+async fn failed_job(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     assert_eq!(
@@ -33,7 +32,7 @@ async fn query_number(db: &PgPool, statement: &'static str) -> i64 {
 }
 
 /// Waits until `count` statements wait for a lock.
-async fn until_waiting(db: &PgPool, count: i64) {
+async fn wait_for_lock_waiters(db: &PgPool, count: i64) {
     tests::eventually(Duration::from_secs(10), "the statements wait for a lock", || async {
         let waiting = query_number(
             db,
@@ -62,9 +61,9 @@ where
         .await
         .unwrap();
     let first = tokio::spawn(first(db.another_pool().pool().clone()));
-    until_waiting(db, 1).await;
+    wait_for_lock_waiters(db, 1).await;
     let second = tokio::spawn(second(db.another_pool().pool().clone()));
-    until_waiting(db, 2).await;
+    wait_for_lock_waiters(db, 2).await;
     lock_holder.rollback().await.unwrap();
     (first.await.unwrap(), second.await.unwrap())
 }
@@ -72,7 +71,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn two_concurrent_retries_queue_the_job_once() {
     let db = given::database().await;
-    let cat = failed(&db, "cat").await;
+    let cat = failed_job(&db, "cat").await;
     let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let (first, second) = race(&db, cat, retry, retry).await;
     assert_eq!(
@@ -85,7 +84,7 @@ async fn two_concurrent_retries_queue_the_job_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_that_waits_for_a_retry_purges_nothing() {
     let db = given::database().await;
-    let cat = failed(&db, "cat").await;
+    let cat = failed_job(&db, "cat").await;
     let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
@@ -102,7 +101,7 @@ async fn a_purge_that_waits_for_a_retry_purges_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_waits_for_a_purge_reports_the_purged_input() {
     let db = given::database().await;
-    let cat = failed(&db, "cat").await;
+    let cat = failed_job(&db, "cat").await;
     let retry = |db: PgPool| async move { queue::retry(&db, cat, OWNER).await.unwrap() };
     let purge = |db: PgPool| async move { queue::purge(&db, cat, OWNER).await.unwrap() };
     assert_eq!(
@@ -138,7 +137,7 @@ async fn a_new_priority_that_waits_for_a_claim_reports_the_running_job() {
 async fn a_purge_keeps_an_image_that_an_uncommitted_retry_needs() {
     let db = given::database().await;
     let (_, store) = given::bucket().await;
-    let cat = failed(&db, "cat").await;
+    let cat = failed_job(&db, "cat").await;
     let mut retry = db.begin().await.unwrap();
     let retried = sqlx::query_scalar("select retry_job($1, null)").bind(cat.uuid());
     let retried: String = retried.fetch_one(&mut *retry).await.unwrap();

@@ -12,7 +12,7 @@ async fn partition_of(db: &PgPool, job: JobId) -> String {
         .unwrap()
 }
 
-async fn finished(db: &PgPool, name: &str) -> JobId {
+async fn finished_job(db: &PgPool, name: &str) -> JobId {
     let [job] = given::queued(db, [name]).await;
     queue::cancel(db, job, Some(given::OWNER)).await.unwrap();
     job
@@ -22,7 +22,7 @@ async fn finished(db: &PgPool, name: &str) -> JobId {
 async fn a_job_of_today_is_in_the_partition_of_today() {
     let db = given::database().await;
     let today = format!("finished_jobs_{}", chrono::Utc::now().format("%Y%m%d"));
-    let job = finished(&db, "cat").await;
+    let job = finished_job(&db, "cat").await;
     let tomorrow = format!("finished_jobs_{}", chrono::Utc::now().format("%Y%m%d"));
     let found = partition_of(&db, job).await;
     assert!([today, tomorrow].contains(&found), "{found}");
@@ -31,7 +31,7 @@ async fn a_job_of_today_is_in_the_partition_of_today() {
 #[tokio::test]
 async fn a_look_up_by_id_reads_one_partition() {
     let db = given::database().await;
-    let job = finished(&db, "cat").await;
+    let job = finished_job(&db, "cat").await;
     let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
         "explain select * from finished_jobs where job_id = '{}'",
         job.uuid()
@@ -77,7 +77,7 @@ async fn rows_in_the_default_partition_do_not_stop_partitions_of_later_days() {
             .await
             .unwrap();
     }
-    let job = finished(&db, "cat").await;
+    let job = finished_job(&db, "cat").await;
     assert_eq!(partition_of(&db, job).await, "finished_jobs_default");
     jobs::db::make_partitions(&db, 5)
         .await

@@ -18,7 +18,7 @@ async fn answer(db: &Db, job: &NewJob) -> Option<MatchingJob> {
         .unwrap()
 }
 
-async fn enqueued(db: &PgPool, job: &NewJob) -> JobId {
+async fn enqueue_job(db: &PgPool, job: &NewJob) -> JobId {
     queue::enqueue(db, std::slice::from_ref(job)).await.unwrap();
     job.id
 }
@@ -36,7 +36,7 @@ async fn a_submit_joins_a_live_job_and_hits_a_succeeded_job() {
     let model = given::model_version(&db, given::MODEL).await;
     let again = job_with(&model, |_| ());
     assert_eq!(answer(&db, &again).await, None);
-    let first = enqueued(&db, &job_with(&model, |_| ())).await;
+    let first = enqueue_job(&db, &job_with(&model, |_| ())).await;
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
     let held = given::claimed_by(&db, "w").await;
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Joined(first)));
@@ -65,11 +65,11 @@ async fn a_submit_does_not_join_a_job_with_worse_terms() {
         job_with(&model, |job| job.priority = -1),
         job_with(&model, |job| job.attempts_max = 1),
     ] {
-        enqueued(&db, &other).await;
+        enqueue_job(&db, &other).await;
         assert_eq!(answer(&db, &again).await, None, "{other:?}");
         queue::cancel(&db, other.id, None).await.unwrap();
     }
-    let canceled = enqueued(&db, &again).await;
+    let canceled = enqueue_job(&db, &again).await;
     given::claimed_by(&db, "w").await;
     queue::cancel(&db, canceled, None).await.unwrap();
     assert_eq!(answer(&db, &job_with(&model, |_| ())).await, None);
@@ -80,7 +80,7 @@ async fn only_the_success_of_an_equal_request_is_a_hit() {
     let db = given::database().await;
     let model = given::model_version(&db, given::MODEL).await;
     let other_model = given::model_version(&db, "other").await;
-    let first = enqueued(&db, &job_with(&model, |_| ())).await;
+    let first = enqueue_job(&db, &job_with(&model, |_| ())).await;
     let held = given::claimed_by(&db, "w").await;
     tests::settling::complete(&db, &[held.completion("cat")])
         .await

@@ -23,7 +23,7 @@ async fn end_retention(db: &PgPool) {
         .unwrap();
 }
 
-async fn finished(db: &PgPool, name: &str) -> JobId {
+async fn finished_job(db: &PgPool, name: &str) -> JobId {
     given::queued(db, [name]).await;
     let held = given::claimed_by(db, "w").await;
     let done = tests::settling::complete(db, &[held.completion("cat")])
@@ -34,7 +34,7 @@ async fn finished(db: &PgPool, name: &str) -> JobId {
 }
 
 /// Stores the bytes of the image `name` under `upload` and returns the object key.
-async fn stored(store: &ObjectStore, name: &str, upload: Uuid) -> String {
+async fn store_image(store: &ObjectStore, name: &str, upload: Uuid) -> String {
     let bytes = Bytes::copy_from_slice(name.as_bytes());
     let sha256 = Sha256Digest::of(name.as_bytes());
     let key = object_key(given::OWNER, sha256, upload);
@@ -52,7 +52,7 @@ async fn upload_of(db: &PgPool, name: &str) -> Option<Uuid> {
 #[tokio::test]
 async fn a_job_past_its_retention_is_purged_and_leaves_a_tombstone() {
     let db = given::database().await;
-    let job = finished(&db, "cat.jpg").await;
+    let job = finished_job(&db, "cat.jpg").await;
     assert_eq!(queue::purge_due(&db).await.unwrap(), 0);
     end_retention(&db).await;
     assert_eq!(queue::purge_due(&db).await.unwrap(), 1);
@@ -68,7 +68,7 @@ async fn a_job_past_its_retention_is_purged_and_leaves_a_tombstone() {
 #[tokio::test]
 async fn an_old_tombstone_is_pruned() {
     let db = given::database().await;
-    let job = finished(&db, "cat.jpg").await;
+    let job = finished_job(&db, "cat.jpg").await;
     end_retention(&db).await;
     queue::purge_due(&db).await.unwrap();
     assert_eq!(queue::prune(&db, 3600.0).await.unwrap(), 0);
@@ -142,10 +142,10 @@ async fn a_day_with_only_old_tombstones_is_dropped() {
 #[tokio::test]
 async fn an_image_is_collected_after_its_last_job_is_purged() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
-    let first = finished(&db, "cat.jpg").await;
+    let first = finished_job(&db, "cat.jpg").await;
     let upload = upload_of(&db, "cat.jpg").await.unwrap();
-    let key = stored(&store, "cat.jpg", upload).await;
-    let second = finished(&db, "cat.jpg").await;
+    let key = store_image(&store, "cat.jpg", upload).await;
+    let second = finished_job(&db, "cat.jpg").await;
     for (job, left) in [(first, 0), (second, 1)] {
         sqlx::query(
             "update finished_jobs set retain_until = now() - interval '1 second' where job_id = $1",
@@ -165,7 +165,7 @@ async fn an_image_is_collected_after_its_last_job_is_purged() {
 #[tokio::test]
 async fn a_look_up_renews_the_grace_of_an_unneeded_image() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
-    finished(&db, "cat.jpg").await;
+    finished_job(&db, "cat.jpg").await;
     end_retention(&db).await;
     queue::purge_due(&db).await.unwrap();
     sqlx::query("update images set unused_since = now() - interval '2 hours'")
@@ -192,7 +192,7 @@ async fn the_image_of_a_live_job_is_never_collected() {
 #[tokio::test]
 async fn a_submit_of_a_collected_image_is_refused_and_leaves_no_row() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
-    finished(&db, "cat.jpg").await;
+    finished_job(&db, "cat.jpg").await;
     let model = given::model_version(&db, given::MODEL).await;
     let mut late = given::job(&model, "cat.jpg");
     late.image.upload = upload_of(&db, "cat.jpg").await.unwrap();
@@ -236,9 +236,9 @@ async fn an_object_that_no_row_names_is_swept_after_a_grace() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let upload = upload_of(&db, "cat.jpg").await.unwrap();
-    let named = stored(&store, "cat.jpg", upload).await;
-    let raced = stored(&store, "cat.jpg", Uuid::now_v7()).await;
-    let crashed = stored(&store, "dog.jpg", Uuid::now_v7()).await;
+    let named = store_image(&store, "cat.jpg", upload).await;
+    let raced = store_image(&store, "cat.jpg", Uuid::now_v7()).await;
+    let crashed = store_image(&store, "dog.jpg", Uuid::now_v7()).await;
     let swept = orphans::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
     assert_eq!(swept, Some(0), "within the grace period");
     let turn = orphans::sweep(&db, &store, -60.0, 3600.0).await.unwrap();

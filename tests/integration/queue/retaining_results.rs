@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tests::given::{self, Held};
 
 /// Stores a result like a worker right before `complete`, and returns the object key.
-async fn stored(store: &ObjectStore, held: &Held) -> String {
+async fn store_result(store: &ObjectStore, held: &Held) -> String {
     let bytes = Bytes::from_static(b"a mask");
     let key = results::object_key(given::OWNER, held.lease(), Kind::Mask);
     let put = store.put(
@@ -25,7 +25,7 @@ async fn stored(store: &ObjectStore, held: &Held) -> String {
     key
 }
 
-async fn completed(db: &PgPool, held: &Held, key: &str) {
+async fn complete_with_result(db: &PgPool, held: &Held, key: &str) {
     let result = results::naming(json!({"width": 4}), key.to_owned());
     let done = given::succeeded(held.lease(), given::prediction(result));
     assert_eq!(
@@ -39,8 +39,8 @@ async fn the_object_of_a_result_is_deleted_after_the_purge_of_its_job() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let held = given::claimed_by(&db, "w").await;
-    let key = stored(&store, &held).await;
-    completed(&db, &held, &key).await;
+    let key = store_result(&store, &held).await;
+    complete_with_result(&db, &held, &key).await;
     assert_eq!(results::collect(&db, &store).await.unwrap(), 0);
     assert!(
         store.exists(&key).await.unwrap(),
@@ -64,13 +64,13 @@ async fn only_the_object_of_a_stale_attempt_is_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let stale = given::claimed_by(&db, "spot-a").await;
-    let orphan = stored(&store, &stale).await;
+    let orphan = store_result(&store, &stale).await;
     tests::settling::release(&db, &[stale.lease()])
         .await
         .unwrap();
     let fresh = given::claimed_by(&db, "spot-b").await;
-    let named = stored(&store, &fresh).await;
-    completed(&db, &fresh, &named).await;
+    let named = store_result(&store, &fresh).await;
+    complete_with_result(&db, &fresh, &named).await;
     for (grace, swept) in [(3600.0, 0), (-60.0, 1)] {
         let pass = orphans::sweep(&db, &store, grace, -1.0).await.unwrap();
         assert_eq!(pass, Some(swept), "grace {grace}");
@@ -85,7 +85,7 @@ async fn the_object_of_an_uncommitted_attempt_is_not_swept() {
     let (db, (_, store)) = tokio::join!(given::database(), given::bucket());
     given::queued(&db, ["cat.jpg"]).await;
     let held = given::claimed_by(&db, "w").await;
-    let key = stored(&store, &held).await;
+    let key = store_result(&store, &held).await;
     let swept = orphans::sweep(&db, &store, 3600.0, -1.0).await.unwrap();
     assert_eq!(swept, Some(0));
     assert!(store.exists(&key).await.unwrap());

@@ -1,4 +1,4 @@
-//! A job is tried again by hand.
+//! Retries of a job by hand.
 
 use super::*;
 
@@ -117,7 +117,7 @@ async fn a_lease_from_before_a_retry_by_hand_cannot_complete_the_job() {
 #[tokio::test]
 async fn a_retried_job_goes_behind_the_queued_jobs_of_its_owner() {
     let db = given::database().await;
-    let cat = failed(&db, "cat").await;
+    let cat = failed_job(&db, "cat").await;
     let [dog, owl] = given::queued(&db, ["dog", "owl"]).await;
     queue::retry(&db, cat, OWNER).await.unwrap();
     let [fox] = given::queued(&db, ["fox"]).await;
@@ -177,7 +177,7 @@ async fn only_an_unsuccessful_job_with_its_image_can_be_retried() {
         queue::retry(&db, cat, OWNER).await.unwrap(),
         RetryOutcome::Succeeded
     );
-    let dog = failed(&db, "dog").await;
+    let dog = failed_job(&db, "dog").await;
     assert_eq!(
         queue::retry(&db, dog, Some("bob")).await.unwrap(),
         RetryOutcome::NotFound
@@ -194,7 +194,7 @@ async fn only_an_unsuccessful_job_with_its_image_can_be_retried() {
         queue::retry(&db, dog, OWNER).await.unwrap(),
         RetryOutcome::InputPurged
     );
-    let owl = failed(&db, "owl").await;
+    let owl = failed_job(&db, "owl").await;
     sqlx::query("update images set purged_at = now()")
         .execute(&*db)
         .await
