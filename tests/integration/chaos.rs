@@ -21,7 +21,7 @@ async fn nothing_is_lost_in_two_minutes_of_faults() {
 }
 
 /// Creates a database with one table and starts a proxy to its server; the URL leads through the proxy.
-async fn start_behind_a_proxy() -> (given::Database, Proxy, String) {
+async fn start_database_behind_a_proxy() -> (given::Database, Proxy, String) {
     let db = given::database().await;
     sqlx::raw_sql("create table said (word text)")
         .execute(&*db)
@@ -45,7 +45,7 @@ async fn read_words(db: &given::Database) -> Vec<String> {
 
 #[tokio::test]
 async fn a_statement_whose_response_is_cut_off_is_executed() {
-    let (db, proxy, url) = start_behind_a_proxy().await;
+    let (db, proxy, url) = start_database_behind_a_proxy().await;
     let mut client = PgConnection::connect(&url).await.unwrap();
     insert_word(&mut client, "first").await.unwrap();
     // The statement is prepared by now: the client sends only its name, without SQL.
@@ -60,7 +60,7 @@ async fn a_statement_whose_response_is_cut_off_is_executed() {
 
 #[tokio::test]
 async fn a_statement_cut_off_before_the_server_is_not_executed() {
-    let (db, proxy, url) = start_behind_a_proxy().await;
+    let (db, proxy, url) = start_database_behind_a_proxy().await;
     let mut client = PgConnection::connect(&url).await.unwrap();
     let _met = proxy.arm(On::Asked("insert into said"), deed(|| async { Then::Cut }));
     insert_word(&mut client, "first").await.unwrap_err();
@@ -71,7 +71,7 @@ async fn a_statement_cut_off_before_the_server_is_not_executed() {
 
 #[tokio::test]
 async fn a_half_open_connection_gets_no_response_and_a_new_connection_works() {
-    let (db, proxy, url) = start_behind_a_proxy().await;
+    let (db, proxy, url) = start_database_behind_a_proxy().await;
     let mut old = PgConnection::connect(&url).await.unwrap();
     assert_eq!(proxy.strand(), 1);
     let silence = timeout(Duration::from_millis(300), insert_word(&mut old, "never")).await;
@@ -83,7 +83,7 @@ async fn a_half_open_connection_gets_no_response_and_a_new_connection_works() {
 
 #[tokio::test]
 async fn cut_listeners_cuts_only_connections_that_listen() {
-    let (_db, proxy, url) = start_behind_a_proxy().await;
+    let (_db, proxy, url) = start_database_behind_a_proxy().await;
     let mut other = PgConnection::connect(&url).await.unwrap();
     let mut listener = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("LISTEN news")

@@ -155,7 +155,7 @@ async fn the_page_may_run_only_its_own_script() {
     assert_eq!(find_external_load(&text), None);
 }
 
-/// Texts of jobs, workers and problems may contain markup. The page shows them as plain text.
+/// Texts of jobs, workers and problems may contain markup; the page shows such markup as plain text.
 #[tokio::test]
 async fn the_script_never_turns_received_text_into_markup() {
     let stack = Stack::bare(&[]).await;

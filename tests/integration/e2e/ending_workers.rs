@@ -50,10 +50,7 @@ async fn lock_models(stack: &Stack) -> Transaction<'static, Postgres> {
 }
 
 async fn assert_exits_with_0(worker: &Running, limit: Duration) {
-    let status = worker
-        .wait_for(limit)
-        .await
-        .expect("the worker ends in time");
+    let status = worker.wait_for(limit).await.expect("the worker ends");
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
@@ -176,11 +173,7 @@ async fn a_worker_ends_after_its_maximum_number_of_jobs() {
     assert_eq!(count(&stack, SUCCEEDED).await, 5);
     assert_eq!(count(&stack, QUEUED).await, 7);
     let started = "select sum(attempts_started) from live_jobs";
-    assert_eq!(
-        count(&stack, started).await,
-        0,
-        "the worker claimed no other job"
-    );
+    assert_eq!(count(&stack, started).await, 0, "no other job is claimed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,11 +191,7 @@ async fn a_worker_ends_after_its_maximum_idle_time() {
     submit_jobs(&stack, 3).await;
     let worker = stack.worker_begun("w", &[("DARKROOM_MAX_IDLE", "1s")]);
     assert_exits_with_0(&worker, A_WHILE).await;
-    assert_eq!(
-        count(&stack, SUCCEEDED).await,
-        3,
-        "the worker completes its jobs first"
-    );
+    assert_eq!(count(&stack, SUCCEEDED).await, 3, "all jobs come first");
 }
 
 /// The connection broke after the commit of a claim, before its response: in the database the job runs.

@@ -194,18 +194,10 @@ async fn a_stream_sends_every_step_and_ends_with_the_job() {
         .await
         .json();
     let data: Vec<_> = steps.iter().map(|(_, _, data)| data.clone()).collect();
-    assert_eq!(
-        listed["data"],
-        Value::Array(data),
-        "the list has the steps of the stream"
-    );
+    assert_eq!(listed["data"], Value::Array(data), "list equals stream");
 
     let rest = read_stream(&stack.client, &id, Some(&steps[2].0)).await;
-    assert_eq!(
-        rest,
-        steps[3..],
-        "the stream continues after `Last-Event-ID`"
-    );
+    assert_eq!(rest, steps[3..], "only steps after `Last-Event-ID`");
     let request = stack
         .client
         .request(Method::GET, &format!("/v1/jobs/{id}/events"));
@@ -244,14 +236,10 @@ async fn an_api_that_shuts_down_ends_its_open_responses() {
     let following = tokio::spawn(async move { read_stream(&client, &followed, None).await });
     let client = stack.client.clone();
     let reading = tokio::spawn(async move { wait_for_feed(&client, "?after=latest", 60).await });
-    eventually(
-        Duration::from_secs(10),
-        "the API has both requests",
-        || async {
-            let log = stack.api.log();
-            (log.contains("/v1/jobs/{id}/events") || log.contains("jobs/{id}/events")).then_some(())
-        },
-    )
+    eventually(Duration::from_secs(10), "both requests came", || async {
+        let log = stack.api.log();
+        (log.contains("/v1/jobs/{id}/events") || log.contains("jobs/{id}/events")).then_some(())
+    })
     .await;
     stack
         .api
@@ -275,14 +263,10 @@ async fn an_api_that_shuts_down_answers_requests_that_wait_for_a_job() {
     let unchanged = get(&submit_job(&stack).await).header("If-None-Match", "\"1\"");
     let submit = waiting(Method::POST, "/v1/jobs").body(fixtures::photo("cat.jpg"));
     let answers = [submit, unended, unchanged].map(|request| tokio::spawn(send(request)));
-    eventually(
-        Duration::from_secs(20),
-        "all three requests wait",
-        || async {
-            let three = "darkroom_waited_jobs 3";
-            stack.api.metrics().await.contains(three).then_some(())
-        },
-    )
+    eventually(Duration::from_secs(20), "three requests wait", || async {
+        let three = "darkroom_waited_jobs 3";
+        stack.api.metrics().await.contains(three).then_some(())
+    })
     .await;
     stack.api.signal(Signal::SIGTERM);
     let answers = timeout(AT_ONCE, try_join_all(answers)).await;
@@ -318,11 +302,7 @@ async fn an_api_that_shuts_down_answers_requests_that_wait_for_a_batch() {
     .await;
     let results = waiting(Method::GET, &format!("/v1/batches/{id}/results"));
     let mut results = results.send().await.unwrap();
-    let refused = results
-        .chunk()
-        .await
-        .unwrap()
-        .expect("the first line comes");
+    let refused = results.chunk().await.unwrap().expect("the first line");
     stack.api.signal(Signal::SIGTERM);
     let (created, rest) = timeout(AT_ONCE, async { tokio::join!(created, results.bytes()) })
         .await

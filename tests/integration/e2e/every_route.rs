@@ -107,7 +107,7 @@ enum Resource {
     None,
     /// A resource without one owner: a model, a worker, a key that an admin gives to any owner.
     Shared,
-    /// From here on: a resource that belongs to one owner.
+    /// A job. This kind and the next ones belong to one owner.
     Job,
     Batch,
     Image,
@@ -116,7 +116,7 @@ enum Resource {
 }
 
 impl Resource {
-    /// Creates a resource that the client owns, and returns its id; `None` where no owner exists.
+    /// Creates a resource that the client owns, and returns its id; `None` for a kind without an owner.
     async fn create(self, client: &Client) -> Option<String> {
         let photo = fixtures::photo("cat.jpg");
         let made = match self {

@@ -68,10 +68,7 @@ async fn half_open_connections_to_the_store_do_not_each_cost_a_timeout() {
     assert!(all.iter().all(|accepted| *accepted));
     let stranded = proxy.strand();
     proxy.set(Weather::FAIR);
-    assert!(
-        stranded > 4,
-        "{stranded} connections are too few for this test"
-    );
+    assert!(stranded > 4, "too few connections: {stranded}");
     let mut refused = 0;
     while !submit_is_accepted(&stack, MANY + refused).await {
         refused += 1;

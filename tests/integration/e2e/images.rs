@@ -259,11 +259,7 @@ async fn an_image_is_stored_shown_downloaded_and_deleted() {
     assert_eq!(delete().await.status, 204);
     delete().await.problem(404, "not_found");
     stack.client.get(&path).await.problem(404, "not_found");
-    assert_eq!(
-        post().await.status,
-        201,
-        "a deleted image can be stored again"
-    );
+    assert_eq!(post().await.status, 201, "a deleted image can come back");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! API keys over REST: made, shown once, listed, revoked.
+//! API keys over REST: created, shown once, listed, revoked.
 
 use jobs::keys::Scope;
 use reqwest::Method;

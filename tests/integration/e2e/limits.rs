@@ -20,7 +20,7 @@ async fn a_key_over_its_rate_gets_a_retry_time_and_other_keys_go_on() {
     // One token in a quarter of an hour: no token comes back during the test.
     let limits = json!({"requests_per_second": 0.001, "burst": 3});
     let client = client_with_limits(&stack, "shop", limits).await;
-    let sibling = client_with_limits(&stack, "shop", json!({})).await;
+    let other_key = client_with_limits(&stack, "shop", json!({})).await;
     for left in [2, 1, 0] {
         let answer = client.get("/v1/jobs").await;
         assert_eq!(answer.status, 200);
@@ -47,7 +47,7 @@ async fn a_key_over_its_rate_gets_a_retry_time_and_other_keys_go_on() {
         let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((900..=1000).contains(&seconds), "{seconds}");
     }
-    assert_eq!(sibling.get("/v1/jobs").await.status, 200);
+    assert_eq!(other_key.get("/v1/jobs").await.status, 200);
 }
 
 #[tokio::test]
@@ -84,11 +84,7 @@ async fn live_jobs_are_capped_per_owner_and_an_ended_job_makes_room() {
     refused.problem(429, "quota_exceeded");
     let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
-    assert_eq!(
-        post(&other).await.status,
-        202,
-        "another owner has its own cap"
-    );
+    assert_eq!(post(&other).await.status, 202, "a cap for each owner");
 
     let held = given::claimed_by(&stack.db, "w").await;
     let ended = held.completion("cat");

@@ -49,11 +49,7 @@ async fn a_valid_line_becomes_a_job_and_an_invalid_line_an_error_with_its_number
         (&counts["total"], &counts["queued"], &counts["refused"]),
         (&json!(8), &json!(2), &json!(6))
     );
-    assert_eq!(
-        get_batch(&stack, id).await,
-        made,
-        "GET returns what POST returned"
-    );
+    assert_eq!(get_batch(&stack, id).await, made, "GET equals POST");
 
     complete_next_job(&stack).await;
     complete_next_job(&stack).await;
@@ -153,7 +149,7 @@ async fn an_invalid_batch_is_refused_as_a_whole() {
     let line = json!({"image": {"sha256": sha256}});
     let many = send(batch_request(client, ndjson(&vec![line; 5]))).await;
     many.problem(413, "invalid_request");
-    // The API had queued its first lines, and cancels them.
+    // The API had queued the first lines, and cancels their jobs.
     tests::eventually(Duration::from_secs(10), "the batch is canceled", || async {
         let page = client.get("/v1/batches").await.json();
         (page["data"][0]["status"] == "canceled").then_some(())

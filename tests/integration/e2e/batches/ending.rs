@@ -128,8 +128,5 @@ async fn the_batch_completed_event_contains_the_batch() {
         .unwrap();
     let feed = stack.client.get(path).await.json();
     let gone = json!({"id": id, "object": "batch"});
-    assert_eq!(
-        feed["data"][0]["data"], gone,
-        "of a deleted batch only the id is left"
-    );
+    assert_eq!(feed["data"][0]["data"], gone, "only the id is left");
 }

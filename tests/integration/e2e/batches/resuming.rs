@@ -50,7 +50,7 @@ async fn a_batch_sent_again_with_its_key_is_one_batch() {
     );
 }
 
-/// The deadline may pass before the client sends the form again. The batch exists, so it is no reason to refuse.
+/// The deadline may pass before the client sends the form again; the API still returns the batch.
 #[tokio::test]
 async fn a_form_sent_again_after_its_deadline_returns_its_batch() {
     let stack = Stack::without_workers().await;

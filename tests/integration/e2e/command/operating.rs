@@ -28,11 +28,7 @@ async fn a_key_is_created_listed_and_revoked() {
 
     let mut stats = stack.command_line(key.trim());
     let refused = stats.arg("stats").output().await.unwrap();
-    assert_eq!(
-        refused.status.code(),
-        Some(4),
-        "the key may read, not operate"
-    );
+    assert_eq!(refused.status.code(), Some(4), "the key may only read");
     assert!(log(&refused).contains("scope"), "{}", log(&refused));
     for _ in 0..2 {
         expect_exit(&stack, 0, &["keys", "revoke", id]).await;

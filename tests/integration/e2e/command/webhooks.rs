@@ -39,14 +39,10 @@ async fn a_receiver_is_added_gets_a_delivery_and_a_redelivery_and_is_removed() {
     let job = cancel_new_job(&stack).await;
     let heard = receiver.heard(1).await.remove(0);
     assert!(heard.is_signed_by(secret));
-    let deliveries = eventually(
-        Duration::from_secs(10),
-        "the event is delivered",
-        || async {
-            let list = expect_exit(&stack, 0, &["webhooks", "deliveries"]).await;
-            list.contains("delivered").then_some(list)
-        },
-    )
+    let deliveries = eventually(Duration::from_secs(10), "an event arrives", || async {
+        let list = expect_exit(&stack, 0, &["webhooks", "deliveries"]).await;
+        list.contains("delivered").then_some(list)
+    })
     .await;
     assert!(deliveries.contains(&job), "{deliveries}");
     let [id] = &ids(&deliveries)[..] else {
