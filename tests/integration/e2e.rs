@@ -1,21 +1,21 @@
-//! The real programs together: HTTP in, Postgres and S3 between, libtorch behind.
+//! Tests that start the real programs: API and workers, with Postgres, S3 and libtorch.
 
 mod batches;
 mod behind_pgbouncer;
 mod clients;
 mod command;
 mod console;
-mod cutting_off;
 mod documents;
+mod ending_workers;
+mod events;
 mod every_route;
-mod following;
 mod half_open_store;
 mod image_urls;
 mod images;
 mod keys;
-mod leaving;
 mod limits;
 mod local_stack;
+mod losing_workers;
 mod managing;
 mod many_models;
 mod models;

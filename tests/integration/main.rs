@@ -1,13 +1,13 @@
-//! Every integration test, in one binary: `queue` needs Postgres alone, `e2e` the real programs.
+//! All integration tests, in one binary. Tests in `queue` need only Postgres; tests in `e2e` start the real programs.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "here a surprise is a failed test"
+    reason = "a panic is a failed test"
 )]
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests play the rival whose transaction is open, and the trap that the rule is about"
+    reason = "tests hold transactions open as a competing client would, and do on purpose what the rule forbids"
 )]
 
 mod chaos;

@@ -1,4 +1,4 @@
-//! API and workers with a PgBouncer between them and Postgres that has fewer connections than one of them.
+//! API and workers behind a PgBouncer, which has fewer connections to Postgres than one process opens.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ async fn ask(stack: &Stack, method: Method, path: &str) -> Answer {
     send(stack.client.request(method, path)).await
 }
 
-async fn waited_for(stack: &Stack, id: &str) -> String {
+async fn wait_for_status(stack: &Stack, id: &str) -> String {
     let request = stack.client.request(Method::GET, &format!("/v1/jobs/{id}"));
     let job = send(request.header("Prefer", "wait=60")).await.json();
     job["status"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_pgbouncer_a_job_goes_all_the_way() {
+async fn jobs_are_run_paused_canceled_and_retried_behind_pgbouncer() {
     let Some(pgbouncer) = Pgbouncer::start(3).await else {
         return;
     };
@@ -43,13 +43,13 @@ async fn behind_pgbouncer_a_job_goes_all_the_way() {
     let job = stack.client.submit("", photo()).await;
     let id = job["id"].as_str().unwrap();
     let cancel = async { stack.client.cancel(id).await.status };
-    let (status, canceled) = tokio::join!(waited_for(&stack, id), cancel);
+    let (status, canceled) = tokio::join!(wait_for_status(&stack, id), cancel);
     assert_eq!((status.as_str(), canceled), ("canceled", 200));
     let retry = format!("/v1/jobs/{id}/retry");
     assert_eq!(ask(&stack, Method::POST, &retry).await.status, 202);
     let resume = format!("{queue}/resume");
     let resumed = ask(&stack, Method::POST, &resume);
-    let (status, resumed) = tokio::join!(waited_for(&stack, id), resumed);
+    let (status, resumed) = tokio::join!(wait_for_status(&stack, id), resumed);
     assert_eq!((status.as_str(), resumed.status), ("succeeded", 204));
 
     let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in%'";

@@ -1,6 +1,6 @@
-//! What others write against the API: the Python client, a generated TypeScript client, the examples.
+//! Programs that use the API: the Python client, a generated TypeScript client, the examples.
 //!
-//! `clients/setup` brings what they need from `PyPI` and npm, once a machine and checkout.
+//! `clients/setup` installs their packages from `PyPI` and npm, once per machine and checkout.
 
 use std::{path::PathBuf, process::Output};
 
@@ -11,19 +11,19 @@ fn root() -> PathBuf {
     fixtures::folder().join("../..").canonicalize().unwrap()
 }
 
-/// A stack with a worker, and how programs beside it are told of it.
-struct Beside {
+/// A stack with a worker, and the API key that client programs get.
+struct ClientRunner {
     stack: Stack,
     _worker: tests::stack::Running,
     key: String,
 }
 
-impl Beside {
+impl ClientRunner {
     async fn new(needs: &str) -> Self {
         let setup = Command::new(root().join("clients/setup"))
             .arg(needs)
             .output();
-        succeeded("clients/setup", &setup.await.unwrap());
+        assert_success("clients/setup", &setup.await.unwrap());
         let stack = Stack::with_models().await;
         let worker = stack.worker("w", &[]).await;
         let key = stack.key().await;
@@ -45,7 +45,7 @@ impl Beside {
             .envs(env.iter().map(|(name, value)| (*name, value)))
             .kill_on_drop(true);
         let output = command.output().await.unwrap();
-        succeeded(program, &output);
+        assert_success(program, &output);
         output
     }
 
@@ -59,7 +59,7 @@ impl Beside {
         self.run("python3", args, &env).await
     }
 
-    /// A script of `examples/typescript/package.json`, in its copy that has its packages.
+    /// Runs a script of `examples/typescript/package.json`, in the copy with installed packages.
     async fn npm(&self, args: &[&str]) -> Output {
         let clients = root().join(".local/clients");
         let path = std::env::var("PATH").unwrap();
@@ -71,17 +71,17 @@ impl Beside {
 }
 
 #[track_caller]
-fn succeeded(what: &str, output: &Output) {
+fn assert_success(program: &str, output: &Output) {
     assert!(
         output.status.success(),
-        "{what}: {}\n{}{}",
+        "{program}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
 }
 
-fn coffee() -> String {
+fn coffee_path() -> String {
     fixtures::folder()
         .join("photos/coffee.jpg")
         .display()
@@ -89,17 +89,17 @@ fn coffee() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_client_keeps_its_promises() {
-    let beside = Beside::new("python").await;
+async fn the_python_client_passes_its_tests() {
+    let runner = ClientRunner::new("python").await;
     let no_cache = "-pno:cacheprovider";
-    beside
+    runner
         .python(&["-m", "pytest", "-q", no_cache, "clients/python/tests"])
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_in_python_predicts_a_folder() {
-    let beside = Beside::new("python").await;
+async fn the_python_example_predicts_a_folder() {
+    let runner = ClientRunner::new("python").await;
     let photos = fixtures::folder().join("photos");
     let folder = tempfile::tempdir().unwrap();
     for photo in ["coffee.jpg", "cat.jpg"] {
@@ -107,30 +107,30 @@ async fn the_example_in_python_predicts_a_folder() {
     }
     let folder = folder.path().to_str().unwrap();
     for _ in 0..2 {
-        let run = beside.python(&["examples/python_folder.py", folder]).await;
+        let run = runner.python(&["examples/python_folder.py", folder]).await;
         let lines = String::from_utf8(run.stdout).unwrap();
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert!(lines.contains("espresso"), "{lines}");
     }
-    let jobs = beside.stack.client.get("/v1/jobs").await.json();
+    let jobs = runner.stack.client.get("/v1/jobs").await.json();
     assert_eq!(jobs["data"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generated_typescript_client_compiles_submits_waits_and_reads() {
-    let beside = Beside::new("typescript").await;
-    beside.npm(&["generate"]).await;
-    // Nothing is built of what does not type-check.
-    beside.npm(&["build"]).await;
-    let run = beside.npm(&["predict", "--", &coffee()]).await;
+    let runner = ClientRunner::new("typescript").await;
+    runner.npm(&["generate"]).await;
+    // The build fails if the client does not type-check.
+    runner.npm(&["build"]).await;
+    let run = runner.npm(&["predict", "--", &coffee_path()]).await;
     let line: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert!(line["result"].to_string().contains("espresso"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_with_curl_predicts_a_photo() {
-    let beside = Beside::new("python").await;
-    let run = beside.run("examples/curl.sh", &[&coffee()], &[]).await;
+async fn the_curl_example_predicts_a_photo() {
+    let runner = ClientRunner::new("python").await;
+    let run = runner.run("examples/curl.sh", &[&coffee_path()], &[]).await;
     let result: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(result["labels"].as_array().unwrap().len(), 3);
 }

@@ -1,4 +1,4 @@
-//! The command `darkroom`, as a client would type it.
+//! The command `darkroom`, as a user types it.
 
 mod batches;
 mod operating;
@@ -22,21 +22,21 @@ fn log(run: &Output) -> String {
     String::from_utf8(run.stderr.clone()).unwrap()
 }
 
-/// What a command says that ends with this exit code.
-async fn says(stack: &Stack, code: i32, args: &[&str]) -> String {
+/// Runs a command, expects this exit code, and returns what the command printed.
+async fn expect_exit(stack: &Stack, code: i32, args: &[&str]) -> String {
     let run = stack.command(args).await;
     let (out, log) = (out(&run), log(&run));
     assert_eq!(run.status.code(), Some(code), "{args:?}: {out}{log}");
     out
 }
 
-/// The same with `--json`: the one document that it writes.
-async fn document(stack: &Stack, code: i32, args: &[&str]) -> Value {
+/// Like [`expect_exit`], with `--json`; returns the parsed document.
+async fn expect_json(stack: &Stack, code: i32, args: &[&str]) -> Value {
     let args = [args, &["--json"]].concat();
-    serde_json::from_str(&says(stack, code, &args).await).unwrap()
+    serde_json::from_str(&expect_exit(stack, code, &args).await).unwrap()
 }
 
-/// The first column of a table, without its head.
+/// The first column of a table, without its header.
 fn ids(table: &str) -> Vec<String> {
     let lines = table.lines().skip(1);
     lines
@@ -45,7 +45,7 @@ fn ids(table: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn submit_waits_and_shows_what_came_of_each_image() {
+async fn submit_with_wait_prints_the_result_of_each_image() {
     let stack = Stack::with_models().await;
     let _worker = stack.worker("w", &[]).await;
     let (ladybird, coffee) = (path("ladybird.jpg"), path("coffee.jpg"));
@@ -79,7 +79,7 @@ async fn submit_waits_and_shows_what_came_of_each_image() {
 }
 
 #[tokio::test]
-async fn submit_without_waiting_prints_ids() {
+async fn submit_without_wait_prints_job_ids() {
     let stack = Stack::without_workers().await;
     let run = stack.command(&["submit", &path("cat.jpg")]).await;
     assert_eq!(
@@ -93,12 +93,12 @@ async fn submit_without_waiting_prints_ids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_failed_shows_in_the_exit_code() {
+async fn a_failed_job_sets_exit_code_1() {
     let stack = Stack::with_models().await;
     let _worker = stack.worker("w", &[]).await;
-    let torn = fixtures::folder().join("bad/truncated.jpg");
+    let truncated = fixtures::folder().join("bad/truncated.jpg");
     let run = stack
-        .command(&["submit", "--wait", torn.to_str().unwrap()])
+        .command(&["submit", "--wait", truncated.to_str().unwrap()])
         .await;
     assert_eq!(
         run.status.code(),
@@ -109,25 +109,27 @@ async fn a_job_that_failed_shows_in_the_exit_code() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told_apart_from_a_service_that_is_away() {
+async fn wrong_usage_exits_with_2_and_an_unreachable_service_with_3() {
     let stack = Stack::without_workers().await;
     assert_eq!(stack.command(&["submit"]).await.status.code(), Some(2));
     let run = stack.command(&["submit", "/no/such/file.jpg"]).await;
     assert_eq!(run.status.code(), Some(2));
     stack.api.kill().await;
-    let away = ["submit", "--patience", "1s", &path("cat.jpg")];
-    assert_eq!(stack.command(&away).await.status.code(), Some(3));
+    let submit = ["submit", "--patience", "1s", &path("cat.jpg")];
+    assert_eq!(stack.command(&submit).await.status.code(), Some(3));
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_apart_from_what_is_not_there() {
+async fn a_refused_request_exits_with_4_and_an_unknown_job_with_5() {
     let stack = Stack::without_workers().await;
-    let torn = fixtures::folder().join("bad/manifest.json");
-    let run = stack.command(&["submit", torn.to_str().unwrap()]).await;
+    let not_an_image = fixtures::folder().join("bad/manifest.json");
+    let run = stack
+        .command(&["submit", not_an_image.to_str().unwrap()])
+        .await;
     assert_eq!(run.status.code(), Some(4));
-    let nobody = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7";
+    let unknown = "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7";
     for verb in ["get", "wait", "explain", "cancel", "retry", "delete"] {
-        let run = stack.command(&[verb, nobody]).await;
+        let run = stack.command(&[verb, unknown]).await;
         assert_eq!(run.status.code(), Some(5), "{verb}");
     }
     assert_eq!(
@@ -137,7 +139,7 @@ async fn what_is_refused_is_told_apart_from_what_is_not_there() {
 }
 
 #[tokio::test]
-async fn models_list_names_what_there_is() {
+async fn models_list_prints_every_model() {
     let stack = Stack::without_workers().await;
     let run = stack.command(&["models", "list"]).await;
     let out = String::from_utf8_lossy(&run.stdout);
@@ -187,7 +189,7 @@ async fn a_job_is_listed_explained_canceled_retried_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_list_goes_over_all_pages() {
+async fn list_with_all_reads_every_page() {
     let stack = Stack::without_workers().await;
     for photo in [
         "cat.jpg",
@@ -212,7 +214,7 @@ async fn a_list_goes_over_all_pages() {
 }
 
 #[tokio::test]
-async fn what_has_not_ended_in_time_goes_on() {
+async fn wait_exits_with_6_after_its_timeout_and_the_job_stays_queued() {
     let stack = Stack::without_workers().await;
     let id = out(&stack.command(&["submit", &path("cat.jpg")]).await);
     let run = stack
@@ -223,7 +225,7 @@ async fn what_has_not_ended_in_time_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_watched_to_its_end_and_a_bench_counts_images() {
+async fn watch_follows_a_job_to_its_end_and_bench_counts_images() {
     let stack = Stack::with_models().await;
     let id = out(&stack.command(&["submit", &path("cat.jpg")]).await);
     let _worker = stack.worker("w", &[]).await;
@@ -274,7 +276,7 @@ async fn operators_see_workers_and_pause_queues() {
 }
 
 #[tokio::test]
-async fn a_shell_learns_the_commands() {
+async fn completions_name_the_commands() {
     let stack = Stack::without_workers().await;
     let script = stack.command(&["completions", "bash"]).await;
     assert!(out(&script).contains("retry-failed"));

@@ -1,4 +1,4 @@
-//! `/console`: who may see it, and what its page may do. What it shows is the REST API's, and tested there.
+//! `/console`: which keys may open the page, and what its script may do. The tests of the REST API cover the data.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::{Sha256Digest, keys::Scope};
@@ -7,26 +7,26 @@ use serde_json::json;
 use tests::{Answer, Client, Stack, client::send, given};
 
 use super::{
-    documents::loads_from_elsewhere,
-    every_route::{documented, of_nothing},
+    documents::find_external_load,
+    every_route::{documented_routes, with_unknown_ids},
 };
 
 const CHALLENGE: &str =
     "Basic realm=\"Darkroom: a key with scope operate is the password\", charset=\"UTF-8\"";
 
-/// A new key with this scope, as text.
-async fn key_that_may(stack: &Stack, scope: &str) -> String {
+/// Creates a key with this scope and returns its text.
+async fn create_key(stack: &Stack, scope: &str) -> String {
     let wanted = json!({"name": "test", "owner": given::OWNER, "scopes": [scope]});
     let made = stack.client.post_json("/v1/api_keys", &wanted).await;
     made.json()["key"].as_str().unwrap().to_owned()
 }
 
-/// As a browser sends what it was told.
+/// The `Authorization` header of a browser in which a user typed a name and a password.
 fn basic(name: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))
 }
 
-async fn opened_with(stack: &Stack, authorization: &str) -> Answer {
+async fn open_with(stack: &Stack, authorization: &str) -> Answer {
     let request = stack
         .client_with(None)
         .request(Method::GET, "/console")
@@ -34,21 +34,21 @@ async fn opened_with(stack: &Stack, authorization: &str) -> Answer {
     send(request).await
 }
 
-async fn page(client: &Client) -> Answer {
+async fn get_page(client: &Client) -> Answer {
     let page = client.get("/console").await;
     assert_eq!(page.status, 200, "{}", page.text());
     page
 }
 
 /// The text of the page's only script.
-fn script(page: &str) -> &str {
+fn only_script(page: &str) -> &str {
     assert_eq!(page.matches("<script").count(), 1);
     let (_, rest) = page.split_once("<script type=module>").unwrap();
     rest.split_once("</script>").unwrap().0
 }
 
 #[tokio::test]
-async fn the_console_needs_a_key_that_may_operate() {
+async fn the_console_needs_a_key_with_scope_operate() {
     let stack = Stack::bare(&[]).await;
     for key in [None, Some("dk_000000000000_nonsense")] {
         let refused = stack.client_with(key).get("/console").await;
@@ -59,7 +59,7 @@ async fn the_console_needs_a_key_that_may_operate() {
         client.get("/console").await.problem(403, "forbidden");
     }
     let operator = stack.client_of(given::OWNER, &[Scope::Operate]).await;
-    let page = page(&operator).await;
+    let page = get_page(&operator).await;
     assert_eq!(
         page.header("content-type"),
         Some("text/html; charset=utf-8")
@@ -77,13 +77,13 @@ async fn the_console_needs_a_key_that_may_operate() {
 }
 
 #[tokio::test]
-async fn a_browser_is_asked_for_the_key_and_may_give_it_as_basic() {
+async fn a_browser_is_asked_for_the_key_and_may_send_basic_credentials() {
     let stack = Stack::bare(&[]).await;
-    let not_asked_yet = stack.client_with(None).get("/console").await;
-    not_asked_yet.problem(401, "unauthorized");
-    assert_eq!(not_asked_yet.header("www-authenticate"), Some(CHALLENGE));
+    let without_key = stack.client_with(None).get("/console").await;
+    without_key.problem(401, "unauthorized");
+    assert_eq!(without_key.header("www-authenticate"), Some(CHALLENGE));
 
-    let key = key_that_may(&stack, "operate").await;
+    let key = create_key(&stack, "operate").await;
     let without_a_colon = format!("Basic {}", STANDARD.encode(&key));
     let wrong = [
         basic("", ""),
@@ -97,7 +97,7 @@ async fn a_browser_is_asked_for_the_key_and_may_give_it_as_basic() {
         format!("Digest {key}"),
     ];
     for wrong in wrong {
-        let refused = opened_with(&stack, &wrong).await;
+        let refused = open_with(&stack, &wrong).await;
         refused.problem(401, "unauthorized");
         assert_eq!(refused.header("www-authenticate"), Some(CHALLENGE));
     }
@@ -109,25 +109,25 @@ async fn a_browser_is_asked_for_the_key_and_may_give_it_as_basic() {
         basic("", &key).replace("Basic", "basic"),
         format!("Bearer {key}"),
     ] {
-        let page = opened_with(&stack, &right).await;
+        let page = open_with(&stack, &right).await;
         assert_eq!(page.status, 200, "{right}: {}", page.text());
         assert!(page.text().contains(&in_the_page), "{right}");
     }
-    let reader = key_that_may(&stack, "read").await;
-    let refused = opened_with(&stack, &basic("", &reader)).await;
+    let reader = create_key(&stack, "read").await;
+    let refused = open_with(&stack, &basic("", &reader)).await;
     refused.problem(403, "forbidden");
 }
 
-/// Browsers send it by themselves, also where a page of somebody else makes them ask.
+/// Browsers send Basic credentials by themselves, also for requests that a page of another site makes.
 #[tokio::test]
-async fn the_rest_of_the_api_takes_no_basic_credentials() {
+async fn no_other_route_accepts_basic_credentials() {
     let stack = Stack::bare(&[]).await;
     let key = stack.key().await;
-    let page = opened_with(&stack, &basic("", &key)).await;
+    let page = open_with(&stack, &basic("", &key)).await;
     assert_eq!(page.status, 200, "{}", page.text());
-    let anyone = stack.client_with(None);
-    for (method, path, operation) in documented(&stack).await {
-        let request = anyone.request(method, &of_nothing(&path));
+    let anonymous = stack.client_with(None);
+    for (method, path, operation) in documented_routes(&stack).await {
+        let request = anonymous.request(method, &with_unknown_ids(&path));
         let request = request.header("Authorization", basic("", &key));
         let refused = if operation["requestBody"].is_object() {
             send(request.json(&json!({"version": 1}))).await
@@ -140,27 +140,27 @@ async fn the_rest_of_the_api_takes_no_basic_credentials() {
 }
 
 #[tokio::test]
-async fn the_page_may_run_its_own_script_and_nothing_else() {
+async fn the_page_may_run_only_its_own_script() {
     let stack = Stack::bare(&[]).await;
-    let page = page(&stack.client).await;
+    let page = get_page(&stack.client).await;
     let text = page.text();
-    let script = Sha256Digest::of(script(&text).as_bytes());
+    let script = Sha256Digest::of(only_script(&text).as_bytes());
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; connect-src 'self'; \
          frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         STANDARD.encode(script.as_bytes())
     );
-    let told = page.header("content-security-policy");
-    assert_eq!(told, Some(policy.as_str()));
-    assert_eq!(loads_from_elsewhere(&text), None);
+    let header = page.header("content-security-policy");
+    assert_eq!(header, Some(policy.as_str()));
+    assert_eq!(find_external_load(&text), None);
 }
 
-/// As text, whatever a job, a worker or a refusal says: one that is markup may not become it.
+/// Texts of jobs, workers and problems may contain markup; the page shows such markup as plain text.
 #[tokio::test]
-async fn the_script_makes_no_markup_of_what_it_is_told() {
+async fn the_script_never_turns_received_text_into_markup() {
     let stack = Stack::bare(&[]).await;
-    let text = page(&stack.client).await.text();
-    let script = script(&text);
+    let text = get_page(&stack.client).await.text();
+    let script = only_script(&text);
     for way in [
         "innerHTML",
         "outerHTML",
@@ -178,11 +178,11 @@ async fn the_script_makes_no_markup_of_what_it_is_told() {
 }
 
 #[tokio::test]
-async fn every_path_that_the_console_asks_for_exists() {
+async fn every_path_that_the_console_requests_exists() {
     let stack = Stack::bare(&[]).await;
-    let routes = documented(&stack).await;
-    let text = page(&stack.client).await.text();
-    let script = script(&text);
+    let routes = documented_routes(&stack).await;
+    let text = get_page(&stack.client).await.text();
+    let script = only_script(&text);
     let mut asked = 0;
     for (at, _) in script.match_indices("/v1/") {
         let (before, rest) = script.split_at(at);
@@ -198,8 +198,8 @@ async fn every_path_that_the_console_asks_for_exists() {
 }
 
 #[tokio::test]
-async fn a_service_that_asks_for_no_key_gives_the_page_none() {
+async fn the_page_contains_no_key_when_the_service_needs_none() {
     let stack = Stack::bare(&[("DARKROOM_INSECURE_NO_AUTH", "true")]).await;
-    let page = page(&stack.client_with(None)).await.text();
+    let page = get_page(&stack.client_with(None)).await.text();
     assert!(page.contains("<meta name=darkroom-key content=\"\">"));
 }

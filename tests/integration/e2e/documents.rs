@@ -1,4 +1,4 @@
-//! What the API says about itself.
+//! The OpenAPI document, the pages `/docs` and `/problems`, the health checks, and the list of models.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::ProblemCode;
@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Stack, client::send, documented::faults, fixtures};
 
-async fn openapi(stack: &Stack) -> Value {
+async fn get_openapi(stack: &Stack) -> Value {
     let answer = stack.client_with(None).get("/openapi.json").await;
     assert_eq!(answer.status, 200);
     assert!(
@@ -22,8 +22,8 @@ async fn openapi(stack: &Stack) -> Value {
 async fn every_get_of_the_openapi_document_answers_as_documented() {
     let stack = Stack::without_workers().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
-    let batch = a_batch_with_a_result(&stack).await;
-    let document = openapi(&stack).await;
+    let batch = create_ended_batch(&stack).await;
+    let document = get_openapi(&stack).await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut asked = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -37,8 +37,8 @@ async fn every_get_of_the_openapi_document_answers_as_documented() {
             .replace("{sha256}", job["input"]["image"].as_str().unwrap());
         assert!(!path.contains('{'), "the test knows no value for {path}");
         let answer = stack.client.get(&path).await;
-        is_documented(&document, operation, &answer, &path);
-        is_documented(
+        assert_documented(&document, operation, &answer, &path);
+        assert_documented(
             &document,
             operation,
             &stack.client_with(Some("dk_no_no")).get(&path).await,
@@ -49,8 +49,8 @@ async fn every_get_of_the_openapi_document_answers_as_documented() {
     assert!(asked >= 5, "{asked}");
 }
 
-/// One that has ended: its only line was refused.
-async fn a_batch_with_a_result(stack: &Stack) -> String {
+/// Creates a batch that has ended: its only line was refused.
+async fn create_ended_batch(stack: &Stack) -> String {
     let image = STANDARD.encode(fixtures::photo("cat.jpg"));
     let line = json!({"image": {"data": image}, "model": "nothing"}).to_string();
     let request = stack.client.request(Method::POST, "/v1/batches");
@@ -59,7 +59,7 @@ async fn a_batch_with_a_result(stack: &Stack) -> String {
     batch["id"].as_str().unwrap().to_owned()
 }
 
-fn is_documented(document: &Value, operation: &Value, answer: &Answer, path: &str) {
+fn assert_documented(document: &Value, operation: &Value, answer: &Answer, path: &str) {
     let documented = &operation["responses"][answer.status.to_string()];
     assert!(
         documented.is_object(),
@@ -77,7 +77,7 @@ fn is_documented(document: &Value, operation: &Value, answer: &Answer, path: &st
     let (_, content) = content.unwrap_or_else(|| panic!("{path} answers {content_type}"));
     if content_type.contains("json") {
         let text = answer.text();
-        // NDJSON is described by one line of it; what is not NDJSON is one line.
+        // The schema of an NDJSON body describes one line. Any other JSON body is one line.
         for line in text.lines() {
             let value = serde_json::from_str(line).unwrap();
             let faults = faults(document, &content["schema"], &value);
@@ -89,7 +89,7 @@ fn is_documented(document: &Value, operation: &Value, answer: &Answer, path: &st
 #[tokio::test]
 async fn every_path_of_the_contract_is_in_the_openapi_document() {
     let stack = Stack::without_workers().await;
-    let document = openapi(&stack).await;
+    let document = get_openapi(&stack).await;
     for (path, method) in [
         ("/v1/jobs", "post"),
         ("/v1/jobs", "get"),
@@ -140,11 +140,11 @@ async fn every_path_of_the_contract_is_in_the_openapi_document() {
     }
 }
 
-/// A generated client sends no field that the shape does not know.
+/// A generated client sends only fields that the schema contains.
 #[tokio::test]
-async fn a_line_of_a_batch_is_documented_as_a_job_with_a_name_of_its_own() {
+async fn a_batch_line_is_documented_as_a_job_with_a_custom_id() {
     let stack = Stack::without_workers().await;
-    let document = openapi(&stack).await;
+    let document = get_openapi(&stack).await;
     let body = |path: &str, kind: &str| {
         document["paths"][path]["post"]["requestBody"]["content"][kind]["schema"].clone()
     };
@@ -161,21 +161,21 @@ async fn a_line_of_a_batch_is_documented_as_a_job_with_a_name_of_its_own() {
     assert_eq!(&fields, job["properties"].as_object().unwrap());
 
     let image = STANDARD.encode(fixtures::photo("cat.jpg"));
-    let said = json!({"custom_id": "a", "image": {"data": image}, "priority": 2});
-    assert_eq!(faults(&document, &of_lines, &said), [""; 0]);
-    let as_a_job = faults(&document, &of_jobs, &said);
+    let sent = json!({"custom_id": "a", "image": {"data": image}, "priority": 2});
+    assert_eq!(faults(&document, &of_lines, &sent), [""; 0]);
+    let as_a_job = faults(&document, &of_jobs, &sent);
     assert_eq!(as_a_job, ["/custom_id is not documented"]);
     let request = stack.client.request(Method::POST, "/v1/batches");
     let request = request.header("content-type", "application/x-ndjson");
-    let batch = send(request.body(said.to_string())).await;
+    let batch = send(request.body(sent.to_string())).await;
     assert_eq!(batch.status, 202, "{}", batch.text());
     assert_eq!(batch.json()["counts"]["queued"], 1);
 }
 
 #[tokio::test]
-async fn what_a_query_may_say_is_documented() {
+async fn every_query_parameter_of_jobs_is_documented() {
     let stack = Stack::bare(&[]).await;
-    let document = openapi(&stack).await;
+    let document = get_openapi(&stack).await;
     let raw_form = "model priority run_at deadline max_attempts retain_for webhook metadata.KEY";
     let filters =
         "status model task batch_id metadata.KEY created_after created_before include limit cursor";
@@ -191,8 +191,8 @@ async fn what_a_query_may_say_is_documented() {
     }
 }
 
-/// Words by which a page would load something from another server.
-pub(super) fn loads_from_elsewhere(page: &str) -> Option<&'static str> {
+/// The first text in a page that would load something from another server.
+pub(super) fn find_external_load(page: &str) -> Option<&'static str> {
     let words = [
         "src=\"http",
         "src='http",
@@ -207,41 +207,45 @@ pub(super) fn loads_from_elsewhere(page: &str) -> Option<&'static str> {
 }
 
 #[tokio::test]
-async fn the_pages_need_no_key_and_nothing_from_elsewhere() {
+async fn the_pages_need_no_key_and_load_nothing_from_other_servers() {
     let stack = Stack::without_workers().await;
-    let anyone = stack.client_with(None);
+    let anonymous = stack.client_with(None);
     let mut pages = vec!["/docs".to_owned(), "/problems".into()];
     pages.extend(ProblemCode::ALL.map(|code| format!("/problems/{}", code.as_str())));
     for path in pages {
-        let page = anyone.get(&path).await;
+        let page = anonymous.get(&path).await;
         assert_eq!(page.status, 200, "{path}");
         assert!(
             page.header("content-type")
                 .unwrap()
                 .starts_with("text/html")
         );
-        assert_eq!(loads_from_elsewhere(&page.text()), None, "{path}");
+        assert_eq!(find_external_load(&page.text()), None, "{path}");
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'"), "{policy}");
     }
-    let docs = anyone.get("/docs").await.text();
-    assert!(docs.contains("href=/console"), "operators find theirs");
-    for path in openapi(&stack).await["paths"].as_object().unwrap().keys() {
+    let docs = anonymous.get("/docs").await.text();
+    assert!(docs.contains("href=/console"), "a link to the console");
+    for path in get_openapi(&stack).await["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+    {
         assert!(docs.contains(path.as_str()), "{path} is not on the page");
     }
 }
 
 #[tokio::test]
-async fn health_needs_no_key() {
+async fn health_checks_need_no_key() {
     let stack = Stack::without_workers().await;
-    let anyone = stack.client_with(None);
+    let anonymous = stack.client_with(None);
     for path in ["/livez", "/readyz"] {
-        assert_eq!(anyone.get(path).await.status, 200, "{path}");
+        assert_eq!(anonymous.get(path).await.status, 200, "{path}");
     }
 }
 
 #[tokio::test]
-async fn models_tell_their_parameters_and_versions() {
+async fn models_show_their_parameters_and_versions() {
     let stack = Stack::without_workers().await;
     let models = stack.client.get("/v1/models").await.json();
     let names: Vec<_> = models["data"]

@@ -1,5 +1,4 @@
-//! Rules that hold on every route of the OpenAPI document: one table says what each of them needs, and a route that is not
-//! in it fails the test.
+//! Rules for every route of the OpenAPI document. `ROUTES` says what each route needs; a missing route fails the tests.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::keys::Scope;
@@ -7,137 +6,141 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures, given};
 
-/// Every route, the scope that it needs, and whose the thing is that its path names.
-const ROUTES: [(&str, Scope, Names); 42] = [
-    ("POST /v1/jobs", Scope::Submit, Names::Nothing),
-    ("GET /v1/jobs", Scope::Read, Names::Nothing),
-    ("GET /v1/jobs/{id}", Scope::Read, Names::AJob),
-    ("DELETE /v1/jobs/{id}", Scope::Submit, Names::AJob),
-    ("GET /v1/jobs/{id}/result", Scope::Read, Names::AJob),
-    ("POST /v1/jobs/{id}/cancel", Scope::Submit, Names::AJob),
-    ("POST /v1/jobs/{id}/retry", Scope::Submit, Names::AJob),
-    ("GET /v1/jobs/{id}/explain", Scope::Read, Names::AJob),
-    ("GET /v1/jobs/{id}/events", Scope::Read, Names::AJob),
-    ("GET /v1/events", Scope::Read, Names::Nothing),
-    ("POST /v1/batches", Scope::Submit, Names::Nothing),
-    ("GET /v1/batches", Scope::Read, Names::Nothing),
-    ("GET /v1/batches/{id}", Scope::Read, Names::ABatch),
-    ("GET /v1/batches/{id}/results", Scope::Read, Names::ABatch),
-    ("POST /v1/batches/{id}/cancel", Scope::Submit, Names::ABatch),
+/// Every route, the scope that it needs, and the kind of resource in its path.
+const ROUTES: [(&str, Scope, Resource); 42] = [
+    ("POST /v1/jobs", Scope::Submit, Resource::None),
+    ("GET /v1/jobs", Scope::Read, Resource::None),
+    ("GET /v1/jobs/{id}", Scope::Read, Resource::Job),
+    ("DELETE /v1/jobs/{id}", Scope::Submit, Resource::Job),
+    ("GET /v1/jobs/{id}/result", Scope::Read, Resource::Job),
+    ("POST /v1/jobs/{id}/cancel", Scope::Submit, Resource::Job),
+    ("POST /v1/jobs/{id}/retry", Scope::Submit, Resource::Job),
+    ("GET /v1/jobs/{id}/explain", Scope::Read, Resource::Job),
+    ("GET /v1/jobs/{id}/events", Scope::Read, Resource::Job),
+    ("GET /v1/events", Scope::Read, Resource::None),
+    ("POST /v1/batches", Scope::Submit, Resource::None),
+    ("GET /v1/batches", Scope::Read, Resource::None),
+    ("GET /v1/batches/{id}", Scope::Read, Resource::Batch),
+    ("GET /v1/batches/{id}/results", Scope::Read, Resource::Batch),
+    (
+        "POST /v1/batches/{id}/cancel",
+        Scope::Submit,
+        Resource::Batch,
+    ),
     (
         "POST /v1/batches/{id}/retry_failed",
         Scope::Submit,
-        Names::ABatch,
+        Resource::Batch,
     ),
-    ("POST /v1/uploads", Scope::Submit, Names::Nothing),
-    ("POST /v1/images", Scope::Submit, Names::Nothing),
-    ("GET /v1/images/{sha256}", Scope::Read, Names::AnImage),
+    ("POST /v1/uploads", Scope::Submit, Resource::None),
+    ("POST /v1/images", Scope::Submit, Resource::None),
+    ("GET /v1/images/{sha256}", Scope::Read, Resource::Image),
     (
         "GET /v1/images/{sha256}/content",
         Scope::Read,
-        Names::AnImage,
+        Resource::Image,
     ),
-    ("DELETE /v1/images/{sha256}", Scope::Submit, Names::AnImage),
-    ("POST /v1/webhook_endpoints", Scope::Submit, Names::Nothing),
-    ("GET /v1/webhook_endpoints", Scope::Read, Names::Nothing),
+    ("DELETE /v1/images/{sha256}", Scope::Submit, Resource::Image),
+    ("POST /v1/webhook_endpoints", Scope::Submit, Resource::None),
+    ("GET /v1/webhook_endpoints", Scope::Read, Resource::None),
     (
         "DELETE /v1/webhook_endpoints/{id}",
         Scope::Submit,
-        Names::AnEndpoint,
+        Resource::Endpoint,
     ),
-    ("GET /v1/webhook_secret", Scope::Submit, Names::Nothing),
+    ("GET /v1/webhook_secret", Scope::Submit, Resource::None),
     (
         "POST /v1/webhook_secret/rotate",
         Scope::Submit,
-        Names::Nothing,
+        Resource::None,
     ),
-    ("GET /v1/webhook_deliveries", Scope::Read, Names::Nothing),
+    ("GET /v1/webhook_deliveries", Scope::Read, Resource::None),
     (
         "POST /v1/webhook_deliveries/{id}/redeliver",
         Scope::Submit,
-        Names::ADelivery,
+        Resource::Delivery,
     ),
-    ("GET /v1/models", Scope::Read, Names::Nothing),
-    ("GET /v1/models/{name}", Scope::Read, Names::Everyones),
+    ("GET /v1/models", Scope::Read, Resource::None),
+    ("GET /v1/models/{name}", Scope::Read, Resource::Shared),
     (
         "GET /v1/models/{name}/versions",
         Scope::Read,
-        Names::Everyones,
+        Resource::Shared,
     ),
     (
         "PUT /v1/models/{name}/aliases/{alias}",
         Scope::Admin,
-        Names::Everyones,
+        Resource::Shared,
     ),
     (
         "POST /v1/models/{name}/versions/{version}/retire",
         Scope::Admin,
-        Names::Everyones,
+        Resource::Shared,
     ),
     (
         "POST /v1/queues/{model}/pause",
         Scope::Operate,
-        Names::Everyones,
+        Resource::Shared,
     ),
     (
         "POST /v1/queues/{model}/resume",
         Scope::Operate,
-        Names::Everyones,
+        Resource::Shared,
     ),
-    ("GET /v1/workers", Scope::Operate, Names::Nothing),
+    ("GET /v1/workers", Scope::Operate, Resource::None),
     (
         "POST /v1/workers/{id}/drain",
         Scope::Operate,
-        Names::Everyones,
+        Resource::Shared,
     ),
-    ("GET /v1/stats", Scope::Operate, Names::Nothing),
-    ("GET /v1/usage", Scope::Read, Names::Nothing),
-    ("POST /v1/api_keys", Scope::Admin, Names::Nothing),
-    ("GET /v1/api_keys", Scope::Admin, Names::Nothing),
-    ("DELETE /v1/api_keys/{id}", Scope::Admin, Names::Everyones),
+    ("GET /v1/stats", Scope::Operate, Resource::None),
+    ("GET /v1/usage", Scope::Read, Resource::None),
+    ("POST /v1/api_keys", Scope::Admin, Resource::None),
+    ("GET /v1/api_keys", Scope::Admin, Resource::None),
+    ("DELETE /v1/api_keys/{id}", Scope::Admin, Resource::Shared),
 ];
 
-/// What the braces of a path stand for.
+/// The kind of resource that the braces of a path stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Names {
-    /// It has none.
-    Nothing,
-    /// What belongs to no owner: a model, a worker; keys, which admins give to any owner.
-    Everyones,
-    /// One owner's job.
-    AJob,
-    ABatch,
-    AnImage,
-    AnEndpoint,
-    ADelivery,
+enum Resource {
+    /// The path has no braces.
+    None,
+    /// A resource without one owner: a model, a worker, a key that an admin gives to any owner.
+    Shared,
+    /// A job. This kind and the next ones belong to one owner.
+    Job,
+    Batch,
+    Image,
+    Endpoint,
+    Delivery,
 }
 
-impl Names {
-    /// One that the client owns: what stands between the braces.
-    async fn one_of(self, client: &Client) -> Option<String> {
+impl Resource {
+    /// Creates a resource that the client owns, and returns its id; `None` for a kind without an owner.
+    async fn create(self, client: &Client) -> Option<String> {
         let photo = fixtures::photo("cat.jpg");
         let made = match self {
-            Self::Nothing | Self::Everyones => return None,
-            Self::AJob => client.submit("", photo).await,
-            Self::ABatch => {
+            Self::None | Self::Shared => return None,
+            Self::Job => client.submit("", photo).await,
+            Self::Batch => {
                 let line = json!({"image": {"data": STANDARD.encode(photo)}}).to_string();
                 let request = client.request(Method::POST, "/v1/batches");
                 let request = request.header("content-type", "application/x-ndjson");
                 send(request.body(line)).await.json()
             }
-            Self::AnImage => {
+            Self::Image => {
                 let request = client.request(Method::POST, "/v1/images").body(photo);
                 let image = send(request).await.json();
                 return image["image"].as_str().map(str::to_owned);
             }
-            Self::AnEndpoint => {
+            Self::Endpoint => {
                 let asked = json!({"url": "https://hooks.example/", "events": ["job.failed"]});
                 client
                     .post_json("/v1/webhook_endpoints", &asked)
                     .await
                     .json()
             }
-            Self::ADelivery => {
+            Self::Delivery => {
                 let job = client
                     .submit("?webhook=https://hooks.example/", photo)
                     .await;
@@ -156,8 +159,8 @@ impl Names {
 
 const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
 
-/// The routes of the document: method, path, the operation.
-pub(super) async fn documented(stack: &Stack) -> Vec<(Method, String, Value)> {
+/// The routes of the OpenAPI document: method, path and operation.
+pub(super) async fn documented_routes(stack: &Stack) -> Vec<(Method, String, Value)> {
     let document = stack.client_with(None).get("/openapi.json").await.json();
     let paths = document["paths"].as_object().unwrap().clone();
     let routes = paths.into_iter().flat_map(|(path, item)| {
@@ -172,17 +175,17 @@ pub(super) async fn documented(stack: &Stack) -> Vec<(Method, String, Value)> {
     routes.collect()
 }
 
-fn rule(method: &Method, path: &str) -> (Scope, Names) {
+fn rule(method: &Method, path: &str) -> (Scope, Resource) {
     let route = format!("{method} {path}");
     let rule = ROUTES.iter().find(|(known, ..)| *known == route);
-    let (_, scope, names) =
-        rule.unwrap_or_else(|| panic!("{route} is not in ROUTES: say what it needs"));
-    assert_eq!(path.contains('{'), *names != Names::Nothing, "{route}");
-    (*scope, *names)
+    let (_, scope, resource) =
+        rule.unwrap_or_else(|| panic!("{route} is not in ROUTES: add the scope that it needs"));
+    assert_eq!(path.contains('{'), *resource != Resource::None, "{route}");
+    (*scope, *resource)
 }
 
-/// A path whose braces name what nobody has.
-pub(super) fn of_nothing(path: &str) -> String {
+/// Fills the braces of a path with ids that do not exist.
+pub(super) fn with_unknown_ids(path: &str) -> String {
     let ids = path
         .replace(
             "/v1/jobs/{id}",
@@ -213,7 +216,7 @@ async fn ask(client: &Client, method: &Method, path: &str, operation: &Value) ->
 #[tokio::test]
 async fn every_route_of_the_table_is_documented() {
     let stack = Stack::bare(&[]).await;
-    let routes = documented(&stack).await;
+    let routes = documented_routes(&stack).await;
     let known: Vec<_> = routes
         .iter()
         .map(|(method, path, _)| format!("{method} {path}"))
@@ -224,13 +227,13 @@ async fn every_route_of_the_table_is_documented() {
 }
 
 #[tokio::test]
-async fn without_a_key_every_route_is_unauthorized() {
+async fn every_route_answers_401_without_a_key() {
     let stack = Stack::bare(&[]).await;
-    for (method, path, operation) in documented(&stack).await {
+    for (method, path, operation) in documented_routes(&stack).await {
         rule(&method, &path);
         for key in [None, Some("dk_000000000000_nonsense")] {
             let client = stack.client_with(key);
-            let answer = ask(&client, &method, &of_nothing(&path), &operation).await;
+            let answer = ask(&client, &method, &with_unknown_ids(&path), &operation).await;
             answer.problem(401, "unauthorized");
             assert_eq!(answer.header("ratelimit"), None, "{method} {path}");
         }
@@ -238,19 +241,19 @@ async fn without_a_key_every_route_is_unauthorized() {
 }
 
 #[tokio::test]
-async fn every_route_needs_one_scope_and_no_other_will_do() {
+async fn every_route_accepts_exactly_one_scope() {
     let stack = Stack::bare(&[]).await;
     let mut clients = Vec::new();
     for scope in ALL {
         clients.push((scope, stack.client_of(given::OWNER, &[scope]).await));
     }
-    for (method, path, operation) in documented(&stack).await {
+    for (method, path, operation) in documented_routes(&stack).await {
         let (needed, _) = rule(&method, &path);
         for (scope, client) in &clients {
-            let answer = ask(client, &method, &of_nothing(&path), &operation).await;
+            let answer = ask(client, &method, &with_unknown_ids(&path), &operation).await;
             if *scope == needed {
-                let let_in = !matches!(answer.status, 401 | 403 | 405 | 429 | 500..);
-                assert!(let_in, "{method} {path}: {}", answer.text());
+                let is_accepted = !matches!(answer.status, 401 | 403 | 405 | 429 | 500..);
+                assert!(is_accepted, "{method} {path}: {}", answer.text());
             } else {
                 answer.problem(403, "forbidden");
             }
@@ -259,20 +262,20 @@ async fn every_route_needs_one_scope_and_no_other_will_do() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_owner_answers_404_on_every_route() {
+async fn every_route_answers_404_for_a_resource_of_another_owner() {
     let stack = Stack::without_workers().await;
     let bob = stack.client_of("bob", &ALL).await;
     let mut asked = 0;
-    for (method, path, operation) in documented(&stack).await {
-        let names = rule(&method, &path).1;
-        let Some(id) = names.one_of(&stack.client).await else {
+    for (method, path, operation) in documented_routes(&stack).await {
+        let resource = rule(&method, &path).1;
+        let Some(id) = resource.create(&stack.client).await else {
             continue;
         };
         let path = path.replace("{id}", &id).replace("{sha256}", &id);
         let refused = ask(&bob, &method, &path, &operation).await;
         let problem = refused.problem(404, "not_found");
         assert!(!problem["detail"].as_str().unwrap().contains(&id));
-        if names == Names::AJob {
+        if resource == Resource::Job {
             assert_eq!(stack.client.job(&id).await["status"], "queued", "{path}");
         }
         let own = ask(&stack.client, &method, &path, &operation).await;
@@ -283,10 +286,10 @@ async fn what_belongs_to_another_owner_answers_404_on_every_route() {
 }
 
 #[tokio::test]
-async fn every_answer_to_a_key_tells_what_is_left_of_its_rate() {
+async fn every_response_to_a_key_shows_how_many_requests_are_left() {
     let stack = Stack::bare(&[]).await;
-    let mut left = u64::MAX;
-    let tell = |answer: Answer, route: &str| {
+    let mut fewest = u64::MAX;
+    let requests_left = |answer: Answer, route: &str| {
         assert_eq!(
             answer.header("ratelimit-policy"),
             Some("\"requests\";q=10000;w=2"),
@@ -299,16 +302,16 @@ async fn every_answer_to_a_key_tells_what_is_left_of_its_rate() {
         parts.next().unwrap().parse::<u64>().unwrap()
     };
     let reader = stack.client_of(given::OWNER, &[Scope::Read]).await;
-    for (method, path, operation) in documented(&stack).await {
-        let answer = ask(&reader, &method, &of_nothing(&path), &operation).await;
-        let remaining = tell(answer, &format!("{method} {path}"));
+    for (method, path, operation) in documented_routes(&stack).await {
+        let answer = ask(&reader, &method, &with_unknown_ids(&path), &operation).await;
+        let remaining = requests_left(answer, &format!("{method} {path}"));
         assert!(remaining <= 10_000);
-        left = left.min(remaining);
+        fewest = fewest.min(remaining);
     }
-    assert!(left < 10_000, "requests are counted: {left}");
+    assert!(fewest < 10_000, "requests are counted: {fewest}");
     for undocumented in ["/v1/nothing", "/nothing", "/console"] {
-        tell(reader.get(undocumented).await, undocumented);
+        requests_left(reader.get(undocumented).await, undocumented);
     }
     let no_such_method = send(reader.request(Method::PUT, "/v1/jobs")).await;
-    tell(no_such_method, "PUT /v1/jobs");
+    requests_left(no_such_method, "PUT /v1/jobs");
 }

@@ -1,4 +1,4 @@
-//! Connections to the store that lead nowhere, and nobody was told; or that break off.
+//! Connections to the store that are half-open or break.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use tests::{
 
 const MANY: u8 = 12;
 
-/// Each of these has an object of its own.
-async fn accepted(stack: &Stack, nth: u8) -> bool {
+/// Submits a photo that has its own object; returns whether the API accepted the job.
+async fn submit_is_accepted(stack: &Stack, nth: u8) -> bool {
     let mut photo = fixtures::photo("ladybird.jpg");
     photo.push(nth);
     let answer = stack.client.post_job("", "image/jpeg", photo).await;
     answer.status == 202
 }
 
-async fn in_front_of_the_store() -> (Proxy, String) {
+async fn start_proxy_to_the_store() -> (Proxy, String) {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let endpoint = reqwest::Url::parse(&endpoint).unwrap();
     let proxy = Proxy::start(Speaks::Http, endpoint.port().unwrap()).await;
@@ -26,7 +26,7 @@ async fn in_front_of_the_store() -> (Proxy, String) {
     (proxy, endpoint)
 }
 
-/// Two thirds of a MiB of comments in front of the picture: no connection carries it in one piece.
+/// A photo with two thirds of a MiB of comments, so that it comes in several pieces.
 fn long_photo(mark: &[u8]) -> Vec<u8> {
     let photo = fixtures::photo("ladybird.jpg");
     let mut comment = vec![0xff, 0xfe, 0xff, 0xff];
@@ -36,9 +36,9 @@ fn long_photo(mark: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_photo_that_breaks_off_on_its_way_is_fetched_again_and_not_given_back() {
+async fn a_broken_fetch_is_repeated_within_one_attempt() {
     let mark = b"breaks off behind this";
-    let (proxy, endpoint) = in_front_of_the_store().await;
+    let (proxy, endpoint) = start_proxy_to_the_store().await;
     let stack = Stack::with_models().await;
     let job = stack.client.submit("", long_photo(mark)).await;
     let cut = proxy.arm(On::Told(mark.to_vec()), deed(|| async { Then::Cut }));
@@ -46,31 +46,31 @@ async fn a_photo_that_breaks_off_on_its_way_is_fetched_again_and_not_given_back(
     let _worker = stack.worker("w", &[endpoint]).await;
     let job = stack.client.ended(job["id"].as_str().unwrap()).await;
     assert_eq!(job["status"], "succeeded", "{job:#}");
-    cut.await.expect("it broke off once");
+    cut.await.expect("the connection broke once");
     let attempts = job["attempts"]["items"].as_array().unwrap();
     assert_eq!(attempts.len(), 1, "{job:#}");
 }
 
 #[tokio::test]
-async fn connections_to_the_store_that_lead_nowhere_do_not_cost_a_time_out_each() {
-    let (proxy, endpoint) = in_front_of_the_store().await;
+async fn half_open_connections_to_the_store_do_not_each_cost_a_timeout() {
+    let (proxy, endpoint) = start_proxy_to_the_store().await;
     let stack = Stack::without_workers_but(&[
         ("AWS_ENDPOINT_URL_S3", endpoint.as_str()),
         ("DARKROOM_S3_TIMEOUT_MS", "3000"),
     ])
     .await;
-    // Slow, so that each upload has a connection of its own.
+    // The store is slow, so that each upload opens its own connection.
     proxy.set(Weather {
         delay: Duration::from_millis(100),
         ..Weather::FAIR
     });
-    let all = join_all((0..MANY).map(|nth| accepted(&stack, nth))).await;
+    let all = join_all((0..MANY).map(|nth| submit_is_accepted(&stack, nth))).await;
     assert!(all.iter().all(|accepted| *accepted));
     let stranded = proxy.strand();
     proxy.set(Weather::FAIR);
-    assert!(stranded > 4, "only {stranded} connections: no test");
+    assert!(stranded > 4, "too few connections: {stranded}");
     let mut refused = 0;
-    while !accepted(&stack, MANY + refused).await {
+    while !submit_is_accepted(&stack, MANY + refused).await {
         refused += 1;
     }
     assert!(

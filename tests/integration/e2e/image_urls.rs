@@ -16,38 +16,38 @@ fn redirect(to: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn an_image_is_fetched_at_submit_and_then_an_upload_like_any_other() {
+async fn an_image_is_fetched_at_submit_and_handled_as_an_upload() {
     let stack = Stack::without_workers_but(&[ON, PRIVATE]).await;
-    let place = Receiver::start().await;
+    let server = Receiver::start().await;
     let cat = fixtures::photo("cat.jpg");
-    // What it is declared as does not count.
-    place.serves("/cat", Reply::Body("text/plain", cat.clone()));
-    place.serves("/1", redirect("/2"));
-    place.serves("/2", redirect(&place.url("/3")));
-    place.serves("/3", redirect("cat"));
+    // The declared content type does not count.
+    server.serves("/cat", Reply::Body("text/plain", cat.clone()));
+    server.serves("/1", redirect("/2"));
+    server.serves("/2", redirect(&server.url("/3")));
+    server.serves("/3", redirect("cat"));
     let uploaded = stack.client.submit("", cat).await;
     for path in ["/cat", "/1"] {
-        let answer = submit(&stack, &place.url(path)).await;
+        let answer = submit(&stack, &server.url(path)).await;
         assert_eq!(answer.status, 202, "{path}: {}", answer.text());
         assert_eq!(answer.json()["input"], uploaded["input"]);
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_fetched_is_refused_in_one_way() {
+async fn every_failed_fetch_gets_one_problem_with_one_detail() {
     let few_bytes = ("DARKROOM_IMAGE_BYTES_MAX", "300000");
-    let soon = ("DARKROOM_IMAGE_URL_TIMEOUT_MS", "500");
-    let stack = Stack::without_workers_but(&[ON, PRIVATE, few_bytes, soon]).await;
-    let place = Receiver::start().await;
-    place.serves("/missing", Reply::Status(404));
-    place.serves("/empty", Reply::Status(204));
-    place.serves("/hangs", Reply::Hangs);
-    place.serves("/nowhere", Reply::Status(302));
+    let short_timeout = ("DARKROOM_IMAGE_URL_TIMEOUT_MS", "500");
+    let stack = Stack::without_workers_but(&[ON, PRIVATE, few_bytes, short_timeout]).await;
+    let server = Receiver::start().await;
+    server.serves("/missing", Reply::Status(404));
+    server.serves("/empty", Reply::Status(204));
+    server.serves("/hangs", Reply::Hangs);
+    server.serves("/nowhere", Reply::Status(302));
     for (path, next) in [("/1", "/2"), ("/2", "/3"), ("/3", "/4"), ("/4", "/5")] {
-        place.serves(path, redirect(next));
+        server.serves(path, redirect(next));
     }
     let closed = Receiver::start().await.url("/");
-    let urls = ["/missing", "/empty", "/hangs", "/nowhere", "/1"].map(|path| place.url(path));
+    let urls = ["/missing", "/empty", "/hangs", "/nowhere", "/1"].map(|path| server.url(path));
     let mut details: Vec<Value> = vec![];
     for url in urls.iter().chain([&closed]) {
         let problem = submit(&stack, url).await.problem(422, "image_url_failed");
@@ -56,24 +56,24 @@ async fn what_cannot_be_fetched_is_refused_in_one_way() {
     details.dedup();
     assert_eq!(details.len(), 1, "{details:?}");
     assert!(
-        place.all().iter().all(|heard| heard.path != "/5"),
-        "the fourth redirect"
+        server.all().iter().all(|heard| heard.path != "/5"),
+        "the API must not follow the fourth redirect"
     );
 
-    // From there on it is an upload like any other.
-    place.serves(
+    // Fetched bytes get the checks of uploaded bytes.
+    server.serves(
         "/page",
         Reply::Body("image/jpeg", b"<html>not an image</html>".to_vec()),
     );
-    let page = submit(&stack, &place.url("/page")).await;
+    let page = submit(&stack, &server.url("/page")).await;
     page.problem(415, "unsupported_media_type");
-    place.serves("/large", Reply::Body("image/jpeg", vec![0xff; 300_001]));
-    let large = submit(&stack, &place.url("/large")).await;
+    server.serves("/large", Reply::Body("image/jpeg", vec![0xff; 300_001]));
+    let large = submit(&stack, &server.url("/large")).await;
     large.problem(413, "image_too_large");
 }
 
 #[tokio::test]
-async fn what_must_not_be_connected_to_is_refused() {
+async fn a_forbidden_address_is_refused() {
     let stack = Stack::without_workers_but(&[ON]).await;
     for url in [
         "http://example.com/cat.jpg",
@@ -91,10 +91,10 @@ async fn what_must_not_be_connected_to_is_refused() {
 }
 
 #[tokio::test]
-async fn images_by_url_are_off_unless_asked_for() {
+async fn image_urls_are_off_by_default() {
     let stack = Stack::without_workers_but(&[PRIVATE]).await;
-    let place = Receiver::start().await;
-    let answer = submit(&stack, &place.url("/cat")).await;
+    let server = Receiver::start().await;
+    let answer = submit(&stack, &server.url("/cat")).await;
     answer.problem(422, "image_url_blocked");
-    assert_eq!(place.all().len(), 0);
+    assert_eq!(server.all().len(), 0);
 }

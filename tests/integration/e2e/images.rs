@@ -7,19 +7,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures, given};
 
-async fn ask(stack: &Stack, bytes: &[u8], content_type: &str) -> Answer {
+async fn request_upload(stack: &Stack, bytes: &[u8], content_type: &str) -> Answer {
     let sha256 = Sha256Digest::of(bytes);
     let body = json!({"sha256": sha256, "bytes": bytes.len(), "content_type": content_type});
     stack.client.post_json("/v1/uploads", &body).await
 }
 
-async fn signed(stack: &Stack, bytes: &[u8]) -> Value {
-    let answer = ask(stack, bytes, "image/jpeg").await;
+async fn sign_upload(stack: &Stack, bytes: &[u8]) -> Value {
+    let answer = request_upload(stack, bytes, "image/jpeg").await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()
 }
 
-/// As a client does that knows nothing of S3; headers may be changed on the way.
+/// Sends the bytes as a client without an S3 library does. `change` replaces headers.
 async fn put(upload: &Value, bytes: Vec<u8>, change: &[(&str, &str)]) -> u16 {
     assert_eq!(upload["method"], "PUT");
     let mut headers: BTreeMap<String, String> =
@@ -35,23 +35,23 @@ async fn put(upload: &Value, bytes: Vec<u8>, change: &[(&str, &str)]) -> u16 {
     answer.status().as_u16()
 }
 
-async fn job_over(stack: &Stack, image: &Value) -> Answer {
+async fn submit_job_with(stack: &Stack, image: &Value) -> Answer {
     let body = json!({"image": {"sha256": image}});
     stack.client.post_json("/v1/jobs", &body).await
 }
 
 #[tokio::test]
-async fn an_image_that_was_put_into_the_store_can_be_named_by_a_job() {
+async fn a_job_can_name_an_image_that_was_put_into_the_store() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.webp");
-    let upload = signed(&stack, &photo).await;
+    let upload = sign_upload(&stack, &photo).await;
     assert_eq!(upload["stored"], false);
     assert_eq!(upload["image"], Sha256Digest::of(&photo).to_string());
-    job_over(&stack, &upload["image"])
+    submit_job_with(&stack, &upload["image"])
         .await
         .problem(404, "not_found");
     assert_eq!(put(&upload, photo.clone(), &[]).await, 200);
-    let job = job_over(&stack, &upload["image"]).await;
+    let job = submit_job_with(&stack, &upload["image"]).await;
     assert_eq!(job.status, 202, "{}", job.text());
     let input = &job.json()["input"];
     assert_eq!(input["bytes"], photo.len());
@@ -60,16 +60,16 @@ async fn an_image_that_was_put_into_the_store_can_be_named_by_a_job() {
         "the bytes decide, not what was declared"
     );
     assert!(input["width"].as_i64().unwrap() > 0);
-    let again = ask(&stack, &photo, "image/webp").await;
+    let again = request_upload(&stack, &photo, "image/webp").await;
     assert_eq!((again.status, &again.json()["stored"]), (200, &json!(true)));
     assert_eq!(again.json().get("url"), None);
 }
 
 #[tokio::test]
-async fn the_store_takes_no_other_bytes_length_or_type_than_were_signed() {
+async fn the_store_refuses_bytes_a_length_or_a_type_that_was_not_signed() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
-    let upload = signed(&stack, &photo).await;
+    let upload = sign_upload(&stack, &photo).await;
     let mut other = photo.clone();
     let last = other.last_mut().unwrap();
     *last = !*last;
@@ -89,14 +89,14 @@ async fn the_store_takes_no_other_bytes_length_or_type_than_were_signed() {
     let length = longer.len().to_string();
     let status = put(&upload, longer, &[("content-length", &length)]).await;
     assert_eq!(status, 403);
-    job_over(&stack, &upload["image"])
+    submit_job_with(&stack, &upload["image"])
         .await
         .problem(404, "not_found");
     assert_eq!(put(&upload, photo, &[]).await, 200);
 }
 
 #[tokio::test]
-async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
+async fn a_stored_object_that_is_no_image_is_refused_when_a_job_names_it() {
     let stack = Stack::without_workers().await;
     for (file, status, code) in [
         ("bad/page.html", 415, "unsupported_media_type"),
@@ -104,9 +104,9 @@ async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
         ("bad/bomb-30000x30000.png", 422, "image_too_many_pixels"),
     ] {
         let bytes = fixtures::read(file);
-        let upload = signed(&stack, &bytes).await;
+        let upload = sign_upload(&stack, &bytes).await;
         assert_eq!(put(&upload, bytes, &[]).await, 200, "{file}");
-        job_over(&stack, &upload["image"])
+        submit_job_with(&stack, &upload["image"])
             .await
             .problem(status, code);
         let image = upload["image"].as_str().unwrap();
@@ -115,9 +115,9 @@ async fn what_was_put_and_is_no_image_is_refused_when_a_job_names_it() {
     }
 }
 
-/// The bytes go past the API: it asks for room when it signs, and takes the room when it first sees them.
+/// The bytes do not pass through the API: it checks the cap when it signs, and counts the bytes when a job names them.
 #[tokio::test]
-async fn signed_uploads_get_no_further_than_the_cap_on_stored_bytes() {
+async fn signed_uploads_cannot_exceed_the_cap_on_stored_bytes() {
     let stack = Stack::without_workers().await;
     let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
     let max = cat.len() + small.len() / 2;
@@ -131,7 +131,7 @@ async fn signed_uploads_get_no_further_than_the_cap_on_stored_bytes() {
         let body = json!({"image": {"sha256": Sha256Digest::of(bytes)}});
         client.post_json("/v1/jobs", &body).await
     };
-    // Each fits as long as nothing is stored; both do not.
+    // Each photo fits alone; both together do not.
     for photo in [&cat, &small] {
         let upload = sign(&capped, photo).await;
         assert_eq!(upload.status, 201, "{}", upload.text());
@@ -150,22 +150,22 @@ async fn signed_uploads_get_no_further_than_the_cap_on_stored_bytes() {
         .fetch_all(&*stack.db)
         .await
         .unwrap();
-    assert_eq!(stored, [cat.len() as i64], "what was refused is not stored");
+    assert_eq!(stored, [cat.len() as i64], "a refused image is not stored");
 
-    let here = |bytes: &[u8]| format!("/v1/images/{}", Sha256Digest::of(bytes));
-    let unseen = capped.get(&here(&small)).await;
+    let path = |bytes: &[u8]| format!("/v1/images/{}", Sha256Digest::of(bytes));
+    let unseen = capped.get(&path(&small)).await;
     unseen.problem(404, "not_found");
     let roomy = client_with_room(&stack, 10 * max).await;
     assert_eq!(name(&roomy, &small).await.status, 202);
-    // What is stored is the owner's, and read and named again by every key.
+    // A stored image belongs to the owner: every key of the owner may read and name the image.
     for photo in [&cat, &small] {
-        assert_eq!(capped.get(&here(photo)).await.status, 200);
+        assert_eq!(capped.get(&path(photo)).await.status, 200);
         assert_eq!(sign(&capped, photo).await.json()["stored"], true);
         assert!(matches!(name(&capped, photo).await.status, 200 | 202));
     }
 }
 
-/// Of the owner `shop`, whose key stores up to so many bytes.
+/// A client of the owner `shop` whose key may store up to `stored_bytes_max` bytes.
 async fn client_with_room(stack: &Stack, stored_bytes_max: usize) -> Client {
     let limits = json!({"stored_bytes_max": stored_bytes_max});
     let wanted =
@@ -175,20 +175,20 @@ async fn client_with_room(stack: &Stack, stored_bytes_max: usize) -> Client {
     stack.client_with(made.json()["key"].as_str())
 }
 
-/// A header longer than what is looked at first.
+/// The header is longer than the part that the API reads first.
 #[tokio::test]
-async fn an_image_with_a_long_header_is_read_to_its_size() {
+async fn an_image_with_a_long_header_is_accepted() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
     let comment = [&[0xff, 0xfe, 0xff, 0xff][..], &vec![b' '; 65_533]].concat();
     let long = [&photo[..2], &comment.repeat(3), &photo[2..]].concat();
-    let upload = signed(&stack, &long).await;
+    let upload = sign_upload(&stack, &long).await;
     assert_eq!(put(&upload, long, &[]).await, 200);
-    assert_eq!(job_over(&stack, &upload["image"]).await.status, 202);
+    assert_eq!(submit_job_with(&stack, &upload["image"]).await.status, 202);
 }
 
 #[tokio::test]
-async fn an_upload_that_could_not_become_an_image_is_not_signed() {
+async fn an_upload_that_cannot_be_an_image_is_not_signed() {
     let stack = Stack::without_workers().await;
     let sha256 = Sha256Digest::of(b"x");
     let post = async |bytes: i64, kind: &str| {
@@ -211,11 +211,11 @@ async fn an_upload_that_could_not_become_an_image_is_not_signed() {
 async fn orphaned_uploads_are_swept() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
-    let upload = signed(&stack, &photo).await;
+    let upload = sign_upload(&stack, &photo).await;
     assert_eq!(put(&upload, photo, &[]).await, 200);
     let swept = orphans::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
     assert_eq!(swept.unwrap(), Some(1));
-    job_over(&stack, &upload["image"])
+    submit_job_with(&stack, &upload["image"])
         .await
         .problem(404, "not_found");
 }
@@ -236,16 +236,16 @@ async fn an_image_is_stored_shown_downloaded_and_deleted() {
     assert_eq!(made.status, 201, "{}", made.text());
     let image = made.json();
     let name = image["image"].as_str().unwrap();
-    let here = format!("/v1/images/{name}");
-    assert_eq!(made.header("location"), Some(here.as_str()));
-    assert_eq!(post().await.status, 200, "it is there");
-    assert_eq!(stack.client.get(&here).await.json(), image);
+    let path = format!("/v1/images/{name}");
+    assert_eq!(made.header("location"), Some(path.as_str()));
+    assert_eq!(post().await.status, 200, "the image is stored already");
+    assert_eq!(stack.client.get(&path).await.json(), image);
     let bare = format!("/v1/images/{}", name.trim_start_matches("sha256:"));
     assert_eq!(stack.client.get(&bare).await.json(), image);
 
-    let there = stack.client.get(&format!("{here}/content")).await;
-    assert_eq!(there.status, 303);
-    let content = reqwest::get(there.header("location").unwrap())
+    let redirect = stack.client.get(&format!("{path}/content")).await;
+    assert_eq!(redirect.status, 303);
+    let content = reqwest::get(redirect.header("location").unwrap())
         .await
         .unwrap();
     let disposition = content.headers()["content-disposition"].to_str().unwrap();
@@ -255,11 +255,11 @@ async fn an_image_is_stored_shown_downloaded_and_deleted() {
     );
     assert_eq!(content.bytes().await.unwrap(), photo);
 
-    let delete = || send(stack.client.request(Method::DELETE, &here));
+    let delete = || send(stack.client.request(Method::DELETE, &path));
     assert_eq!(delete().await.status, 204);
     delete().await.problem(404, "not_found");
-    stack.client.get(&here).await.problem(404, "not_found");
-    assert_eq!(post().await.status, 201, "it can come back");
+    stack.client.get(&path).await.problem(404, "not_found");
+    assert_eq!(post().await.status, 201, "a deleted image can come back");
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn an_image_that_a_live_job_needs_is_not_deleted() {
     );
     let retried = queue::retry(&stack.db, id.parse::<JobId>().unwrap(), None).await;
     assert_eq!(retried.unwrap(), queue::RetryOutcome::Succeeded);
-    job_over(&stack, &json!(image))
+    submit_job_with(&stack, &json!(image))
         .await
         .problem(404, "not_found");
     assert_eq!(
@@ -298,7 +298,7 @@ async fn an_image_that_a_live_job_needs_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn another_owners_image_does_not_exist() {
+async fn an_image_of_another_owner_answers_404() {
     let stack = Stack::without_workers().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     stack.client.cancel(job["id"].as_str().unwrap()).await;

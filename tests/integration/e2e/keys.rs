@@ -1,16 +1,16 @@
-//! API keys over REST: made, shown once, listed, revoked.
+//! API keys over REST: created, shown once, listed, revoked.
 
 use jobs::keys::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Stack, client::send};
 
-async fn make(stack: &Stack, body: Value) -> Answer {
+async fn post_key(stack: &Stack, body: Value) -> Answer {
     stack.client.post_json("/v1/api_keys", &body).await
 }
 
-async fn made(stack: &Stack, body: Value) -> Value {
-    let answer = make(stack, body).await;
+async fn create_key(stack: &Stack, body: Value) -> Value {
+    let answer = post_key(stack, body).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()
 }
@@ -21,14 +21,14 @@ async fn revoke(stack: &Stack, id: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_and_works_within_its_scopes_and_its_owner() {
+async fn a_key_is_shown_once_and_works_only_for_its_scopes_and_its_owner() {
     let stack = Stack::bare(&[]).await;
     let ahead = chrono::Utc::now() + chrono::TimeDelta::hours(1);
     let wanted = json!({
         "name": "  phones ", "owner": "shop", "scopes": ["read", "submit", "read"], "expires_at": ahead,
         "limits": {"requests_per_second": 7.5, "burst": 20, "queued_jobs_max": 100},
     });
-    let key = made(&stack, wanted).await;
+    let key = create_key(&stack, wanted).await;
     assert_eq!(key["object"], "api_key");
     assert_eq!(
         (&key["name"], &key["owner"]),
@@ -45,19 +45,22 @@ async fn a_key_is_shown_once_and_works_within_its_scopes_and_its_owner() {
     client.get("/v1/api_keys").await.problem(403, "forbidden");
     let listed = stack.client.get("/v1/api_keys?owner=shop").await;
     let after_the_prefix = &secret[key["prefix"].as_str().unwrap().len()..];
-    assert!(!listed.text().contains(after_the_prefix), "a secret");
+    assert!(
+        !listed.text().contains(after_the_prefix),
+        "the list must not show the secret"
+    );
     let mut shown = key.clone();
     shown.as_object_mut().unwrap().remove("key");
     assert_eq!(listed.json()["data"], json!([shown]));
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_refused_at_once_and_its_siblings_are_not() {
+async fn a_revoked_key_is_refused_at_once_and_other_keys_of_the_owner_work() {
     let stack = Stack::bare(&[]).await;
     let wanted = |name: &str| json!({"name": name, "owner": "shop", "scopes": ["read"]});
     let (old, new) = (
-        made(&stack, wanted("old")).await,
-        made(&stack, wanted("new")).await,
+        create_key(&stack, wanted("old")).await,
+        create_key(&stack, wanted("new")).await,
     );
     let client = |key: &Value| stack.client_with(key["key"].as_str());
     for key in [&old, &new] {
@@ -80,8 +83,8 @@ async fn a_revoked_key_is_refused_at_once_and_its_siblings_are_not() {
         .map(|key| (&key["name"], !key["revoked_at"].is_null()))
         .collect();
     assert_eq!(revoked, [(&json!("new"), false), (&json!("old"), true)]);
-    for nobody in ["000000000000", "nothing", "%00", "x".repeat(100).as_str()] {
-        revoke(&stack, nobody).await.problem(404, "not_found");
+    for unknown in ["000000000000", "nothing", "%00", "x".repeat(100).as_str()] {
+        revoke(&stack, unknown).await.problem(404, "not_found");
     }
 }
 
@@ -89,7 +92,7 @@ async fn a_revoked_key_is_refused_at_once_and_its_siblings_are_not() {
 async fn keys_are_listed_in_pages_newest_first() {
     let stack = Stack::bare(&[]).await;
     for name in ["a", "b", "c", "d", "e"] {
-        made(
+        create_key(
             &stack,
             json!({"name": name, "owner": "shop", "scopes": ["read"]}),
         )
@@ -126,7 +129,7 @@ async fn keys_are_listed_in_pages_newest_first() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_is_refused_with_a_pointer() {
+async fn an_invalid_key_is_refused_with_a_pointer() {
     let stack = Stack::bare(&[]).await;
     let good = json!({"name": "n", "owner": "shop", "scopes": ["read"]});
     for (field, value, pointer) in [
@@ -160,7 +163,7 @@ async fn a_key_that_cannot_be_is_refused_with_a_pointer() {
     ] {
         let mut body = good.clone();
         body[field] = value;
-        make(&stack, body)
+        post_key(&stack, body)
             .await
             .problem_at(422, "invalid_params", pointer);
     }
@@ -174,10 +177,10 @@ async fn a_key_that_cannot_be_is_refused_with_a_pointer() {
 }
 
 #[tokio::test]
-async fn making_and_revoking_stand_in_the_audit_with_the_key_that_did_it() {
+async fn the_audit_names_the_key_that_created_or_revoked_a_key() {
     let stack = Stack::bare(&[]).await;
     let wanted = json!({"name": "n", "owner": "shop", "scopes": ["read"]});
-    let id = made(&stack, wanted).await["id"].clone();
+    let id = create_key(&stack, wanted).await["id"].clone();
     revoke(&stack, id.as_str().unwrap()).await;
     let acts: Vec<(String, String)> = sqlx::query_as(
         "select verb, subject from audit where actor like 'api key % of alice' order by audit_id",
@@ -191,7 +194,7 @@ async fn making_and_revoking_stand_in_the_audit_with_the_key_that_did_it() {
 }
 
 #[tokio::test]
-async fn only_admins_give_keys() {
+async fn only_admins_create_keys() {
     let stack = Stack::bare(&[]).await;
     let others = [Scope::Submit, Scope::Read, Scope::Operate];
     let client = stack.client_of("bob", &others).await;

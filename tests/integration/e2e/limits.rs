@@ -1,4 +1,4 @@
-//! What a key may take: 429 is the caller's own doing, and says when to come back.
+//! The limits of keys and owners. A 429 response says when the client should come back.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use tests::{Client, Stack, client::send, fixtures, given};
 const ALL: [&str; 4] = ["submit", "read", "operate", "admin"];
 
 /// A client whose key has these limits.
-async fn limited(stack: &Stack, owner: &str, limits: Value) -> Client {
+async fn client_with_limits(stack: &Stack, owner: &str, limits: Value) -> Client {
     let wanted = json!({"name": "test", "owner": owner, "scopes": ALL, "limits": limits});
     let made = stack.client.post_json("/v1/api_keys", &wanted).await;
     assert_eq!(made.status, 201, "{}", made.text());
@@ -15,12 +15,12 @@ async fn limited(stack: &Stack, owner: &str, limits: Value) -> Client {
 }
 
 #[tokio::test]
-async fn a_key_that_asks_too_fast_is_told_when_to_come_back_and_its_siblings_go_on() {
+async fn a_key_over_its_rate_gets_a_retry_time_and_other_keys_go_on() {
     let stack = Stack::bare(&[]).await;
-    // One token in a quarter of an hour: none comes back while the test runs.
+    // One token in a quarter of an hour: no token comes back during the test.
     let limits = json!({"requests_per_second": 0.001, "burst": 3});
-    let client = limited(&stack, "shop", limits).await;
-    let sibling = limited(&stack, "shop", json!({})).await;
+    let client = client_with_limits(&stack, "shop", limits).await;
+    let other_key = client_with_limits(&stack, "shop", json!({})).await;
     for left in [2, 1, 0] {
         let answer = client.get("/v1/jobs").await;
         assert_eq!(answer.status, 200);
@@ -47,13 +47,13 @@ async fn a_key_that_asks_too_fast_is_told_when_to_come_back_and_its_siblings_go_
         let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((900..=1000).contains(&seconds), "{seconds}");
     }
-    assert_eq!(sibling.get("/v1/jobs").await.status, 200);
+    assert_eq!(other_key.get("/v1/jobs").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_key_without_a_rate_has_no_limit_to_tell_of() {
+async fn a_key_without_a_rate_limit_gets_no_ratelimit_header() {
     let stack = Stack::bare(&[]).await;
-    let client = limited(&stack, "shop", json!({"requests_per_second": 0})).await;
+    let client = client_with_limits(&stack, "shop", json!({"requests_per_second": 0})).await;
     for _ in 0..50 {
         let answer = client.get("/v1/jobs").await;
         assert_eq!(answer.status, 200);
@@ -62,11 +62,11 @@ async fn a_key_without_a_rate_has_no_limit_to_tell_of() {
 }
 
 #[tokio::test]
-async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
+async fn live_jobs_are_capped_per_owner_and_an_ended_job_makes_room() {
     let stack = Stack::without_workers().await;
     let capped = json!({"queued_jobs_max": 3});
-    let client = limited(&stack, "shop", capped.clone()).await;
-    let other = limited(&stack, "mill", capped).await;
+    let client = client_with_limits(&stack, "shop", capped.clone()).await;
+    let other = client_with_limits(&stack, "mill", capped).await;
     let post = |client: &Client| {
         let client = client.clone();
         async move {
@@ -84,7 +84,7 @@ async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
     refused.problem(429, "quota_exceeded");
     let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
-    assert_eq!(post(&other).await.status, 202, "another owner's cap");
+    assert_eq!(post(&other).await.status, 202, "a cap for each owner");
 
     let held = given::claimed_by(&stack.db, "w").await;
     let ended = held.completion("cat");
@@ -92,10 +92,10 @@ async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
         .await
         .unwrap();
     assert_eq!(client.cancel(&ids[2]).await.status, 200);
-    // A refusal is never by a count that is older than the blink of an eye.
+    // The API may count an ended job for another moment.
     let accepted = tests::eventually(
         std::time::Duration::from_secs(5),
-        "a place is free",
+        "the API accepts a job again",
         || async {
             let answer = post(&client).await;
             (answer.status == 202).then_some(answer)
@@ -106,9 +106,9 @@ async fn unended_jobs_are_capped_by_owner_and_the_cap_opens_as_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_submits_at_once_no_more_than_the_cap_are_accepted() {
+async fn concurrent_submits_cannot_exceed_the_cap() {
     let stack = Stack::without_workers().await;
-    let client = limited(&stack, "shop", json!({"queued_jobs_max": 5})).await;
+    let client = client_with_limits(&stack, "shop", json!({"queued_jobs_max": 5})).await;
     let posts: Vec<_> = (0..30)
         .map(|_| {
             let client = client.clone();
@@ -134,25 +134,24 @@ async fn of_many_submits_at_once_no_more_than_the_cap_are_accepted() {
 }
 
 #[tokio::test]
-async fn stored_bytes_are_capped_and_an_image_that_is_there_needs_no_room() {
+async fn stored_bytes_are_capped_and_a_stored_image_needs_no_room() {
     let stack = Stack::without_workers().await;
     let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
     let max = cat.len() + small.len() / 2;
-    let client = limited(&stack, "shop", json!({"stored_bytes_max": max})).await;
+    let client = client_with_limits(&stack, "shop", json!({"stored_bytes_max": max})).await;
     let post = |photo: &[u8]| client.post_job("", "application/octet-stream", photo.to_vec());
     assert_eq!(post(&cat).await.status, 202);
     post(&small).await.problem(429, "quota_exceeded");
-    assert_eq!(post(&cat).await.status, 202, "the same bytes again");
+    assert_eq!(post(&cat).await.status, 202, "the image is stored already");
     let stored: Vec<i64> = sqlx::query_scalar("select bytes from images where owner = 'shop'")
         .fetch_all(&*stack.db)
         .await
         .unwrap();
-    assert_eq!(stored, [cat.len() as i64], "what was refused is not stored");
+    assert_eq!(stored, [cat.len() as i64], "a refused image is not stored");
 }
 
-/// The service's own limits are for keys that have none.
 #[tokio::test]
-async fn the_operators_defaults_hold_for_keys_without_limits_of_their_own() {
+async fn the_default_limits_hold_for_keys_without_their_own_limits() {
     let env = [
         ("DARKROOM_OWNER_QUEUED_JOBS_MAX", "1"),
         ("DARKROOM_KEY_REQUESTS_PER_SECOND", "0.001"),
@@ -169,7 +168,7 @@ async fn the_operators_defaults_hold_for_keys_without_limits_of_their_own() {
     let second = stack.client.post_job("", "image/jpeg", photo()).await;
     second.problem(429, "quota_exceeded");
     let unlimited = json!({"queued_jobs_max": 0, "requests_per_second": 0});
-    let own = limited(&stack, given::OWNER, unlimited).await;
+    let own = client_with_limits(&stack, given::OWNER, unlimited).await;
     for _ in 0..10 {
         assert_eq!(own.post_job("", "image/jpeg", photo()).await.status, 202);
     }

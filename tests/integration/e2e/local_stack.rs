@@ -13,7 +13,7 @@ use sqlx::{Connection, PgConnection};
 use tests::{Client, eventually, fixtures};
 use tokio::process::Command;
 
-/// A detached stack in a folder of its own; wiped at the end, whatever the end is.
+/// A detached stack in its own folder; `drop` stops the stack and deletes its data.
 struct LocalStack {
     folder: tempfile::TempDir,
     port: String,
@@ -36,7 +36,7 @@ impl LocalStack {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(local::bin_dir().unwrap().join("darkroom-local"));
         command.args(args).arg("--data").arg(self.data());
-        // Those of the test run: a stack that finds them would use their stores instead of its own.
+        // These variables name the stores of the test run. The local stack must start its own stores.
         for name in [
             "DATABASE_URL",
             "AWS_ENDPOINT_URL_S3",
@@ -100,7 +100,7 @@ fn is_running(pid: i32) -> bool {
 }
 
 #[tokio::test]
-async fn what_scripts_rely_on_is_there_after_up() {
+async fn up_provides_everything_that_scripts_rely_on() {
     let stack = LocalStack::new();
     stack.up().await;
     let env = stack.env();
@@ -140,17 +140,17 @@ async fn what_scripts_rely_on_is_there_after_up() {
         .unwrap();
     let seen = sqlx::query_scalar::<_, i64>("select count(*) from ops.jobs");
     assert_eq!(seen.fetch_one(&mut operator).await.unwrap(), 1);
-    let beneath = sqlx::query("select * from finished_jobs")
+    let tables = sqlx::query("select * from finished_jobs")
         .execute(&mut operator)
         .await;
     assert!(
-        beneath.is_err(),
-        "the operator's login reads the contract, not the tables"
+        tables.is_err(),
+        "the operator's login may read the views of `ops`, not the tables"
     );
 }
 
 #[tokio::test]
-async fn up_again_starts_what_is_missing_and_leaves_the_rest_alone() {
+async fn a_second_up_starts_only_the_missing_processes() {
     let stack = LocalStack::new();
     stack.up().await;
     let before = ["postgres", "s3", "api-1"].map(|name| stack.pid(name));
@@ -181,9 +181,9 @@ async fn up_again_starts_what_is_missing_and_leaves_the_rest_alone() {
     }
 }
 
-/// Where a process says in its log that it listens.
-async fn listens(process: &Process, message: &str) -> String {
-    eventually(Duration::from_secs(20), "it listens", || async {
+/// The URL on which a process listens, by its log.
+async fn listen_url(process: &Process, message: &str) -> String {
+    eventually(Duration::from_secs(20), "the process listens", || async {
         let log = process.log();
         let lines = log.lines().map(serde_json::from_str::<Value>);
         let said = lines.flatten().find(|line| line["message"] == message)?;
@@ -193,7 +193,7 @@ async fn listens(process: &Process, message: &str) -> String {
 }
 
 #[tokio::test]
-async fn further_processes_start_from_the_env_file_alone() {
+async fn another_api_and_worker_start_from_the_env_file_alone() {
     let stack = LocalStack::new();
     stack.up().await;
     let further = |program: &str| {
@@ -204,18 +204,18 @@ async fn further_processes_start_from_the_env_file_alone() {
             .unwrap()
     };
     let (api, worker) = (further("darkroom-api"), further("darkroom-worker"));
-    let url = listens(&api, "ready").await;
+    let url = listen_url(&api, "ready").await;
     let client = Client::new(&url, Some(stack.env()["DARKROOM_API_KEY"].clone()));
     let job = client.predicted("", fixtures::photo("coffee.jpg")).await;
     assert_eq!(job["status"], "succeeded");
-    let health = listens(&worker, "health and metrics").await;
+    let health = listen_url(&worker, "health and metrics").await;
     let ready = format!("{health}/readyz");
     let ready = worker.wait_ready(&ready, Duration::from_secs(20));
     ready.await.unwrap();
 }
 
 #[tokio::test]
-async fn down_leaves_no_process_and_with_wipe_no_data() {
+async fn down_with_wipe_leaves_no_process_and_no_data() {
     let stack = LocalStack::new();
     stack.up().await;
     let pids = ["postgres", "s3", "api-1", "worker-1"].map(|name| stack.pid(name));

@@ -1,32 +1,38 @@
-//! How batches end: their results, cancels, retries, and the news of it.
+//! How batches end: results, cancels, retries, and the event `batch.completed`.
 
 use jobs::queue;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Receiver, Stack, client::send, given};
 
-use super::{accepted, ended, newest, numbers, one_fails, one_succeeds, results, stored};
+use super::{
+    complete_next_job, create_batch, fail_next_job, get_results, line_numbers, newest_job,
+    store_image, wait_until_ended,
+};
 
 #[tokio::test]
-async fn results_come_in_order_as_far_as_lines_have_ended() {
+async fn results_stop_before_the_first_line_that_has_not_ended() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
-    queue::cancel(&stack.db, newest(&stack).await, None)
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest_job(&stack).await, None)
         .await
         .unwrap();
     let line = json!({"image": {"sha256": sha256}});
-    let id = accepted(&stack, &vec![line; 3]).await;
+    let id = create_batch(&stack, &vec![line; 3]).await;
     let first = given::claimed_by(&stack.db, "slow").await;
-    one_succeeds(&stack).await;
+    complete_next_job(&stack).await;
     assert!(
-        results(&stack, &id, "").await.is_empty(),
+        get_results(&stack, &id, "").await.is_empty(),
         "line 1 has not ended"
     );
     tests::settling::complete(&stack.db, &[first.completion("cat")])
         .await
         .unwrap();
-    assert_eq!(numbers(&results(&stack, &id, "").await), [1, 2]);
-    assert_eq!(numbers(&results(&stack, &id, "?after=1").await), [2]);
+    assert_eq!(line_numbers(&get_results(&stack, &id, "").await), [1, 2]);
+    assert_eq!(
+        line_numbers(&get_results(&stack, &id, "?after=1").await),
+        [2]
+    );
 
     let path = format!("/v1/batches/{id}/results?after=1");
     let open = stack
@@ -34,7 +40,7 @@ async fn results_come_in_order_as_far_as_lines_have_ended() {
         .request(Method::GET, &path)
         .header("Prefer", "wait=20");
     let open = tokio::spawn(send(open));
-    one_succeeds(&stack).await;
+    complete_next_job(&stack).await;
     let answer = open.await.unwrap();
     assert_eq!(answer.header("preference-applied"), Some("wait=20"));
     let text = answer.text();
@@ -42,20 +48,20 @@ async fn results_come_in_order_as_far_as_lines_have_ended() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(numbers(&rest), [2, 3]);
+    assert_eq!(line_numbers(&rest), [2, 3]);
 }
 
 #[tokio::test]
-async fn a_batch_is_canceled_and_its_failed_jobs_retried_as_one() {
+async fn one_request_cancels_a_batch_and_one_request_retries_its_failed_jobs() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
-    queue::cancel(&stack.db, newest(&stack).await, None)
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest_job(&stack).await, None)
         .await
         .unwrap();
     let line = json!({"image": {"sha256": sha256}});
-    let id = accepted(&stack, &vec![line; 3]).await;
-    one_fails(&stack).await;
-    one_succeeds(&stack).await;
+    let id = create_batch(&stack, &vec![line; 3]).await;
+    fail_next_job(&stack).await;
+    complete_next_job(&stack).await;
     let cancel = format!("/v1/batches/{id}/cancel");
     let canceled = stack.client.post_json(&cancel, &json!({})).await;
     assert_eq!(canceled.status, 200, "{}", canceled.text());
@@ -72,10 +78,10 @@ async fn a_batch_is_canceled_and_its_failed_jobs_retried_as_one() {
     assert_eq!(
         stack.client.post_json(&retry, &json!({})).await.status,
         200,
-        "nothing is left"
+        "no failed job is left"
     );
-    one_succeeds(&stack).await;
-    let done = ended(&stack, &id).await;
+    complete_next_job(&stack).await;
+    let done = wait_until_ended(&stack, &id).await;
     assert_eq!(done["status"], "partly_failed");
     let counts = &done["counts"];
     assert_eq!(
@@ -90,27 +96,27 @@ async fn a_batch_is_canceled_and_its_failed_jobs_retried_as_one() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_batch_is_told_with_the_batch_as_it_stands() {
+async fn the_batch_completed_event_contains_the_batch() {
     let private = ("DARKROOM_ALLOW_PRIVATE_ADDRESSES", "true");
     let stack = Stack::without_workers_but(&[private]).await;
     let receiver = Receiver::start().await;
-    let wants = json!({"url": receiver.url("/"), "events": ["batch.completed"]});
-    let made = stack.client.post_json("/v1/webhook_endpoints", &wants);
+    let wanted = json!({"url": receiver.url("/"), "events": ["batch.completed"]});
+    let made = stack.client.post_json("/v1/webhook_endpoints", &wanted);
     assert_eq!(made.await.status, 201);
-    let sha256 = stored(&stack, "cat.jpg").await;
-    queue::cancel(&stack.db, newest(&stack).await, None)
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest_job(&stack).await, None)
         .await
         .unwrap();
     let line = json!({"image": {"sha256": sha256}});
-    let id = accepted(&stack, &vec![line; 2]).await;
-    one_fails(&stack).await;
-    one_succeeds(&stack).await;
-    let batch = ended(&stack, &id).await;
+    let id = create_batch(&stack, &vec![line; 2]).await;
+    fail_next_job(&stack).await;
+    complete_next_job(&stack).await;
+    let batch = wait_until_ended(&stack, &id).await;
     assert_eq!(batch["counts"]["failed"], 1);
 
-    let told = receiver.heard(1).await.pop().unwrap().json();
-    assert_eq!(told["type"], "batch.completed");
-    assert_eq!(told["data"], batch, "by webhook");
+    let event = receiver.heard(1).await.pop().unwrap().json();
+    assert_eq!(event["type"], "batch.completed");
+    assert_eq!(event["data"], batch, "by webhook");
     let path = "/v1/events?types=batch.completed";
     let feed = stack.client.request(Method::GET, path);
     let feed = send(feed.header("Prefer", "wait=20")).await.json();
@@ -122,5 +128,5 @@ async fn the_end_of_a_batch_is_told_with_the_batch_as_it_stands() {
         .unwrap();
     let feed = stack.client.get(path).await.json();
     let gone = json!({"id": id, "object": "batch"});
-    assert_eq!(feed["data"][0]["data"], gone, "nothing else is left of it");
+    assert_eq!(feed["data"][0]["data"], gone, "only the id is left");
 }

@@ -1,17 +1,17 @@
-//! What is told of a batch, to whom.
+//! What clients can read of a batch, and which clients can.
 
 use jobs::keys::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, client::send, given};
 
-use super::{accepted, stored};
+use super::{create_batch, store_image};
 
 #[tokio::test]
 async fn an_unchanged_batch_answers_304_and_a_changed_one_200() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
-    let id = accepted(&stack, &[json!({"image": {"sha256": sha256}})]).await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    let id = create_batch(&stack, &[json!({"image": {"sha256": sha256}})]).await;
     let path = format!("/v1/batches/{id}");
     let first = stack.client.get(&path).await;
     let tag = first.header("etag").unwrap().to_owned();
@@ -32,12 +32,12 @@ async fn an_unchanged_batch_answers_304_and_a_changed_one_200() {
 }
 
 #[tokio::test]
-async fn batches_are_listed_newest_first_page_by_page_and_their_jobs_by_id() {
+async fn batches_are_listed_in_pages_newest_first_and_jobs_by_batch() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
     let mut made = Vec::new();
     for _ in 0..3 {
-        made.push(accepted(&stack, &[json!({"image": {"sha256": sha256}})]).await);
+        made.push(create_batch(&stack, &[json!({"image": {"sha256": sha256}})]).await);
     }
     made.reverse();
     let ids = |page: &Value| -> Vec<String> {
@@ -63,18 +63,18 @@ async fn batches_are_listed_newest_first_page_by_page_and_their_jobs_by_id() {
 }
 
 #[tokio::test]
-async fn another_owners_batch_does_not_exist() {
+async fn a_batch_of_another_owner_answers_404() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
-    let id = accepted(&stack, &[json!({"image": {"sha256": sha256}})]).await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    let id = create_batch(&stack, &[json!({"image": {"sha256": sha256}})]).await;
     let bob = stack.client_of("bob", &[Scope::Submit, Scope::Read]).await;
-    let here = format!("/v1/batches/{id}");
-    bob.get(&here).await.problem(404, "not_found");
-    bob.get(&format!("{here}/results"))
+    let path = format!("/v1/batches/{id}");
+    bob.get(&path).await.problem(404, "not_found");
+    bob.get(&format!("{path}/results"))
         .await
         .problem(404, "not_found");
     for verb in ["cancel", "retry_failed"] {
-        let refused = bob.post_json(&format!("{here}/{verb}"), &json!({})).await;
+        let refused = bob.post_json(&format!("{path}/{verb}"), &json!({})).await;
         refused.problem(404, "not_found");
     }
     assert_eq!(bob.get("/v1/batches").await.json()["data"], json!([]));

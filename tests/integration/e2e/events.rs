@@ -1,4 +1,4 @@
-//! The feed, and the stream of one job.
+//! The feed, the event stream of one job, and waiting requests when the API shuts down.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, eventually, fixtures, given};
 use tokio::time::timeout;
 
-/// Less than the thirty seconds after which a process that leaves cuts what is still open.
+/// Less than the 30 seconds after which a process that shuts down closes open connections.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-async fn submitted(stack: &Stack) -> String {
+async fn submit_job(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     job["id"].as_str().unwrap().to_owned()
 }
 
-async fn succeeded(stack: &Stack) -> String {
-    let id = submitted(stack).await;
+async fn complete_job(stack: &Stack) -> String {
+    let id = submit_job(stack).await;
     let held = given::claimed_by(&stack.db, "w").await;
     tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
@@ -27,13 +27,13 @@ async fn succeeded(stack: &Stack) -> String {
     id
 }
 
-async fn feed(client: &Client, query: &str) -> Value {
+async fn get_feed(client: &Client, query: &str) -> Value {
     let answer = client.get(&format!("/v1/events{query}")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
 
-async fn waiting(client: &Client, query: &str, seconds: u32) -> Answer {
+async fn wait_for_feed(client: &Client, query: &str, seconds: u32) -> Answer {
     let request = client.request(Method::GET, &format!("/v1/events{query}"));
     send(request.header("Prefer", format!("wait={seconds}"))).await
 }
@@ -42,64 +42,67 @@ async fn waiting(client: &Client, query: &str, seconds: u32) -> Answer {
 async fn a_reader_that_was_away_catches_up() {
     let stack = Stack::without_workers().await;
     let ids = [
-        succeeded(&stack).await,
-        succeeded(&stack).await,
-        succeeded(&stack).await,
+        complete_job(&stack).await,
+        complete_job(&stack).await,
+        complete_job(&stack).await,
     ];
     let (mut after, mut events) = (String::new(), vec![]);
-    // Each was started, and ended.
+    // Each job has two events.
     while events.len() < 2 * ids.len() {
-        let page = waiting(&stack.client, &format!("?limit=2{after}"), 30).await;
+        let page = wait_for_feed(&stack.client, &format!("?limit=2{after}"), 30).await;
         let page = page.json();
         events.extend(page["data"].as_array().unwrap().clone());
         after = format!("&after={}", page["next_cursor"].as_str().unwrap());
     }
-    let told = |kind: &str| -> Vec<_> {
+    let ids_of = |kind: &str| -> Vec<_> {
         let events = events.iter().filter(|event| event["type"] == kind);
         let ids = events.map(|event| event["data"]["id"].as_str().unwrap());
         ids.collect()
     };
-    assert_eq!(told("job.started"), ids);
-    assert_eq!(told("job.succeeded"), ids);
+    assert_eq!(ids_of("job.started"), ids);
+    assert_eq!(ids_of("job.succeeded"), ids);
     for event in &events {
         assert_eq!(event["object"], "event");
         assert_eq!(event["data"]["status"], "succeeded");
         assert_eq!(event["data"]["result"]["answer"], "cat");
         assert!(event["timestamp"].is_string());
     }
-    let nothing = feed(&stack.client, &format!("?limit=2{after}")).await;
+    let nothing = get_feed(&stack.client, &format!("?limit=2{after}")).await;
     assert_eq!(nothing["data"].as_array().unwrap().len(), 0);
     assert_eq!(nothing["next_cursor"], events[5]["id"]);
     let mallory = stack.client_of("mallory", &[Scope::Read]).await;
     assert_eq!(
-        feed(&mallory, "").await["data"].as_array().unwrap().len(),
+        get_feed(&mallory, "").await["data"]
+            .as_array()
+            .unwrap()
+            .len(),
         0
     );
 }
 
 #[tokio::test]
-async fn a_reader_that_waits_is_told_at_once() {
+async fn a_waiting_reader_gets_an_event_at_once() {
     let stack = Stack::without_workers().await;
-    let id = submitted(&stack).await;
-    let from_now_on = feed(&stack.client, "?after=latest").await["next_cursor"].clone();
+    let id = submit_job(&stack).await;
+    let from_now_on = get_feed(&stack.client, "?after=latest").await["next_cursor"].clone();
     let after = format!("?after={}", from_now_on.as_str().unwrap());
     let bob = stack.client_of("bob", &[Scope::Read]).await;
-    let bobs = tokio::spawn(async move { waiting(&bob, "?after=latest", 1).await });
+    let bobs = tokio::spawn(async move { wait_for_feed(&bob, "?after=latest", 1).await });
     let client = stack.client.clone();
-    let asked = tokio::spawn(async move { waiting(&client, &after, 60).await });
-    // Until then nothing happens that alice could be told of.
+    let asked = tokio::spawn(async move { wait_for_feed(&client, &after, 60).await });
+    // Until then there is no event for alice.
     let nothing = bobs.await.unwrap().json();
     assert_eq!(nothing["data"].as_array().unwrap().len(), 0);
     assert!(!asked.is_finished());
     stack.client.cancel(&id).await;
     let canceled = asked.await.unwrap();
     assert_eq!(canceled.header("preference-applied"), Some("wait=60"));
-    let told = canceled.json();
-    assert_eq!(told["data"][0]["type"], "job.canceled");
+    let event = canceled.json();
+    assert_eq!(event["data"][0]["type"], "job.canceled");
 }
 
 #[tokio::test]
-async fn what_is_no_cursor_or_type_is_refused() {
+async fn an_invalid_query_of_the_feed_is_refused() {
     let stack = Stack::without_workers().await;
     for (query, pointer) in [
         ("?after=evt_1", "/after"),
@@ -111,12 +114,16 @@ async fn what_is_no_cursor_or_type_is_refused() {
         let answer = stack.client.get(&format!("/v1/events{query}")).await;
         answer.problem_at(422, "invalid_params", pointer);
     }
-    let types = feed(&stack.client, "?types=job.failed,%20batch.completed").await;
+    let types = get_feed(&stack.client, "?types=job.failed,%20batch.completed").await;
     assert_eq!(types["data"].as_array().unwrap().len(), 0);
 }
 
-/// What a stream says until it ends: id, event, data.
-async fn stream(client: &Client, id: &str, last: Option<&str>) -> Vec<(String, String, Value)> {
+/// Reads a stream until it ends; returns id, event and data of each step.
+async fn read_stream(
+    client: &Client,
+    id: &str,
+    last: Option<&str>,
+) -> Vec<(String, String, Value)> {
     let request = client.request(Method::GET, &format!("/v1/jobs/{id}/events"));
     let mut request = request.header("Accept", "text/event-stream");
     if let Some(last) = last {
@@ -145,11 +152,11 @@ async fn stream(client: &Client, id: &str, last: Option<&str>) -> Vec<(String, S
 }
 
 #[tokio::test]
-async fn a_stream_tells_every_step_and_ends_with_the_job() {
+async fn a_stream_sends_every_step_and_ends_with_the_job() {
     let stack = Stack::without_workers().await;
-    let id = submitted(&stack).await;
+    let id = submit_job(&stack).await;
     let (client, followed) = (stack.client.clone(), id.clone());
-    let following = tokio::spawn(async move { stream(&client, &followed, None).await });
+    let following = tokio::spawn(async move { read_stream(&client, &followed, None).await });
     let held = given::claimed_by(&stack.db, "w1").await;
     tests::settling::release(&stack.db, &[held.lease()])
         .await
@@ -158,7 +165,7 @@ async fn a_stream_tells_every_step_and_ends_with_the_job() {
     tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
         .unwrap();
-    // As a worker does after its commit.
+    // A worker sends these wake-ups after its commit.
     let job: JobId = id.parse().unwrap();
     let notifier = queue::Notifier::start(stack.db.another_pool());
     while !following.is_finished() {
@@ -187,10 +194,10 @@ async fn a_stream_tells_every_step_and_ends_with_the_job() {
         .await
         .json();
     let data: Vec<_> = steps.iter().map(|(_, _, data)| data.clone()).collect();
-    assert_eq!(listed["data"], Value::Array(data), "the list is the same");
+    assert_eq!(listed["data"], Value::Array(data), "list equals stream");
 
-    let rest = stream(&stack.client, &id, Some(&steps[2].0)).await;
-    assert_eq!(rest, steps[3..], "it goes on where the client was");
+    let rest = read_stream(&stack.client, &id, Some(&steps[2].0)).await;
+    assert_eq!(rest, steps[3..], "only steps after `Last-Event-ID`");
     let request = stack
         .client
         .request(Method::GET, &format!("/v1/jobs/{id}/events"));
@@ -200,19 +207,19 @@ async fn a_stream_tells_every_step_and_ends_with_the_job() {
 }
 
 #[tokio::test]
-async fn a_job_that_ended_before_it_began_has_two_steps() {
+async fn a_job_canceled_before_its_start_has_two_steps() {
     let stack = Stack::without_workers().await;
-    let id = submitted(&stack).await;
+    let id = submit_job(&stack).await;
     stack.client.cancel(&id).await;
-    let steps = stream(&stack.client, &id, None).await;
+    let steps = read_stream(&stack.client, &id, None).await;
     let types: Vec<_> = steps.iter().map(|(_, event, _)| event.as_str()).collect();
     assert_eq!(types, ["job.created", "job.canceled"]);
 }
 
 #[tokio::test]
-async fn nobody_follows_the_job_of_another_owner() {
+async fn a_client_cannot_follow_the_job_of_another_owner() {
     let stack = Stack::without_workers().await;
-    let id = submitted(&stack).await;
+    let id = submit_job(&stack).await;
     let mallory = stack.client_of("mallory", &[Scope::Read]).await;
     let path = format!("/v1/jobs/{id}/events");
     mallory.get(&path).await.problem(404, "not_found");
@@ -222,14 +229,14 @@ async fn nobody_follows_the_job_of_another_owner() {
 }
 
 #[tokio::test]
-async fn a_process_that_leaves_ends_the_answers_that_it_holds() {
+async fn an_api_that_shuts_down_ends_its_open_responses() {
     let stack = Stack::without_workers().await;
-    let id = submitted(&stack).await;
+    let id = submit_job(&stack).await;
     let (client, followed) = (stack.client.clone(), id.clone());
-    let following = tokio::spawn(async move { stream(&client, &followed, None).await });
+    let following = tokio::spawn(async move { read_stream(&client, &followed, None).await });
     let client = stack.client.clone();
-    let reading = tokio::spawn(async move { waiting(&client, "?after=latest", 60).await });
-    eventually(Duration::from_secs(10), "both were taken", || async {
+    let reading = tokio::spawn(async move { wait_for_feed(&client, "?after=latest", 60).await });
+    eventually(Duration::from_secs(10), "both requests came", || async {
         let log = stack.api.log();
         (log.contains("/v1/jobs/{id}/events") || log.contains("jobs/{id}/events")).then_some(())
     })
@@ -243,29 +250,29 @@ async fn a_process_that_leaves_ends_the_answers_that_it_holds() {
     drop(reading.await);
 }
 
-/// A wait may last longer than a process may take to leave: a submit that is committed would lose its answer.
+/// A wait may be longer than the shutdown. Without an early response, a committed submit would get no response.
 #[tokio::test]
-async fn a_process_that_leaves_answers_those_who_wait_for_a_job() {
+async fn an_api_that_shuts_down_answers_requests_that_wait_for_a_job() {
     let stack = Stack::without_workers().await;
     let waiting = |method, path: &str| {
         let request = stack.client.request(method, path);
         request.header("Prefer", "wait=60")
     };
     let get = |id: &str| waiting(Method::GET, &format!("/v1/jobs/{id}"));
-    let unended = get(&submitted(&stack).await);
-    let unchanged = get(&submitted(&stack).await).header("If-None-Match", "\"1\"");
+    let unended = get(&submit_job(&stack).await);
+    let unchanged = get(&submit_job(&stack).await).header("If-None-Match", "\"1\"");
     let submit = waiting(Method::POST, "/v1/jobs").body(fixtures::photo("cat.jpg"));
     let answers = [submit, unended, unchanged].map(|request| tokio::spawn(send(request)));
-    eventually(Duration::from_secs(20), "all three wait", || async {
+    eventually(Duration::from_secs(20), "three requests wait", || async {
         let three = "darkroom_waited_jobs 3";
         stack.api.metrics().await.contains(three).then_some(())
     })
     .await;
     stack.api.signal(Signal::SIGTERM);
     let answers = timeout(AT_ONCE, try_join_all(answers)).await;
-    let answers = answers.expect("at once").unwrap();
+    let answers = answers.expect("the API answers at once").unwrap();
     let [submitted, unended, unchanged] = &answers[..] else {
-        panic!("three were asked for")
+        panic!("expected three responses")
     };
     assert_eq!(submitted.status, 202, "{}", submitted.text());
     assert_eq!(submitted.json()["status"], "queued");
@@ -275,7 +282,7 @@ async fn a_process_that_leaves_answers_those_who_wait_for_a_job() {
 }
 
 #[tokio::test]
-async fn a_process_that_leaves_answers_those_who_wait_for_a_batch() {
+async fn an_api_that_shuts_down_answers_requests_that_wait_for_a_batch() {
     let stack = Stack::without_workers().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let good = json!({"image": {"sha256": job["input"]["image"]}});
@@ -287,7 +294,7 @@ async fn a_process_that_leaves_answers_those_who_wait_for_a_batch() {
     let create = waiting(Method::POST, "/v1/batches").body(lines);
     let create = create.header("Content-Type", "application/x-ndjson");
     let created = tokio::spawn(send(create));
-    let id = eventually(Duration::from_secs(20), "all lines were taken", || async {
+    let id = eventually(Duration::from_secs(20), "all lines are stored", || async {
         let batches = stack.client.get("/v1/batches").await.json();
         let batch = &batches["data"][0];
         (batch["upload"] == "complete").then(|| batch["id"].as_str().unwrap().to_owned())
@@ -299,7 +306,7 @@ async fn a_process_that_leaves_answers_those_who_wait_for_a_batch() {
     stack.api.signal(Signal::SIGTERM);
     let (created, rest) = timeout(AT_ONCE, async { tokio::join!(created, results.bytes()) })
         .await
-        .expect("at once");
+        .expect("the API answers at once");
     let created = created.unwrap();
     assert_eq!(created.status, 202, "{}", created.text());
     assert_eq!(created.json()["status"], "running");

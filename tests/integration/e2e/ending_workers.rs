@@ -1,4 +1,4 @@
-//! Workers that are asked to go, or to let go of a job, and workers that end by themselves.
+//! Workers that get a shutdown signal, a drain or a cancel, and workers that end by themselves.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use sqlx::{Postgres, Transaction};
 use tests::{Stack, eventually, fixtures, given, stack::Running};
 
 const A_WHILE: Duration = Duration::from_mins(1);
-/// Less than a third of the lease, after which the next heartbeat would come by itself.
+/// Less than a third of the lease: the next regular heartbeat comes later.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-async fn submitted(stack: &Stack, count: usize) -> Vec<JobId> {
+async fn submit_jobs(stack: &Stack, count: usize) -> Vec<JobId> {
     let mut ids = Vec::new();
     for _ in 0..count {
         let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
@@ -32,15 +32,15 @@ const QUEUED: &str = "select count(*) from live_jobs where state = 'queued'";
 const SUCCEEDED: &str = "select count(*) from finished_jobs where state = 'succeeded'";
 const ATTEMPTS_CHARGED: &str = "select count(*) from attempts where charged";
 
-async fn holds_jobs(stack: &Stack) {
+async fn wait_until_jobs_run(stack: &Stack) {
     eventually(A_WHILE, "the worker holds jobs", || async {
         (count(stack, RUNNING).await > 0).then_some(())
     })
     .await;
 }
 
-/// A transaction under which no worker gets to know what a model version is: its load does not end.
-async fn models_locked(stack: &Stack) -> Transaction<'static, Postgres> {
+/// Opens a transaction that locks `model_versions`: until it ends, no worker can load a model.
+async fn lock_models(stack: &Stack) -> Transaction<'static, Postgres> {
     let mut lock = stack.db.begin().await.unwrap();
     sqlx::query("lock table model_versions in access exclusive mode")
         .execute(&mut *lock)
@@ -49,49 +49,49 @@ async fn models_locked(stack: &Stack) -> Transaction<'static, Postgres> {
     lock
 }
 
-async fn ends_well(worker: &Running, limit: Duration) {
-    let status = worker.wait_for(limit).await.expect("it ends in time");
+async fn assert_exits_with_0(worker: &Running, limit: Duration) {
+    let status = worker.wait_for(limit).await.expect("the worker ends");
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_waits_for_a_model_leaves_at_once() {
+async fn a_worker_that_waits_for_a_model_ends_at_once() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 3).await;
-    let _lock = models_locked(&stack).await;
+    submit_jobs(&stack, 3).await;
+    let _lock = lock_models(&stack).await;
     let worker = stack.worker("leaver", &[]).await;
-    holds_jobs(&stack).await;
+    wait_until_jobs_run(&stack).await;
     worker.signal(Signal::SIGTERM);
-    ends_well(&worker, AT_ONCE).await;
+    assert_exits_with_0(&worker, AT_ONCE).await;
     assert_eq!(count(&stack, QUEUED).await, 3);
     assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
 }
 
-/// libtorch cannot be interrupted while it loads; the process ends all the same, and not by a crash.
+/// A load in libtorch cannot be interrupted. The process must end during the load, and without a crash.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_loads_a_model_leaves_at_once() {
+async fn a_worker_that_loads_a_model_ends_at_once() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 3).await;
+    submit_jobs(&stack, 3).await;
     let worker = stack.worker("leaver", &[]).await;
-    holds_jobs(&stack).await;
+    wait_until_jobs_run(&stack).await;
     worker.signal(Signal::SIGSTOP);
     let loaded = worker.log().contains("model loaded");
     worker.signal(Signal::SIGTERM);
     worker.signal(Signal::SIGCONT);
-    ends_well(&worker, AT_ONCE).await;
-    assert!(!loaded, "the signal came while it loaded");
+    assert_exits_with_0(&worker, AT_ONCE).await;
+    assert!(!loaded, "the signal must come during the load");
     assert_eq!(count(&stack, RUNNING).await, 0);
     assert_eq!(count(&stack, ATTEMPTS_CHARGED).await, 0);
 }
 
-/// Its passes go on while the process ends; ending by `exit` was a segmentation fault every second time.
+/// Forward passes go on while the process ends. A process that called `exit` crashed every second time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_measures_a_model_leaves_without_a_crash() {
+async fn a_worker_that_measures_a_model_ends_without_a_crash() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 3).await;
+    submit_jobs(&stack, 3).await;
     for name in ["first", "second", "third", "fourth"] {
         let worker = stack.worker(name, &[]).await;
-        eventually(A_WHILE, "it measures its model", || async {
+        eventually(A_WHILE, "the worker measures its model", || async {
             worker
                 .log()
                 .contains("optimized for this device")
@@ -99,42 +99,42 @@ async fn a_worker_that_measures_a_model_leaves_without_a_crash() {
         })
         .await;
         worker.signal(Signal::SIGTERM);
-        ends_well(&worker, AT_ONCE).await;
+        assert_exits_with_0(&worker, AT_ONCE).await;
     }
 }
 
-/// The first signal waits for what is on the device and cannot be written; the second does not.
+/// After the first signal the worker waits for jobs on the device, whose results it cannot write here.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_worker_that_still_finishes() {
+async fn a_second_signal_ends_a_worker_that_still_drains() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 40).await;
+    submit_jobs(&stack, 40).await;
     let worker = stack
         .worker("leaver", &[("DARKROOM_DRAIN_SECONDS", "60")])
         .await;
-    holds_jobs(&stack).await;
+    wait_until_jobs_run(&stack).await;
     let mut lock = stack.db.begin().await.unwrap();
     sqlx::query("select from live_jobs where state = 'running' for update")
         .execute(&mut *lock)
         .await
         .unwrap();
     worker.signal(Signal::SIGTERM);
-    eventually(A_WHILE, "it drains", || async {
+    eventually(A_WHILE, "the worker drains", || async {
         worker.log().contains("drain.phase").then_some(())
     })
     .await;
     assert!(worker.is_running());
     worker.signal(Signal::SIGTERM);
-    ends_well(&worker, Duration::from_secs(10)).await;
+    assert_exits_with_0(&worker, Duration::from_secs(10)).await;
 }
 
-/// A job that runs is let go within a moment of its cancel, even in the middle of a stage.
+/// The worker gives up a canceled job at once, even in the middle of a stage.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_of_a_running_job_is_noticed_at_once() {
+async fn a_worker_notices_the_cancel_of_a_running_job_at_once() {
     let stack = Stack::with_models().await;
-    let ids = submitted(&stack, 2).await;
-    let _lock = models_locked(&stack).await;
+    let ids = submit_jobs(&stack, 2).await;
+    let _lock = lock_models(&stack).await;
     let worker = stack.worker("w", &[]).await;
-    eventually(A_WHILE, "the worker holds both", || async {
+    eventually(A_WHILE, "the worker holds both jobs", || async {
         (count(&stack, RUNNING).await == 2).then_some(())
     })
     .await;
@@ -147,12 +147,12 @@ async fn a_cancel_of_a_running_job_is_noticed_at_once() {
     })
     .await;
     println!("canceled {:?} after the request", asked_at.elapsed());
-    assert_eq!(count(&stack, RUNNING).await, 1, "the other one goes on");
+    assert_eq!(count(&stack, RUNNING).await, 1, "the other job goes on");
     assert!(worker.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_an_operator_drains_leaves_at_once() {
+async fn a_worker_that_an_operator_drains_ends_at_once() {
     let stack = Stack::with_models().await;
     let worker = stack.worker("w", &[]).await;
     let drained = "select drain_worker(worker_id) from workers where name = 'w'";
@@ -161,56 +161,56 @@ async fn a_worker_that_an_operator_drains_leaves_at_once() {
         .await
         .unwrap();
     assert_eq!(drained, "draining");
-    ends_well(&worker, AT_ONCE).await;
+    assert_exits_with_0(&worker, AT_ONCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_ends_after_as_many_jobs_as_it_may_take() {
+async fn a_worker_ends_after_its_maximum_number_of_jobs() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 12).await;
+    submit_jobs(&stack, 12).await;
     let worker = stack.worker_begun("w", &[("DARKROOM_MAX_JOBS", "5")]);
-    ends_well(&worker, A_WHILE).await;
+    assert_exits_with_0(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 5);
     assert_eq!(count(&stack, QUEUED).await, 7);
     let started = "select sum(attempts_started) from live_jobs";
-    assert_eq!(count(&stack, started).await, 0, "and claimed no other");
+    assert_eq!(count(&stack, started).await, 0, "no other job is claimed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_drains_the_queue_ends_when_nothing_is_left() {
+async fn a_worker_that_drains_the_queue_ends_when_no_job_is_left() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 12).await;
+    submit_jobs(&stack, 12).await;
     let worker = stack.worker_begun("w", &[("DARKROOM_DRAIN", "true")]);
-    ends_well(&worker, A_WHILE).await;
+    assert_exits_with_0(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_without_work_ends_by_itself() {
+async fn a_worker_ends_after_its_maximum_idle_time() {
     let stack = Stack::with_models().await;
-    submitted(&stack, 3).await;
+    submit_jobs(&stack, 3).await;
     let worker = stack.worker_begun("w", &[("DARKROOM_MAX_IDLE", "1s")]);
-    ends_well(&worker, A_WHILE).await;
-    assert_eq!(count(&stack, SUCCEEDED).await, 3, "first things first");
+    assert_exits_with_0(&worker, A_WHILE).await;
+    assert_eq!(count(&stack, SUCCEEDED).await, 3, "all jobs come first");
 }
 
-/// The connection broke between the commit of a claim and its answer: the database believes the worker to be at it.
+/// The connection broke after the commit of a claim, before its response: in the database the job runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_claim_was_never_answered_goes_back_uncharged() {
+async fn a_job_whose_claim_got_no_response_is_queued_again_uncharged() {
     let stack = Stack::with_models().await;
     let other = [
         ("DARKROOM_LEASE_SECONDS", "1.5"),
         ("DARKROOM_MODELS", fixtures::EMBEDDER),
     ];
     let _worker = stack.worker("other", &other).await;
-    let [job] = submitted(&stack, 1).await[..] else {
+    let [job] = submit_jobs(&stack, 1).await[..] else {
         panic!("one job")
     };
     let id = sqlx::query_scalar("select worker_id from workers").fetch_one(&*stack.db);
     let worker = jobs::WorkerId(id.await.unwrap());
     let claimed = queue::claim(&stack.db, worker, &[], 1).await.unwrap();
     assert_eq!(claimed[0].lease.job_id, job);
-    eventually(A_WHILE, "the job goes back", || async {
+    eventually(A_WHILE, "the job is queued again", || async {
         (count(&stack, QUEUED).await == 1).then_some(())
     })
     .await;

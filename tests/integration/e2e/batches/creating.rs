@@ -1,4 +1,4 @@
-//! What may be a batch, and what becomes of its lines.
+//! Which requests make a batch, and what becomes of each line.
 
 use std::time::Duration;
 
@@ -8,13 +8,16 @@ use reqwest::{Method, multipart};
 use serde_json::{Value, json};
 use tests::{Stack, client::send, fixtures};
 
-use super::{accepted, batch, ended, get, ndjson, newest, numbers, one_succeeds, results, stored};
+use super::{
+    batch_request, complete_next_job, create_batch, get_batch, get_results, line_numbers, ndjson,
+    newest_job, store_image, wait_until_ended,
+};
 
 #[tokio::test]
-async fn each_line_becomes_a_job_and_what_is_wrong_is_told_by_its_number() {
+async fn a_valid_line_becomes_a_job_and_an_invalid_line_an_error_with_its_number() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
-    queue::cancel(&stack.db, newest(&stack).await, None)
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    queue::cancel(&stack.db, newest_job(&stack).await, None)
         .await
         .unwrap();
     let data = STANDARD.encode(fixtures::photo("coffee.jpg"));
@@ -29,7 +32,7 @@ async fn each_line_becomes_a_job_and_what_is_wrong_is_told_by_its_number() {
         json!({"custom_id": "typo", "image": {"sha256": sha256}, "modle": "x"}),
     ];
     let body = format!("{}\nnot JSON\n", ndjson(&lines));
-    let answer = send(batch(&stack.client, body)).await;
+    let answer = send(batch_request(&stack.client, body)).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     let made = answer.json();
     let id = made["id"].as_str().unwrap();
@@ -46,15 +49,15 @@ async fn each_line_becomes_a_job_and_what_is_wrong_is_told_by_its_number() {
         (&counts["total"], &counts["queued"], &counts["refused"]),
         (&json!(8), &json!(2), &json!(6))
     );
-    assert_eq!(get(&stack, id).await, made, "one shape, whoever asks");
+    assert_eq!(get_batch(&stack, id).await, made, "GET equals POST");
 
-    one_succeeds(&stack).await;
-    one_succeeds(&stack).await;
-    let done = ended(&stack, id).await;
+    complete_next_job(&stack).await;
+    complete_next_job(&stack).await;
+    let done = wait_until_ended(&stack, id).await;
     assert_eq!(done["status"], "partly_failed");
     assert!(done["finished_at"].is_string());
-    let results = results(&stack, id, "").await;
-    assert_eq!(numbers(&results), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let results = get_results(&stack, id, "").await;
+    assert_eq!(line_numbers(&results), [1, 2, 3, 4, 5, 6, 7, 8]);
     let codes: Vec<_> = results
         .iter()
         .map(|one| one["error"]["code"].as_str())
@@ -84,7 +87,7 @@ async fn each_line_becomes_a_job_and_what_is_wrong_is_told_by_its_number() {
 }
 
 #[tokio::test]
-async fn a_form_of_many_images_is_a_batch_named_by_their_files() {
+async fn a_form_with_many_images_makes_a_batch_with_file_names_as_custom_ids() {
     let stack = Stack::without_workers().await;
     let file =
         |name: &str, bytes: Vec<u8>| multipart::Part::bytes(bytes).file_name(name.to_owned());
@@ -105,9 +108,9 @@ async fn a_form_of_many_images_is_a_batch_named_by_their_files() {
         (&made["counts"]["queued"], &made["counts"]["refused"]),
         (&json!(2), &json!(1))
     );
-    one_succeeds(&stack).await;
-    one_succeeds(&stack).await;
-    let results = results(&stack, made["id"].as_str().unwrap(), "").await;
+    complete_next_job(&stack).await;
+    complete_next_job(&stack).await;
+    let results = get_results(&stack, made["id"].as_str().unwrap(), "").await;
     let names: Vec<_> = results
         .iter()
         .map(|one| one["custom_id"].as_str().unwrap())
@@ -119,16 +122,16 @@ async fn a_form_of_many_images_is_a_batch_named_by_their_files() {
 }
 
 #[tokio::test]
-async fn what_can_be_no_batch_is_refused_whole() {
+async fn an_invalid_batch_is_refused_as_a_whole() {
     let env = [
         ("DARKROOM_BATCH_LINES_MAX", "3"),
         ("DARKROOM_BATCH_BYTES_MAX", "2000"),
         ("DARKROOM_BATCH_CHUNK_LINES", "2"),
     ];
     let stack = Stack::without_workers_but(&env).await;
-    let sha256 = stored(&stack, "cat.jpg").await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
     let client = &stack.client;
-    send(batch(client, "\n\n"))
+    send(batch_request(client, "\n\n"))
         .await
         .problem(400, "invalid_request");
     let json = client.request(Method::POST, "/v1/batches").json(&json!({}));
@@ -140,14 +143,14 @@ async fn what_can_be_no_batch_is_refused_whole() {
     send(query)
         .await
         .problem_at(422, "invalid_params", "/colour");
-    send(batch(client, "x".repeat(2001)))
+    send(batch_request(client, "x".repeat(2001)))
         .await
         .problem(413, "invalid_request");
     let line = json!({"image": {"sha256": sha256}});
-    let many = send(batch(client, ndjson(&vec![line; 5]))).await;
+    let many = send(batch_request(client, ndjson(&vec![line; 5]))).await;
     many.problem(413, "invalid_request");
-    // What was queued of it is taken back.
-    tests::eventually(Duration::from_secs(10), "it is canceled", || async {
+    // The API had queued the first lines, and cancels their jobs.
+    tests::eventually(Duration::from_secs(10), "the batch is canceled", || async {
         let page = client.get("/v1/batches").await.json();
         (page["data"][0]["status"] == "canceled").then_some(())
     })
@@ -155,9 +158,9 @@ async fn what_can_be_no_batch_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_line_with_nul_in_it_does_not_sink_the_rest() {
+async fn a_line_with_a_nul_character_is_refused_alone() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
     let image = json!({"sha256": sha256});
     let lines = [
         json!({"custom_id": "name", "image": image, "params": {"\0": 1}}),
@@ -167,27 +170,27 @@ async fn a_line_with_nul_in_it_does_not_sink_the_rest() {
         json!({"custom_id": "url", "image": {"url": "https://\0"}}),
         json!({"custom_id": "fine", "image": image}),
     ];
-    let id = accepted(&stack, &lines).await;
-    let counts = &get(&stack, &id).await["counts"];
+    let id = create_batch(&stack, &lines).await;
+    let counts = &get_batch(&stack, &id).await["counts"];
     assert_eq!(
         (&counts["queued"], &counts["refused"]),
         (&json!(1), &json!(5))
     );
-    let first = &results(&stack, &id, "").await[0];
-    let told = &first["error"]["errors"][0]["pointer"];
-    assert_eq!(told, "/params/\u{fffd}", "{first:#}");
+    let first = &get_results(&stack, &id, "").await[0];
+    let pointer = &first["error"]["errors"][0]["pointer"];
+    assert_eq!(pointer, "/params/\u{fffd}", "{first:#}");
 }
 
 #[tokio::test]
-async fn a_line_in_which_more_than_the_image_is_large_is_refused_alone() {
+async fn a_line_with_large_metadata_is_refused_alone() {
     let stack = Stack::without_workers_but(&[("DARKROOM_JOB_BYTES_MAX", "1000")]).await;
     let data = STANDARD.encode(fixtures::photo("coffee.jpg"));
     let lines = [1000, 900]
         .map(|length| json!({"image": {"data": data}, "metadata": {"a": "x".repeat(length)}}));
-    let id = accepted(&stack, &lines).await;
-    assert_eq!(get(&stack, &id).await["counts"]["queued"], 1);
-    let refused = results(&stack, &id, "").await;
-    assert_eq!(numbers(&refused), [1]);
+    let id = create_batch(&stack, &lines).await;
+    assert_eq!(get_batch(&stack, &id).await["counts"]["queued"], 1);
+    let refused = get_results(&stack, &id, "").await;
+    assert_eq!(line_numbers(&refused), [1]);
     let error = &refused[0]["error"];
     assert_eq!(error["code"], "invalid_params", "{error:#}");
     assert_eq!(error["errors"][0]["pointer"], "/metadata", "{error:#}");
@@ -196,30 +199,29 @@ async fn a_line_in_which_more_than_the_image_is_large_is_refused_alone() {
 #[tokio::test]
 async fn a_line_whose_deadline_has_passed_is_refused_alone() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
     let image = json!({"sha256": sha256});
     let lines = [
         json!({"image": image, "deadline": "2020-01-01T00:00:00Z"}),
         json!({"image": image}),
     ];
-    let id = accepted(&stack, &lines).await;
-    assert_eq!(get(&stack, &id).await["counts"]["queued"], 1);
-    let refused = results(&stack, &id, "").await;
-    assert_eq!(numbers(&refused), [1]);
+    let id = create_batch(&stack, &lines).await;
+    assert_eq!(get_batch(&stack, &id).await["counts"]["queued"], 1);
+    let refused = get_results(&stack, &id, "").await;
+    assert_eq!(line_numbers(&refused), [1]);
     assert_eq!(refused[0]["error"]["errors"][0]["pointer"], "/deadline");
 }
 
-/// Bounded memory, and fast enough that nobody waits for the queue.
 #[tokio::test]
 async fn thousands_of_lines_are_queued_in_bulk() {
     let stack = Stack::without_workers().await;
-    let sha256 = stored(&stack, "cat.jpg").await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
     let lines: Vec<_> = (0..5_000)
         .map(|n| json!({"custom_id": n.to_string(), "image": {"sha256": sha256}}))
         .collect();
     let began = std::time::Instant::now();
-    let id = accepted(&stack, &lines).await;
+    let id = create_batch(&stack, &lines).await;
     let took = began.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
-    assert_eq!(get(&stack, &id).await["counts"]["queued"], 5_000);
+    assert_eq!(get_batch(&stack, &id).await["counts"]["queued"], 5_000);
 }

@@ -1,4 +1,4 @@
-//! Workers that vanish, stall or are told to go: no job is lost, none is charged, none is done twice.
+//! Workers that are killed, frozen or shut down: no job is lost, completed twice or charged.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tests::{Stack, eventually, fixtures, stack::Running};
 const JOBS: usize = 80;
 const SHORT_LEASE: (&str, &str) = ("DARKROOM_LEASE_SECONDS", "2");
 
-async fn submitted(stack: &Stack) -> Vec<String> {
+async fn submit_jobs(stack: &Stack) -> Vec<String> {
     let photo = fixtures::photo("ladybird.jpg");
     let mut ids = Vec::new();
     for _ in 0..JOBS {
@@ -20,21 +20,21 @@ async fn submitted(stack: &Stack) -> Vec<String> {
     ids
 }
 
-async fn running(db: &PgPool) -> i64 {
+async fn count_running(db: &PgPool) -> i64 {
     sqlx::query_scalar("select count(*) from live_jobs where state = 'running'")
         .fetch_one(db)
         .await
         .unwrap()
 }
 
-/// Freezes the worker at a moment when it holds jobs.
-async fn frozen_in_mid_job(stack: &Stack, worker: &Running) {
+/// Freezes the worker while it holds jobs.
+async fn freeze_with_jobs(stack: &Stack, worker: &Running) {
     eventually(Duration::from_mins(1), "the worker holds jobs", || async {
-        if running(&stack.db).await == 0 {
+        if count_running(&stack.db).await == 0 {
             return None;
         }
         worker.signal(Signal::SIGSTOP);
-        if running(&stack.db).await > 0 {
+        if count_running(&stack.db).await > 0 {
             return Some(());
         }
         worker.signal(Signal::SIGCONT);
@@ -43,7 +43,7 @@ async fn frozen_in_mid_job(stack: &Stack, worker: &Running) {
     .await;
 }
 
-async fn all_succeeded(stack: &Stack, ids: &[String]) -> Vec<Value> {
+async fn wait_until_all_succeed(stack: &Stack, ids: &[String]) -> Vec<Value> {
     let mut jobs = Vec::new();
     for id in ids {
         let job = stack.client.ended(id).await;
@@ -67,15 +67,15 @@ fn outcomes(jobs: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jobs_of_a_killed_worker_are_done_by_another() {
+async fn another_worker_completes_the_jobs_of_a_killed_worker() {
     let stack = Stack::with_models().await;
-    let ids = submitted(&stack).await;
+    let ids = submit_jobs(&stack).await;
     let doomed = stack.worker("doomed", &[SHORT_LEASE]).await;
-    frozen_in_mid_job(&stack, &doomed).await;
-    let held = running(&stack.db).await;
+    freeze_with_jobs(&stack, &doomed).await;
+    let held = count_running(&stack.db).await;
     doomed.kill().await;
     let _heir = stack.worker("heir", &[]).await;
-    let jobs = all_succeeded(&stack, &ids).await;
+    let jobs = wait_until_all_succeed(&stack, &ids).await;
     let lost = jobs
         .iter()
         .filter(|job| job["attempts"]["interruptions"] == 1)
@@ -98,18 +98,18 @@ async fn the_jobs_of_a_killed_worker_are_done_by_another() {
     }
 }
 
-/// It slept for longer than its lease: what it held is others' now, and what it then says is dropped.
+/// The frozen worker resumes after its lease has ended: another worker completed its jobs, so its results are dropped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_wakes_up_late_changes_nothing_and_works_on_under_a_new_lease() {
+async fn a_worker_that_resumes_after_its_lease_changes_no_job_and_registers_again() {
     let stack = Stack::with_models().await;
-    let ids = submitted(&stack).await;
+    let ids = submit_jobs(&stack).await;
     let sleeper = stack.worker("sleeper", &[SHORT_LEASE]).await;
-    frozen_in_mid_job(&stack, &sleeper).await;
+    freeze_with_jobs(&stack, &sleeper).await;
     let _other = stack.worker("other", &[]).await;
-    let before = all_succeeded(&stack, &ids).await;
-    assert!(outcomes(&before).contains(&"lost"), "it held jobs");
+    let before = wait_until_all_succeed(&stack, &ids).await;
+    assert!(outcomes(&before).contains(&"lost"), "a worker held jobs");
     sleeper.signal(Signal::SIGCONT);
-    eventually(Duration::from_mins(1), "it registers anew", || async {
+    eventually(Duration::from_mins(1), "a new registration", || async {
         let registrations: i64 =
             sqlx::query_scalar("select count(*) from workers where name = 'sleeper'")
                 .fetch_one(&*stack.db)
@@ -120,38 +120,38 @@ async fn a_worker_that_wakes_up_late_changes_nothing_and_works_on_under_a_new_le
     .await;
     for job in &before {
         let after = stack.client.job(job["id"].as_str().unwrap()).await;
-        assert_eq!(&after, job, "terminal is final");
+        assert_eq!(&after, job, "an ended job does not change");
     }
     assert!(sleeper.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_go_gives_its_jobs_back_and_ends_well() {
+async fn a_worker_gives_its_jobs_back_on_sigterm_and_exits_with_0() {
     let stack = Stack::with_models().await;
-    let ids = submitted(&stack).await;
+    let ids = submit_jobs(&stack).await;
     let leaver = stack
         .worker("leaver", &[("DARKROOM_DRAIN_SECONDS", "0.1")])
         .await;
-    frozen_in_mid_job(&stack, &leaver).await;
+    freeze_with_jobs(&stack, &leaver).await;
     leaver.signal(Signal::SIGTERM);
     leaver.signal(Signal::SIGCONT);
     let status = leaver
         .wait_for(Duration::from_secs(25))
         .await
-        .expect("it ends in time");
+        .expect("the worker ends in time");
     assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(
-        running(&stack.db).await,
+        count_running(&stack.db).await,
         0,
-        "all is given back before it ends"
+        "the worker gives all jobs back before it ends"
     );
     let ended: bool = sqlx::query_scalar("select bool_and(ended_at is not null) from workers")
         .fetch_one(&*stack.db)
         .await
         .unwrap();
-    assert!(ended, "it signed off");
+    assert!(ended, "the worker recorded its end");
     let _heir = stack.worker("heir", &[]).await;
-    let jobs = all_succeeded(&stack, &ids).await;
+    let jobs = wait_until_all_succeed(&stack, &ids).await;
     let outcomes = outcomes(&jobs);
     assert!(
         outcomes
@@ -162,16 +162,16 @@ async fn a_worker_that_is_told_to_go_gives_its_jobs_back_and_ends_well() {
     assert!(jobs.iter().all(|job| job["attempts"]["interruptions"] == 0));
 }
 
-/// I16.
+/// Invariant I16.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_worker_that_is_told_to_go_ends_well_and_takes_nothing_more() {
+async fn an_idle_worker_exits_with_0_on_sigterm_and_claims_no_more_jobs() {
     let stack = Stack::with_models().await;
     let leaver = stack.worker("leaver", &[]).await;
     leaver.signal(Signal::SIGTERM);
     let status = leaver
         .wait_for(Duration::from_secs(20))
         .await
-        .expect("it ends in time");
+        .expect("the worker ends in time");
     assert_eq!(status.code(), Some(0), "{status}");
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     assert_eq!(job["status"], "queued");
@@ -180,10 +180,10 @@ async fn an_idle_worker_that_is_told_to_go_ends_well_and_takes_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_go_on_while_the_api_is_away() {
+async fn jobs_are_completed_while_the_api_is_down() {
     let mut stack = Stack::with_models().await;
-    let ids = submitted(&stack).await;
+    let ids = submit_jobs(&stack).await;
     let _worker = stack.worker("w", &[]).await;
     stack.replace_killed_api().await;
-    all_succeeded(&stack, &ids).await;
+    wait_until_all_succeed(&stack, &ids).await;
 }
