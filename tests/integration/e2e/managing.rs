@@ -1,5 +1,4 @@
-//! Retry, delete and explain of jobs; pause and resume of models; drain of workers. The tests play the worker: they call
-//! the queue directly.
+//! Retry, delete and explain of jobs; pause and resume of models; drain of workers. The tests play the worker.
 
 use jobs::{JobId, Problem, ProblemCode, keys::Scope, queue};
 use reqwest::Method;

@@ -57,7 +57,7 @@ async fn predictions_equal_the_references() {
     }
 }
 
-/// The best label must be equal, unless the two best scores are too near to tell. Every score must be within the tolerance.
+/// The best label must be equal, unless the two best scores are too near to tell. Every score must be within tolerance.
 fn assert_scores_are_near(name: &str, labels: &[Value], expected: &Value, tolerance: &Value) {
     let expected = expected.as_array().unwrap();
     let difference_max = tolerance["score_difference_max"].as_f64().unwrap();

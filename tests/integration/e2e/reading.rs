@@ -1,4 +1,4 @@
-//! Reading, listing and canceling jobs. The tests play the worker: they call the queue directly.
+//! Reading, listing and canceling jobs. The tests play the worker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};

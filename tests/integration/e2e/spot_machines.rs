@@ -1,5 +1,5 @@
-//! Workers on spot machines: a worker hears of a notice in time and ends at once. Faults of the metadata service stop no
-//! work.
+//! Workers on spot machines: a worker hears of a notice in time and ends at once.
+//! Faults of the metadata service stop no work.
 
 use std::time::Duration;
 
