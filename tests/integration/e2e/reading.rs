@@ -283,11 +283,11 @@ async fn the_list_finds_jobs_by_numeric_and_boolean_metadata() {
     let job = stack.client.post_json("/v1/jobs", &job).await;
     assert_eq!(job.status, 202, "{}", job.text());
     submit_job(&stack).await;
-    for asked in ["listing=8841", "sold=true", "shop=north"] {
-        let path = format!("/v1/jobs?metadata.{asked}");
+    for filter in ["listing=8841", "sold=true", "shop=north"] {
+        let path = format!("/v1/jobs?metadata.{filter}");
         let found = stack.client.get(&path).await.json()["data"].clone();
-        assert_eq!(found.as_array().unwrap().len(), 1, "{asked}");
-        assert_eq!(found[0]["metadata"], metadata, "{asked}");
+        assert_eq!(found.as_array().unwrap().len(), 1, "{filter}");
+        assert_eq!(found[0]["metadata"], metadata, "{filter}");
     }
 }
 

@@ -54,12 +54,12 @@ async fn a_request_repeated_after_its_deadline_gets_its_first_answer() {
     other.problem(422, "idempotency_key_reused");
 
     // As if the first request had come with this deadline, in time.
-    let asked = json!({
+    let request = json!({
         "model": null, "params": {}, "priority": 0, "metadata": {}, "run_at": null,
         "deadline": "2020-01-01T00:00:00Z", "max_attempts": null, "retain_for": null,
         "image": Sha256Digest::of(&fixtures::photo("coffee.jpg")),
     });
-    let fingerprint = Sha256Digest::of(asked.to_string().as_bytes());
+    let fingerprint = Sha256Digest::of(request.to_string().as_bytes());
     let in_time = sqlx::query("update idempotency_keys set fingerprint = $1 where key = 'k1'");
     let in_time = in_time.bind(fingerprint.as_bytes().as_slice());
     in_time.execute(&*stack.db).await.unwrap();

@@ -145,11 +145,11 @@ async fn a_folder_submit_that_is_killed_and_run_again_makes_one_job_per_photo() 
     let (run, again) = user.run_submit(folder.path(), &["--wait"]).await;
     assert_code(&run, 0);
     assert_eq!(again, ids);
-    let (run, anew) = user
+    let (run, new_ids) = user
         .run_submit(folder.path(), &["--again", "--no-cache"])
         .await;
     assert_code(&run, 0);
-    assert!(anew.iter().all(|id| !ids.contains(id)));
+    assert!(new_ids.iter().all(|id| !ids.contains(id)));
     assert_eq!(user.jobs().await.len(), 2 * PHOTOS);
 }
 
