@@ -1,24 +1,24 @@
-//! Retry, delete, explain; pause, resume, drain. The test itself plays the worker, by the verbs of the queue.
+//! Retry, delete and explain of jobs; pause and resume of models; drain of workers. The tests play the worker.
 
 use jobs::{JobId, Problem, ProblemCode, keys::Scope, queue};
 use reqwest::Method;
 use serde_json::json;
 use tests::{Answer, Stack, client::send, fixtures, given};
 
-async fn failed(stack: &Stack) -> String {
+async fn failed_job_id(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
-    let held = given::claimed_by(&stack.db, "w").await;
-    let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    tests::settling::fail(&stack.db, &[(held.lease(), torn)])
+    let claimed = given::claimed_by(&stack.db, "w").await;
+    let problem = Problem::new(ProblemCode::ImageUndecodable, "cut short");
+    tests::settling::fail(&stack.db, &[(claimed.lease(), problem)])
         .await
         .unwrap();
     job["id"].as_str().unwrap().to_owned()
 }
 
-async fn succeeded(stack: &Stack) -> String {
+async fn succeeded_job_id(stack: &Stack) -> String {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
-    let held = given::claimed_by(&stack.db, "w").await;
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    let claimed = given::claimed_by(&stack.db, "w").await;
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     job["id"].as_str().unwrap().to_owned()
@@ -29,9 +29,9 @@ async fn ask(stack: &Stack, method: Method, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_retried_under_its_id_with_its_history() {
+async fn a_retried_job_keeps_its_id_and_its_history() {
     let stack = Stack::without_workers().await;
-    let id = failed(&stack).await;
+    let id = failed_job_id(&stack).await;
     let retry = format!("/v1/jobs/{id}/retry");
     let again = ask(&stack, Method::POST, &retry).await;
     assert_eq!(again.status, 202, "{}", again.text());
@@ -46,8 +46,8 @@ async fn a_failed_job_is_retried_under_its_id_with_its_history() {
     let twice = ask(&stack, Method::POST, &retry).await;
     twice.problem(409, "not_retryable");
 
-    let held = given::claimed_by(&stack.db, "v").await;
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    let claimed = given::claimed_by(&stack.db, "v").await;
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     let job = stack.client.job(&id).await;
@@ -62,9 +62,9 @@ async fn a_failed_job_is_retried_under_its_id_with_its_history() {
 }
 
 #[tokio::test]
-async fn a_result_is_final_and_cannot_be_retried() {
+async fn a_succeeded_job_cannot_be_retried() {
     let stack = Stack::without_workers().await;
-    let id = succeeded(&stack).await;
+    let id = succeeded_job_id(&stack).await;
     let answer = ask(&stack, Method::POST, &format!("/v1/jobs/{id}/retry")).await;
     answer.problem(409, "not_retryable");
 }
@@ -72,16 +72,16 @@ async fn a_result_is_final_and_cannot_be_retried() {
 #[tokio::test]
 async fn a_deleted_job_answers_410_and_never_404() {
     let stack = Stack::without_workers().await;
-    let id = succeeded(&stack).await;
+    let id = succeeded_job_id(&stack).await;
     let path = format!("/v1/jobs/{id}");
     for _ in 0..2 {
         assert_eq!(ask(&stack, Method::DELETE, &path).await.status, 204);
     }
-    for gone in [path.clone(), format!("{path}/result")] {
-        stack.client.get(&gone).await.problem(410, "data_purged");
+    for purged in [path.clone(), format!("{path}/result")] {
+        stack.client.get(&purged).await.problem(410, "data_purged");
     }
-    let left = stack.client.get("/v1/jobs").await.json();
-    assert_eq!(left["data"], json!([]), "lists show no tombstones");
+    let list = stack.client.get("/v1/jobs").await.json();
+    assert_eq!(list["data"], json!([]), "lists show no tombstones");
     let id: JobId = id.parse().unwrap();
     let row = queue::find(&stack.db, id, given::OWNER).await.unwrap();
     assert_eq!(row.unwrap().result, None);
@@ -90,7 +90,7 @@ async fn a_deleted_job_answers_410_and_never_404() {
 #[tokio::test]
 async fn a_deleted_job_cannot_be_retried() {
     let stack = Stack::without_workers().await;
-    let id = failed(&stack).await;
+    let id = failed_job_id(&stack).await;
     let path = format!("/v1/jobs/{id}");
     assert_eq!(ask(&stack, Method::DELETE, &path).await.status, 204);
     let retried = ask(&stack, Method::POST, &format!("{path}/retry")).await;
@@ -98,7 +98,7 @@ async fn a_deleted_job_cannot_be_retried() {
 }
 
 #[tokio::test]
-async fn a_job_has_to_end_before_it_is_deleted() {
+async fn a_job_that_has_not_ended_cannot_be_deleted() {
     let stack = Stack::without_workers().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
@@ -110,9 +110,9 @@ async fn a_job_has_to_end_before_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_owner_answers_404_to_every_verb() {
+async fn another_owners_job_answers_404_to_retry_delete_and_explain() {
     let stack = Stack::without_workers().await;
-    let id = failed(&stack).await;
+    let id = failed_job_id(&stack).await;
     let other = stack
         .client_of("mallory", &[Scope::Submit, Scope::Read])
         .await;
@@ -128,7 +128,7 @@ async fn what_belongs_to_another_owner_answers_404_to_every_verb() {
 }
 
 #[tokio::test]
-async fn a_paused_model_is_left_alone_until_it_is_resumed() {
+async fn workers_claim_no_job_of_a_paused_model() {
     let stack = Stack::without_workers().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let id = job["id"].as_str().unwrap();
@@ -157,7 +157,7 @@ async fn a_paused_model_is_left_alone_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_queue_of_no_name_and_a_reason_that_is_too_long_or_no_text_are_refused() {
+async fn an_invalid_pause_reason_or_a_nul_byte_causes_no_server_error() {
     let stack = Stack::without_workers().await;
     let pause = format!("/v1/queues/{}/pause", fixtures::CLASSIFIER);
     for why in ["a%00b", &"a".repeat(1_001)] {
@@ -165,8 +165,8 @@ async fn a_queue_of_no_name_and_a_reason_that_is_too_long_or_no_text_are_refused
         refused.problem_at(422, "invalid_params", "/why");
     }
     for verb in ["pause", "resume"] {
-        let nobody = ask(&stack, Method::POST, &format!("/v1/queues/%00/{verb}")).await;
-        nobody.problem(404, "not_found");
+        let unknown = ask(&stack, Method::POST, &format!("/v1/queues/%00/{verb}")).await;
+        unknown.problem(404, "not_found");
     }
     for query in [
         "usage?owner=%00",
@@ -187,7 +187,7 @@ async fn a_queue_of_no_name_and_a_reason_that_is_too_long_or_no_text_are_refused
 }
 
 #[tokio::test]
-async fn a_worker_is_asked_to_leave_by_its_number() {
+async fn an_operator_drains_a_worker_by_its_id() {
     let stack = Stack::without_workers().await;
     let worker = given::worker(&stack.db, "spot-a").await;
     let drain = format!("/v1/workers/{worker}/drain");
@@ -197,14 +197,14 @@ async fn a_worker_is_asked_to_leave_by_its_number() {
     assert_eq!(listed["data"][0]["status"], "draining");
     queue::deregister(&stack.db, worker).await.unwrap();
     assert_eq!(ask(&stack, Method::POST, &drain).await.status, 204);
-    for nobody in ["/v1/workers/999999/drain", "/v1/workers/w/drain"] {
-        let answer = ask(&stack, Method::POST, nobody).await;
+    for unknown in ["/v1/workers/999999/drain", "/v1/workers/w/drain"] {
+        let answer = ask(&stack, Method::POST, unknown).await;
         answer.problem(404, "not_found");
     }
 }
 
 #[tokio::test]
-async fn only_operators_operate() {
+async fn without_the_operate_scope_queues_and_workers_are_forbidden() {
     let stack = Stack::without_workers().await;
     let client = stack
         .client_of("alice", &[Scope::Submit, Scope::Read])

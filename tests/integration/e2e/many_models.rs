@@ -1,4 +1,4 @@
-//! More models than fit: they take turns, and every job is done.
+//! More models than a worker has room for: the worker loads and unloads them, and every job ends.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tests::{Stack, drawn::png, eventually};
 
-/// Their files have 1578, 2053 and 2410 bytes.
+/// The model files have 1578, 2053 and 2410 bytes.
 const MODELS: [&str; 3] = ["brightness", "tiles", "bright-box"];
-const TWO_FIT: [(&str, &str); 1] = [("DARKROOM_LOADED_BYTES_MAX", "4500")];
+const ROOM_FOR_TWO_MODELS: [(&str, &str); 1] = [("DARKROOM_LOADED_BYTES_MAX", "4500")];
 
 async fn stack() -> Stack {
     let stack = Stack::bare(&[]).await;
@@ -22,7 +22,7 @@ fn white() -> Vec<u8> {
     png(&RgbImage::from_pixel(8, 8, Rgb([255; 3])))
 }
 
-/// What each says of a white image.
+/// Whether `result` is what `model` predicts for a white image.
 fn is_right(model: &str, result: &Value) -> bool {
     match model {
         "brightness" => result["value"] == 1.0,
@@ -32,9 +32,9 @@ fn is_right(model: &str, result: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_least_recently_used_model_goes_and_comes_back_when_it_is_asked_for() {
+async fn the_least_recently_used_model_is_unloaded_and_loaded_again_on_demand() {
     let stack = stack().await;
-    let worker = stack.worker("w", &TWO_FIT).await;
+    let worker = stack.worker("w", &ROOM_FOR_TWO_MODELS).await;
     for model in MODELS.iter().chain(&MODELS) {
         let job = stack
             .client
@@ -44,7 +44,7 @@ async fn the_least_recently_used_model_goes_and_comes_back_when_it_is_asked_for(
     }
     let log = worker.log();
     let loaded = log.matches("model loaded").count();
-    // In this order the one that is asked for next has always just gone.
+    // In this order the next model is always the one that was unloaded last.
     assert_eq!(loaded, 6, "{log}");
     assert_eq!(
         log.matches("unloaded: least recently used").count(),
@@ -54,7 +54,7 @@ async fn the_least_recently_used_model_goes_and_comes_back_when_it_is_asked_for(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_crowd_jobs_of_loaded_models_come_first_and_all_get_done() {
+async fn jobs_of_loaded_models_are_claimed_first_and_all_jobs_succeed() {
     let stack = stack().await;
     let mut ids = Vec::new();
     for _ in 0..30 {
@@ -67,7 +67,10 @@ async fn in_a_crowd_jobs_of_loaded_models_come_first_and_all_get_done() {
         }
     }
     let worker = stack
-        .worker("w", &[TWO_FIT[0], ("DARKROOM_CLAIM_AHEAD", "8")])
+        .worker(
+            "w",
+            &[ROOM_FOR_TWO_MODELS[0], ("DARKROOM_CLAIM_AHEAD", "8")],
+        )
         .await;
     for (model, id) in ids {
         let job = stack.client.ended(&id).await;
@@ -78,22 +81,22 @@ async fn in_a_crowd_jobs_of_loaded_models_come_first_and_all_get_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
+async fn operators_see_the_loaded_models_and_their_best_batch() {
     let stack = stack().await;
-    let few = [TWO_FIT[0], ("DARKROOM_BATCH_MAX", "2")];
-    let _worker = stack.worker("w", &few).await;
+    let env = [ROOM_FOR_TWO_MODELS[0], ("DARKROOM_BATCH_MAX", "2")];
+    let _worker = stack.worker("w", &env).await;
     for model in MODELS {
         let query = format!("?model={model}");
         stack.client.predicted(&query, white()).await;
     }
-    let shown = || async {
+    let loaded_models = || async {
         let list = stack.client.get("/v1/workers").await.json();
         let loaded = list["data"][0]["loaded"].as_array().unwrap().clone();
         let models: Vec<_> = loaded.iter().map(|one| one["model"].clone()).collect();
         (models == ["bright-box:1", "tiles:1"]).then_some(loaded)
     };
     let limit = Duration::from_secs(10);
-    for model in eventually(limit, "the two that fit", shown).await {
+    for model in eventually(limit, "two models are loaded", loaded_models).await {
         assert_eq!(model["precision"], "fp32");
         assert!(
             [1, 2].contains(&model["batch_best"].as_i64().unwrap()),
@@ -106,25 +109,25 @@ async fn operators_see_what_is_loaded_and_how_many_images_it_takes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_does_not_fit_makes_the_others_go_first_and_is_not_tried_again_at_once() {
+async fn a_model_that_never_fits_unloads_the_others_and_its_load_is_tried_once() {
     let stack = stack().await;
     stack.push("tasks/vast").await;
     let worker = stack.worker("w", &[]).await;
-    let others = async || {
+    let predict_with_others = async || {
         for model in MODELS {
             let query = format!("?model={model}");
             stack.client.predicted(&query, white()).await;
         }
     };
-    others().await;
+    predict_with_others().await;
     let job = stack.client.submit("?model=vast&max_attempts=2", white());
     let job = stack.client.ended(job.await["id"].as_str().unwrap()).await;
     assert_eq!(job["error"]["code"], "out_of_memory", "{job:#}");
     assert_eq!(job["attempts"]["charged"], 2, "{job:#}");
     let log = worker.log();
     let unloaded = log.matches("unloaded: least recently used").count();
-    assert_eq!(unloaded, 3, "all there were: {log}");
-    let tried = log.matches("model not loaded").count();
-    assert_eq!(tried, 1, "one attempt knew from the other: {log}");
-    others().await;
+    assert_eq!(unloaded, 3, "all three others: {log}");
+    let failed_loads = log.matches("model not loaded").count();
+    assert_eq!(failed_loads, 1, "the second attempt loads nothing: {log}");
+    predict_with_others().await;
 }

@@ -1,11 +1,11 @@
-//! Aliases move, versions retire; jobs keep what they were submitted with.
+//! Aliases move and versions retire; a job keeps the version with which it was submitted.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Stack, client::send, fixtures, given};
 
-/// The classifier with two versions; `default` means the first.
-async fn with_two_versions() -> Stack {
+/// The classifier has two versions; `default` names version 1.
+async fn stack_with_two_versions() -> Stack {
     let stack = Stack::without_workers().await;
     let manifest = std::fs::read(fixtures::model(fixtures::CLASSIFIER).join("model.json")).unwrap();
     let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
@@ -22,7 +22,7 @@ async fn with_two_versions() -> Stack {
     stack
 }
 
-async fn put(stack: &Stack, alias: &str, version: Value) -> Answer {
+async fn set_alias(stack: &Stack, alias: &str, version: Value) -> Answer {
     let path = format!("/v1/models/{}/aliases/{alias}", fixtures::CLASSIFIER);
     let request = stack.client.request(Method::PUT, &path);
     send(request.json(&json!({"version": version}))).await
@@ -42,11 +42,11 @@ async fn version_of(stack: &Stack, id: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_alias_moves_and_jobs_keep_the_version_that_it_meant() {
-    let stack = with_two_versions().await;
+async fn a_job_keeps_its_version_when_the_alias_moves() {
+    let stack = stack_with_two_versions().await;
     let submit = || stack.client.submit("", fixtures::photo("cat.jpg"));
     let before = submit().await["id"].clone();
-    let set = put(&stack, "default", json!(2)).await;
+    let set = set_alias(&stack, "default", json!(2)).await;
     assert_eq!(set.status, 200, "{}", set.text());
     let alias =
         json!({"object": "alias", "model": fixtures::CLASSIFIER, "alias": "default", "version": 2});
@@ -54,7 +54,7 @@ async fn an_alias_moves_and_jobs_keep_the_version_that_it_meant() {
     let after = submit().await["id"].clone();
     assert_eq!(version_of(&stack, &before).await, 1);
     assert_eq!(version_of(&stack, &after).await, 2);
-    assert_eq!(put(&stack, "stable", json!(1)).await.status, 200);
+    assert_eq!(set_alias(&stack, "stable", json!(1)).await.status, 200);
     let stable = format!("?model={}@stable", fixtures::CLASSIFIER);
     let stable = stack
         .client
@@ -64,11 +64,11 @@ async fn an_alias_moves_and_jobs_keep_the_version_that_it_meant() {
 }
 
 #[tokio::test]
-async fn a_retired_version_takes_no_new_jobs_and_its_number_is_still_known() {
-    let stack = with_two_versions().await;
+async fn a_retired_version_refuses_new_jobs_and_stays_listed() {
+    let stack = stack_with_two_versions().await;
     let aliased = retire(&stack, "1").await;
     aliased.problem_at(422, "invalid_params", "/version");
-    put(&stack, "default", json!(2)).await;
+    set_alias(&stack, "default", json!(2)).await;
     for _ in 0..2 {
         assert_eq!(retire(&stack, "1").await.status, 204);
     }
@@ -76,19 +76,19 @@ async fn a_retired_version_takes_no_new_jobs_and_its_number_is_still_known() {
     let photo = fixtures::photo("cat.jpg");
     let refused = stack.client.post_job(&first, "image/jpeg", photo).await;
     refused.problem_at(404, "unknown_model", "/model");
-    let back = put(&stack, "default", json!(1)).await;
+    let back = set_alias(&stack, "default", json!(1)).await;
     back.problem_at(422, "invalid_params", "/version");
     let path = format!("/v1/models/{}/versions", fixtures::CLASSIFIER);
     let versions = stack.client.get(&path).await.json();
     assert_eq!(versions["data"][1]["retired"], true);
-    for nothing in ["3", "0", "x", "99999999999"] {
-        retire(&stack, nothing).await.problem(404, "not_found");
+    for unknown in ["3", "0", "x", "99999999999"] {
+        retire(&stack, unknown).await.problem(404, "not_found");
     }
 }
 
 #[tokio::test]
-async fn an_alias_that_cannot_be_is_refused_with_a_pointer() {
-    let stack = with_two_versions().await;
+async fn an_invalid_alias_or_version_is_refused_with_a_pointer() {
+    let stack = stack_with_two_versions().await;
     for (alias, version, pointer) in [
         ("default", json!(3), "/version"),
         ("default", json!(-1), "/version"),
@@ -97,11 +97,11 @@ async fn an_alias_that_cannot_be_is_refused_with_a_pointer() {
         ("%00", json!(1), "/alias"),
         ("9lives", json!(1), "/alias"),
     ] {
-        let refused = put(&stack, alias, version).await;
+        let refused = set_alias(&stack, alias, version).await;
         refused.problem_at(422, "invalid_params", pointer);
     }
-    for nobody in ["nothing", "%00"] {
-        let path = format!("/v1/models/{nobody}/aliases/stable");
+    for unknown in ["nothing", "%00"] {
+        let path = format!("/v1/models/{unknown}/aliases/stable");
         let request = stack.client.request(Method::PUT, &path);
         let refused = send(request.json(&json!({"version": 1}))).await;
         refused.problem(404, "not_found");
@@ -109,11 +109,11 @@ async fn an_alias_that_cannot_be_is_refused_with_a_pointer() {
 }
 
 #[tokio::test]
-async fn who_moved_an_alias_stands_in_the_audit() {
-    let stack = with_two_versions().await;
-    put(&stack, "default", json!(2)).await;
+async fn the_audit_names_the_key_that_moved_an_alias() {
+    let stack = stack_with_two_versions().await;
+    set_alias(&stack, "default", json!(2)).await;
     retire(&stack, "1").await;
-    let acts: Vec<String> = sqlx::query_scalar(
+    let entries: Vec<String> = sqlx::query_scalar(
         "select concat_ws(' ', verb, subject, arguments, outcome) from audit where actor like 'api key % of alice' order by audit_id",
     )
     .fetch_all(&*stack.db)
@@ -121,7 +121,7 @@ async fn who_moved_an_alias_stands_in_the_audit() {
     .unwrap();
     let model = fixtures::CLASSIFIER;
     assert_eq!(
-        acts,
+        entries,
         [
             format!(r#"set_alias {model} {{"alias": "default", "version": 2}} set"#),
             format!(r#"retire_version {model} {{"version": 1}} retired"#),

@@ -1,4 +1,4 @@
-//! I18: who cannot be served now is told so, with a time to come back, and nothing of it is kept.
+//! I18: a submit that cannot be served now gets `503` with `Retry-After`, and is not queued.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tests::{Stack, fixtures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_too_many_submits_wait_the_next_is_told_to_come_back() {
-    let few = [
+async fn when_too_many_submits_wait_the_next_gets_503_with_retry_after() {
+    let small_queue = [
         ("DARKROOM_ENQUEUE_BATCH_MAX", "1"),
         ("DARKROOM_ENQUEUE_WAITING_MAX", "2"),
     ];
-    let stack = Stack::without_workers_but(&few).await;
+    let stack = Stack::without_workers_but(&small_queue).await;
     // Nothing can be committed while the lanes are locked.
-    let mut rival = stack.db.begin().await.unwrap();
+    let mut lock = stack.db.begin().await.unwrap();
     sqlx::query("lock table lanes in access exclusive mode")
-        .execute(&mut *rival)
+        .execute(&mut *lock)
         .await
         .unwrap();
     let posts: Vec<_> = (0..10)
@@ -26,17 +26,17 @@ async fn when_too_many_submits_wait_the_next_is_told_to_come_back() {
             tokio::spawn(async move { client.post_job("", "image/jpeg", photo).await })
         })
         .collect();
-    // One is being committed, two wait.
+    // One submit is being committed, and two wait.
     tests::eventually(
         Duration::from_secs(20),
-        "all others are answered",
+        "the other submits are refused",
         || async {
             let answered = posts.iter().filter(|post| post.is_finished()).count();
             (answered == 7).then_some(())
         },
     )
     .await;
-    rival.rollback().await.unwrap();
+    lock.rollback().await.unwrap();
     let mut accepted = 0;
     for post in posts {
         let answer = post.await.unwrap();
@@ -45,27 +45,27 @@ async fn when_too_many_submits_wait_the_next_is_told_to_come_back() {
             continue;
         }
         answer.problem(503, "queue_full");
-        let seconds = answer.header("retry-after").expect("a time to come back");
+        let seconds = answer.header("retry-after").expect("a Retry-After header");
         assert!(seconds.parse::<u32>().unwrap() >= 1, "{seconds}");
     }
     let queued: i64 = sqlx::query_scalar("select count(*) from live_jobs")
         .fetch_one(&*stack.db)
         .await
         .unwrap();
-    assert_eq!((accepted, queued), (3, 3), "what was refused is not queued");
+    assert_eq!((accepted, queued), (3, 3), "refused submits are not queued");
 }
 
-/// Shedding load costs no upload: who cannot be served is told before the first byte of the body.
+/// Load shedding costs no upload: the refusal comes before the first byte of the body.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_queue_is_full_no_body_is_waited_for() {
-    let few = [
+async fn a_full_queue_refuses_a_submit_before_its_body_arrives() {
+    let small_queue = [
         ("DARKROOM_ENQUEUE_BATCH_MAX", "1"),
         ("DARKROOM_ENQUEUE_WAITING_MAX", "2"),
     ];
-    let stack = Stack::without_workers_but(&few).await;
-    let mut rival = stack.db.begin().await.unwrap();
+    let stack = Stack::without_workers_but(&small_queue).await;
+    let mut lock = stack.db.begin().await.unwrap();
     sqlx::query("lock table lanes in access exclusive mode")
-        .execute(&mut *rival)
+        .execute(&mut *lock)
         .await
         .unwrap();
     let post = || {
@@ -91,11 +91,11 @@ async fn when_the_queue_is_full_no_body_is_waited_for() {
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
     let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
-    let length = read.expect("answered though the body never came").unwrap();
+    let length = read.expect("an answer before the body").unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("queue_full"), "{answer}");
-    rival.rollback().await.unwrap();
+    lock.rollback().await.unwrap();
     for post in posts {
         post.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! I9, I19: what comes out is what the model says, and a bad image fails alone.
+//! I9, I19: results equal the reference predictions, and a bad image fails only its own job.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use tests::{
 const CLASSIFY: &str = "?model=efficientnet-lite0";
 const EMBED: &str = "?model=efficientnet-lite0-embed";
 
-/// What is expected of a photo, and how near: as of one decoded like here, at a smaller scale if it is a JPEG; and then less
-/// near to one decoded in full.
+/// The expected predictions of a photo, each with its tolerances. A JPEG that is decoded at a smaller scale has two:
+/// close tolerances at that scale, and wider ones against the full decode.
 fn expectations<'a>(reference: &'a Value, photo: &'a Value) -> Vec<(&'a Value, &'a Value)> {
     let tolerances = &reference["tolerances"];
     let full = photo.as_object().unwrap();
@@ -44,12 +44,12 @@ async fn predictions_equal_the_references() {
         assert!(scores.is_sorted_by(|a, b| a >= b), "{name}: highest first");
         assert!(
             (scores.iter().sum::<f64>() - 1.0).abs() < 1e-3,
-            "{name}: a softmax"
+            "{name}: the sum of a softmax is 1"
         );
         let job = stack.client.predicted(EMBED, fixtures::photo(name)).await;
         let embedded = answered_embedding(&job["result"]);
         for (expected, tolerance) in expectations(&reference, photo) {
-            are_near(name, labels, &expected[CLASSIFIER], tolerance);
+            assert_scores_are_near(name, labels, &expected[CLASSIFIER], tolerance);
             let cosine = cosine(&embedded, &embedding(&expected[EMBEDDER]));
             let least = tolerance["cosine_min"].as_f64().unwrap();
             assert!(cosine >= least, "{name}: {cosine} < {least}");
@@ -57,29 +57,31 @@ async fn predictions_equal_the_references() {
     }
 }
 
-/// The same label first, unless two are too near to each other to tell; and every score within the tolerance.
-fn are_near(name: &str, labels: &[Value], expected: &Value, tolerance: &Value) {
+/// The best label must be equal, unless the two best scores are too near to tell. Every score must be within tolerance.
+fn assert_scores_are_near(name: &str, labels: &[Value], expected: &Value, tolerance: &Value) {
     let expected = expected.as_array().unwrap();
     let difference_max = tolerance["score_difference_max"].as_f64().unwrap();
     let score = |label: &Value| label["score"].as_f64().unwrap();
     if score(&expected[0]) - score(&expected[1]) > 2.0 * difference_max {
         assert_eq!(labels[0]["label"], expected[0]["label"], "{name}");
     }
-    for one in expected {
-        let same = labels.iter().find(|label| label["index"] == one["index"]);
-        let same = same.unwrap();
-        assert_eq!(same["label"], one["label"]);
-        let difference = (score(same) - score(one)).abs();
+    for wanted in expected {
+        let found = labels
+            .iter()
+            .find(|label| label["index"] == wanted["index"]);
+        let found = found.unwrap();
+        assert_eq!(found["label"], wanted["label"]);
+        let difference = (score(found) - score(wanted)).abs();
         assert!(
             difference <= difference_max,
             "{name} {}: {difference}",
-            one["label"]
+            wanted["label"]
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ladybird_comes_out_as_one_with_where_the_time_went() {
+async fn a_ladybird_is_recognized_and_its_job_lists_the_timings() {
     let stack = Stack::with_models().await;
     let worker = stack.worker("w", &[]).await;
     let job = stack
@@ -113,15 +115,15 @@ async fn a_ladybird_comes_out_as_one_with_where_the_time_went() {
     assert!(worker.is_running());
 }
 
-/// Every file of `fixtures/bad`: its documented answer, its documented end, and the service as good as new.
+/// Every file of `fixtures/bad` gets its documented answer and its documented end. The service works on as before.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_bad_image_fails_alone_and_every_odd_one_equals_its_twin() {
+async fn every_bad_image_fails_alone_and_every_unusual_image_equals_its_twin() {
     let stack = Stack::with_models().await;
     let worker = stack.worker("w", &[]).await;
     let manifest = fixtures::json("bad/manifest.json");
     let canary = manifest["exif_canary"].as_str().unwrap();
     let mut wrong = Vec::new();
-    // All at once, so that bad ones share batches with good ones.
+    // All at once, so that bad images share forward batches with good ones.
     let mut accepted = Vec::new();
     for file in manifest["files"].as_array().unwrap() {
         let name = file["file"].as_str().unwrap();
@@ -205,7 +207,7 @@ async fn every_bad_image_fails_alone_and_every_odd_one_equals_its_twin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_whose_files_are_gone_fails_its_jobs_and_not_the_worker() {
+async fn a_model_with_missing_files_fails_its_jobs_but_not_the_worker() {
     let stack = Stack::with_models().await;
     let broken = fixtures::json("../../models/efficientnet-lite0/model.json");
     let mut broken = broken;
@@ -228,12 +230,12 @@ async fn a_model_whose_files_are_gone_fails_its_jobs_and_not_the_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_whose_object_is_gone_fails_its_job() {
+async fn a_missing_image_object_fails_the_job() {
     let stack = Stack::with_models().await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
-    let nowhere = jobs::Sha256Digest::of(b"nowhere");
+    let unknown_digest = jobs::Sha256Digest::of(b"no such image");
     sqlx::query("update live_jobs set image_sha256 = $1")
-        .bind(nowhere.as_bytes().as_slice())
+        .bind(unknown_digest.as_bytes().as_slice())
         .execute(&*stack.db)
         .await
         .unwrap();

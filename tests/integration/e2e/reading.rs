@@ -1,4 +1,4 @@
-//! Reading and canceling. The test itself plays the worker, by the verbs of the queue.
+//! Reading, listing and canceling jobs. The tests play the worker.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{TimeDelta, Utc};
@@ -7,51 +7,51 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Stack, client::send, clock, fixtures, given};
 
-async fn submitted(stack: &Stack) -> (String, JobId) {
+async fn submit_job(stack: &Stack) -> (String, JobId) {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let id = job["id"].as_str().unwrap().to_owned();
     let job_id = id.parse().unwrap();
     (id, job_id)
 }
 
-async fn succeeded(stack: &Stack) -> String {
-    let (id, _) = submitted(stack).await;
-    let held = given::claimed_by(&stack.db, "w").await;
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+async fn succeeded_job_id(stack: &Stack) -> String {
+    let (id, _) = submit_job(stack).await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     id
 }
 
-async fn failed(stack: &Stack) -> String {
-    let (id, _) = submitted(stack).await;
-    let held = given::claimed_by(&stack.db, "w").await;
-    let torn = Problem::new(ProblemCode::ImageUndecodable, "cut short");
-    tests::settling::fail(&stack.db, &[(held.lease(), torn)])
+async fn failed_job_id(stack: &Stack) -> String {
+    let (id, _) = submit_job(stack).await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
+    let problem = Problem::new(ProblemCode::ImageUndecodable, "cut short");
+    tests::settling::fail(&stack.db, &[(claimed.lease(), problem)])
         .await
         .unwrap();
     id
 }
 
 #[tokio::test]
-async fn an_unchanged_job_answers_304_and_a_changed_one_200() {
+async fn an_unchanged_job_answers_304_and_a_changed_job_200() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
+    let (id, _) = submit_job(&stack).await;
     let ask = |tag: &str| {
         let request = stack.client.request(Method::GET, &format!("/v1/jobs/{id}"));
         send(request.header("If-None-Match", tag))
     };
     let first = stack.client.get(&format!("/v1/jobs/{id}")).await;
     let tag = first.header("etag").unwrap();
-    assert!(!tag.starts_with("W/"), "a strong one");
-    for same in [
+    assert!(!tag.starts_with("W/"), "the tag must be strong");
+    for matching in [
         tag.to_owned(),
         "*".into(),
         format!("\"0\", {tag}"),
         format!("W/{tag}"),
     ] {
-        let answer = ask(&same).await;
-        assert_eq!(answer.status, 304, "{same}");
+        let answer = ask(&matching).await;
+        assert_eq!(answer.status, 304, "{matching}");
         assert!(answer.body.is_empty());
         assert_eq!(answer.header("etag"), Some(tag));
     }
@@ -63,9 +63,9 @@ async fn an_unchanged_job_answers_304_and_a_changed_one_200() {
 }
 
 #[tokio::test]
-async fn a_finished_job_tells_everything_about_itself() {
+async fn a_finished_job_shows_its_result_attempts_and_times() {
     let stack = Stack::without_workers().await;
-    let id = succeeded(&stack).await;
+    let id = succeeded_job_id(&stack).await;
     let answer = stack.client.get(&format!("/v1/jobs/{id}")).await;
     let job = answer.json();
     assert_eq!(job["status"], "succeeded");
@@ -102,21 +102,21 @@ async fn a_finished_job_tells_everything_about_itself() {
 }
 
 #[tokio::test]
-async fn the_result_comes_alone_once_there_is_one() {
+async fn the_result_route_answers_409_until_the_job_has_a_result() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
+    let (id, _) = submit_job(&stack).await;
     let path = format!("/v1/jobs/{id}/result");
     let early = stack.client.get(&path).await;
     let problem = early.problem(409, "job_not_finished");
     assert_eq!(problem["retryable"], true);
     assert!(early.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
-    let held = given::claimed_by(&stack.db, "w").await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
     stack
         .client
         .get(&path)
         .await
         .problem(409, "job_not_finished");
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     let answer = stack.client.get(&path).await;
@@ -125,9 +125,9 @@ async fn the_result_comes_alone_once_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_job_without_a_result_says_why() {
+async fn the_result_route_says_why_a_job_failed() {
     let stack = Stack::without_workers().await;
-    let failed = failed(&stack).await;
+    let failed = failed_job_id(&stack).await;
     let problem = stack
         .client
         .get(&format!("/v1/jobs/{failed}/result"))
@@ -144,7 +144,7 @@ async fn a_job_without_a_result_says_why() {
     assert_eq!(error["code"], "image_undecodable");
     assert_eq!(error["type"], "/problems/image_undecodable");
     assert_eq!(error["retryable"], false);
-    let (canceled, _) = submitted(&stack).await;
+    let (canceled, _) = submit_job(&stack).await;
     stack.client.cancel(&canceled).await;
     stack
         .client
@@ -154,9 +154,9 @@ async fn a_job_without_a_result_says_why() {
 }
 
 #[tokio::test]
-async fn cancel_of_a_waiting_job_is_done_at_once_and_repeats() {
+async fn a_queued_job_is_canceled_at_once_and_cancel_can_be_repeated() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
+    let (id, _) = submit_job(&stack).await;
     for _ in 0..3 {
         let answer = stack.client.cancel(&id).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -167,17 +167,17 @@ async fn cancel_of_a_waiting_job_is_done_at_once_and_repeats() {
 
 /// I13.
 #[tokio::test]
-async fn cancel_of_a_running_job_is_asked_for_and_kept() {
+async fn a_requested_cancel_of_a_running_job_wins_over_its_result() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
-    let held = given::claimed_by(&stack.db, "w").await;
+    let (id, _) = submit_job(&stack).await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
     for _ in 0..2 {
         let answer = stack.client.cancel(&id).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         assert_eq!(answer.json()["status"], "running");
         assert_eq!(answer.json()["cancel_requested"], true);
     }
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     assert_eq!(stack.client.job(&id).await["status"], "canceled");
@@ -185,9 +185,9 @@ async fn cancel_of_a_running_job_is_asked_for_and_kept() {
 }
 
 #[tokio::test]
-async fn cancel_of_a_job_that_ended_otherwise_is_refused() {
+async fn a_succeeded_or_failed_job_cannot_be_canceled() {
     let stack = Stack::without_workers().await;
-    for id in [succeeded(&stack).await, failed(&stack).await] {
+    for id in [succeeded_job_id(&stack).await, failed_job_id(&stack).await] {
         let before = stack.client.job(&id).await;
         stack.client.cancel(&id).await.problem(409, "job_terminal");
         assert_eq!(stack.client.job(&id).await, before);
@@ -195,11 +195,11 @@ async fn cancel_of_a_job_that_ended_otherwise_is_refused() {
 }
 
 #[tokio::test]
-async fn a_list_pages_through_everything_once_newest_first() {
+async fn pages_list_every_job_once_newest_first() {
     let stack = Stack::without_workers().await;
     let mut ids = Vec::new();
     for _ in 0..7 {
-        ids.push(submitted(&stack).await.0);
+        ids.push(submit_job(&stack).await.0);
     }
     ids.reverse();
     let (mut seen, mut path) = (Vec::new(), "/v1/jobs?limit=3&task=classify".to_owned());
@@ -217,8 +217,8 @@ async fn a_list_pages_through_everything_once_newest_first() {
             assert_eq!(answer.header("link"), None);
             break;
         };
-        // A job that comes meanwhile moves no page.
-        submitted(&stack).await;
+        // A new job shifts no page.
+        submit_job(&stack).await;
         let link = answer.header("link").unwrap();
         let (target, relation) = link.split_once('>').unwrap();
         assert!(relation.contains("rel=\"next\""), "{link}");
@@ -232,10 +232,10 @@ async fn a_list_pages_through_everything_once_newest_first() {
 }
 
 #[tokio::test]
-async fn a_list_filters() {
+async fn filters_select_jobs_of_the_list() {
     let stack = Stack::without_workers().await;
-    succeeded(&stack).await;
-    let (canceled, _) = submitted(&stack).await;
+    succeeded_job_id(&stack).await;
+    let (canceled, _) = submit_job(&stack).await;
     stack.client.cancel(&canceled).await;
     let query = "?model=efficientnet-lite0-embed&metadata.listing=8841";
     stack.client.submit(query, fixtures::photo("cat.jpg")).await;
@@ -275,26 +275,26 @@ async fn a_list_filters() {
 }
 
 #[tokio::test]
-async fn a_list_finds_metadata_that_was_sent_as_a_number_or_a_boolean() {
+async fn the_list_finds_jobs_by_numeric_and_boolean_metadata() {
     let stack = Stack::without_workers().await;
     let image = STANDARD.encode(fixtures::photo("cat.jpg"));
     let metadata = json!({"listing": 8841, "sold": true, "shop": "north"});
     let job = json!({"image": {"data": image}, "metadata": metadata});
     let job = stack.client.post_json("/v1/jobs", &job).await;
     assert_eq!(job.status, 202, "{}", job.text());
-    submitted(&stack).await;
-    for asked in ["listing=8841", "sold=true", "shop=north"] {
-        let path = format!("/v1/jobs?metadata.{asked}");
+    submit_job(&stack).await;
+    for filter in ["listing=8841", "sold=true", "shop=north"] {
+        let path = format!("/v1/jobs?metadata.{filter}");
         let found = stack.client.get(&path).await.json()["data"].clone();
-        assert_eq!(found.as_array().unwrap().len(), 1, "{asked}");
-        assert_eq!(found[0]["metadata"], metadata, "{asked}");
+        assert_eq!(found.as_array().unwrap().len(), 1, "{filter}");
+        assert_eq!(found[0]["metadata"], metadata, "{filter}");
     }
 }
 
 #[tokio::test]
-async fn attempts_come_in_lists_only_when_asked_for() {
+async fn lists_contain_attempts_only_on_request() {
     let stack = Stack::without_workers().await;
-    succeeded(&stack).await;
+    succeeded_job_id(&stack).await;
     let list =
         |query: &'static str| async { stack.client.get(query).await.json()["data"][0].clone() };
     assert_eq!(list("/v1/jobs").await["attempts"]["items"], Value::Null);
@@ -302,17 +302,21 @@ async fn attempts_come_in_lists_only_when_asked_for() {
     assert_eq!(items.as_array().unwrap().len(), 1);
 }
 
-/// The API itself keeps time: no worker need be alive.
+/// Housekeeping runs in the API: no worker has to be alive.
 #[tokio::test]
-async fn the_api_alone_rescues_and_promotes() {
+async fn the_api_rescues_and_promotes_jobs_without_a_worker() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
+    let (id, _) = submit_job(&stack).await;
     let lost = given::claimed_by(&stack.db, "lost").await;
     clock::lease_ran_out(&stack.db, lost.worker).await;
-    let job = tests::eventually(std::time::Duration::from_secs(15), "rescued", || async {
-        let job = stack.client.job(&id).await;
-        (job["status"] == "queued").then_some(job)
-    })
+    let job = tests::eventually(
+        std::time::Duration::from_secs(15),
+        "the job is queued",
+        || async {
+            let job = stack.client.job(&id).await;
+            (job["status"] == "queued").then_some(job)
+        },
+    )
     .await;
     assert_eq!(job["attempts"]["interruptions"], 1);
     assert_eq!(job["attempts"]["items"][0]["outcome"], "lost");
@@ -320,9 +324,9 @@ async fn the_api_alone_rescues_and_promotes() {
 }
 
 #[tokio::test]
-async fn head_says_what_get_would_without_a_body_and_waits_for_nothing() {
+async fn head_answers_like_get_without_a_body_and_never_waits() {
     let stack = Stack::without_workers().await;
-    let (id, _) = submitted(&stack).await;
+    let (id, _) = submit_job(&stack).await;
     let job = format!("/v1/jobs/{id}");
     let head = |path: &str| stack.client.request(Method::HEAD, path);
     for path in ["/livez", "/docs", &job] {

@@ -1,4 +1,4 @@
-//! Refusals: each with its documented status, code and shape.
+//! Each refusal has its documented status, code and shape.
 
 use jobs::keys::Scope;
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn an_expired_or_revoked_key_is_unauthorized() {
         "expires_at = now() - interval '1 second'",
         "revoked_at = now()",
     ] {
-        // Never used before: a key that was just used is believed for a few seconds.
+        // A new key each time: the API trusts a key that was just used for a few seconds.
         let client = stack.client_of("carol", &[Scope::Read]).await;
         let change = format!("update api_keys set {change} where owner = 'carol'");
         sqlx::raw_sql(sqlx::AssertSqlSafe(change))
@@ -85,19 +85,19 @@ async fn another_owners_job_is_not_found_on_any_route() {
         .problem(404, "not_found");
     bob.cancel(id).await.problem(404, "not_found");
     assert_eq!(bob.get("/v1/jobs").await.json()["data"], json!([]));
-    let theirs = json!({"image": {"sha256": job["input"]["image"]}});
-    bob.post_json("/v1/jobs", &theirs)
+    let of_alice = json!({"image": {"sha256": job["input"]["image"]}});
+    bob.post_json("/v1/jobs", &of_alice)
         .await
         .problem_at(404, "not_found", "/image/sha256");
     assert_eq!(
         stack.client.job(id).await["status"],
         "queued",
-        "nothing happened to it"
+        "the job has not changed"
     );
 }
 
 #[tokio::test]
-async fn an_id_of_nothing_is_not_found() {
+async fn an_unknown_id_is_not_found() {
     let stack = Stack::without_workers().await;
     for id in [
         "job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7",
@@ -157,7 +157,7 @@ async fn an_unknown_model_is_not_found() {
 }
 
 #[tokio::test]
-async fn without_a_model_there_is_no_default_one() {
+async fn without_a_registered_model_a_submit_is_refused() {
     let stack = Stack::bare(&[]).await;
     let refused = stack
         .client
@@ -167,7 +167,7 @@ async fn without_a_model_there_is_no_default_one() {
 }
 
 #[tokio::test]
-async fn a_wrong_field_is_refused_with_a_pointer_to_it() {
+async fn an_invalid_field_is_refused_with_its_pointer() {
     let stack = Stack::without_workers().await;
     for (body, pointer) in [
         (json!({"params": {"top_k": 0}}), "/params/top_k"),
@@ -221,7 +221,7 @@ async fn a_wrong_field_is_refused_with_a_pointer_to_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_apart_from_a_wrong_path() {
+async fn a_wrong_method_answers_405() {
     let stack = Stack::without_workers().await;
     for (method, path) in [
         (Method::DELETE, "/v1/jobs"),
@@ -235,7 +235,7 @@ async fn a_wrong_method_is_told_apart_from_a_wrong_path() {
 }
 
 #[tokio::test]
-async fn the_request_id_of_the_client_comes_back_unless_it_is_strange() {
+async fn only_a_valid_request_id_of_the_client_is_returned() {
     let stack = Stack::without_workers().await;
     let ask = |id: &str| {
         let id = reqwest::header::HeaderValue::from_bytes(id.as_bytes()).unwrap();
@@ -251,14 +251,14 @@ async fn the_request_id_of_the_client_comes_back_unless_it_is_strange() {
         answer.problem(404, "not_found")["request_id"],
         "order-7/retry:2"
     );
-    for strange in ["<script>", "a b", "é", "x".repeat(200).as_str()] {
-        let problem = ask(strange).await.problem(404, "not_found");
-        assert_ne!(problem["request_id"], strange);
+    for invalid in ["<script>", "a b", "é", "x".repeat(200).as_str()] {
+        let problem = ask(invalid).await.problem(404, "not_found");
+        assert_ne!(problem["request_id"], invalid);
     }
 }
 
 #[tokio::test]
-async fn the_trace_of_the_client_goes_with_the_job() {
+async fn a_job_carries_the_trace_id_of_its_client() {
     let stack = Stack::without_workers().await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let request = stack

@@ -1,4 +1,4 @@
-//! Refusals of a request's body: how much of it there is, how it comes, what is in it.
+//! Refused request bodies: too large, too slow, in a wrong form, or with invalid content.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tokio::{
 
 const RAW: &str = "application/octet-stream";
 
-/// A raw submit of which only the head is sent.
-async fn begun(stack: &Stack, query: &str, length: &str) -> TcpStream {
+/// Sends only the head of a raw submit.
+async fn begin_submit(stack: &Stack, query: &str, length: &str) -> TcpStream {
     let host = stack.api.url.trim_start_matches("http://");
     let request = stack
         .client
@@ -32,16 +32,16 @@ async fn begun(stack: &Stack, query: &str, length: &str) -> TcpStream {
     socket
 }
 
-/// What comes though the body is not at its end.
-async fn answered(mut socket: TcpStream) -> String {
+/// The answer that comes before the body has ended.
+async fn read_answer(mut socket: TcpStream) -> String {
     let mut answer = vec![0; 4096];
     let read = tokio::time::timeout(Duration::from_secs(8), socket.read(&mut answer)).await;
-    let length = read.expect("answered before the end").unwrap();
+    let length = read.expect("an answer before the end of the body").unwrap();
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_is_refused() {
+async fn a_body_that_is_not_json_is_refused() {
     let stack = Stack::without_workers().await;
     let deep = format!(
         r#"{{"metadata": {{"a": {}1{}}}}}"#,
@@ -77,7 +77,7 @@ async fn an_empty_body_is_refused() {
 }
 
 #[tokio::test]
-async fn an_image_over_the_limit_is_refused_with_its_length_and_in_chunks() {
+async fn an_image_over_the_limit_is_refused_with_and_without_a_content_length() {
     let stack = Stack::without_workers_but(&[("DARKROOM_IMAGE_BYTES_MAX", "300000")]).await;
     let mut photo = fixtures::photo("cat.jpg");
     assert!(photo.len() < 300_000);
@@ -100,7 +100,7 @@ async fn an_image_over_the_limit_is_refused_with_its_length_and_in_chunks() {
     };
     send(part(&photo)).await.problem(413, "image_too_large");
     photo.resize(1_500_000, 0);
-    // The answer comes while the body is still on its way, so that the client may see the connection close instead.
+    // The answer comes while the client still sends. The client may see a closed connection instead.
     let chunks = stream::iter(
         photo
             .chunks(10_000)
@@ -118,14 +118,14 @@ async fn an_image_over_the_limit_is_refused_with_its_length_and_in_chunks() {
         .fetch_one(&*stack.db)
         .await
         .unwrap();
-    assert_eq!(jobs, 1, "only the small one");
+    assert_eq!(jobs, 1, "only the small image");
 }
 
-/// Reading stops at the limit: an endless upload is cut off, not swallowed.
+/// The API stops reading at the limit.
 #[tokio::test]
-async fn an_endless_upload_is_answered_before_its_end() {
+async fn an_endless_upload_is_refused_at_the_limit() {
     let stack = Stack::without_workers_but(&[("DARKROOM_IMAGE_BYTES_MAX", "100000")]).await;
-    let mut socket = begun(&stack, "", "Transfer-Encoding: chunked").await;
+    let mut socket = begin_submit(&stack, "", "Transfer-Encoding: chunked").await;
     let mut first = fixtures::photo("cat.jpg");
     first.resize(110_000, 0);
     socket
@@ -134,25 +134,25 @@ async fn an_endless_upload_is_answered_before_its_end() {
         .unwrap();
     socket.write_all(&first).await.unwrap();
     socket.write_all(b"\r\n").await.unwrap();
-    // No last chunk: whoever waits for the end waits for ever.
-    let answer = answered(socket).await;
+    // The last chunk never comes: a server that waits for it waits forever.
+    let answer = read_answer(socket).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_is_given_up() {
+async fn a_stalled_upload_times_out() {
     let stack = Stack::without_workers_but(&[("DARKROOM_BODY_IDLE_TIMEOUT_MS", "300")]).await;
-    let mut socket = begun(&stack, "", "Content-Length: 5000").await;
+    let mut socket = begin_submit(&stack, "", "Content-Length: 5000").await;
     socket.write_all(b"half").await.unwrap();
-    let answer = answered(socket).await;
+    let answer = read_answer(socket).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_deadline_that_has_passed_is_told_before_the_image_is_read() {
+async fn a_passed_deadline_is_refused_before_the_image_arrives() {
     let stack = Stack::without_workers().await;
-    let late = "?deadline=2020-01-01T00:00:00Z";
-    let answer = answered(begun(&stack, late, "Content-Length: 5000").await).await;
+    let passed = "?deadline=2020-01-01T00:00:00Z";
+    let answer = read_answer(begin_submit(&stack, passed, "Content-Length: 5000").await).await;
     assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
 }
 
@@ -184,7 +184,7 @@ async fn only_the_image_of_a_job_may_be_large() {
 }
 
 #[tokio::test]
-async fn parameters_in_the_query_of_a_form_that_does_not_read_them_there_are_refused() {
+async fn query_parameters_of_a_multipart_or_json_submit_are_refused() {
     let stack = Stack::without_workers().await;
     let path = "/v1/jobs?model=efficientnet-lite0";
     let form = multipart::Form::new().part("image", multipart::Part::bytes(b"any".as_slice()));
@@ -201,7 +201,7 @@ async fn parameters_in_the_query_of_a_form_that_does_not_read_them_there_are_ref
 }
 
 #[tokio::test]
-async fn an_encoded_body_is_refused() {
+async fn a_body_with_a_content_encoding_is_refused() {
     let stack = Stack::without_workers().await;
     for coding in ["gzip", "br", "x-nonsense"] {
         let request = stack
@@ -219,7 +219,7 @@ async fn an_encoded_body_is_refused() {
 }
 
 #[tokio::test]
-async fn a_multipart_body_has_one_image_and_at_most_one_job() {
+async fn a_multipart_body_needs_one_image_and_at_most_one_job_part() {
     let stack = Stack::without_workers().await;
     let photo = || multipart::Part::bytes(fixtures::photo("cat.jpg"));
     let job = || multipart::Part::text("{}");
@@ -287,7 +287,7 @@ async fn a_multipart_body_has_one_image_and_at_most_one_job() {
 }
 
 #[tokio::test]
-async fn an_image_by_url_is_refused_where_it_is_turned_off() {
+async fn an_image_url_is_refused_when_image_urls_are_turned_off() {
     let stack = Stack::without_workers().await;
     let body = json!({"image": {"url": "http://169.254.169.254/latest/meta-data"}});
     stack

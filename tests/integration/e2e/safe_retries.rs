@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a client that does not know whether it was heard asks again.
+//! `Idempotency-Key`: a client that got no answer can safely send its request again.
 
 use jobs::Sha256Digest;
 use reqwest::{Method, RequestBuilder};
@@ -16,13 +16,13 @@ fn id(answer: &Answer) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
-async fn count(stack: &Stack) -> usize {
+async fn count_jobs(stack: &Stack) -> usize {
     let list: Value = stack.client.get("/v1/jobs").await.json();
     list["data"].as_array().unwrap().len()
 }
 
 #[tokio::test]
-async fn the_same_request_under_one_key_is_one_job() {
+async fn a_repeated_request_under_one_key_is_one_job() {
     let stack = Stack::without_workers().await;
     let first = send(submit(&stack.client, "k1", "?top_k=3", "coffee.jpg")).await;
     let again = send(submit(&stack.client, "\"k1\"", "?top_k=3", "coffee.jpg")).await;
@@ -30,7 +30,7 @@ async fn the_same_request_under_one_key_is_one_job() {
     assert_eq!(id(&first), id(&again));
     assert_eq!(first.header("idempotent-replayed"), None);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
-    assert_eq!(count(&stack).await, 1);
+    assert_eq!(count_jobs(&stack).await, 1);
 }
 
 #[tokio::test]
@@ -41,12 +41,12 @@ async fn another_request_under_a_used_key_is_refused() {
         let refused = send(submit(&stack.client, "k1", query, photo)).await;
         refused.problem(422, "idempotency_key_reused");
     }
-    assert_eq!(count(&stack).await, 1);
+    assert_eq!(count_jobs(&stack).await, 1);
 }
 
-/// The first answer was lost, and the deadline is past by the time the client asks again: the job is there all the same.
+/// The first answer was lost, and the deadline has passed when the client sends its request again. The job exists.
 #[tokio::test]
-async fn a_request_that_is_too_late_the_second_time_gets_its_first_answer() {
+async fn a_request_repeated_after_its_deadline_gets_its_first_answer() {
     let stack = Stack::without_workers().await;
     let late = "?deadline=2020-01-01T00:00:00Z";
     let first = send(submit(&stack.client, "k1", "", "coffee.jpg")).await;
@@ -54,12 +54,12 @@ async fn a_request_that_is_too_late_the_second_time_gets_its_first_answer() {
     other.problem(422, "idempotency_key_reused");
 
     // As if the first request had come with this deadline, in time.
-    let asked = json!({
+    let request = json!({
         "model": null, "params": {}, "priority": 0, "metadata": {}, "run_at": null,
         "deadline": "2020-01-01T00:00:00Z", "max_attempts": null, "retain_for": null,
         "image": Sha256Digest::of(&fixtures::photo("coffee.jpg")),
     });
-    let fingerprint = Sha256Digest::of(asked.to_string().as_bytes());
+    let fingerprint = Sha256Digest::of(request.to_string().as_bytes());
     let in_time = sqlx::query("update idempotency_keys set fingerprint = $1 where key = 'k1'");
     let in_time = in_time.bind(fingerprint.as_bytes().as_slice());
     in_time.execute(&*stack.db).await.unwrap();
@@ -68,9 +68,9 @@ async fn a_request_that_is_too_late_the_second_time_gets_its_first_answer() {
     assert_eq!(id(&again), id(&first));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
 
-    let anew = send(submit(&stack.client, "k2", late, "coffee.jpg")).await;
-    anew.problem_at(422, "invalid_params", "/deadline");
-    assert_eq!(count(&stack).await, 1);
+    let under_new_key = send(submit(&stack.client, "k2", late, "coffee.jpg")).await;
+    under_new_key.problem_at(422, "invalid_params", "/deadline");
+    assert_eq!(count_jobs(&stack).await, 1);
 }
 
 #[tokio::test]
@@ -87,11 +87,11 @@ async fn a_hundred_requests_at_once_under_one_key_are_one_job() {
         ids.insert(id(&answer));
     }
     assert_eq!(ids.len(), 1);
-    assert_eq!(count(&stack).await, 1);
+    assert_eq!(count_jobs(&stack).await, 1);
 }
 
 #[tokio::test]
-async fn owners_do_not_share_keys() {
+async fn owners_do_not_share_idempotency_keys() {
     let stack = Stack::without_workers().await;
     let other = stack
         .client_of("somebody-else", &[jobs::keys::Scope::Submit])

@@ -1,5 +1,5 @@
-//! Workers whose machine is taken away: they hear of it in time and go at once, and what the metadata service does wrong
-//! stops no work.
+//! Workers on spot machines: a worker hears of a notice in time and ends at once.
+//! Faults of the metadata service stop no work.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use tests::{
     stack::Running,
 };
 
-/// Fewer than one worker takes into hand at once.
+/// Fewer jobs than one worker claims at once.
 const JOBS: usize = 20;
-const A_WHILE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const TWO_MINUTES: Duration = Duration::from_mins(2);
 
-async fn submitted(stack: &Stack, count: usize) -> Vec<String> {
+async fn submit_jobs(stack: &Stack, count: usize) -> Vec<String> {
     let photo = fixtures::photo("ladybird.jpg");
     let mut ids = Vec::new();
     for _ in 0..count {
@@ -31,7 +31,7 @@ async fn count(stack: &Stack, of: &'static str) -> i64 {
     sqlx::query_scalar(of).fetch_one(&*stack.db).await.unwrap()
 }
 
-async fn running(stack: &Stack) -> i64 {
+async fn count_running(stack: &Stack) -> i64 {
     count(
         stack,
         "select count(*) from live_jobs where state = 'running'",
@@ -39,22 +39,25 @@ async fn running(stack: &Stack) -> i64 {
     .await
 }
 
-/// Stops the worker while it holds all jobs.
-async fn frozen_with_all_jobs(stack: &Stack, worker: &Running) {
-    eventually(A_WHILE, "the worker holds jobs", || async {
-        (running(stack).await > 0).then_some(())
+/// Stops the process of the worker as soon as the worker holds jobs.
+async fn freeze_with_jobs(stack: &Stack, worker: &Running) {
+    eventually(TIMEOUT, "the worker holds jobs", || async {
+        (count_running(stack).await > 0).then_some(())
     })
     .await;
     worker.signal(Signal::SIGSTOP);
 }
 
-async fn ended_well(worker: &Running) {
-    let status = worker.wait_for(A_WHILE).await.expect("it ends in time");
+async fn assert_ends_cleanly(worker: &Running) {
+    let status = worker
+        .wait_for(TIMEOUT)
+        .await
+        .expect("the worker ends in time");
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
-async fn is_draining(worker: &Running) {
-    eventually(A_WHILE, "the worker drains", || async {
+async fn wait_until_draining(worker: &Running) {
+    eventually(TIMEOUT, "the worker drains", || async {
         worker
             .log()
             .contains(r#""drain.phase":"Draining""#)
@@ -63,40 +66,43 @@ async fn is_draining(worker: &Running) {
     .await;
 }
 
-async fn all_succeeded_uncharged(stack: &Stack, ids: &[String]) {
+async fn assert_all_succeeded_without_interruption(stack: &Stack, ids: &[String]) {
     for id in ids {
         let job = stack.client.ended(id).await;
         assert_eq!(job["status"], "succeeded", "{job:#}");
-        assert_eq!(job["attempts"]["charged"], 1, "the success: {job:#}");
+        assert_eq!(
+            job["attempts"]["charged"], 1,
+            "only the success is charged: {job:#}"
+        );
         assert_eq!(job["attempts"]["interruptions"], 0, "{job:#}");
     }
 }
 
-/// The worker holds all jobs when the notice comes, and waits for their model; another one is there, with nothing to do.
-async fn jobs_move_on_a_notice(cloud: Cloud) {
+/// When the notice comes, the spot worker holds all jobs and waits for their model. A second worker is idle.
+async fn assert_jobs_move_on_notice(cloud: Cloud) {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(cloud).await;
-    let ids = submitted(&stack, JOBS).await;
-    let mut models = stack.db.begin().await.unwrap();
+    let ids = submit_jobs(&stack, JOBS).await;
+    let mut model_lock = stack.db.begin().await.unwrap();
     sqlx::query("lock table model_versions in access exclusive mode")
-        .execute(&mut *models)
+        .execute(&mut *model_lock)
         .await
         .unwrap();
     let all = i64::try_from(JOBS).unwrap();
     let spot = stack.worker("spot", &cloud.env()).await;
-    eventually(A_WHILE, "the spot worker holds all jobs", || async {
-        (running(&stack).await == all).then_some(())
+    eventually(TIMEOUT, "the spot worker holds all jobs", || async {
+        (count_running(&stack).await == all).then_some(())
     })
     .await;
     let _heir = stack.worker("heir", &[]).await;
     cloud.notice(TWO_MINUTES);
-    ended_well(&spot).await;
-    eventually(A_WHILE, "the other one holds all jobs", || async {
-        (running(&stack).await == all).then_some(())
+    assert_ends_cleanly(&spot).await;
+    eventually(TIMEOUT, "the second worker holds all jobs", || async {
+        (count_running(&stack).await == all).then_some(())
     })
     .await;
-    drop(models);
-    all_succeeded_uncharged(&stack, &ids).await;
+    drop(model_lock);
+    assert_all_succeeded_without_interruption(&stack, &ids).await;
     let (released, slowest_ms): (i64, f64) = sqlx::query_as(
         "select count(*), max(extract(epoch from f.claimed_at - a.ended_at) * 1000)::float8
          from attempts a join finished_jobs f using (job_id)
@@ -107,7 +113,7 @@ async fn jobs_move_on_a_notice(cloud: Cloud) {
     .unwrap();
     println!("{released} jobs given back, the last one claimed elsewhere after {slowest_ms:.0} ms");
     assert_eq!(released, all);
-    // A second is the promise; the rest is for a busy machine.
+    // The promise is one second. The rest allows for a busy machine.
     assert!(
         slowest_ms < 5_000.0,
         "claimed elsewhere after {slowest_ms} ms"
@@ -116,56 +122,58 @@ async fn jobs_move_on_a_notice(cloud: Cloud) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_spot_machine_on_aws_move_at_once() {
-    jobs_move_on_a_notice(Cloud::Aws).await;
+    assert_jobs_move_on_notice(Cloud::Aws).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_spot_machine_on_gcp_move_at_once() {
-    jobs_move_on_a_notice(Cloud::Gcp).await;
+    assert_jobs_move_on_notice(Cloud::Gcp).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_spot_machine_on_azure_move_at_once() {
-    jobs_move_on_a_notice(Cloud::Azure).await;
+    assert_jobs_move_on_notice(Cloud::Azure).await;
 }
 
-/// I16. The rows that it would write are locked, so that it stays on its way out for as long as the test wants.
+/// I16. The rows that the worker would write are locked, so that the worker drains for as long as the test needs.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_notice_nothing_is_claimed_even_if_it_is_withdrawn() {
+async fn a_worker_claims_nothing_after_a_notice_even_a_withdrawn_notice() {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(Cloud::Azure).await;
-    submitted(&stack, JOBS).await;
+    submit_jobs(&stack, JOBS).await;
     let [preemption, url] = cloud.env();
-    let patient = ("DARKROOM_DRAIN_SECONDS", "60");
-    let spot = stack.worker("spot", &[preemption, url, patient]).await;
-    frozen_with_all_jobs(&stack, &spot).await;
-    let lock = locked(&stack).await;
+    let drain_seconds = ("DARKROOM_DRAIN_SECONDS", "60");
+    let spot = stack
+        .worker("spot", &[preemption, url, drain_seconds])
+        .await;
+    freeze_with_jobs(&stack, &spot).await;
+    let lock = lock_running_jobs(&stack).await;
     cloud.notice(TWO_MINUTES);
     spot.signal(Signal::SIGCONT);
-    is_draining(&spot).await;
-    let later = submitted(&stack, 5).await;
+    wait_until_draining(&spot).await;
+    let later_ids = submit_jobs(&stack, 5).await;
     cloud.withdraw();
-    // Some seconds, in which it would have claimed.
+    // Some seconds: a worker that does not drain would claim now.
     cloud.is_asked_again(3).await;
-    eventually(A_WHILE, "it knows that it is not needed to go", || async {
+    eventually(TIMEOUT, "the worker knows of the withdrawal", || async {
         spot.log().contains("withdrawn").then_some(())
     })
     .await;
-    assert!(spot.is_running(), "it waits for what it wants to write");
-    for id in &later {
+    assert!(spot.is_running(), "the worker waits for the locked rows");
+    for id in &later_ids {
         let job = stack.client.job(id).await;
         assert_eq!(job["status"], "queued", "{job:#}");
         assert_eq!(job["attempts"]["items"], json!([]), "{job:#}");
     }
     drop(lock);
-    ended_well(&spot).await;
-    assert_eq!(running(&stack).await, 0, "all is given back");
+    assert_ends_cleanly(&spot).await;
+    assert_eq!(count_running(&stack).await, 0, "all jobs are given back");
     let charged = "select count(*) from attempts where charged or outcome <> 'released'";
     assert_eq!(count(&stack, charged).await, 0);
 }
 
-/// A transaction under which no outcome of a running job can be written.
-async fn locked(stack: &Stack) -> sqlx::Transaction<'static, sqlx::Postgres> {
+/// Locks the rows of running jobs, so that no worker can write their outcomes.
+async fn lock_running_jobs(stack: &Stack) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut lock = stack.db.begin().await.unwrap();
     sqlx::query("select from live_jobs where state = 'running' for update")
         .execute(&mut *lock)
@@ -174,61 +182,63 @@ async fn locked(stack: &Stack) -> sqlx::Transaction<'static, sqlx::Postgres> {
     lock
 }
 
-/// I17: the service's clock and this machine's are ten minutes apart, either way, and both notices are cut short.
-async fn goes_in_time_however_the_clocks_stand(ahead: TimeDelta) {
+/// I17: the clock of the metadata service is `ahead` of the worker's clock, and the notice is shortened.
+async fn assert_worker_ends_in_time(ahead: TimeDelta) {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(Cloud::Aws).await;
     cloud.clock_ahead(ahead);
-    submitted(&stack, JOBS).await;
+    submit_jobs(&stack, JOBS).await;
     let [preemption, url] = cloud.env();
-    // As long as the machine would be there.
-    let patient = ("DARKROOM_DRAIN_SECONDS", "110");
-    let spot = stack.worker("spot", &[preemption, url, patient]).await;
-    frozen_with_all_jobs(&stack, &spot).await;
-    let _lock = locked(&stack).await;
+    // Almost as long as the first notice leaves.
+    let drain_seconds = ("DARKROOM_DRAIN_SECONDS", "110");
+    let spot = stack
+        .worker("spot", &[preemption, url, drain_seconds])
+        .await;
+    freeze_with_jobs(&stack, &spot).await;
+    let _lock = lock_running_jobs(&stack).await;
     cloud.notice(TWO_MINUTES);
     spot.signal(Signal::SIGCONT);
-    is_draining(&spot).await;
+    wait_until_draining(&spot).await;
     cloud.is_asked_again(2).await;
     assert!(
         spot.is_running(),
-        "two minutes are left to write what it holds"
+        "the first notice leaves two minutes for the outcomes"
     );
     cloud.notice(Duration::from_secs(5));
     let status = spot.wait_for(Duration::from_secs(30)).await;
-    assert_eq!(status.expect("it goes in time").code(), Some(0));
+    assert_eq!(status.expect("the worker ends in time").code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_that_is_cut_short_is_kept_by_a_clock_that_runs_behind() {
-    goes_in_time_however_the_clocks_stand(TimeDelta::minutes(10)).await;
+async fn a_worker_whose_clock_is_behind_obeys_a_shortened_notice() {
+    assert_worker_ends_in_time(TimeDelta::minutes(10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_that_is_cut_short_is_kept_by_a_clock_that_runs_ahead() {
-    goes_in_time_however_the_clocks_stand(TimeDelta::minutes(-10)).await;
+async fn a_worker_whose_clock_is_ahead_obeys_a_shortened_notice() {
+    assert_worker_ends_in_time(TimeDelta::minutes(-10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_advised_to_move_finishes_what_it_has_and_claims_no_more() {
+async fn an_advised_worker_finishes_its_jobs_and_claims_no_more() {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(Cloud::Aws).await;
-    submitted(&stack, JOBS).await;
+    submit_jobs(&stack, JOBS).await;
     let [preemption, url] = cloud.env();
-    // Ten claims for all of them.
-    let few = ("DARKROOM_CLAIM_AHEAD", "4");
-    let spot = stack.worker("spot", &[preemption, url, few]).await;
-    frozen_with_all_jobs(&stack, &spot).await;
-    let lock = locked(&stack).await;
+    // One claim does not take all jobs.
+    let claim_ahead = ("DARKROOM_CLAIM_AHEAD", "4");
+    let spot = stack.worker("spot", &[preemption, url, claim_ahead]).await;
+    freeze_with_jobs(&stack, &spot).await;
+    let lock = lock_running_jobs(&stack).await;
     cloud.advise();
     spot.signal(Signal::SIGCONT);
-    eventually(A_WHILE, "the worker finishes", || async {
+    eventually(TIMEOUT, "the worker finishes", || async {
         let finishing = r#""drain.phase":"Finishing""#;
         spot.log().contains(finishing).then_some(())
     })
     .await;
     drop(lock);
-    ended_well(&spot).await;
+    assert_ends_cleanly(&spot).await;
     let succeeded = count(
         &stack,
         "select count(*) from finished_jobs where state = 'succeeded'",
@@ -239,9 +249,9 @@ async fn a_worker_that_is_advised_to_move_finishes_what_it_has_and_claims_no_mor
         "select count(*) from live_jobs where state = 'queued'",
     )
     .await;
-    let interrupted = count(&stack, "select count(*) from attempts").await;
-    assert_eq!(interrupted, 0, "nothing was given back");
-    assert!(succeeded > 0, "it finished what it had");
+    let ended_attempts = count(&stack, "select count(*) from attempts").await;
+    assert_eq!(ended_attempts, 0, "nothing was given back");
+    assert!(succeeded > 0, "the worker finished its jobs");
     assert_eq!(succeeded + queued, i64::try_from(JOBS).unwrap());
     assert!(
         succeeded <= 4,
@@ -249,22 +259,22 @@ async fn a_worker_that_is_advised_to_move_finishes_what_it_has_and_claims_no_mor
     );
 }
 
-/// Its orchestrator starts it again and again, on a machine that is about to go.
+/// An orchestrator may restart a worker on a machine that has its notice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_starts_on_a_doomed_machine_claims_nothing() {
+async fn a_worker_that_starts_after_the_notice_claims_nothing() {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(Cloud::Gcp).await;
     cloud.notice(Duration::from_secs(30));
-    let ids = submitted(&stack, 1).await;
+    let ids = submit_jobs(&stack, 1).await;
     let spot = stack.worker_begun("spot", &cloud.env());
-    ended_well(&spot).await;
+    assert_ends_cleanly(&spot).await;
     let job = stack.client.job(&ids[0]).await;
     assert_eq!(job["status"], "queued", "{job:#}");
     assert_eq!(job["attempts"]["items"], json!([]), "{job:#}");
 }
 
-/// Works through the faults, one after the other, then takes the notice of a service that behaves again.
-async fn works_on_while_the_service(cloud: Cloud, faults: &[Fault]) {
+/// The worker predicts during each fault. Then the service recovers, and the worker obeys its notice.
+async fn assert_faults_stop_no_work(cloud: Cloud, faults: &[Fault]) {
     let stack = Stack::with_models().await;
     let cloud = MetadataService::start(cloud).await;
     let spot = stack.worker("spot", &cloud.env()).await;
@@ -275,46 +285,46 @@ async fn works_on_while_the_service(cloud: Cloud, faults: &[Fault]) {
         assert!(!spot.log().contains("drain.phase"), "{fault:?}");
         cloud.behave();
         cloud.forget_tokens();
-        // Enough for any kind of service to have been heard once more.
+        // Enough polls for one good answer in every cloud.
         cloud.is_asked_again(4).await;
     }
-    let told = spot
+    let warnings = spot
         .log()
         .matches("the metadata service misbehaves")
         .count();
-    assert_eq!(told, faults.len(), "each once");
+    assert_eq!(warnings, faults.len(), "one warning for each fault");
     let memory = spot.memory_peak_mib();
     assert!(memory < 1500, "{memory} MiB");
     cloud.notice(TWO_MINUTES);
-    ended_well(&spot).await;
+    assert_ends_cleanly(&spot).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_on_aws_that_misbehaves_stops_no_work() {
+async fn faults_of_the_metadata_service_of_aws_stop_no_work() {
     let faults = [Fault::Unauthorized, Fault::Hangs, Fault::Floods];
-    works_on_while_the_service(Cloud::Aws, &faults).await;
+    assert_faults_stop_no_work(Cloud::Aws, &faults).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_on_gcp_that_misbehaves_stops_no_work() {
-    works_on_while_the_service(Cloud::Gcp, &[Fault::InternalError, Fault::Noise]).await;
+async fn faults_of_the_metadata_service_of_gcp_stop_no_work() {
+    assert_faults_stop_no_work(Cloud::Gcp, &[Fault::InternalError, Fault::Noise]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_on_azure_that_misbehaves_stops_no_work() {
-    works_on_while_the_service(Cloud::Azure, &[Fault::Garbage, Fault::Drips]).await;
+async fn faults_of_the_metadata_service_of_azure_stop_no_work() {
+    assert_faults_stop_no_work(Cloud::Azure, &[Fault::Garbage, Fault::Drips]).await;
 }
 
-/// `auto`, wherever it is: it finds out by itself, and takes the notice.
+/// With `auto` the worker finds its cloud and obeys the notice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_finds_out_by_itself_which_cloud_it_is_in() {
+async fn a_worker_detects_its_cloud() {
     let stack = Stack::with_models().await;
     for cloud in [Cloud::Aws, Cloud::Gcp, Cloud::Azure] {
         let service = MetadataService::start(cloud).await;
         let auto = ("DARKROOM_PREEMPTION", "auto");
         let [_, url] = service.env();
         let worker = stack.worker(&format!("{cloud:?}"), &[auto, url]).await;
-        eventually(A_WHILE, "it watches", || async {
+        eventually(TIMEOUT, "the worker watches for notices", || async {
             worker
                 .log()
                 .contains("watching for spot notices")
@@ -322,20 +332,20 @@ async fn a_worker_finds_out_by_itself_which_cloud_it_is_in() {
         })
         .await;
         service.notice(TWO_MINUTES);
-        ended_well(&worker).await;
+        assert_ends_cleanly(&worker).await;
         service.has_told_its_notice().await;
     }
 }
 
-/// A machine that goes without a word: its jobs come back when its lease has run out.
+/// A machine vanishes without notice. Its jobs are queued again when the lease of its worker has expired.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_a_machine_that_goes_without_notice_move_when_its_lease_is_over() {
+async fn jobs_of_a_lost_machine_move_when_the_lease_expires() {
     let stack = Stack::with_models().await;
-    let ids = submitted(&stack, JOBS).await;
+    let ids = submit_jobs(&stack, JOBS).await;
     let lease = ("DARKROOM_LEASE_SECONDS", "2");
     let doomed = stack.worker("doomed", &[lease]).await;
-    frozen_with_all_jobs(&stack, &doomed).await;
-    let held = running(&stack).await;
+    freeze_with_jobs(&stack, &doomed).await;
+    let held = count_running(&stack).await;
     let renewed =
         "select extract(epoch from lease_until)::float8 - 2 from workers where name = 'doomed'";
     let renewed_at: f64 = sqlx::query_scalar(renewed)
@@ -347,7 +357,10 @@ async fn jobs_of_a_machine_that_goes_without_notice_move_when_its_lease_is_over(
     for id in &ids {
         let job = stack.client.ended(id).await;
         assert_eq!(job["status"], "succeeded", "{job:#}");
-        assert_eq!(job["attempts"]["charged"], 1, "the success: {job:#}");
+        assert_eq!(
+            job["attempts"]["charged"], 1,
+            "only the success is charged: {job:#}"
+        );
     }
     let (lost, charged, rescued_at): (i64, i64, f64) = sqlx::query_as(
         "select count(*), count(*) filter (where charged), max(extract(epoch from ended_at))::float8
@@ -357,10 +370,10 @@ async fn jobs_of_a_machine_that_goes_without_notice_move_when_its_lease_is_over(
     .await
     .unwrap();
     let after = rescued_at - renewed_at;
-    println!("{lost} jobs were back {after:.1} s after the last sign of life, with a lease of 2 s");
+    println!("{lost} jobs were back {after:.1} s after the last heartbeat, with a lease of 2 s");
     assert_eq!((lost, charged), (held, 0));
     assert!(
         after < 2.0 + 3.0 + 5.0,
-        "{after} s; 5 of the bound are for a busy machine"
+        "{after} s; 5 s of the limit allow for a busy machine"
     );
 }

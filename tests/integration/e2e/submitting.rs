@@ -1,4 +1,4 @@
-//! `POST /v1/jobs`: three forms, one job.
+//! `POST /v1/jobs`: three forms of a submit make equal jobs.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::{Sha256Digest, images};
@@ -6,8 +6,8 @@ use reqwest::{Method, multipart};
 use serde_json::{Value, json};
 use tests::{Stack, client::send, fixtures, given};
 
-/// What is the same whichever form was used.
-fn asked(job: &Value) -> Value {
+/// The fields of a job that do not depend on the form of the submit.
+fn requested_fields(job: &Value) -> Value {
     let fields = [
         "model",
         "resolved_model",
@@ -24,7 +24,7 @@ fn asked(job: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn raw_multipart_and_json_make_the_same_job() {
+async fn raw_multipart_and_json_submits_make_equal_jobs() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
     let query = "?model=efficientnet-lite0&top_k=3&priority=7&max_attempts=2&metadata.listing=8841";
@@ -65,13 +65,13 @@ async fn raw_multipart_and_json_make_the_same_job() {
     assert_eq!(first["input"]["content_type"], "image/jpeg");
     assert_eq!(first["params"], json!({"top_k": 3}));
     for other in [form, inline, named] {
-        assert_eq!(asked(&other.json()), asked(&first));
+        assert_eq!(requested_fields(&other.json()), requested_fields(&first));
         assert_ne!(other.json()["id"], first["id"]);
     }
 }
 
 #[tokio::test]
-async fn an_accepted_job_says_where_to_poll_and_is_there_at_once() {
+async fn an_accepted_job_can_be_read_at_its_location_at_once() {
     let stack = Stack::without_workers().await;
     let answer = stack
         .client
@@ -81,8 +81,8 @@ async fn an_accepted_job_says_where_to_poll_and_is_there_at_once() {
     let job = answer.json();
     let id = job["id"].as_str().unwrap();
     assert!(id.starts_with("job_"));
-    let here = format!("/v1/jobs/{id}");
-    assert_eq!(answer.header("location"), Some(here.as_str()));
+    let location_path = format!("/v1/jobs/{id}");
+    assert_eq!(answer.header("location"), Some(location_path.as_str()));
     assert!(
         answer
             .header("retry-after")
@@ -93,22 +93,22 @@ async fn an_accepted_job_says_where_to_poll_and_is_there_at_once() {
     );
     let tag = answer.header("etag").unwrap();
     assert_eq!(tag, format!("\"{}\"", job["version"]));
-    let found = stack.client.get(&here).await;
-    assert_eq!(found.json(), job, "one shape, whoever asks");
+    let found = stack.client.get(&location_path).await;
+    assert_eq!(found.json(), job, "POST and GET show equal jobs");
     assert_eq!(found.header("etag"), Some(tag));
     assert_eq!(job["status"], "queued");
     assert_eq!(
         job["model"], "efficientnet-lite0@default",
-        "the default model, spelled out"
+        "the full name of the default model"
     );
 }
 
 /// I7: 202 implies that the object is in S3 with the recorded size and SHA-256.
 #[tokio::test]
-async fn an_accepted_image_is_in_the_object_store_whatever_its_size() {
+async fn accepted_small_and_large_images_are_in_the_object_store() {
     let stack = Stack::without_workers().await;
     let small = fixtures::photo("cat.jpg");
-    // Past what stays in memory: a JPEG with two megabytes behind its end.
+    // Larger than what the API keeps in memory: a JPEG with two megabytes after its end.
     let mut large = fixtures::photo("ladybird.jpg");
     large.resize(large.len() + 2_000_000, 0);
     for photo in [small, large] {
@@ -123,7 +123,7 @@ async fn an_accepted_image_is_in_the_object_store_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn the_bytes_decide_the_type_whatever_was_declared() {
+async fn the_bytes_and_not_the_header_decide_the_content_type() {
     let stack = Stack::without_workers().await;
     let answer = stack
         .client
@@ -134,7 +134,7 @@ async fn the_bytes_decide_the_type_whatever_was_declared() {
 }
 
 #[tokio::test]
-async fn a_model_may_be_named_by_alias_version_or_digest() {
+async fn a_submit_names_its_model_by_alias_version_or_digest() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
     let by_name = stack
@@ -158,7 +158,7 @@ async fn a_model_may_be_named_by_alias_version_or_digest() {
 }
 
 #[tokio::test]
-async fn a_planned_job_is_scheduled() {
+async fn a_job_with_a_later_run_at_is_scheduled() {
     let stack = Stack::without_workers().await;
     let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
     let photo = STANDARD.encode(fixtures::photo("cat.jpg"));
@@ -170,7 +170,7 @@ async fn a_planned_job_is_scheduled() {
     assert_eq!(job["status_reason"], "waiting_for_run_at");
 }
 
-/// Promise 1: what was acknowledged survives the process that acknowledged it.
+/// Promise 1: an acknowledged job survives a killed API process.
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_jobs_survive_a_killed_api() {
     let mut stack = Stack::without_workers().await;

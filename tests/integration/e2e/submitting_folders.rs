@@ -1,4 +1,4 @@
-//! `darkroom submit DIR`: whatever happens on the way, each photo is one job in the end.
+//! `darkroom submit DIR`: each photo makes one job, even if the command is killed or answers are lost.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use tokio::{
 
 const PHOTOS: usize = 60;
 
-/// Small photos, no two alike, in a folder and one below it.
+/// A folder of small photos, all different; every third photo lies in a subfolder.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("more")).unwrap();
@@ -37,15 +37,15 @@ fn folder() -> TempDir {
     folder
 }
 
-/// A person with a key, a place for journals, and a way to the service.
-struct Person<'a> {
+/// Runs the command line with a key, a folder for journals, and the URL of a proxy before the API.
+struct CliUser<'a> {
     stack: &'a Stack,
     key: String,
     url: String,
     state: TempDir,
 }
 
-impl<'a> Person<'a> {
+impl<'a> CliUser<'a> {
     async fn new(stack: &'a Stack, proxy: &Proxy) -> Self {
         Self {
             stack,
@@ -55,7 +55,7 @@ impl<'a> Person<'a> {
         }
     }
 
-    fn submit(&self, folder: &Path, more: &[&str]) -> Child {
+    fn spawn_submit(&self, folder: &Path, more: &[&str]) -> Child {
         let mut command = self.stack.command_line(&self.key);
         command
             .args(["submit", "--concurrency", "4"])
@@ -68,8 +68,8 @@ impl<'a> Person<'a> {
         command.spawn().unwrap()
     }
 
-    async fn submitted(&self, folder: &Path, more: &[&str]) -> (Output, Vec<String>) {
-        let run = self.submit(folder, more).wait_with_output();
+    async fn run_submit(&self, folder: &Path, more: &[&str]) -> (Output, Vec<String>) {
+        let run = self.spawn_submit(folder, more).wait_with_output();
         let run = run.await.unwrap();
         let out = String::from_utf8(run.stdout.clone()).unwrap();
         let ids = out.lines().map(|line| line.split('\t').next().unwrap());
@@ -93,46 +93,46 @@ fn assert_code(run: &Output, code: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_killed_half_way_and_started_again_is_one_job_and_one_result_a_photo() {
+async fn a_folder_submit_that_is_killed_and_run_again_makes_one_job_per_photo() {
     let stack = Stack::with_models().await;
     let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
-    let person = Person::new(&stack, &proxy).await;
+    let user = CliUser::new(&stack, &proxy).await;
     let folder = folder();
 
-    // The half-th submit is accepted, and the command is killed before it hears so.
+    // The API accepts half of the photos. The command is killed before it gets the last of these answers.
     let child: Arc<Mutex<Option<Child>>> = Arc::default();
     let before: Vec<_> = (1..PHOTOS / 2)
         .map(|_| proxy.arm(On::Answered("POST /v1/jobs"), deed(async || Then::Forward)))
         .collect();
     let victim = child.clone();
-    // The proxy's own word is lost with the connection.
-    let (dead, killed) = oneshot::channel();
+    // The proxy's own report is lost with the connection.
+    let (report_kill, killed) = oneshot::channel();
     let _armed = proxy.arm(
         On::Answered("POST /v1/jobs"),
         deed(async move || {
             let mut victim = victim.lock().await;
             victim.as_mut().unwrap().kill().await.unwrap();
-            dead.send(()).unwrap();
+            report_kill.send(()).unwrap();
             Then::Cut
         }),
     );
     child
         .lock()
         .await
-        .replace(person.submit(folder.path(), &[]));
+        .replace(user.spawn_submit(folder.path(), &[]));
     killed.await.unwrap();
     drop(before);
-    let accepted = person.jobs().await.len();
+    let accepted = user.jobs().await.len();
     assert!(
         (PHOTOS / 2..PHOTOS).contains(&accepted),
         "{accepted} of {PHOTOS} were accepted before the kill"
     );
 
     let _worker = stack.worker("w", &[]).await;
-    let (run, ids) = person.submitted(folder.path(), &["--wait"]).await;
+    let (run, ids) = user.run_submit(folder.path(), &["--wait"]).await;
     assert_code(&run, 0);
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), PHOTOS);
-    let jobs = person.jobs().await;
+    let jobs = user.jobs().await;
     assert_eq!(jobs.len(), PHOTOS);
     assert!(jobs.iter().all(|job| job["status"] == "succeeded"));
     let images: BTreeSet<_> = jobs
@@ -141,42 +141,42 @@ async fn a_folder_killed_half_way_and_started_again_is_one_job_and_one_result_a_
         .collect();
     assert_eq!(images.len(), PHOTOS);
 
-    // And once more, with nothing left to do; then all of it anew.
-    let (run, again) = person.submitted(folder.path(), &["--wait"]).await;
+    // A third run has nothing left to do. A fourth run submits all photos again.
+    let (run, again) = user.run_submit(folder.path(), &["--wait"]).await;
     assert_code(&run, 0);
     assert_eq!(again, ids);
-    let (run, anew) = person
-        .submitted(folder.path(), &["--again", "--no-cache"])
+    let (run, new_ids) = user
+        .run_submit(folder.path(), &["--again", "--no-cache"])
         .await;
     assert_code(&run, 0);
-    assert!(anew.iter().all(|id| !ids.contains(id)));
-    assert_eq!(person.jobs().await.len(), 2 * PHOTOS);
+    assert!(new_ids.iter().all(|id| !ids.contains(id)));
+    assert_eq!(user.jobs().await.len(), 2 * PHOTOS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_submit_that_loses_every_second_answer_is_one_job_a_photo() {
+async fn a_folder_submit_that_loses_every_second_answer_makes_one_job_per_photo() {
     let stack = Stack::without_workers().await;
     let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
-    let person = Person::new(&stack, &proxy).await;
+    let user = CliUser::new(&stack, &proxy).await;
     let folder = folder();
     let then = |n| if n % 2 == 0 { Then::Cut } else { Then::Forward };
     let mut answers: Vec<_> = (0..2 * PHOTOS)
         .map(|n| proxy.arm(On::Answered("POST /v1/jobs"), deed(async move || then(n))))
         .collect();
-    let (run, ids) = person.submitted(folder.path(), &[]).await;
+    let (run, ids) = user.run_submit(folder.path(), &[]).await;
     assert_code(&run, 0);
     let lost = answers.iter_mut().step_by(2);
     let lost = lost.filter_map(|answer| answer.try_recv().ok()).count();
     assert_eq!(lost, PHOTOS, "answers that were lost");
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), PHOTOS);
-    assert_eq!(person.jobs().await.len(), PHOTOS);
+    assert_eq!(user.jobs().await.len(), PHOTOS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_and_changed_photos_of_a_folder_are_sent_and_a_bad_one_sinks_no_other() {
+async fn only_new_and_changed_photos_are_submitted_and_a_bad_photo_stops_no_other() {
     let stack = Stack::without_workers().await;
     let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
-    let person = Person::new(&stack, &proxy).await;
+    let user = CliUser::new(&stack, &proxy).await;
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str, shade: u8| {
         let photo = RgbImage::from_pixel(16, 16, Rgb([shade; 3]));
@@ -184,12 +184,12 @@ async fn new_and_changed_photos_of_a_folder_are_sent_and_a_bad_one_sinks_no_othe
     };
     save("a.png", 1);
     save("b.png", 2);
-    let (run, first) = person.submitted(folder.path(), &[]).await;
+    let (run, first) = user.run_submit(folder.path(), &[]).await;
     assert_code(&run, 0);
     save("b.png", 3);
     save("c.png", 4);
     std::fs::write(folder.path().join("bad.jpg"), "torn").unwrap();
-    let (run, second) = person.submitted(folder.path(), &[]).await;
+    let (run, second) = user.run_submit(folder.path(), &[]).await;
     assert_code(&run, 4);
     let log = String::from_utf8_lossy(&run.stderr);
     assert!(
@@ -199,7 +199,7 @@ async fn new_and_changed_photos_of_a_folder_are_sent_and_a_bad_one_sinks_no_othe
     assert_eq!(second.len(), 3, "{second:?}");
     assert_eq!(second[0], first[0]);
     assert_ne!(second[1], first[1]);
-    // Other wishes are another run.
-    let (_, third) = person.submitted(folder.path(), &["--priority", "5"]).await;
+    // Other options make new jobs.
+    let (_, third) = user.run_submit(folder.path(), &["--priority", "5"]).await;
     assert!(third.iter().all(|id| !second.contains(id)));
 }

@@ -1,4 +1,4 @@
-//! What each task says of an image is true in the pixels of the upright image, whatever its shape and however it was held.
+//! The results of each task are right in pixels of the upright image, for every shape and every EXIF orientation.
 
 use image::{GrayImage, Rgb, RgbImage};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use tests::{
     fixtures,
 };
 
-/// Pixels of a side of the fixtures' input.
+/// Width and height of the model input of the fixtures.
 const INPUT_SIDE_PX: f64 = 64.0;
 
 async fn stack_with(models: &[&str]) -> Stack {
@@ -20,18 +20,18 @@ async fn stack_with(models: &[&str]) -> Stack {
     stack
 }
 
-/// Scenes of many shapes, small and large, held in every way; as `(scene, JPEG)`.
+/// Scenes of many shapes and sizes, each in every EXIF orientation, as `(scene, JPEG)`.
 fn scenes() -> Vec<(Scene, Vec<u8>)> {
     let shapes = [(96, 64), (61, 97), (640, 480), (300, 1200), (200, 40)];
-    let held = |(width, height)| {
+    let in_every_orientation = |(width, height)| {
         let scene = Scene::new(width, height);
         (1..=8).map(move |orientation| (scene, jpeg_held(&scene.image(), orientation)))
     };
-    shapes.into_iter().flat_map(held).collect()
+    shapes.into_iter().flat_map(in_every_orientation).collect()
 }
 
-/// Submits all at once; the ended jobs in order.
-async fn predicted(
+/// Submits all images at once. Returns the succeeded jobs in order.
+async fn predict_all(
     stack: &Stack,
     query: &str,
     images: impl Iterator<Item = &Vec<u8>>,
@@ -49,7 +49,7 @@ async fn predicted(
     jobs
 }
 
-/// What `GET …/result` leads to: an object of the bucket, read without a key.
+/// The object in the bucket to which `GET …/result` redirects, read without a key.
 async fn object(stack: &Stack, job: &Value) -> Answer {
     let path = job["urls"]["result"].as_str().unwrap();
     let answer = stack.client.get(path).await;
@@ -67,14 +67,18 @@ async fn mask(stack: &Stack, job: &Value) -> GrayImage {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_box_lies_around_what_was_found_in_the_upright_image() {
+async fn a_box_surrounds_its_object_in_the_upright_image() {
     let stack = stack_with(&["bright-box"]).await;
     let _worker = stack.worker("w", &[]).await;
     let scenes = scenes();
-    let jobs = predicted(&stack, "", scenes.iter().map(|(_, jpeg)| jpeg)).await;
+    let jobs = predict_all(&stack, "", scenes.iter().map(|(_, jpeg)| jpeg)).await;
     for ((scene, _), job) in scenes.iter().zip(&jobs) {
         let boxes = job["result"]["boxes"].as_array().unwrap();
-        assert_eq!(boxes.len(), 1, "the weaker one overlaps: {job:#}");
+        assert_eq!(
+            boxes.len(),
+            1,
+            "the weaker box overlaps and is dropped: {job:#}"
+        );
         assert_eq!(
             (&boxes[0]["label"], &boxes[0]["score"]),
             (&json!("bright"), &json!(0.9))
@@ -82,7 +86,7 @@ async fn a_box_lies_around_what_was_found_in_the_upright_image() {
         let side = |name: &str| boxes[0][name].as_f64().unwrap();
         let (x, y) = (side("x"), side("y"));
         let found = [x, y, x + side("width"), y + side("height")];
-        // One pixel of the model's input, in those of the image.
+        // One pixel of the model's input, in pixels of the image.
         let tolerance = (f64::from(scene.width.max(scene.height)) / INPUT_SIDE_PX).max(1.0) + 0.5;
         for (found, drawn) in found.iter().zip(scene.bright) {
             let off = (found - f64::from(drawn)).abs();
@@ -92,7 +96,7 @@ async fn a_box_lies_around_what_was_found_in_the_upright_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_says_how_sure_and_how_many_boxes_it_wants() {
+async fn threshold_and_max_boxes_limit_the_boxes_of_a_job() {
     let stack = stack_with(&["bright-box"]).await;
     let _worker = stack.worker("w", &[]).await;
     let scene = png(&Scene::new(80, 80).image());
@@ -104,17 +108,17 @@ async fn a_job_says_how_sure_and_how_many_boxes_it_wants() {
             "{job:#}"
         );
     }
-    let nothing = png(&RgbImage::new(80, 80));
-    let job = stack.client.predicted("", nothing).await;
+    let dark = png(&RgbImage::new(80, 80));
+    let job = stack.client.predicted("", dark).await;
     assert_eq!(job["result"], json!({"boxes": []}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mask_covers_what_was_found_in_the_upright_image() {
+async fn a_mask_covers_its_object_in_the_upright_image() {
     let stack = stack_with(&["bright-mask"]).await;
     let _worker = stack.worker("w", &[]).await;
     let scenes = scenes();
-    let jobs = predicted(&stack, "", scenes.iter().map(|(_, jpeg)| jpeg)).await;
+    let jobs = predict_all(&stack, "", scenes.iter().map(|(_, jpeg)| jpeg)).await;
     for ((scene, _), job) in scenes.iter().zip(&jobs) {
         let result = &job["result"];
         assert_eq!(result["mask_url"], job["urls"]["result"]);
@@ -131,7 +135,7 @@ async fn a_mask_covers_what_was_found_in_the_upright_image() {
         assert!(job["timings_ms"]["store"].as_f64().unwrap() > 0.0);
         let mask = mask(&stack, job).await;
         assert_eq!(mask.dimensions(), (scene.width, scene.height));
-        // A cell of the mask, which is two pixels of the input, in those of the image.
+        // One cell of the mask (two pixels of the model's input), in pixels of the image.
         let unsure = (f64::from(scene.width.max(scene.height)) / INPUT_SIDE_PX).max(1.0) * 2.0;
         for (x, y, class) in mask.enumerate_pixels() {
             let depth = depth(scene, x, y);
@@ -142,7 +146,7 @@ async fn a_mask_covers_what_was_found_in_the_upright_image() {
     }
 }
 
-/// How far a pixel lies within the bright rectangle; negative outside.
+/// Distance of a pixel in the bright rectangle from the nearest edge, in pixels; negative outside.
 fn depth(scene: &Scene, x: u32, y: u32) -> f64 {
     let [left, top, right, bottom] = scene.bright.map(f64::from);
     let (x, y) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
@@ -152,10 +156,10 @@ fn depth(scene: &Scene, x: u32, y: u32) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mask_tells_classes_and_what_the_model_did_not_see() {
+async fn a_mask_shows_classes_and_pixels_outside_the_crop() {
     let stack = stack_with(&["light-classes"]).await;
     let _worker = stack.worker("w", &[]).await;
-    // A center crop sees the columns from 15 to 75.
+    // The center crop is the columns from 15 to 75.
     let image = RgbImage::from_fn(90, 60, |x, _| match x {
         0..35 => Rgb([0; 3]),
         35..55 => Rgb([128; 3]),
@@ -172,11 +176,11 @@ async fn a_mask_tells_classes_and_what_the_model_did_not_see() {
         .iter()
         .map(|class| class["pixels"].as_u64().unwrap())
         .sum();
-    assert_eq!(pixels, 60 * 60, "what was seen");
+    assert_eq!(pixels, 60 * 60, "the pixels in the crop");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_come_with_their_unit_or_their_shape() {
+async fn a_regress_result_has_its_unit_and_a_raw_result_its_shape() {
     let stack = stack_with(&["brightness", "tiles"]).await;
     let _worker = stack.worker("w", &[]).await;
     let gray = RgbImage::from_pixel(50, 20, Rgb([51; 3]));
@@ -196,34 +200,34 @@ async fn numbers_come_with_their_unit_or_their_shape() {
         Rgb([grays[(y / 64) as usize][(x / 128) as usize]; 3])
     });
     for orientation in [1, 6] {
-        let held = jpeg_held(&tiles, orientation);
-        let job = stack.client.predicted("?model=tiles", held).await;
+        let jpeg = jpeg_held(&tiles, orientation);
+        let job = stack.client.predicted("?model=tiles", jpeg).await;
         assert_eq!(job["result"]["shape"], json!([2, 3]));
         let data = job["result"]["data"].as_array().unwrap();
-        for (told, gray) in data.iter().zip(grays.concat()) {
-            let off = (told.as_f64().unwrap() - f64::from(gray) / 255.0).abs();
-            assert!(off < 0.02, "{told} for {gray}, held by {orientation}");
+        for (value, gray) in data.iter().zip(grays.concat()) {
+            let off = (value.as_f64().unwrap() - f64::from(gray) / 255.0).abs();
+            assert!(off < 0.02, "{value} for {gray}, orientation {orientation}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_says_which_precision_it_has_if_that_is_not_the_models_default() {
+async fn a_result_names_its_precision_if_another_than_the_default() {
     let stack = stack_with(&["brightness"]).await;
     let image = png(&RgbImage::from_pixel(9, 9, Rgb([51; 3])));
-    for (choice, told) in [("bf16", json!("bf16")), ("fp32", json!(null))] {
+    for (choice, expected) in [("bf16", json!("bf16")), ("fp32", json!(null))] {
         let worker = stack
             .worker(choice, &[("DARKROOM_PRECISION", choice)])
             .await;
         let job = stack.client.predicted("", image.clone()).await;
-        assert_eq!(job["result"]["precision"], told, "{job:#}");
+        assert_eq!(job["result"]["precision"], expected, "{job:#}");
         assert!((job["result"]["value"].as_f64().unwrap() - 0.2).abs() < 0.01);
         drop(worker);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_result_too_large_for_its_row_is_an_object_and_never_dropped() {
+async fn a_result_too_large_for_its_row_is_stored_as_an_object() {
     let stack = stack_with(&["tiles"]).await;
     let _worker = stack
         .worker("w", &[("DARKROOM_RESULT_INLINE_BYTES_MAX", "20")])
@@ -242,9 +246,9 @@ async fn a_result_too_large_for_its_row_is_an_object_and_never_dropped() {
     assert_eq!(object.header("content-type"), Some("application/json"));
 }
 
-/// The whole way: the object, the job that names it, and both gone with a purge.
+/// A delete of the job purges its result, and the object leaves the bucket.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mask_goes_with_its_job() {
+async fn the_mask_of_a_deleted_job_is_collected() {
     let stack = stack_with(&["bright-mask"]).await;
     let _worker = stack.worker("w", &[]).await;
     let job = stack
@@ -271,7 +275,7 @@ async fn a_mask_goes_with_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_with_mistakes_is_refused_with_all_of_them() {
+async fn a_push_reports_all_mistakes_of_the_manifest() {
     let stack = Stack::bare(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let source = fixtures::folder().join("tasks/bright-box");
@@ -291,20 +295,20 @@ async fn a_manifest_with_mistakes_is_refused_with_all_of_them() {
     wrong["params"]["top_k"] = json!({"type": "integer", "default": 5});
     let refused = push(&wrong).await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-    let said = String::from_utf8(refused.stderr).unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
     for field in ["output.boxes: is missing", "input.std: ", "params.top_k: "] {
-        assert!(said.contains(field), "no {field} in: {said}");
+        assert!(message.contains(field), "no {field} in: {message}");
     }
     let mut typo = right.clone();
     typo["output"]["boxes"]["collumns"] = json!([]);
     let refused = push(&typo).await;
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("unknown field `collumns`"), "{said}");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("unknown field `collumns`"), "{message}");
     assert!(push(&right).await.status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_whose_output_is_not_of_its_task_fails_its_jobs_and_not_the_worker() {
+async fn a_model_with_an_output_of_another_task_fails_its_jobs_but_not_the_worker() {
     let stack = stack_with(&["brightness"]).await;
     let folder = tempfile::tempdir().unwrap();
     let source = fixtures::folder().join("tasks/tiles");

@@ -1,12 +1,12 @@
-//! What is going on, and what was used.
+//! `GET /v1/stats` and `GET /v1/usage`.
 
 use jobs::keys::Scope;
 use serde_json::{Value, json};
 use tests::{Stack, fixtures, given};
 
-const READ: [Scope; 2] = [Scope::Submit, Scope::Read];
+const SUBMIT_AND_READ: [Scope; 2] = [Scope::Submit, Scope::Read];
 
-async fn ended(stack: &Stack) {
+async fn complete_one_job(stack: &Stack) {
     let held = given::claimed_by(&stack.db, "w").await;
     tests::settling::complete(&stack.db, &[held.completion("cat")])
         .await
@@ -16,7 +16,7 @@ async fn ended(stack: &Stack) {
 #[tokio::test]
 async fn stats_count_the_jobs_of_all_owners_by_model() {
     let stack = Stack::without_workers().await;
-    let bob = stack.client_of("bob", &READ).await;
+    let bob = stack.client_of("bob", &SUBMIT_AND_READ).await;
     let photo = || fixtures::photo("cat.jpg");
     stack.client.submit("", photo()).await;
     bob.submit("", photo()).await;
@@ -26,7 +26,7 @@ async fn stats_count_the_jobs_of_all_owners_by_model() {
         photo(),
     )
     .await;
-    ended(&stack).await;
+    complete_one_job(&stack).await;
     given::claimed_by(&stack.db, "v").await;
     let stats = stack.client.get("/v1/stats").await.json();
     let counts = |of: &Value| json!([of["queued"], of["running"], of["scheduled"]]);
@@ -48,13 +48,13 @@ async fn stats_count_the_jobs_of_all_owners_by_model() {
 }
 
 #[tokio::test]
-async fn usage_is_ones_own_unless_one_is_an_admin() {
+async fn owners_see_their_own_usage_and_admins_see_all_usage() {
     let stack = Stack::without_workers().await;
-    let bob = stack.client_of("bob", &READ).await;
+    let bob = stack.client_of("bob", &SUBMIT_AND_READ).await;
     let photo = || fixtures::photo("cat.jpg");
     for client in [&stack.client, &bob, &bob] {
         client.submit("", photo()).await;
-        ended(&stack).await;
+        complete_one_job(&stack).await;
     }
     let jobs = |usage: &Value| {
         let groups = usage["data"].as_array().unwrap().iter();
@@ -76,7 +76,7 @@ async fn usage_is_ones_own_unless_one_is_an_admin() {
 }
 
 #[tokio::test]
-async fn usage_is_grouped_as_asked() {
+async fn usage_is_grouped_and_filtered_on_request() {
     let stack = Stack::without_workers().await;
     for model in [fixtures::CLASSIFIER, fixtures::EMBEDDER] {
         let query = format!("?model={model}");
@@ -84,7 +84,7 @@ async fn usage_is_grouped_as_asked() {
             .client
             .submit(&query, fixtures::photo("cat.jpg"))
             .await;
-        ended(&stack).await;
+        complete_one_job(&stack).await;
     }
     let today = chrono::Utc::now().date_naive().to_string();
     let groups = |query: &str| {

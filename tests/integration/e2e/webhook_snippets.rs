@@ -1,4 +1,4 @@
-//! The code in `docs/webhooks.md`, as a reader would copy it.
+//! Runs the code blocks of `docs/webhooks.md`, copied as a reader copies them.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use tests::{Receiver, Stack, client::send, fixtures};
 use tokio::process::Command;
 
-/// All blocks of one language, in their order.
-fn blocks(language: &str) -> Vec<String> {
+/// All code blocks of the page in one language, in order.
+fn code_blocks(language: &str) -> Vec<String> {
     let page = fixtures::folder().join("../../docs/webhooks.md");
     let page = std::fs::read_to_string(page).unwrap();
     let fence = format!("\n```{language}\n");
-    let blocks = page.split(&fence).skip(1);
-    blocks
+    let parts = page.split(&fence).skip(1);
+    parts
         .map(|rest| rest.split("\n```").next().unwrap().to_owned())
         .collect()
 }
 
-/// What a program prints that has to succeed, with a key of the stack at hand.
+/// Runs a program with the URL and a key of the stack. Returns the output; the program must succeed.
 async fn run(stack: &Stack, program: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
     let mut command = Command::new(program);
     command
@@ -37,7 +37,7 @@ async fn run(stack: &Stack, program: &Path, args: &[&str], env: &[(&str, &str)])
     out.into_owned()
 }
 
-/// A message as it came, signed by two secrets, and a secret that has no part in it; in a file.
+/// A file with a message that a receiver got, the two secrets that signed the message, and an unrelated secret.
 async fn message(stack: &Stack) -> tempfile::NamedTempFile {
     let receiver = Receiver::start().await;
     let secret = stack.client.get("/v1/webhook_secret").await.json();
@@ -81,10 +81,10 @@ assert not is_authentic(message["other"], headers, body)
 "#;
 
 #[tokio::test]
-async fn the_check_in_python_knows_our_signatures() {
+async fn the_python_check_accepts_only_our_signatures() {
     let stack = stack().await;
     let message = message(&stack).await;
-    let code = format!("{}\n{PYTHON_CHECKS}", blocks("python")[0]);
+    let code = format!("{}\n{PYTHON_CHECKS}", code_blocks("python")[0]);
     let env = [("MESSAGE", message.path().to_str().unwrap())];
     run(&stack, Path::new("python3"), &["-c", &code], &env).await;
 }
@@ -101,7 +101,7 @@ if (!wanted || isAuthentic(other, headers, body)) throw new Error("wrong");
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_check_in_typescript_compiles_and_knows_our_signatures() {
+async fn the_typescript_check_compiles_and_accepts_only_our_signatures() {
     let stack = stack().await;
     let message = message(&stack).await;
     let root = fixtures::folder().join("../..").canonicalize().unwrap();
@@ -109,7 +109,7 @@ async fn the_check_in_typescript_compiles_and_knows_our_signatures() {
     let clients = root.join(".local/clients");
     let packages = clients.join("typescript/node_modules");
     let folder = tempfile::tempdir().unwrap();
-    let code = format!("{}\n{TYPESCRIPT_CHECKS}", blocks("ts")[0]);
+    let code = format!("{}\n{TYPESCRIPT_CHECKS}", code_blocks("ts")[0]);
     std::fs::write(folder.path().join("check.mts"), code).unwrap();
     let types = packages.join("@types");
     let config = json!({
@@ -130,18 +130,18 @@ async fn the_check_in_typescript_compiles_and_knows_our_signatures() {
     let project = ["--project", folder.path().to_str().unwrap()];
     run(&stack, &compiler, &project, &env).await;
     let program = folder.path().join("check.mjs");
-    // By a shell: the PATH of the test itself may have no node.
+    // Through a shell: the PATH of the test itself may have no node.
     let node = ["-c", "exec node \"$0\"", program.to_str().unwrap()];
     run(&stack, Path::new("sh"), &node, &env).await;
 }
 
 #[tokio::test]
-async fn the_endpoint_is_made_and_a_job_followed_by_curl() {
+async fn the_curl_commands_make_an_endpoint_and_follow_a_job() {
     let stack = Stack::without_workers().await;
-    let curls = blocks("sh");
-    assert_eq!(curls.len(), 2);
+    let commands = code_blocks("sh");
+    assert_eq!(commands.len(), 2);
     let shell = Path::new("sh");
-    let made = run(&stack, shell, &["-c", &curls[0]], &[]).await;
+    let made = run(&stack, shell, &["-c", &commands[0]], &[]).await;
     let made: Value = serde_json::from_str(&made).unwrap();
     assert_eq!(made["events"], json!(["batch.completed", "job.failed"]));
     assert!(made["secret"].is_string());
@@ -149,12 +149,12 @@ async fn the_endpoint_is_made_and_a_job_followed_by_curl() {
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let id = job["id"].as_str().unwrap();
     stack.client.cancel(id).await;
-    let steps = run(&stack, shell, &["-c", &curls[1]], &[("JOB", id)]).await;
+    let steps = run(&stack, shell, &["-c", &commands[1]], &[("JOB", id)]).await;
     assert!(steps.contains("event: job.canceled"), "{steps}");
 }
 
-/// What the reader of the page has to bring: a way to ask, and a place for the cursor.
-const READERS_OWN: &str = r#"
+/// The parts that a reader of the page supplies: an HTTP client, and a store for the cursor.
+const READER_CODE: &str = r#"
 import json, os, urllib.parse, urllib.request
 
 class Answer(bytes):
@@ -174,13 +174,13 @@ def save(cursor): raise SystemExit(0)
 "#;
 
 #[tokio::test]
-async fn the_reader_of_the_feed_goes_on_where_it_was() {
+async fn the_feed_reader_continues_at_its_cursor() {
     let stack = Stack::without_workers().await;
     let latest = stack.client.get("/v1/events?after=latest").await.json();
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     let id = job["id"].as_str().unwrap();
     stack.client.cancel(id).await;
-    let code = format!("{READERS_OWN}\n{}", blocks("python")[1]);
+    let code = format!("{READER_CODE}\n{}", code_blocks("python")[1]);
     let env = [("CURSOR", latest["next_cursor"].as_str().unwrap())];
     let handled = run(&stack, Path::new("python3"), &["-c", &code], &env).await;
     assert_eq!(handled, format!("job.canceled {id}\n"));

@@ -1,4 +1,4 @@
-//! I20: what receivers of webhooks hear.
+//! I20: the messages that receivers of webhooks get.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Receiver, Stack, client::send, eventually, fixtures, given, receiver::Heard};
 
-const PRIVATE: (&str, &str) = ("DARKROOM_ALLOW_PRIVATE_ADDRESSES", "true");
+const ALLOW_PRIVATE: (&str, &str) = ("DARKROOM_ALLOW_PRIVATE_ADDRESSES", "true");
 
-async fn submitted(client: &Client, webhook: &str) -> String {
+async fn submit_with_webhook(client: &Client, webhook: &str) -> String {
     let query: String = match webhook {
         "" => String::new(),
         url => format!("?webhook={url}"),
@@ -18,84 +18,93 @@ async fn submitted(client: &Client, webhook: &str) -> String {
     job["id"].as_str().unwrap().to_owned()
 }
 
-async fn secret(client: &Client) -> String {
+async fn webhook_secret(client: &Client) -> String {
     let answer = client.get("/v1/webhook_secret").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["secret"].as_str().unwrap().to_owned()
 }
 
-async fn endpoint(client: &Client, body: &Value) -> Value {
+async fn create_endpoint(client: &Client, body: &Value) -> Value {
     let answer = client.post_json("/v1/webhook_endpoints", body).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     answer.json()
 }
 
-async fn deliveries(client: &Client, query: &str) -> Vec<Value> {
+async fn list_deliveries(client: &Client, query: &str) -> Vec<Value> {
     let answer = client.get(&format!("/v1/webhook_deliveries{query}")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()["data"].as_array().unwrap().clone()
 }
 
-async fn delivered(client: &Client, count: usize) -> Vec<Value> {
-    eventually(Duration::from_secs(20), "all are delivered", || async {
-        let all = deliveries(client, "?status=delivered").await;
-        (all.len() == count).then_some(all)
-    })
+async fn wait_for_delivered(client: &Client, count: usize) -> Vec<Value> {
+    eventually(
+        Duration::from_secs(20),
+        "all messages are delivered",
+        || async {
+            let all = list_deliveries(client, "?status=delivered").await;
+            (all.len() == count).then_some(all)
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn a_jobs_webhook_hears_how_it_ended_signed_with_its_owners_secret() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+async fn a_webhook_hears_the_end_of_its_job_signed_with_the_owners_secret() {
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
-    let id = submitted(&stack.client, &receiver.url("/hook")).await;
-    let held = given::claimed_by(&stack.db, "w").await;
+    let id = submit_with_webhook(&stack.client, &receiver.url("/hook")).await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
     assert!(receiver.all().is_empty());
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
     let heard = receiver.heard(1).await.pop().unwrap();
     assert_eq!(heard.path, "/hook");
     assert_eq!(heard.header("content-type"), "application/json");
-    assert!(heard.is_signed_by(&secret(&stack.client).await));
+    assert!(heard.is_signed_by(&webhook_secret(&stack.client).await));
     assert!(!heard.is_signed_by("whsec_AAAA"));
     let sent_at: i64 = heard.header("webhook-timestamp").parse().unwrap();
     assert!((chrono::Utc::now().timestamp() - sent_at).abs() < 60);
-    let told = heard.json();
-    assert_eq!(told["type"], "job.succeeded");
+    let message = heard.json();
+    assert_eq!(message["type"], "job.succeeded");
     let mut job = stack.client.job(&id).await;
-    assert_eq!(told["timestamp"], job["finished_at"]);
+    assert_eq!(message["timestamp"], job["finished_at"]);
     job["attempts"].as_object_mut().unwrap().remove("items");
-    assert_eq!(told["data"], job, "the job as REST shows it");
-    let one = delivered(&stack.client, 1).await.pop().unwrap();
+    assert_eq!(message["data"], job, "the job as the REST API shows it");
+    let one = wait_for_delivered(&stack.client, 1).await.pop().unwrap();
     assert_eq!(one["id"], heard.header("webhook-id"));
     assert_eq!(one["job_id"], id);
     assert_eq!(one["attempts"][0]["status"], 200);
-    assert_eq!(receiver.all().len(), 1, "once");
+    assert_eq!(receiver.all().len(), 1, "one message only");
 }
 
 #[tokio::test]
-async fn an_endpoint_hears_what_it_subscribed_to_signed_with_a_secret_of_its_own() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+async fn an_endpoint_hears_only_its_event_types_signed_with_its_own_secret() {
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
-    let wants = json!({"url": receiver.url("/failures"), "events": ["job.failed", "job.canceled"]});
-    let made = endpoint(&stack.client, &wants).await;
+    let request =
+        json!({"url": receiver.url("/failures"), "events": ["job.failed", "job.canceled"]});
+    let made = create_endpoint(&stack.client, &request).await;
     let listed = stack.client.get("/v1/webhook_endpoints").await.json();
     assert_eq!(listed["data"][0]["id"], made["id"]);
-    assert_eq!(listed["data"][0].get("secret"), None, "shown once");
-    submitted(&stack.client, "").await;
-    let held = given::claimed_by(&stack.db, "w").await;
-    tests::settling::complete(&stack.db, &[held.completion("cat")])
+    assert_eq!(
+        listed["data"][0].get("secret"),
+        None,
+        "the secret is shown only once"
+    );
+    submit_with_webhook(&stack.client, "").await;
+    let claimed = given::claimed_by(&stack.db, "w").await;
+    tests::settling::complete(&stack.db, &[claimed.completion("cat")])
         .await
         .unwrap();
-    let canceled = submitted(&stack.client, "").await;
+    let canceled = submit_with_webhook(&stack.client, "").await;
     stack.client.cancel(&canceled).await;
     let heard = receiver.heard(1).await.pop().unwrap();
     assert_eq!(heard.json()["type"], "job.canceled");
     assert_eq!(heard.json()["data"]["id"], canceled);
     assert!(heard.is_signed_by(made["secret"].as_str().unwrap()));
-    assert!(!heard.is_signed_by(&secret(&stack.client).await));
-    delivered(&stack.client, 1).await;
+    assert!(!heard.is_signed_by(&webhook_secret(&stack.client).await));
+    wait_for_delivered(&stack.client, 1).await;
 
     let path = format!("/v1/webhook_endpoints/{}", made["id"].as_str().unwrap());
     let deleted = send(stack.client.request(Method::DELETE, &path)).await;
@@ -106,32 +115,32 @@ async fn an_endpoint_hears_what_it_subscribed_to_signed_with_a_secret_of_its_own
 
 #[tokio::test]
 async fn after_a_rotation_messages_carry_signatures_by_both_secrets() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
-    let before = secret(&stack.client).await;
+    let before = webhook_secret(&stack.client).await;
     let rotate = stack
         .client
         .request(Method::POST, "/v1/webhook_secret/rotate");
     let rotated = send(rotate).await.json();
     assert!(rotated["previous_until"].is_string());
-    let after = secret(&stack.client).await;
+    let after = webhook_secret(&stack.client).await;
     assert_eq!(rotated["secret"], after.as_str());
     assert_ne!(before, after);
-    let id = submitted(&stack.client, &receiver.url("/")).await;
+    let id = submit_with_webhook(&stack.client, &receiver.url("/")).await;
     stack.client.cancel(&id).await;
     let heard = receiver.heard(1).await.pop().unwrap();
     assert!(heard.is_signed_by(&before) && heard.is_signed_by(&after));
 }
 
 #[tokio::test]
-async fn two_processes_share_the_work_and_send_nothing_twice() {
+async fn two_api_processes_send_each_message_once() {
     const JOBS: usize = 40;
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
-    let other = stack.another_api(&[PRIVATE]).await;
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
+    let other = stack.another_api(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
     let mut ids = vec![];
     for _ in 0..JOBS {
-        ids.push(submitted(&stack.client, &receiver.url("/")).await);
+        ids.push(submit_with_webhook(&stack.client, &receiver.url("/")).await);
     }
     let worker = given::worker(&stack.db, "w").await;
     let claims = queue::claim(&stack.db, worker, &[], 100).await.unwrap();
@@ -141,7 +150,7 @@ async fn two_processes_share_the_work_and_send_nothing_twice() {
         .collect();
     assert_eq!(done.len(), JOBS);
     tests::settling::complete(&stack.db, &done).await.unwrap();
-    delivered(&stack.client, JOBS).await;
+    wait_for_delivered(&stack.client, JOBS).await;
     let mut times = BTreeMap::<String, u32>::new();
     for heard in receiver.all() {
         let job = heard.json()["data"]["id"].as_str().unwrap().to_owned();
@@ -156,11 +165,11 @@ async fn two_processes_share_the_work_and_send_nothing_twice() {
 
 #[tokio::test]
 async fn a_delivery_is_sent_again_on_request() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
-    let id = submitted(&stack.client, &receiver.url("/")).await;
+    let id = submit_with_webhook(&stack.client, &receiver.url("/")).await;
     stack.client.cancel(&id).await;
-    let one = delivered(&stack.client, 1).await.pop().unwrap();
+    let one = wait_for_delivered(&stack.client, 1).await.pop().unwrap();
     let path = format!(
         "/v1/webhook_deliveries/{}/redeliver",
         one["id"].as_str().unwrap()
@@ -178,26 +187,29 @@ async fn a_delivery_is_sent_again_on_request() {
 }
 
 #[tokio::test]
-async fn owners_do_not_see_or_touch_each_others_receivers() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+async fn an_owner_cannot_see_or_change_receivers_of_another_owner() {
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
-    let made = endpoint(&stack.client, &json!({"url": receiver.url("/")})).await;
-    let id = submitted(&stack.client, "").await;
+    let made = create_endpoint(&stack.client, &json!({"url": receiver.url("/")})).await;
+    let id = submit_with_webhook(&stack.client, "").await;
     stack.client.cancel(&id).await;
-    delivered(&stack.client, 1).await;
+    wait_for_delivered(&stack.client, 1).await;
     let mallory = stack
         .client_of("mallory", &[Scope::Submit, Scope::Read])
         .await;
-    assert_eq!(deliveries(&mallory, "").await, [json!(null); 0]);
+    assert_eq!(list_deliveries(&mallory, "").await, [json!(null); 0]);
     let listed = mallory.get("/v1/webhook_endpoints").await.json();
     assert_eq!(listed["data"], json!([]));
-    assert_ne!(secret(&mallory).await, secret(&stack.client).await);
+    assert_ne!(
+        webhook_secret(&mallory).await,
+        webhook_secret(&stack.client).await
+    );
     let path = format!("/v1/webhook_endpoints/{}", made["id"].as_str().unwrap());
     let deleted = send(mallory.request(Method::DELETE, &path)).await;
     deleted.problem(404, "not_found");
-    let theirs = submitted(&mallory, "").await;
+    let theirs = submit_with_webhook(&mallory, "").await;
     mallory.cancel(&theirs).await;
-    let mine = submitted(&stack.client, "").await;
+    let mine = submit_with_webhook(&stack.client, "").await;
     stack.client.cancel(&mine).await;
     let heard = receiver.heard(2).await;
     let about = |heard: &Heard| heard.json()["data"]["id"].as_str().unwrap().to_owned();
@@ -211,24 +223,27 @@ async fn owners_do_not_see_or_touch_each_others_receivers() {
 
 #[tokio::test]
 async fn deliveries_are_listed_by_job_and_status_page_by_page() {
-    let stack = Stack::without_workers_but(&[PRIVATE]).await;
+    let stack = Stack::without_workers_but(&[ALLOW_PRIVATE]).await;
     let receiver = Receiver::start().await;
     let mut ids = vec![];
     for _ in 0..3 {
-        let id = submitted(&stack.client, &receiver.url("/")).await;
+        let id = submit_with_webhook(&stack.client, &receiver.url("/")).await;
         stack.client.cancel(&id).await;
         ids.push(id);
     }
-    delivered(&stack.client, 3).await;
-    let of_one = deliveries(&stack.client, &format!("?job_id={}", ids[1])).await;
+    wait_for_delivered(&stack.client, 3).await;
+    let of_one = list_deliveries(&stack.client, &format!("?job_id={}", ids[1])).await;
     assert_eq!(of_one.len(), 1);
     assert_eq!(of_one[0]["job_id"], ids[1]);
     let page = stack.client.get("/v1/webhook_deliveries?limit=2").await;
     assert!(page.header("link").unwrap().contains("rel=\"next\""));
     let cursor = page.json()["next_cursor"].as_str().unwrap().to_owned();
-    let rest = deliveries(&stack.client, &format!("?limit=2&cursor={cursor}")).await;
+    let rest = list_deliveries(&stack.client, &format!("?limit=2&cursor={cursor}")).await;
     assert_eq!(rest.len(), 1);
-    assert_eq!(deliveries(&stack.client, "?status=failed").await.len(), 0);
+    assert_eq!(
+        list_deliveries(&stack.client, "?status=failed").await.len(),
+        0
+    );
     for query in [
         "?status=lost",
         "?job_id=1",
@@ -245,7 +260,7 @@ async fn deliveries_are_listed_by_job_and_status_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_must_not_be_connected_to_is_refused() {
+async fn private_and_invalid_receiver_addresses_are_refused() {
     let stack = Stack::without_workers().await;
     for url in [
         "http://example.com/",
@@ -282,11 +297,11 @@ async fn what_must_not_be_connected_to_is_refused() {
         let answer = stack.client.post_json("/v1/webhook_endpoints", &body).await;
         answer.problem_at(422, "invalid_params", pointer);
     }
-    // A name may turn out to stand for such a place: nothing is sent, and the owner sees why.
-    let id = submitted(&stack.client, "https://localhost/hook").await;
+    // A name may resolve to a private address: nothing is sent, and the owner sees why.
+    let id = submit_with_webhook(&stack.client, "https://localhost/hook").await;
     stack.client.cancel(&id).await;
     let error = eventually(Duration::from_secs(10), "an attempt was made", || async {
-        let all = deliveries(&stack.client, "").await;
+        let all = list_deliveries(&stack.client, "").await;
         all[0]["attempts"][0]["error"].as_str().map(str::to_owned)
     })
     .await;
@@ -294,12 +309,12 @@ async fn what_must_not_be_connected_to_is_refused() {
 }
 
 #[tokio::test]
-async fn an_owner_has_only_so_many_endpoints() {
+async fn the_number_of_endpoints_of_an_owner_is_limited() {
     let limit = ("DARKROOM_WEBHOOK_ENDPOINTS_MAX", "2");
     let stack = Stack::bare(&[limit]).await;
     let body = json!({"url": "https://example.com/"});
     for _ in 0..2 {
-        endpoint(&stack.client, &body).await;
+        create_endpoint(&stack.client, &body).await;
     }
     let answer = stack.client.post_json("/v1/webhook_endpoints", &body).await;
     answer.problem(422, "invalid_params");

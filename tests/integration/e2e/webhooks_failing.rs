@@ -1,4 +1,4 @@
-//! Receivers that are away, slow, wrong or gone: what is kept for them, and what their owners can see.
+//! Receivers that are down, slow, wrong or gone: which deliveries are sent again, and what their owners see.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ const ENV: [(&str, &str); 2] = [
     ("DARKROOM_WEBHOOK_TIMEOUT_MS", "500"),
 ];
 
-/// A job that ended, and wants that told.
-async fn ended(client: &Client, url: &str) -> String {
+/// Submits a job with a webhook, and cancels the job.
+async fn end_job_with_webhook(client: &Client, url: &str) -> String {
     let query = format!("?webhook={url}");
     let job = client.submit(&query, fixtures::photo("cat.jpg")).await;
     let id = job["id"].as_str().unwrap().to_owned();
@@ -20,7 +20,7 @@ async fn ended(client: &Client, url: &str) -> String {
     id
 }
 
-/// The owner's one delivery, after so many attempts.
+/// The only delivery of the owner, once it has `count` attempts.
 async fn after_attempts(client: &Client, count: usize) -> Value {
     let what = format!("{count} attempts were made");
     eventually(Duration::from_secs(20), &what, || async {
@@ -31,7 +31,8 @@ async fn after_attempts(client: &Client, count: usize) -> Value {
     .await
 }
 
-fn pause(delivery: &Value) -> i64 {
+/// Time until the next attempt, in seconds.
+fn pause_seconds(delivery: &Value) -> i64 {
     let next: DateTime<Utc> = delivery["next_attempt_at"]
         .as_str()
         .unwrap()
@@ -41,27 +42,27 @@ fn pause(delivery: &Value) -> i64 {
 }
 
 #[tokio::test]
-async fn a_receiver_that_was_down_hears_it_when_it_is_back() {
+async fn a_message_is_delivered_when_its_receiver_is_back() {
     let stack = Stack::without_workers_but(&ENV).await;
-    let place = Receiver::start().await.address();
-    // Nobody is there now.
-    let id = ended(&stack.client, &format!("http://{place}/hook")).await;
+    let address = Receiver::start().await.address();
+    // Now nothing listens at this address.
+    let id = end_job_with_webhook(&stack.client, &format!("http://{address}/hook")).await;
     let failed = after_attempts(&stack.client, 1).await;
     assert_eq!(failed["status"], "pending");
     assert_eq!(failed["attempts"][0]["error"], "no connection");
-    assert!((2..=8).contains(&pause(&failed)), "{failed:#}");
-    let back = Receiver::at(place).await;
+    assert!((2..=8).contains(&pause_seconds(&failed)), "{failed:#}");
+    let back = Receiver::at(address).await;
     clock::webhooks_came_due(&stack.db).await;
     let heard = back.heard(1).await.pop().unwrap();
     assert_eq!(heard.json()["data"]["id"], id);
     assert_eq!(heard.header("webhook-id"), failed["id"]);
-    let told = after_attempts(&stack.client, 2).await;
-    assert_eq!(told["status"], "delivered");
-    assert_eq!(told["next_attempt_at"], json!(null));
+    let delivery = after_attempts(&stack.client, 2).await;
+    assert_eq!(delivery["status"], "delivered");
+    assert_eq!(delivery["next_attempt_at"], json!(null));
 }
 
 #[tokio::test]
-async fn every_attempt_carries_the_same_id_until_one_is_answered_well() {
+async fn every_attempt_of_a_delivery_carries_the_id_of_the_delivery() {
     let stack = Stack::without_workers_but(&ENV).await;
     let receiver = Receiver::start().await;
     receiver.replies([
@@ -70,20 +71,20 @@ async fn every_attempt_carries_the_same_id_until_one_is_answered_well() {
         Reply::Hangs,
         Reply::Status(404),
     ]);
-    ended(&stack.client, &receiver.url("/hook")).await;
+    end_job_with_webhook(&stack.client, &receiver.url("/hook")).await;
     for attempts in 1..=4 {
         after_attempts(&stack.client, attempts).await;
         clock::webhooks_came_due(&stack.db).await;
     }
-    let told = after_attempts(&stack.client, 5).await;
-    assert_eq!(told["status"], "delivered");
+    let delivery = after_attempts(&stack.client, 5).await;
+    assert_eq!(delivery["status"], "delivered");
     let heard = receiver.all();
     assert!(heard.iter().all(|one| one.id() == heard[0].id()));
     assert!(
         heard.iter().all(|one| one.path == "/hook"),
         "no redirect was followed"
     );
-    let statuses: Vec<_> = told["attempts"]
+    let statuses: Vec<_> = delivery["attempts"]
         .as_array()
         .unwrap()
         .iter()
@@ -93,39 +94,42 @@ async fn every_attempt_carries_the_same_id_until_one_is_answered_well() {
         statuses,
         [json!(500), json!(301), json!(null), json!(404), json!(200)]
     );
-    let error = |attempt: usize| told["attempts"][attempt]["error"].as_str().unwrap();
+    let error = |attempt: usize| delivery["attempts"][attempt]["error"].as_str().unwrap();
     assert!(error(1).contains("/elsewhere"), "{}", error(1));
     assert_eq!(error(2), "no answer in time");
 }
 
 #[tokio::test]
-async fn a_receiver_may_say_when_to_come_back() {
+async fn retry_after_of_a_receiver_delays_the_next_attempt() {
     let stack = Stack::without_workers_but(&ENV).await;
     let receiver = Receiver::start().await;
     receiver.replies([Reply::With(503, "retry-after", "1000".into())]);
-    ended(&stack.client, &receiver.url("/")).await;
-    let told = after_attempts(&stack.client, 1).await;
-    assert!((900..=1000).contains(&pause(&told)), "{told:#}");
+    end_job_with_webhook(&stack.client, &receiver.url("/")).await;
+    let delivery = after_attempts(&stack.client, 1).await;
+    assert!(
+        (900..=1000).contains(&pause_seconds(&delivery)),
+        "{delivery:#}"
+    );
 }
 
 #[tokio::test]
-async fn a_delivery_is_given_up_after_the_last_pause() {
+async fn a_delivery_fails_after_its_last_attempt() {
     let stack = Stack::without_workers_but(&ENV).await;
     let receiver = Receiver::start().await;
     receiver.serves("/", Reply::Status(500));
-    ended(&stack.client, &receiver.url("/")).await;
+    end_job_with_webhook(&stack.client, &receiver.url("/")).await;
     for attempts in 1..=10 {
-        let told = after_attempts(&stack.client, attempts).await;
-        assert_eq!(told["status"], "pending", "after {attempts}");
+        let delivery = after_attempts(&stack.client, attempts).await;
+        assert_eq!(delivery["status"], "pending", "after {attempts}");
         clock::webhooks_came_due(&stack.db).await;
     }
-    let told = after_attempts(&stack.client, 11).await;
-    assert_eq!(told["status"], "failed");
-    assert!(told["ended_at"].is_string());
+    let delivery = after_attempts(&stack.client, 11).await;
+    assert_eq!(delivery["status"], "failed");
+    assert!(delivery["ended_at"].is_string());
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_told_nothing_more() {
+async fn an_endpoint_that_answers_410_is_disabled() {
     let stack = Stack::without_workers_but(&ENV).await;
     let receiver = Receiver::start().await;
     receiver.serves("/", Reply::Status(410));
@@ -137,12 +141,16 @@ async fn an_endpoint_that_is_gone_is_told_nothing_more() {
     assert_eq!(made.status, 201);
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     stack.client.cancel(job["id"].as_str().unwrap()).await;
-    let told = after_attempts(&stack.client, 1).await;
-    assert_eq!(told["status"], "failed");
-    let disabled = eventually(Duration::from_secs(10), "it is disabled", || async {
-        let listed = stack.client.get("/v1/webhook_endpoints").await.json();
-        listed["data"][0]["disabled_at"].as_str().map(str::to_owned)
-    });
+    let delivery = after_attempts(&stack.client, 1).await;
+    assert_eq!(delivery["status"], "failed");
+    let disabled = eventually(
+        Duration::from_secs(10),
+        "the endpoint is disabled",
+        || async {
+            let listed = stack.client.get("/v1/webhook_endpoints").await.json();
+            listed["data"][0]["disabled_at"].as_str().map(str::to_owned)
+        },
+    );
     disabled.await;
     let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
     stack.client.cancel(job["id"].as_str().unwrap()).await;
@@ -152,32 +160,32 @@ async fn an_endpoint_that_is_gone_is_told_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_hangs_does_not_hold_back_another() {
-    let few = [
+async fn a_receiver_that_hangs_does_not_delay_another_receiver() {
+    let env = [
         ENV[0],
         ("DARKROOM_WEBHOOK_SENDS_MAX", "4"),
         ("DARKROOM_WEBHOOK_SENDS_PER_HOST_MAX", "2"),
     ];
-    let stack = Stack::without_workers_but(&few).await;
+    let stack = Stack::without_workers_but(&env).await;
     let (hangs, answers) = (Receiver::start().await, Receiver::start().await);
     hangs.serves("/", Reply::Hangs);
     for _ in 0..6 {
-        ended(&stack.client, &hangs.url("/")).await;
+        end_job_with_webhook(&stack.client, &hangs.url("/")).await;
     }
     hangs.heard(2).await;
     for _ in 0..6 {
-        ended(&stack.client, &answers.url("/")).await;
+        end_job_with_webhook(&stack.client, &answers.url("/")).await;
     }
     answers.heard(6).await;
-    assert_eq!(hangs.all().len(), 2, "its limit, within ten seconds");
+    assert_eq!(hangs.all().len(), 2, "no more than the limit of one host");
 }
 
 #[tokio::test]
-async fn what_a_killed_process_was_sending_another_sends_under_the_same_id() {
+async fn a_delivery_of_a_killed_process_keeps_its_id_in_another_process() {
     let mut stack = Stack::without_workers_but(&ENV[..1]).await;
     let receiver = Receiver::start().await;
     receiver.replies([Reply::Hangs]);
-    ended(&stack.client, &receiver.url("/")).await;
+    end_job_with_webhook(&stack.client, &receiver.url("/")).await;
     receiver.heard(1).await;
     stack.replace_killed_api_with(&ENV).await;
     let untouched = stack.client.get("/v1/webhook_deliveries").await.json();
@@ -185,6 +193,6 @@ async fn what_a_killed_process_was_sending_another_sends_under_the_same_id() {
     clock::webhooks_came_due(&stack.db).await;
     let heard = receiver.heard(2).await;
     assert_eq!(heard[0].id(), heard[1].id());
-    let told = after_attempts(&stack.client, 1).await;
-    assert_eq!(told["status"], "delivered");
+    let delivery = after_attempts(&stack.client, 1).await;
+    assert_eq!(delivery["status"], "delivered");
 }
