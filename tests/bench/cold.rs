@@ -19,7 +19,7 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         let job = stack.client.submit("", photo.clone()).await;
         let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
         let began = Instant::now();
-        let worker = stack.worker_begun(
+        let worker = stack.spawn_worker(
             &format!("cold-{round}"),
             &[("DARKROOM_DEVICE", &bench.device)],
         );

@@ -95,7 +95,7 @@ pub fn kill_poisoned_workers(cluster: &Cluster, photos: &Photos) -> Vec<JoinHand
     let sha256 = jobs::Sha256Digest::of(&photos.poison.bytes);
     let killers = cluster.workers.iter().map(|worker| {
         let (worker, sha256) = (worker.clone(), sha256.as_bytes().to_vec());
-        let claimed = On::Told(sha256);
+        let claimed = On::AnswerContains(sha256);
         let mut died = worker.postgres.arm(claimed.clone(), kill_action(&worker));
         tokio::spawn(async move {
             loop {

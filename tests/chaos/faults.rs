@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use local::Signal;
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
-use tests::proxy::{Deed, On, Proxy, Then, Weather, deed};
+use tests::proxy::{Action, NetworkState, On, Proxy, Then, action};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
@@ -146,7 +146,7 @@ impl Fault {
                 // Kills the worker shortly after it has fetched its image.
                 let later = Duration::from_millis(dice.random_range(0..60));
                 let victim = worker.clone();
-                let act = deed(move || async move {
+                let act = action(move || async move {
                     tokio::spawn(async move {
                         sleep(later).await;
                         victim.kill();
@@ -165,7 +165,7 @@ impl Fault {
             Self::WorkerFrozenBeforeCompletion => {
                 // The completion arrives after other workers have claimed the jobs.
                 let victim = worker.clone();
-                let act = deed(move || async move {
+                let act = action(move || async move {
                     freeze(victim).await;
                     Then::Forward
                 });
@@ -194,9 +194,9 @@ impl Fault {
             Self::PostgresKilled => cluster.restart_postgres(true).await,
             Self::PostgresSlow => {
                 let delay = Duration::from_millis(dice.random_range(10..80));
-                let slow = Weather {
+                let slow = NetworkState {
                     delay,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
                 cluster
                     .members()
@@ -204,28 +204,28 @@ impl Fault {
                 sleep(Duration::from_secs(3)).await;
                 cluster
                     .members()
-                    .for_each(|member| member.postgres.set(Weather::FAIR));
+                    .for_each(|member| member.postgres.set(NetworkState::HEALTHY));
             }
             Self::PostgresHalfOpen => return strand_connections(&member.postgres).await,
             Self::PostgresDeaf => {
                 // Messages to Postgres wait for more than a lease; then all of them arrive.
-                let deaf = Weather {
+                let deaf = NetworkState {
                     to_server: false,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
                 member.postgres.set(deaf);
                 sleep(LEASE + Duration::from_millis(dice.random_range(0..2_000))).await;
-                member.postgres.set(Weather::FAIR);
+                member.postgres.set(NetworkState::HEALTHY);
             }
             Self::PostgresMute => {
-                let mute = Weather {
+                let mute = NetworkState {
                     to_client: false,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
                 member.postgres.set(mute);
                 sleep(LEASE + Duration::from_millis(dice.random_range(0..2_000))).await;
                 member.postgres.cut();
-                member.postgres.set(Weather::FAIR);
+                member.postgres.set(NetworkState::HEALTHY);
             }
             Self::PostgresDiskFull => {
                 return fill_for_a_while(cluster.disks.as_ref().map(|disks| &disks.tables)).await;
@@ -277,9 +277,9 @@ fn arm_kill(victim: &Arc<Member>, on: On) -> oneshot::Receiver<()> {
     victim.postgres.arm(on, kill_action(victim))
 }
 
-pub fn kill_action(victim: &Arc<Member>) -> Deed {
+pub fn kill_action(victim: &Arc<Member>) -> Action {
     let victim = victim.clone();
-    deed(|| async move {
+    action(|| async move {
         victim.kill();
         Then::Cut
     })
@@ -287,15 +287,15 @@ pub fn kill_action(victim: &Arc<Member>) -> Deed {
 
 /// Resets the connection after Postgres has executed the statement: the process never gets the answer.
 async fn reset_after(member: &Arc<Member>, words: &'static str) -> bool {
-    let act = deed(|| async { Then::Cut });
+    let act = action(|| async { Then::Cut });
     happens_in_time(member.postgres.arm(On::Answered(words), act)).await
 }
 
 /// Postgres executes the statement, then all connections of the process are half-open: no answer and no reset comes.
 fn half_open(member: &Arc<Member>, words: &'static str) -> oneshot::Receiver<()> {
     let victim = member.clone();
-    let act = deed(|| async move {
-        victim.postgres.strand();
+    let act = action(|| async move {
+        victim.postgres.make_half_open();
         Then::Forward
     });
     member.postgres.arm(On::Answered(words), act)
@@ -323,7 +323,7 @@ pub async fn make_all_half_open(cluster: &Cluster) -> usize {
 /// Makes all connections half-open, once there is at least one.
 async fn strand_connections(network: &Proxy) -> bool {
     let until = Instant::now() + MESSAGE_WAIT_MAX;
-    while network.strand() == 0 {
+    while network.make_half_open() == 0 {
         if Instant::now() > until {
             return false;
         }
@@ -379,7 +379,7 @@ async fn lose_answers(cluster: &Cluster) -> bool {
     let fronts = cluster.apis.iter().filter_map(|api| api.front.as_ref());
     let lost: Vec<_> = fronts
         .flat_map(|front| {
-            (0..2).map(|_| front.arm(On::Answered(words::SUBMIT), deed(|| async { Then::Cut })))
+            (0..2).map(|_| front.arm(On::Answered(words::SUBMIT), action(|| async { Then::Cut })))
         })
         .collect();
     let mut met = false;

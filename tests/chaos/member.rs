@@ -10,7 +10,7 @@ use std::{
 };
 
 use local::{Process, Program, Signal};
-use tests::proxy::{Proxy, Speaks, Weather};
+use tests::proxy::{NetworkState, Protocol, Proxy};
 use tokio::time::sleep;
 
 use crate::clocks::Clock;
@@ -59,11 +59,11 @@ impl Member {
         env: &[(&str, &str)],
     ) -> Arc<Self> {
         let mut url = reqwest::Url::parse(context.postgres_url).unwrap();
-        let postgres = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
-        let s3 = Proxy::start(Speaks::Http, context.s3_port).await;
+        let postgres = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
+        let s3 = Proxy::start(Protocol::Http, context.s3_port).await;
         url.set_port(Some(postgres.port())).unwrap();
         let front = match program {
-            "darkroom-api" => Some(Proxy::start(Speaks::Http, 0).await),
+            "darkroom-api" => Some(Proxy::start(Protocol::Http, 0).await),
             _ => None,
         };
         let endpoint = format!("http://127.0.0.1:{}", s3.port());
@@ -127,7 +127,7 @@ impl Member {
         }
         let listeners = match &self.front {
             Some(front) => {
-                front.lead_to(port);
+                front.set_server(port);
                 [
                     ("DARKROOM_LISTEN", &listen),
                     ("DARKROOM_METRICS_LISTEN", &other),
@@ -193,7 +193,7 @@ impl Member {
         self.set_wanted(true);
         self.signal(Signal::SIGCONT);
         for network in self.networks() {
-            network.set(Weather::FAIR);
+            network.set(NetworkState::HEALTHY);
         }
     }
 }

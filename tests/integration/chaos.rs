@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tests::{
     given,
-    proxy::{On, Proxy, Speaks, Then, deed},
+    proxy::{On, Protocol, Proxy, Then, action},
 };
 use tokio::{process::Command, time::timeout};
 
@@ -28,7 +28,7 @@ async fn behind_a_proxy() -> (given::Database, Proxy, String) {
         .await
         .unwrap();
     let mut url = reqwest::Url::parse(db.url()).unwrap();
-    let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
     (db, proxy, url.into())
 }
@@ -51,7 +51,7 @@ async fn a_statement_whose_answer_is_cut_off_was_executed() {
     // Prepared by now: the statement comes by its name only.
     let met = proxy.arm(
         On::Answered("insert into said"),
-        deed(|| async { Then::Cut }),
+        action(|| async { Then::Cut }),
     );
     say(&mut client, "second").await.unwrap_err();
     met.await.unwrap();
@@ -62,7 +62,10 @@ async fn a_statement_whose_answer_is_cut_off_was_executed() {
 async fn a_statement_that_is_cut_off_before_the_server_was_not_executed() {
     let (db, proxy, url) = behind_a_proxy().await;
     let mut client = PgConnection::connect(&url).await.unwrap();
-    let _met = proxy.arm(On::Asked("insert into said"), deed(|| async { Then::Cut }));
+    let _met = proxy.arm(
+        On::Asked("insert into said"),
+        action(|| async { Then::Cut }),
+    );
     say(&mut client, "first").await.unwrap_err();
     let mut client = PgConnection::connect(&url).await.unwrap();
     say(&mut client, "second").await.unwrap();
@@ -73,7 +76,7 @@ async fn a_statement_that_is_cut_off_before_the_server_was_not_executed() {
 async fn a_half_open_connection_hears_nothing_and_a_new_one_is_not_concerned() {
     let (db, proxy, url) = behind_a_proxy().await;
     let mut old = PgConnection::connect(&url).await.unwrap();
-    assert_eq!(proxy.strand(), 1);
+    assert_eq!(proxy.make_half_open(), 1);
     let silence = timeout(Duration::from_millis(300), say(&mut old, "never")).await;
     assert!(silence.is_err(), "{silence:?}");
     let mut new = PgConnection::connect(&url).await.unwrap();

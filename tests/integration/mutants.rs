@@ -18,7 +18,7 @@ mod time;
 mod verdict;
 
 use tests::{
-    database::WITHOUT,
+    database::GUARD_REMOVAL,
     mutant::{MutatedServer, Mutation},
 };
 
@@ -31,7 +31,7 @@ async fn fails_with_each(test: &str, mutations: &[Mutation]) {
         let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
         println!("{mutation}\n{printed}");
         assert!(server.prepared() > 0, "{test} does not use it: {mutation}");
-        assert_eq!(server.not_sql(), [""; 0], "this is no SQL: {mutation}");
+        assert_eq!(server.sql_errors(), [""; 0], "this is no SQL: {mutation}");
         assert_eq!(
             verdict,
             Verdict::Failed,
@@ -39,7 +39,7 @@ async fn fails_with_each(test: &str, mutations: &[Mutation]) {
         );
     }
     // It is the mutation that makes it fail, not the proxy.
-    let server = MutatedServer::start(mutations[0].undone()).await;
+    let server = MutatedServer::start(mutations[0].without_edits()).await;
     let (verdict, printed) = run(test, &[("DATABASE_URL", server.url())]).await;
     assert!(server.prepared() > 0);
     assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
@@ -48,7 +48,7 @@ async fn fails_with_each(test: &str, mutations: &[Mutation]) {
 /// The test passes on a database as the migrations make it, and fails after each of the statements.
 async fn fails_after_each(test: &str, statements: &[&str]) {
     for statement in statements {
-        let (verdict, printed) = run(test, &[(WITHOUT, statement)]).await;
+        let (verdict, printed) = run(test, &[(GUARD_REMOVAL, statement)]).await;
         println!("{statement}\n{printed}");
         assert_eq!(
             verdict,
@@ -56,7 +56,7 @@ async fn fails_after_each(test: &str, statements: &[&str]) {
             "{test} does not notice: {statement}"
         );
     }
-    let (verdict, printed) = run(test, &[(WITHOUT, "select 1")]).await;
+    let (verdict, printed) = run(test, &[(GUARD_REMOVAL, "select 1")]).await;
     assert_eq!(verdict, Verdict::Passed, "nothing was changed:\n{printed}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
-/// Speaks to one API process with one key.
+/// Protocol to one API process with one key.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,

@@ -30,7 +30,7 @@ impl Database {
         )
         .await;
         let url = on_server(&name);
-        if let Ok(guard) = std::env::var(WITHOUT) {
+        if let Ok(guard) = std::env::var(GUARD_REMOVAL) {
             take_out(&guard, &name).await;
         }
         let db = Db::connect(&config(&url), "tests").unwrap();
@@ -55,7 +55,7 @@ impl Database {
     }
 
     /// Whatever runs on it is under way until `commit` runs on it: a rival that is slower than everyone else.
-    pub async fn under_way(&self) -> PgPool {
+    pub async fn in_open_transaction(&self) -> PgPool {
         let one = PgPoolOptions::new().max_connections(1);
         let pool = one.connect(&self.url).await.unwrap();
         sqlx::raw_sql("begin").execute(&pool).await.unwrap();
@@ -92,7 +92,7 @@ impl Drop for Database {
 const LEFT: &str = "the test's database is left as it was: ";
 
 /// Removes the databases that a failed test left, by what it printed.
-pub async fn remove_what_is_left(printed: &str) {
+pub async fn remove_databases_of_failed_tests(printed: &str) {
     for name in printed.lines().filter_map(|line| line.strip_prefix(LEFT)) {
         remove(name).await;
     }
@@ -104,7 +104,7 @@ async fn remove(name: &str) {
 }
 
 /// Names a statement that takes a guard out of each new database.
-pub const WITHOUT: &str = "DARKROOM_TEST_DATABASE_WITHOUT";
+pub const GUARD_REMOVAL: &str = "DARKROOM_TEST_DATABASE_WITHOUT";
 
 async fn take_out(guard: &str, database: &str) {
     let mut db = PgConnection::connect(&on_server(database)).await.unwrap();
@@ -202,7 +202,7 @@ async fn template(admin: &mut PgConnection) -> String {
 }
 
 /// The connection whose statement waits for a lock right now.
-pub async fn someone_waits_for_a_lock(db: &PgPool) {
+pub async fn wait_for_a_blocked_statement(db: &PgPool) {
     crate::eventually(
         Duration::from_secs(10),
         "a statement waits for a lock",
@@ -220,9 +220,9 @@ pub async fn someone_waits_for_a_lock(db: &PgPool) {
 }
 
 /// Until a task is done, or stands in a lock's line, and so cannot be.
-pub async fn ended_or_waits_for_a_lock<T>(db: &PgPool, task: &tokio::task::JoinHandle<T>) {
+pub async fn wait_until_done_or_blocked<T>(db: &PgPool, task: &tokio::task::JoinHandle<T>) {
     tokio::select! {
-        () = someone_waits_for_a_lock(db) => {}
+        () = wait_for_a_blocked_statement(db) => {}
         () = crate::eventually(Duration::from_secs(10), "it is done", || async { task.is_finished().then_some(()) }) => {}
     }
 }

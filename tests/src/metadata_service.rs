@@ -163,7 +163,7 @@ impl MetadataService {
     }
 
     /// Returns once it was asked so many times more.
-    pub async fn is_asked_again(&self, times: u32) {
+    pub async fn wait_for_requests(&self, times: u32) {
         let before = self.asked();
         let what = format!("the worker asks {times} times more");
         crate::eventually(Duration::from_mins(1), &what, || async {
@@ -173,7 +173,7 @@ impl MetadataService {
     }
 
     /// Returns once the worker has heard of a notice.
-    pub async fn has_told_its_notice(&self) {
+    pub async fn wait_until_notice_is_read(&self) {
         crate::eventually(Duration::from_mins(1), "the notice is read", || async {
             (self.state().notices_told > 0).then_some(())
         })

@@ -53,7 +53,7 @@ impl Mutation {
 
     /// The same statement is looked for, and left as it is.
     #[must_use]
-    pub fn undone(&self) -> Self {
+    pub fn without_edits(&self) -> Self {
         Self {
             mutated: self.statement.clone(),
             ..self.clone()
@@ -115,7 +115,7 @@ pub struct MutatedServer {
 struct Seen {
     mutation: Mutation,
     prepared: AtomicU32,
-    not_sql: Mutex<Vec<String>>,
+    sql_errors: Mutex<Vec<String>>,
 }
 
 impl MutatedServer {
@@ -131,7 +131,7 @@ impl MutatedServer {
         let seen = Arc::new(Seen {
             mutation,
             prepared: AtomicU32::new(0),
-            not_sql: Mutex::default(),
+            sql_errors: Mutex::default(),
         });
         let watcher = seen.clone();
         tokio::spawn(async move {
@@ -158,8 +158,8 @@ impl MutatedServer {
     }
 
     /// What the server could not understand: a mutation that is no SQL proves nothing.
-    pub fn not_sql(&self) -> Vec<String> {
-        self.seen.not_sql.lock().unwrap().clone()
+    pub fn sql_errors(&self) -> Vec<String> {
+        self.seen.sql_errors.lock().unwrap().clone()
     }
 }
 
@@ -179,7 +179,7 @@ impl Seen {
         // An `ErrorResponse` of class 42: wrong syntax, an unknown name, a wrong type.
         if message.tag() == Some(b'E') && field(message.body(), b'C').starts_with("42") {
             let error = field(message.body(), b'M');
-            self.not_sql.lock().unwrap().push(error);
+            self.sql_errors.lock().unwrap().push(error);
         }
     }
 }

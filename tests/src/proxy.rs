@@ -1,7 +1,7 @@
 //! A network that fails on request: stands between one process and one server, and knows what the two say to each other.
 //!
 //! Every point at which a process may die without the other side knowing lies between two messages. So the product needs no
-//! failpoints: the proxy holds the message, does the deed (kill, freeze, cut), and lets it go, or not
+//! failpoints: the proxy holds the message, does the action (kill, freeze, cut), and lets it go, or not
 //! (`docs/adr/0008-faults-without-failpoints.md`).
 
 mod link;
@@ -29,13 +29,13 @@ use self::{
 };
 
 pub use self::{
-    speech::Speaks,
-    trigger::{Deed, On, Then, deed},
+    speech::Protocol,
+    trigger::{Action, On, Then, action},
 };
 
 /// What becomes of bytes on their way, on all connections alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weather {
+pub struct NetworkState {
     /// Whether new connections are taken, or reset at once.
     pub accepts: bool,
     /// Whether what clients send arrives; it waits while not, and is not lost.
@@ -45,7 +45,7 @@ pub struct Weather {
     pub delay: Duration,
 }
 
-impl Weather {
+impl NetworkState {
     pub const FAIR: Self = Self {
         accepts: true,
         to_server: true,
@@ -63,9 +63,9 @@ pub struct Proxy {
 }
 
 struct Shared {
-    speaks: Speaks,
+    speaks: Protocol,
     server: AtomicU16,
-    weather: watch::Sender<Weather>,
+    weather: watch::Sender<NetworkState>,
     links: Mutex<HashMap<u64, Arc<Link>>>,
     triggers: Mutex<Vec<Armed>>,
     next: AtomicU64,
@@ -81,13 +81,13 @@ impl fmt::Debug for Shared {
 
 impl Proxy {
     /// In front of 127.0.0.1:`server`.
-    pub async fn start(speaks: Speaks, server: u16) -> Self {
+    pub async fn start(speaks: Protocol, server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             speaks,
             server: AtomicU16::new(server),
-            weather: watch::Sender::new(Weather::FAIR),
+            weather: watch::Sender::new(NetworkState::HEALTHY),
             links: Mutex::default(),
             triggers: Mutex::default(),
             next: AtomicU64::new(0),
@@ -106,11 +106,11 @@ impl Proxy {
     }
 
     /// The server moved; connections that are there stay with the old one.
-    pub fn lead_to(&self, server: u16) {
+    pub fn set_server(&self, server: u16) {
         self.shared.server.store(server, Relaxed);
     }
 
-    pub fn set(&self, weather: Weather) {
+    pub fn set(&self, weather: NetworkState) {
         self.shared.weather.send_replace(weather);
     }
 
@@ -125,14 +125,14 @@ impl Proxy {
     }
 
     /// Half-open: what is connected now hears nothing more and is never told; new connections are not concerned.
-    pub fn strand(&self) -> usize {
+    pub fn make_half_open(&self) -> usize {
         self.doom(Fate::Stranded, |_| true)
     }
 
-    /// Does the deed once, the first time that `on` comes by, and resolves then. Dropping the answer disarms it.
-    pub fn arm(&self, on: On, deed: Deed) -> oneshot::Receiver<()> {
+    /// Does the action once, the first time that `on` comes by, and resolves then. Dropping the answer disarms it.
+    pub fn arm(&self, on: On, action: Action) -> oneshot::Receiver<()> {
         let (fired, hears) = oneshot::channel();
-        self.shared.triggers().push(Armed { on, deed, fired });
+        self.shared.triggers().push(Armed { on, action, fired });
         hears
     }
 

@@ -114,7 +114,7 @@ impl Stack {
     }
 
     /// Another worker process, not waited for: one that may end before anybody sees it ready.
-    pub fn worker_begun(&self, name: &str, env: Env<'_>) -> Running {
+    pub fn spawn_worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);
         launch(&program, name, &log, &WORKER_LISTENERS, &env)
     }

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::ProblemCode;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Stack, client::send, documented::faults, fixtures};
+use tests::{Answer, Stack, client::send, fixtures, openapi::mismatches};
 
 async fn openapi(stack: &Stack) -> Value {
     let answer = stack.client_with(None).get("/openapi.json").await;
@@ -80,7 +80,7 @@ fn is_documented(document: &Value, operation: &Value, answer: &Answer, path: &st
         // NDJSON is described by one line of it; what is not NDJSON is one line.
         for line in text.lines() {
             let value = serde_json::from_str(line).unwrap();
-            let faults = faults(document, &content["schema"], &value);
+            let faults = mismatches(document, &content["schema"], &value);
             assert!(faults.is_empty(), "{path}: {faults:#?} in {value:#}");
         }
     }
@@ -162,8 +162,8 @@ async fn a_line_of_a_batch_is_documented_as_a_job_with_a_name_of_its_own() {
 
     let image = STANDARD.encode(fixtures::photo("cat.jpg"));
     let said = json!({"custom_id": "a", "image": {"data": image}, "priority": 2});
-    assert_eq!(faults(&document, &of_lines, &said), [""; 0]);
-    let as_a_job = faults(&document, &of_jobs, &said);
+    assert_eq!(mismatches(&document, &of_lines, &said), [""; 0]);
+    let as_a_job = mismatches(&document, &of_jobs, &said);
     assert_eq!(as_a_job, ["/custom_id is not documented"]);
     let request = stack.client.request(Method::POST, "/v1/batches");
     let request = request.header("content-type", "application/x-ndjson");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tests::{
     Stack, fixtures,
-    proxy::{On, Proxy, Speaks, Then, Weather, deed},
+    proxy::{NetworkState, On, Protocol, Proxy, Then, action},
 };
 
 const MANY: u8 = 12;
@@ -21,7 +21,7 @@ async fn accepted(stack: &Stack, nth: u8) -> bool {
 async fn in_front_of_the_store() -> (Proxy, String) {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let endpoint = reqwest::Url::parse(&endpoint).unwrap();
-    let proxy = Proxy::start(Speaks::Http, endpoint.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Http, endpoint.port().unwrap()).await;
     let endpoint = format!("http://127.0.0.1:{}", proxy.port());
     (proxy, endpoint)
 }
@@ -41,7 +41,10 @@ async fn a_photo_that_breaks_off_on_its_way_is_fetched_again_and_not_given_back(
     let (proxy, endpoint) = in_front_of_the_store().await;
     let stack = Stack::with_models().await;
     let job = stack.client.submit("", long_photo(mark)).await;
-    let cut = proxy.arm(On::Told(mark.to_vec()), deed(|| async { Then::Cut }));
+    let cut = proxy.arm(
+        On::AnswerContains(mark.to_vec()),
+        action(|| async { Then::Cut }),
+    );
     let endpoint = ("AWS_ENDPOINT_URL_S3", endpoint.as_str());
     let _worker = stack.worker("w", &[endpoint]).await;
     let job = stack.client.ended(job["id"].as_str().unwrap()).await;
@@ -60,14 +63,14 @@ async fn connections_to_the_store_that_lead_nowhere_do_not_cost_a_time_out_each(
     ])
     .await;
     // Slow, so that each upload has a connection of its own.
-    proxy.set(Weather {
+    proxy.set(NetworkState {
         delay: Duration::from_millis(100),
-        ..Weather::FAIR
+        ..NetworkState::HEALTHY
     });
     let all = join_all((0..MANY).map(|nth| accepted(&stack, nth))).await;
     assert!(all.iter().all(|accepted| *accepted));
-    let stranded = proxy.strand();
-    proxy.set(Weather::FAIR);
+    let stranded = proxy.make_half_open();
+    proxy.set(NetworkState::HEALTHY);
     assert!(stranded > 4, "only {stranded} connections: no test");
     let mut refused = 0;
     while !accepted(&stack, MANY + refused).await {

@@ -168,7 +168,7 @@ async fn a_worker_that_an_operator_drains_leaves_at_once() {
 async fn a_worker_ends_after_as_many_jobs_as_it_may_take() {
     let stack = Stack::with_models().await;
     submitted(&stack, 12).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_JOBS", "5")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_MAX_JOBS", "5")]);
     ends_well(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 5);
     assert_eq!(count(&stack, QUEUED).await, 7);
@@ -180,7 +180,7 @@ async fn a_worker_ends_after_as_many_jobs_as_it_may_take() {
 async fn a_worker_that_drains_the_queue_ends_when_nothing_is_left() {
     let stack = Stack::with_models().await;
     submitted(&stack, 12).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_DRAIN", "true")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_DRAIN", "true")]);
     ends_well(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 12);
 }
@@ -189,7 +189,7 @@ async fn a_worker_that_drains_the_queue_ends_when_nothing_is_left() {
 async fn a_worker_without_work_ends_by_itself() {
     let stack = Stack::with_models().await;
     submitted(&stack, 3).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_IDLE", "1s")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_MAX_IDLE", "1s")]);
     ends_well(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 3, "first things first");
 }

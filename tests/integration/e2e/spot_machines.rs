@@ -146,7 +146,7 @@ async fn after_the_notice_nothing_is_claimed_even_if_it_is_withdrawn() {
     let later = submitted(&stack, 5).await;
     cloud.withdraw();
     // Some seconds, in which it would have claimed.
-    cloud.is_asked_again(3).await;
+    cloud.wait_for_requests(3).await;
     eventually(A_WHILE, "it knows that it is not needed to go", || async {
         spot.log().contains("withdrawn").then_some(())
     })
@@ -189,7 +189,7 @@ async fn goes_in_time_however_the_clocks_stand(ahead: TimeDelta) {
     cloud.notice(TWO_MINUTES);
     spot.signal(Signal::SIGCONT);
     is_draining(&spot).await;
-    cloud.is_asked_again(2).await;
+    cloud.wait_for_requests(2).await;
     assert!(
         spot.is_running(),
         "two minutes are left to write what it holds"
@@ -256,7 +256,7 @@ async fn a_worker_that_starts_on_a_doomed_machine_claims_nothing() {
     let cloud = MetadataService::start(Cloud::Gcp).await;
     cloud.notice(Duration::from_secs(30));
     let ids = submitted(&stack, 1).await;
-    let spot = stack.worker_begun("spot", &cloud.env());
+    let spot = stack.spawn_worker("spot", &cloud.env());
     ended_well(&spot).await;
     let job = stack.client.job(&ids[0]).await;
     assert_eq!(job["status"], "queued", "{job:#}");
@@ -270,13 +270,13 @@ async fn works_on_while_the_service(cloud: Cloud, faults: &[Fault]) {
     let spot = stack.worker("spot", &cloud.env()).await;
     for fault in faults {
         cloud.misbehave(*fault);
-        cloud.is_asked_again(2).await;
+        cloud.wait_for_requests(2).await;
         stack.client.predicted("", fixtures::photo("cat.jpg")).await;
         assert!(!spot.log().contains("drain.phase"), "{fault:?}");
         cloud.behave();
         cloud.forget_tokens();
         // Enough for any kind of service to have been heard once more.
-        cloud.is_asked_again(4).await;
+        cloud.wait_for_requests(4).await;
     }
     let told = spot
         .log()
@@ -323,7 +323,7 @@ async fn a_worker_finds_out_by_itself_which_cloud_it_is_in() {
         .await;
         service.notice(TWO_MINUTES);
         ended_well(&worker).await;
-        service.has_told_its_notice().await;
+        service.wait_until_notice_is_read().await;
     }
 }
 

@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 use tests::{
     Stack,
-    proxy::{On, Proxy, Speaks, Then, deed},
+    proxy::{On, Protocol, Proxy, Then, action},
 };
 use tokio::{
     process::Child,
@@ -95,21 +95,26 @@ fn assert_code(run: &Output, code: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_killed_half_way_and_started_again_is_one_job_and_one_result_a_photo() {
     let stack = Stack::with_models().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let person = Person::new(&stack, &proxy).await;
     let folder = folder();
 
     // The half-th submit is accepted, and the command is killed before it hears so.
     let child: Arc<Mutex<Option<Child>>> = Arc::default();
     let before: Vec<_> = (1..PHOTOS / 2)
-        .map(|_| proxy.arm(On::Answered("POST /v1/jobs"), deed(async || Then::Forward)))
+        .map(|_| {
+            proxy.arm(
+                On::Answered("POST /v1/jobs"),
+                action(async || Then::Forward),
+            )
+        })
         .collect();
     let victim = child.clone();
     // The proxy's own word is lost with the connection.
     let (dead, killed) = oneshot::channel();
     let _armed = proxy.arm(
         On::Answered("POST /v1/jobs"),
-        deed(async move || {
+        action(async move || {
             let mut victim = victim.lock().await;
             victim.as_mut().unwrap().kill().await.unwrap();
             dead.send(()).unwrap();
@@ -156,12 +161,12 @@ async fn a_folder_killed_half_way_and_started_again_is_one_job_and_one_result_a_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submit_that_loses_every_second_answer_is_one_job_a_photo() {
     let stack = Stack::without_workers().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let person = Person::new(&stack, &proxy).await;
     let folder = folder();
     let then = |n| if n % 2 == 0 { Then::Cut } else { Then::Forward };
     let mut answers: Vec<_> = (0..2 * PHOTOS)
-        .map(|n| proxy.arm(On::Answered("POST /v1/jobs"), deed(async move || then(n))))
+        .map(|n| proxy.arm(On::Answered("POST /v1/jobs"), action(async move || then(n))))
         .collect();
     let (run, ids) = person.submitted(folder.path(), &[]).await;
     assert_code(&run, 0);
@@ -175,7 +180,7 @@ async fn a_submit_that_loses_every_second_answer_is_one_job_a_photo() {
 #[tokio::test(flavor = "multi_thread")]
 async fn new_and_changed_photos_of_a_folder_are_sent_and_a_bad_one_sinks_no_other() {
     let stack = Stack::without_workers().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let person = Person::new(&stack, &proxy).await;
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str, shade: u8| {

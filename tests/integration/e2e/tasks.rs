@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tests::{
     Answer, Stack,
     client::send,
-    drawn::{Scene, jpeg_held, png},
     fixtures,
+    scene::{Scene, jpeg_with_orientation, png},
 };
 
 /// Pixels of a side of the fixtures' input.
@@ -25,7 +25,7 @@ fn scenes() -> Vec<(Scene, Vec<u8>)> {
     let shapes = [(96, 64), (61, 97), (640, 480), (300, 1200), (200, 40)];
     let held = |(width, height)| {
         let scene = Scene::new(width, height);
-        (1..=8).map(move |orientation| (scene, jpeg_held(&scene.image(), orientation)))
+        (1..=8).map(move |orientation| (scene, jpeg_with_orientation(&scene.image(), orientation)))
     };
     shapes.into_iter().flat_map(held).collect()
 }
@@ -196,7 +196,7 @@ async fn numbers_come_with_their_unit_or_their_shape() {
         Rgb([grays[(y / 64) as usize][(x / 128) as usize]; 3])
     });
     for orientation in [1, 6] {
-        let held = jpeg_held(&tiles, orientation);
+        let held = jpeg_with_orientation(&tiles, orientation);
         let job = stack.client.predicted("?model=tiles", held).await;
         assert_eq!(job["result"]["shape"], json!([2, 3]));
         let data = job["result"]["data"].as_array().unwrap();

@@ -29,7 +29,7 @@ pub async fn run(test: &str, environment: &[(&str, &str)]) -> (Verdict, String) 
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let printed = said.clone() + &String::from_utf8_lossy(&output.stderr);
-    tests::database::remove_what_is_left(&printed).await;
+    tests::database::remove_databases_of_failed_tests(&printed).await;
     let verdict = if said.contains("test result: ok. 1 passed; 0 failed;") {
         Verdict::Passed
     } else if said.contains("test result: FAILED. 0 passed; 1 failed;") {
@@ -48,7 +48,7 @@ async fn a_test_that_does_not_exist_has_neither_passed_nor_failed() {
 
 #[tokio::test]
 async fn a_test_that_cannot_begin_has_neither_passed_nor_failed() {
-    let broken = [(tests::database::WITHOUT, "drop table no_such_table")];
+    let broken = [(tests::database::GUARD_REMOVAL, "drop table no_such_table")];
     let test = "queue::fencing::an_expired_worker_cannot_claim";
     let (verdict, printed) = run(test, &broken).await;
     assert_eq!(verdict, Verdict::None, "{printed}");

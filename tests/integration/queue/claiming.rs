@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use jobs::{JobId, queue};
 use sqlx::PgPool;
-use tests::{clock, database::ended_or_waits_for_a_lock, given};
+use tests::{clock, database::wait_until_done_or_blocked, given};
 
 async fn claim_names(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
     let worker = given::worker(db, "w").await;
@@ -116,12 +116,12 @@ async fn what_a_claim_is_taking_no_other_claim_takes() {
         given::worker(&db, "slow").await,
         given::worker(&db, "quick").await,
     );
-    let rival = db.under_way().await;
+    let rival = db.in_open_transaction().await;
     let taking = queue::claim(&rival, slow, &[], 1).await.unwrap();
     assert_eq!(taking.len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::claim(&pool, quick, &[], 1).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&rival).await.unwrap();
     let taken = other.await.unwrap().unwrap();
     assert!(taken.is_empty(), "claimed twice: {taken:?}");

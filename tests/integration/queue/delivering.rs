@@ -108,7 +108,7 @@ async fn nothing_is_told_before_the_end_is_committed() {
     let db = given::database().await;
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
-    let under_way = db.under_way().await;
+    let under_way = db.in_open_transaction().await;
     tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();
@@ -166,7 +166,7 @@ async fn a_delivery_that_another_process_is_claiming_is_passed_over() {
     let db = given::database().await;
     ended(&db, "a", Some(HOOK)).await;
     ended(&db, "b", Some(HOOK)).await;
-    let rival = db.under_way().await;
+    let rival = db.in_open_transaction().await;
     let taken = webhooks::claim(&rival, 1, 100, &[], 60.0).await.unwrap();
     let rest = tokio::time::timeout(Duration::from_secs(10), claim(&db));
     let rest = rest.await.expect("nobody waits for the other");

@@ -10,7 +10,7 @@ use jobs::{
 use sqlx::{PgConnection, migrate::Migrate, postgres::PgListener};
 use tests::{
     given,
-    proxy::{Proxy, Speaks},
+    proxy::{Protocol, Proxy},
 };
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ fn impatient(url: &str) -> DbConfig {
 async fn behind_a_proxy() -> (given::Database, Proxy, Db) {
     let db = given::database().await;
     let mut url = reqwest::Url::parse(db.url()).unwrap();
-    let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
     let pool = Db::connect(&impatient(url.as_str()), "stranded").unwrap();
     (db, proxy, pool)
@@ -50,7 +50,7 @@ async fn strands(idle_seconds: f64) -> (given::Database, Proxy, Db) {
         (idle == 2 && pool.num_idle() == 2).then_some(())
     })
     .await;
-    assert_eq!(proxy.strand(), 2);
+    assert_eq!(proxy.make_half_open(), 2);
     (db, proxy, pool)
 }
 
@@ -84,7 +84,7 @@ async fn news_are_told_again_after_a_connection_that_led_nowhere() {
     notifier.queued(1);
     let heard = timeout(AT_MOST, listener.recv()).await.unwrap().unwrap();
     assert_eq!(heard.payload(), "1");
-    assert_eq!(proxy.strand(), 1);
+    assert_eq!(proxy.make_half_open(), 1);
     notifier.queued(2); // is lost: who waits polls
     let told_again = async {
         let mut every = tokio::time::interval(Duration::from_millis(100));

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use insta::assert_snapshot;
 use jobs::queue;
-use tests::{clock, database::ended_or_waits_for_a_lock, dump, given};
+use tests::{clock, database::wait_until_done_or_blocked, dump, given};
 
 #[tokio::test]
 async fn rescue_gives_back_the_jobs_of_a_lost_worker_uncharged() {
@@ -98,11 +98,11 @@ async fn what_a_rescuer_is_taking_no_other_rescuer_takes() {
     given::queued(&db, ["cat"]).await;
     let lost = given::claimed_by(&db, "lost").await;
     clock::lease_ran_out(&db, lost.worker).await;
-    let rival = db.under_way().await;
+    let rival = db.in_open_transaction().await;
     assert_eq!(queue::rescue(&rival).await.unwrap().len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::rescue(&pool).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&rival).await.unwrap();
     assert_eq!(other.await.unwrap().unwrap(), []);
     assert_snapshot!(dump(&db).await, @r"

@@ -7,7 +7,7 @@ use jobs::{
     queue::{self, PurgeOutcome, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::PgPool;
-use tests::{Database, database::someone_waits_for_a_lock, given};
+use tests::{Database, database::wait_for_a_blocked_statement, given};
 
 const OWNER: Option<&str> = Some(given::OWNER);
 
@@ -128,7 +128,7 @@ async fn a_new_priority_that_races_with_a_claim_says_that_the_job_runs() {
     .unwrap();
     let pool = db.another_pool();
     let moved = tokio::spawn(async move { queue::set_priority(&pool, cat, 7).await.unwrap() });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     claim.commit().await.unwrap();
     assert_eq!(moved.await.unwrap(), SetPriorityOutcome::Running);
 }
@@ -147,7 +147,7 @@ async fn an_image_that_a_retry_is_about_to_need_stays() {
     let purge = tokio::spawn(async move {
         images::purge(&pool, &store, given::OWNER, Sha256Digest::of(b"cat")).await
     });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     retry.commit().await.unwrap();
     assert_eq!(purge.await.unwrap().unwrap(), images::PurgeOutcome::Needed);
 }

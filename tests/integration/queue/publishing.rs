@@ -8,7 +8,7 @@ use jobs::{
     queue,
 };
 use sqlx::PgPool;
-use tests::{clock, database::ended_or_waits_for_a_lock, eventually, given};
+use tests::{clock, database::wait_until_done_or_blocked, eventually, given};
 
 /// Of all but starts.
 const ENDS: [EventType; 5] = [
@@ -160,14 +160,14 @@ async fn nothing_is_published_before_its_commit_and_nothing_that_is_committed_la
         given::claimed_by(&db, "slow").await,
         given::claimed_by(&db, "quick").await,
     );
-    let under_way = db.under_way().await;
+    let under_way = db.in_open_transaction().await;
     tests::settling::complete(&under_way, &[slow.completion("cat")])
         .await
         .unwrap();
     let rival = db.another_pool();
     let done = quick.completion("cat");
     let completing = tokio::spawn(async move { tests::settling::complete(&rival, &[done]).await });
-    ended_or_waits_for_a_lock(&db, &completing).await;
+    wait_until_done_or_blocked(&db, &completing).await;
     // It may be read already or not: but nothing may then come in before it.
     let (mut read, after) = events(&db, given::OWNER, Cursor::BEGINNING).await;
     assert!(read.iter().all(|event| job(event) == quick.job_id()));

@@ -9,7 +9,7 @@ use jobs::{
     queue::{self, Enqueuer, EnqueuerConfig, IdempotencyKey, QueueError, WorkerListener},
 };
 use serde_json::json;
-use tests::{database::ended_or_waits_for_a_lock, dump, given};
+use tests::{database::wait_until_done_or_blocked, dump, given};
 
 const CONFIG: EnqueuerConfig = EnqueuerConfig {
     enqueue_batch_max: 500,
@@ -62,7 +62,7 @@ async fn when_too_many_submits_wait_the_next_is_refused_at_once() {
         .collect();
     let submits = join_all(jobs.into_iter().map(|job| enqueuer.submit(job)));
     let unlock = async {
-        tests::database::someone_waits_for_a_lock(&db).await;
+        tests::database::wait_for_a_blocked_statement(&db).await;
         rival.rollback().await.unwrap();
     };
     let (answers, ()) = tokio::join!(submits, unlock);
@@ -226,11 +226,11 @@ async fn submits_under_one_key_at_once_are_one_job() {
     };
     let (first, second) = (submit("first"), submit("second"));
     let id = first.id;
-    let rival = db.under_way().await;
+    let rival = db.in_open_transaction().await;
     assert_eq!(queue::enqueue(&rival, &[first]).await.unwrap().len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::enqueue(&pool, &[second]).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&rival).await.unwrap();
     assert!(other.await.unwrap().unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"first queued lease=0 charged=0/3 interruptions=0/3");

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Shared, Weather,
+    NetworkState, Shared,
     speech::{Answers, Requests},
     trigger::{Armed, Then},
 };
@@ -193,7 +193,7 @@ impl Way<'_> {
                 {
                     return Err(End::Reset);
                 }
-                // The deed may have stranded this very connection.
+                // The action may have stranded this very connection.
                 self.passes(Toward::Client).await?;
                 onward.extend_from_slice(&piece.bytes);
                 if let Some(armed) = self.shared.take(|on| on.is_told(&piece.bytes)) {
@@ -232,7 +232,7 @@ impl Way<'_> {
         let mut weather = self.shared.weather.subscribe();
         let mut slept = false;
         loop {
-            let Weather {
+            let NetworkState {
                 to_server,
                 to_client,
                 delay,

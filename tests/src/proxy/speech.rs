@@ -8,7 +8,7 @@ use crate::wire::Messages;
 
 /// The language of a proxy's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub enum Protocol {
     Postgres,
     /// HTTP/1.1, one request after the other: each begins a piece of its own.
     Http,
@@ -27,7 +27,7 @@ pub(super) struct Piece {
 /// The client's side of one connection.
 #[derive(Debug)]
 pub(super) struct Requests {
-    speaks: Speaks,
+    speaks: Protocol,
     pub messages: Messages,
     statements: HashMap<String, Arc<str>>,
     portals: HashMap<String, Arc<str>>,
@@ -36,14 +36,14 @@ pub(super) struct Requests {
 /// The server's side.
 #[derive(Debug)]
 pub(super) struct Answers {
-    speaks: Speaks,
+    speaks: Protocol,
     messages: Messages,
 }
 
 const METHODS: [&str; 5] = ["GET ", "PUT ", "POST ", "HEAD ", "DELETE "];
 
 impl Requests {
-    pub fn new(speaks: Speaks) -> Self {
+    pub fn new(speaks: Protocol) -> Self {
         Self {
             speaks,
             messages: Messages::of_a_client(),
@@ -53,12 +53,12 @@ impl Requests {
     }
 
     pub fn is_http(&self) -> bool {
-        self.speaks == Speaks::Http
+        self.speaks == Protocol::Http
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
         match self.speaks {
-            Speaks::Http => {
+            Protocol::Http => {
                 let said = METHODS
                     .iter()
                     .any(|method| bytes.starts_with(method.as_bytes()));
@@ -74,7 +74,7 @@ impl Requests {
                     answers: false,
                 }]
             }
-            Speaks::Postgres => {
+            Protocol::Postgres => {
                 self.messages.push(bytes);
                 self.pending()
             }
@@ -109,7 +109,7 @@ impl Requests {
 }
 
 impl Answers {
-    pub fn new(speaks: Speaks) -> Self {
+    pub fn new(speaks: Protocol) -> Self {
         Self {
             speaks,
             messages: Messages::of_the_server(),
@@ -117,7 +117,7 @@ impl Answers {
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        if self.speaks == Speaks::Http {
+        if self.speaks == Protocol::Http {
             return vec![Piece {
                 bytes: Bytes::copy_from_slice(bytes),
                 said: None,

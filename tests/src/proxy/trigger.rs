@@ -13,7 +13,7 @@ pub enum On {
     Told(Vec<u8>),
 }
 
-/// What becomes of the connection after the deed.
+/// What becomes of the connection after the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     Forward,
@@ -22,33 +22,33 @@ pub enum Then {
 }
 
 /// What to do while the message is held.
-pub struct Deed(Box<dyn FnOnce() -> Doing + Send>);
+pub struct Action(Box<dyn FnOnce() -> Doing + Send>);
 type Doing = Pin<Box<dyn Future<Output = Then> + Send>>;
 
-/// Makes a deed of an async closure.
-pub fn deed<F: Future<Output = Then> + Send + 'static>(
+/// Makes a action of an async closure.
+pub fn action<F: Future<Output = Then> + Send + 'static>(
     act: impl FnOnce() -> F + Send + 'static,
-) -> Deed {
-    Deed(Box::new(move || Box::pin(act())))
+) -> Action {
+    Action(Box::new(move || Box::pin(act())))
 }
 
-impl fmt::Debug for Deed {
+impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Deed")
+        f.write_str("Action")
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Armed {
     pub on: On,
-    pub deed: Deed,
+    pub action: Action,
     pub fired: oneshot::Sender<()>,
 }
 
 impl Armed {
-    /// On a task of its own: a deed that was begun is ended, whatever becomes of the connection.
+    /// On a task of its own: a action that was begun is ended, whatever becomes of the connection.
     pub async fn fire(self) -> Then {
-        let doing = tokio::spawn((self.deed.0)());
+        let doing = tokio::spawn((self.action.0)());
         let then = doing.await.unwrap_or(Then::Cut);
         let _ = self.fired.send(());
         then

@@ -106,7 +106,7 @@ async fn a_batch_does_not_end_beside_a_retry_under_way() {
     let db = given::database().await;
     let (id, _) = sealed(&db, 1).await;
     let failed = one_fails(&db).await;
-    let slow = db.under_way().await;
+    let slow = db.in_open_transaction().await;
     queue::retry(&slow, failed, None).await.unwrap();
     assert!(batches::finish_due(&*db).await.unwrap().is_empty());
     sqlx::raw_sql("commit").execute(&slow).await.unwrap();

@@ -50,7 +50,7 @@ pub fn png(image: &RgbImage) -> Vec<u8> {
 }
 
 /// The image as a camera stores it that is held in one of the eight ways of EXIF: upright it is `image` again.
-pub fn jpeg_held(image: &RgbImage, exif_orientation: u8) -> Vec<u8> {
+pub fn jpeg_with_orientation(image: &RgbImage, exif_orientation: u8) -> Vec<u8> {
     let upright = Orientation::from_exif(exif_orientation).unwrap();
     let back = match upright {
         Orientation::Rotate90 => Orientation::Rotate270,
