@@ -1,4 +1,4 @@
-//! What goes by, cut into pieces that mean something.
+//! Cuts the byte streams of a connection into messages.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,46 +6,46 @@ use bytes::Bytes;
 
 use crate::wire::Messages;
 
-/// The language of a proxy's clients.
+/// The protocol of a proxy's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Postgres,
-    /// HTTP/1.1, one request after the other: each begins a piece of its own.
+    /// HTTP/1.1, one request after the other. Each request must begin a new piece.
     Http,
 }
 
-/// Bytes that stay together.
+/// Bytes that the proxy forwards or drops together.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub bytes: Bytes,
-    /// The statement, or the request line, that it makes the server act upon.
+    /// The statement or the request line that the server executes after this piece.
     pub said: Option<Arc<str>>,
-    /// Whether an answer is over with it (Postgres), or begins with it (HTTP).
+    /// Whether an answer ends (Postgres) or begins (HTTP) with this piece.
     pub answers: bool,
 }
 
-/// The client's side of one connection.
+/// Parser of the client's side of one connection.
 #[derive(Debug)]
 pub(super) struct Requests {
-    speaks: Protocol,
+    protocol: Protocol,
     pub messages: Messages,
     statements: HashMap<String, Arc<str>>,
     portals: HashMap<String, Arc<str>>,
 }
 
-/// The server's side.
+/// Parser of the server's side of one connection.
 #[derive(Debug)]
 pub(super) struct Answers {
-    speaks: Protocol,
+    protocol: Protocol,
     messages: Messages,
 }
 
 const METHODS: [&str; 5] = ["GET ", "PUT ", "POST ", "HEAD ", "DELETE "];
 
 impl Requests {
-    pub fn new(speaks: Protocol) -> Self {
+    pub fn new(protocol: Protocol) -> Self {
         Self {
-            speaks,
+            protocol,
             messages: Messages::of_a_client(),
             statements: HashMap::new(),
             portals: HashMap::new(),
@@ -53,11 +53,11 @@ impl Requests {
     }
 
     pub fn is_http(&self) -> bool {
-        self.speaks == Protocol::Http
+        self.protocol == Protocol::Http
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        match self.speaks {
+        match self.protocol {
             Protocol::Http => {
                 let said = METHODS
                     .iter()
@@ -81,7 +81,7 @@ impl Requests {
         }
     }
 
-    /// What was read with the greeting, too.
+    /// The pieces that are complete, also those read with the startup message.
     pub fn pending(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         while let Some(message) = self.messages.pop() {
@@ -109,15 +109,15 @@ impl Requests {
 }
 
 impl Answers {
-    pub fn new(speaks: Protocol) -> Self {
+    pub fn new(protocol: Protocol) -> Self {
         Self {
-            speaks,
+            protocol,
             messages: Messages::of_the_server(),
         }
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        if self.speaks == Protocol::Http {
+        if self.protocol == Protocol::Http {
             return vec![Piece {
                 bytes: Bytes::copy_from_slice(bytes),
                 said: None,

@@ -2,30 +2,30 @@ use std::{fmt, pin::Pin};
 
 use tokio::sync::oneshot;
 
-/// What a trigger waits for.
+/// The message that a trigger waits for.
 #[derive(Debug, Clone)]
 pub enum On {
-    /// A statement that contains this, or a request line that begins so: held before the server gets it.
+    /// A statement or request line that contains this text. The proxy holds it before the server gets it.
     Asked(&'static str),
-    /// The same, when the server has answered it: held before the client gets the answer.
+    /// The answer to such a statement or request. The proxy holds it before the client gets it.
     Answered(&'static str),
-    /// An answer that contains these bytes: when the client has got it.
+    /// An answer that contains these bytes. The action runs after the client has got it.
     Told(Vec<u8>),
 }
 
-/// What becomes of the connection after the action.
+/// What the proxy does with the connection after the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     Forward,
-    /// What was held is never delivered; both sides are reset.
+    /// Drops the message and resets both sides.
     Cut,
 }
 
-/// What to do while the message is held.
-pub struct Action(Box<dyn FnOnce() -> Doing + Send>);
-type Doing = Pin<Box<dyn Future<Output = Then> + Send>>;
+/// What to do while the proxy holds the message.
+pub struct Action(Box<dyn FnOnce() -> ActionFuture + Send>);
+type ActionFuture = Pin<Box<dyn Future<Output = Then> + Send>>;
 
-/// Makes a action of an async closure.
+/// Makes an action of an async closure.
 pub fn action<F: Future<Output = Then> + Send + 'static>(
     act: impl FnOnce() -> F + Send + 'static,
 ) -> Action {
@@ -46,10 +46,10 @@ pub(super) struct Armed {
 }
 
 impl Armed {
-    /// On a task of its own: a action that was begun is ended, whatever becomes of the connection.
+    /// Runs the action on a task of its own, so that it ends even if the connection ends first.
     pub async fn fire(self) -> Then {
-        let doing = tokio::spawn((self.action.0)());
-        let then = doing.await.unwrap_or(Then::Cut);
+        let running = tokio::spawn((self.action.0)());
+        let then = running.await.unwrap_or(Then::Cut);
         let _ = self.fired.send(());
         then
     }
@@ -64,7 +64,7 @@ impl On {
         matches!(self, Self::Answered(words) if said.contains(words))
     }
 
-    pub fn is_told(&self, answer: &[u8]) -> bool {
+    pub fn matches_answer(&self, answer: &[u8]) -> bool {
         matches!(self, Self::Told(bytes) if answer.windows(bytes.len()).any(|part| part == bytes))
     }
 }
