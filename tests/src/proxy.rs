@@ -4,7 +4,7 @@
 //! an action (kill, freeze, cut), and forwards or drops the message (`docs/adr/0008-faults-without-failpoints.md`).
 
 mod link;
-mod speech;
+mod parser;
 mod trigger;
 
 use std::{
@@ -28,7 +28,7 @@ use self::{
 };
 
 pub use self::{
-    speech::Protocol,
+    parser::Protocol,
     trigger::{Action, On, Then, action},
 };
 
@@ -45,7 +45,7 @@ pub struct NetworkState {
 }
 
 impl NetworkState {
-    pub const FAIR: Self = Self {
+    pub const HEALTHY: Self = Self {
         accepts: true,
         to_server: true,
         to_client: true,
@@ -64,7 +64,7 @@ pub struct Proxy {
 struct Shared {
     protocol: Protocol,
     server: AtomicU16,
-    weather: watch::Sender<NetworkState>,
+    network: watch::Sender<NetworkState>,
     links: Mutex<HashMap<u64, Arc<Link>>>,
     triggers: Mutex<Vec<Armed>>,
     next: AtomicU64,
@@ -86,7 +86,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             protocol,
             server: AtomicU16::new(server),
-            weather: watch::Sender::new(NetworkState::HEALTHY),
+            network: watch::Sender::new(NetworkState::HEALTHY),
             links: Mutex::default(),
             triggers: Mutex::default(),
             next: AtomicU64::new(0),
@@ -109,8 +109,8 @@ impl Proxy {
         self.shared.server.store(server, Relaxed);
     }
 
-    pub fn set(&self, weather: NetworkState) {
-        self.shared.weather.send_replace(weather);
+    pub fn set(&self, network: NetworkState) {
+        self.shared.network.send_replace(network);
     }
 
     /// Resets every connection.
@@ -169,7 +169,7 @@ impl Shared {
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        if !shared.weather.borrow().accepts {
+        if !shared.network.borrow().accepts {
             drop(client.set_zero_linger());
             continue;
         }

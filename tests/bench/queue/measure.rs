@@ -225,7 +225,7 @@ async fn drain(system: &System, url: &str, jobs: usize, settings: &[(&str, &str)
     let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let began = Instant::now();
     write_line(&mut driver, "GO").await;
-    let has_jobs_left = || sqlx::query_scalar::<_, bool>(AssertSqlSafe(system.left));
+    let has_jobs_left = || sqlx::query_scalar::<_, bool>(AssertSqlSafe(system.has_unfinished_sql));
     while has_jobs_left().fetch_one(&mut db).await.unwrap() {
         assert!(
             began.elapsed() < DRAIN_MAX,

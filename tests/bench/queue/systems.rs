@@ -22,7 +22,7 @@ pub(crate) struct System {
     pub name: String,
     pub command: Vec<String>,
     /// A query that tells whether an unfinished job is left.
-    pub left: &'static str,
+    pub has_unfinished_sql: &'static str,
     /// Settings that drain fastest, and settings that take a hundred jobs at a time.
     pub best: Settings,
     pub by_hundreds: Settings,
@@ -30,7 +30,7 @@ pub(crate) struct System {
     pub single_submits: usize,
 }
 
-const GRAPHILE_LEFT: &str = "select exists (select from graphile_worker._private_jobs)";
+const GRAPHILE_HAS_UNFINISHED: &str = "select exists (select from graphile_worker._private_jobs)";
 
 /// All known systems. `peers/install` installs the commands of the other systems.
 fn known() -> Vec<System> {
@@ -47,7 +47,7 @@ fn known() -> Vec<System> {
         System {
             name: DARKROOM.into(),
             command: vec![this.to_string_lossy().into(), "queue-driver".into()],
-            left: "select exists (select from live_jobs)",
+            has_unfinished_sql: "select exists (select from live_jobs)",
             best: &[("QB_BATCH", "5000"), ("QB_CONC", "1")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "3")],
             single_submits: 20_000,
@@ -55,7 +55,7 @@ fn known() -> Vec<System> {
         System {
             name: "graphile-worker".into(),
             command: installed(&["PEERS/node/bin/node", "PEERS/node/graphile-worker.mjs"]),
-            left: GRAPHILE_LEFT,
+            has_unfinished_sql: GRAPHILE_HAS_UNFINISHED,
             best: &[("QB_BATCH", "2000"), ("QB_CONC", "24")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
             single_submits: 2_400,
@@ -63,7 +63,7 @@ fn known() -> Vec<System> {
         System {
             name: "graphile_worker".into(),
             command: installed(&["PEERS/graphile_worker_rs"]),
-            left: GRAPHILE_LEFT,
+            has_unfinished_sql: GRAPHILE_HAS_UNFINISHED,
             best: &[("QB_BATCH", "5000"), ("QB_CONC", "500")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
             single_submits: 2_400,
@@ -71,7 +71,7 @@ fn known() -> Vec<System> {
         System {
             name: "pg-boss".into(),
             command: installed(&["PEERS/node/bin/node", "PEERS/node/pg-boss.mjs"]),
-            left: "select exists (select from pgboss.job where name = 'noop' and state < 'completed')",
+            has_unfinished_sql: "select exists (select from pgboss.job where name = 'noop' and state < 'completed')",
             best: &[("QB_BATCH", "1000"), ("QB_CONC", "4")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "4")],
             single_submits: 2_400,
@@ -79,7 +79,7 @@ fn known() -> Vec<System> {
         System {
             name: "pgqueuer".into(),
             command: installed(&["PEERS/python/bin/python", "PEERS/python/pgqueuer_driver.py"]),
-            left: "select exists (select from pgqueuer)",
+            has_unfinished_sql: "select exists (select from pgqueuer)",
             best: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
             single_submits: 2_400,

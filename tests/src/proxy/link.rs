@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     NetworkState, Shared,
-    speech::{Answers, Requests},
+    parser::{Answers, Requests},
     trigger::{Armed, Then},
 };
 use crate::wire::Kind;
@@ -156,19 +156,19 @@ impl Relay<'_> {
         loop {
             for piece in pieces {
                 self.wait_for_passage(Toward::Server).await?;
-                if let Some(said) = &piece.said {
-                    if said
+                if let Some(command) = &piece.command {
+                    if command
                         .get(..6)
                         .is_some_and(|word| word.eq_ignore_ascii_case("listen"))
                     {
                         self.link.listens.store(true, Relaxed);
                     }
-                    if let Some(armed) = self.shared.take(|on| on.is_asked(said))
+                    if let Some(armed) = self.shared.take(|on| on.is_asked(command))
                         && armed.fire().await == Then::Cut
                     {
                         return Err(End::Reset);
                     }
-                    if let Some(armed) = self.shared.take(|on| on.is_answered(said)) {
+                    if let Some(armed) = self.shared.take(|on| on.is_answered(command)) {
                         *self.awaited.lock().unwrap() = Some(armed);
                     }
                 }
@@ -233,7 +233,7 @@ impl Relay<'_> {
     /// Waits until the network lets bytes pass.
     async fn wait_for_passage(&self, toward: Toward) -> Result<(), End> {
         let mut fate = self.link.fate.subscribe();
-        let mut weather = self.shared.weather.subscribe();
+        let mut network = self.shared.network.subscribe();
         let mut slept = false;
         loop {
             let NetworkState {
@@ -241,7 +241,7 @@ impl Relay<'_> {
                 to_client,
                 delay,
                 ..
-            } = *weather.borrow_and_update();
+            } = *network.borrow_and_update();
             let open = match toward {
                 Toward::Server => to_server,
                 Toward::Client => to_client,
@@ -258,7 +258,7 @@ impl Relay<'_> {
                 }
                 Fate::Open | Fate::Stranded => {
                     tokio::select! {
-                        _ = weather.changed() => {}
+                        _ = network.changed() => {}
                         _ = fate.changed() => {}
                     }
                 }

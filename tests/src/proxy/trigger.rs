@@ -10,7 +10,7 @@ pub enum On {
     /// The answer to such a statement or request. The proxy holds it before the client gets it.
     Answered(&'static str),
     /// An answer that contains these bytes. The action runs after the client has got it.
-    Told(Vec<u8>),
+    AnswerContains(Vec<u8>),
 }
 
 /// What the proxy does with the connection after the action.
@@ -56,15 +56,15 @@ impl Armed {
 }
 
 impl On {
-    pub fn is_asked(&self, said: &str) -> bool {
-        matches!(self, Self::Asked(words) if said.contains(words))
+    pub fn is_asked(&self, command: &str) -> bool {
+        matches!(self, Self::Asked(words) if command.contains(words))
     }
 
-    pub fn is_answered(&self, said: &str) -> bool {
-        matches!(self, Self::Answered(words) if said.contains(words))
+    pub fn is_answered(&self, command: &str) -> bool {
+        matches!(self, Self::Answered(words) if command.contains(words))
     }
 
     pub fn matches_answer(&self, answer: &[u8]) -> bool {
-        matches!(self, Self::Told(bytes) if answer.windows(bytes.len()).any(|part| part == bytes))
+        matches!(self, Self::AnswerContains(bytes) if answer.windows(bytes.len()).any(|part| part == bytes))
     }
 }

@@ -19,7 +19,7 @@ pub enum Protocol {
 pub(super) struct Piece {
     pub bytes: Bytes,
     /// The statement or the request line that the server executes after this piece.
-    pub said: Option<Arc<str>>,
+    pub command: Option<Arc<str>>,
     /// Whether an answer ends (Postgres) or begins (HTTP) with this piece.
     pub answers: bool,
 }
@@ -59,7 +59,7 @@ impl Requests {
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
         match self.protocol {
             Protocol::Http => {
-                let said = METHODS
+                let is_request = METHODS
                     .iter()
                     .any(|method| bytes.starts_with(method.as_bytes()));
                 let line = || {
@@ -70,7 +70,7 @@ impl Requests {
                 };
                 vec![Piece {
                     bytes: Bytes::copy_from_slice(bytes),
-                    said: said.then(|| String::from_utf8_lossy(line()).into()),
+                    command: is_request.then(|| String::from_utf8_lossy(line()).into()),
                     answers: false,
                 }]
             }
@@ -85,7 +85,7 @@ impl Requests {
     pub fn pending(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         while let Some(message) = self.messages.pop() {
-            let mut said = None;
+            let mut command = None;
             if let Some(parse) = message.parse() {
                 self.statements
                     .insert(parse.statement.to_owned(), parse.sql.into());
@@ -94,13 +94,13 @@ impl Requests {
                     self.portals.insert(bind.portal.to_owned(), sql.clone());
                 }
             } else if let Some(portal) = message.execute() {
-                said = self.portals.get(portal).cloned();
+                command = self.portals.get(portal).cloned();
             } else if let Some(sql) = message.query() {
-                said = Some(sql.into());
+                command = Some(sql.into());
             }
             pieces.push(Piece {
                 bytes: message.bytes().clone(),
-                said,
+                command,
                 answers: false,
             });
         }
@@ -120,7 +120,7 @@ impl Answers {
         if self.protocol == Protocol::Http {
             return vec![Piece {
                 bytes: Bytes::copy_from_slice(bytes),
-                said: None,
+                command: None,
                 answers: bytes.starts_with(b"HTTP/1.1 ") && !bytes.starts_with(b"HTTP/1.1 1"),
             }];
         }
@@ -129,7 +129,7 @@ impl Answers {
         messages
             .map(|message| Piece {
                 bytes: message.bytes().clone(),
-                said: None,
+                command: None,
                 // ReadyForQuery: what the statement did is committed.
                 answers: message.tag() == Some(b'Z'),
             })
