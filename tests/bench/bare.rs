@@ -1,4 +1,4 @@
-//! The other side of every ratio: `bare-loop` of crate `worker`.
+//! Runs `bare-loop` of crate `worker`, the baseline of every ratio.
 
 use std::{path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::Bench;
 
-/// Runs the whole loop once, on so many threads.
+/// Runs the whole bare loop once, on so many threads. Returns its figures.
 pub(crate) fn run(bench: &Bench, batch: usize, threads: usize) -> Value {
     let (batch, threads) = (batch.to_string(), threads.to_string());
     let options = [
@@ -19,10 +19,10 @@ pub(crate) fn run(bench: &Bench, batch: usize, threads: usize) -> Value {
     run_with(&bench.photos, bench.seconds, options.as_flattened())
 }
 
-/// Runs the loop once with these options of its own.
+/// Runs the bare loop once with these further options. Returns its figures.
 pub(crate) fn run_with(photos: &Path, seconds: f64, options: &[&str]) -> Value {
     let output = Command::new(local::bin_dir().unwrap().join("bare-loop"))
-        .current_dir(local::checkout().unwrap()) // its own model is there
+        .current_dir(local::checkout().unwrap()) // finds its default model in the checkout
         .arg("--photos")
         .arg(photos.canonicalize().unwrap())
         .args(["--seconds", &seconds.to_string()])

@@ -5,8 +5,8 @@ use tests::{Stack, fixtures};
 
 use crate::{Bench, median, rounded};
 
-/// The start of a worker process to its first result, as a client sees it: the job waits already, and the model is in the
-/// worker's cache on disk.
+/// Milliseconds from the start of a worker process to its first result at the client. The job is already queued, and the
+/// model is in the worker's cache on disk.
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let stack = Stack::with_models().await;
     let photo = fixtures::photo("ladybird.jpg");
@@ -19,7 +19,7 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
         let job = stack.client.submit("", photo.clone()).await;
         let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
         let began = Instant::now();
-        let worker = stack.worker_begun(
+        let worker = stack.spawn_worker(
             &format!("cold-{round}"),
             &[("DARKROOM_DEVICE", &bench.device)],
         );

@@ -1,36 +1,36 @@
-//! What the service has taken of this machine so far, by program: all processes that descend from the one that started this
-//! bench, and the bench itself as `clients`.
+//! CPU time and page faults by program: of all descendants of the process that started this bench. The bench itself counts as
+//! `clients`.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Ticks of `/proc/PID/stat` a second, on every Linux there is.
+/// Ticks of `/proc/PID/stat` per second, on every Linux.
 pub(crate) const TICKS: f64 = 100.0;
 
-/// The programs by the names that figures give them.
+/// Programs, and their names in the figures.
 const PROGRAMS: [(&str, &str); 4] = [
     ("darkroom-api", "api"),
     ("darkroom-worker", "worker"),
     ("postgres", "postgres"),
     ("darkroom-local", "s3"),
 ];
-/// This process.
+/// Name of this process in the figures.
 pub(crate) const CLIENTS: &str = "clients";
 
-/// Totals of one program, children that have ended included.
+/// Totals of one program, with its ended children.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Taken {
+pub(crate) struct Usage {
     pub cpu_seconds: f64,
-    /// Pages that the kernel had to bring in or clear, without I/O.
+    /// Minor page faults: the kernel mapped or cleared a page without I/O.
     pub page_faults: f64,
 }
 
-/// By program.
+/// Usage by program.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(BTreeMap<String, Taken>);
+pub(crate) struct Ledger(BTreeMap<String, Usage>);
 
 impl Ledger {
     pub(crate) fn now() -> Self {
-        let me = std::process::id();
+        let this_process = std::process::id();
         let processes: HashMap<u32, Process> = std::fs::read_dir("/proc")
             .unwrap()
             .flatten()
@@ -40,10 +40,10 @@ impl Ledger {
                 Some((pid, Process::of(&stat)?))
             })
             .collect();
-        let root = processes[&me].parent;
-        let descends = |mut pid: u32| {
+        let starter = processes[&this_process].parent;
+        let is_descendant = |mut pid: u32| {
             while let Some(process) = processes.get(&pid) {
-                if process.parent == root || process.parent == me {
+                if process.parent == starter || process.parent == this_process {
                     return true;
                 }
                 pid = process.parent;
@@ -51,24 +51,24 @@ impl Ledger {
             false
         };
         let mut ledger = Self::default();
-        for (pid, process) in processes.iter().filter(|(pid, _)| descends(**pid)) {
-            let name = if *pid == me {
+        for (pid, process) in processes.iter().filter(|(pid, _)| is_descendant(**pid)) {
+            let name = if *pid == this_process {
                 CLIENTS.to_owned()
             } else {
                 process.name.clone()
             };
-            let taken = ledger.0.entry(name).or_default();
-            taken.cpu_seconds += process.taken.cpu_seconds;
-            taken.page_faults += process.taken.page_faults;
+            let usage = ledger.0.entry(name).or_default();
+            usage.cpu_seconds += process.usage.cpu_seconds;
+            usage.page_faults += process.usage.page_faults;
         }
         ledger
     }
 
-    /// What was taken since `before`, by program; each divided by `jobs`.
+    /// Usage since `before`, by program, divided by `jobs`.
     pub(crate) fn since(&self, before: &Self, jobs: f64) -> Self {
         let each = self.0.iter().map(|(name, now)| {
             let before = before.0.get(name).copied().unwrap_or_default();
-            let each = Taken {
+            let each = Usage {
                 cpu_seconds: (now.cpu_seconds - before.cpu_seconds) / jobs,
                 page_faults: (now.page_faults - before.page_faults) / jobs,
             };
@@ -77,21 +77,21 @@ impl Ledger {
         Self(each.collect())
     }
 
-    pub(crate) fn of(&self, program: &str) -> Taken {
+    pub(crate) fn of(&self, program: &str) -> Usage {
         self.0.get(program).copied().unwrap_or_default()
     }
 
-    /// All but the clients.
+    /// CPU seconds of all programs but the clients.
     pub(crate) fn service_cpu_seconds(&self) -> f64 {
         let service = self.0.iter().filter(|(name, _)| *name != CLIENTS);
-        service.map(|(_, taken)| taken.cpu_seconds).sum()
+        service.map(|(_, usage)| usage.cpu_seconds).sum()
     }
 }
 
 struct Process {
     name: String,
     parent: u32,
-    taken: Taken,
+    usage: Usage,
 }
 
 impl Process {
@@ -104,12 +104,12 @@ impl Process {
             .skip(1)
             .filter_map(|field| field.parse().ok())
             .collect();
-        // After the state: parent first; minflt and cminflt are fields 10 and 11 of the whole line, utime, stime, cutime and
-        // cstime 14 to 17.
+        // `fields` begins with the parent, field 4 of the line. minflt and cminflt are fields 10 and 11 of the line; utime,
+        // stime, cutime and cstime are fields 14 to 17.
         Some(Self {
             name: known.map_or(name, |(_, short)| short).to_owned(),
             parent: *fields.first()? as u32,
-            taken: Taken {
+            usage: Usage {
                 cpu_seconds: fields.get(10..14)?.iter().sum::<f64>() / TICKS,
                 page_faults: fields.get(6..8)?.iter().sum(),
             },
@@ -117,7 +117,7 @@ impl Process {
     }
 }
 
-/// Seconds of CPU of this process alone, to the microsecond.
+/// CPU seconds of this process, exact to the microsecond.
 pub(crate) fn of_this_process() -> f64 {
     let schedstat = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let ns = schedstat.filter_map(|task| {

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use crate::{Bench, bare, cpu, median, photos, rounded};
 
-/// Web pages, old cameras, phones.
+/// Sizes of web pages, old cameras and phones.
 const SIZES: [(u32, u32); 4] = [(640, 480), (1280, 960), (2560, 1920), (4000, 3000)];
 const SYSTEMS: [&str; 3] = ["darkroom", "pillow", "image"];
 
-/// CPU milliseconds of decoding and preprocessing one photo, by size: the worker's way, Pillow's with `draft`, and that of the
-/// crate `image` alone, in turns.
+/// CPU milliseconds to decode and preprocess one photo, by size: with the worker's code, with Pillow (`draft`), and with the
+/// crate `image` alone. The systems take turns.
 pub(crate) fn measure(bench: &Bench) -> Value {
     let mut sizes = Vec::new();
     for (width, height) in SIZES {
@@ -45,7 +45,7 @@ fn pillow_ms(folder: &Path, seconds: f64) -> f64 {
     let root = local::checkout().unwrap();
     let python = root.join(".local/bench/pillow/bin/python");
     let output = Command::new(&python)
-        .arg(root.join("tests/bench/peers/pillow/develop.py"))
+        .arg(root.join("tests/bench/peers/pillow/decode.py"))
         .arg(folder)
         .arg(seconds.to_string())
         .output()
@@ -63,7 +63,7 @@ fn pillow_ms(folder: &Path, seconds: f64) -> f64 {
         .unwrap_or_else(|_| panic!("{}", error()))
 }
 
-/// What a program without other libraries would write.
+/// The code of a program that uses only the crate `image`.
 fn image_ms(folder: &Path, seconds: f64) -> f64 {
     let photos = crate::load::read(folder);
     let (mut count, began) = (0, cpu::of_this_process());

@@ -1,5 +1,5 @@
-//! `bench depth`: what a claim of ten and the completion of ten cost over a long history, a long queue, and dead rows that
-//! an old snapshot keeps; each as a ratio to the same on a small database, in turns.
+//! `bench depth`: the cost of a claim of ten jobs and of their completion, with a long history, a long queue, and dead rows
+//! that an old snapshot keeps. Each is a ratio to a small database; the two take turns.
 
 mod fill;
 
@@ -16,27 +16,27 @@ use tests::{Database, given};
 use crate::{median, rounded};
 
 const TEN: u16 = 10;
-/// Jobs of one statement while a queue is filled or emptied.
+/// Jobs of one statement that fills or empties a queue.
 const MANY: u16 = 1000;
-/// Finished rows of the small database.
+/// Finished jobs in the small database.
 const SMALL: u64 = 10_000;
-/// Readings of each of the two, in turns.
+/// Readings of each database.
 const TURNS: usize = 150;
-/// Queued jobs that a series of readings needs.
-const NEEDED: usize = (TURNS + 20) * TEN as usize;
-/// Low-water marks are this old before they count.
+/// Queued jobs for one series of readings.
+const QUEUED_FOR_A_SERIES: usize = (TURNS + 20) * TEN as usize;
+/// Age at which a low-water mark counts.
 const MARKS_RIPEN: Duration = Duration::from_secs(4);
 
-/// What `bench depth` is told.
+/// Options of `bench depth`.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub finished_max: u64,
     pub queued: u64,
-    /// Jobs that pass while a snapshot is held.
+    /// Jobs that are enqueued and completed while a snapshot is held.
     pub passed: usize,
 }
 
-/// One database with a claimer in it.
+/// A database with one claimer.
 struct Subject {
     db: Database,
     worker: WorkerId,
@@ -44,7 +44,7 @@ struct Subject {
     low_water: LowWater,
 }
 
-/// Milliseconds of a claim of ten and of the completion of those.
+/// Milliseconds of a claim of ten jobs, and of their completion.
 type Reading = (f64, f64);
 
 pub(crate) async fn measure(options: &Options) -> Value {
@@ -58,7 +58,7 @@ pub(crate) async fn measure(options: &Options) -> Value {
     while finished <= options.finished_max {
         eprintln!("filling up to {finished} finished jobs");
         fill::finished(&deep.db, finished).await;
-        note(
+        add_figures(
             &mut figures,
             &format!("finished_{finished}"),
             compare(&small, &deep).await,
@@ -71,22 +71,22 @@ pub(crate) async fn measure(options: &Options) -> Value {
     let long = Subject::new().await;
     fill::finished(&long.db, SMALL).await;
     fill::queued(&long.db, &long.template, options.queued).await;
-    note(&mut figures, "queued", compare(&small, &long).await);
+    add_figures(&mut figures, "queued", compare(&small, &long).await);
     drop(long);
 
     eprintln!("passing {} jobs under a held snapshot", options.passed);
     let held = Subject::new().await;
     fill::finished(&held.db, SMALL).await;
-    let snapshot = hold_a_snapshot(&held.db).await;
-    held.pass(options.passed).await;
-    held.ripen().await;
-    note(&mut figures, "held_snapshot", compare(&small, &held).await);
+    let snapshot = hold_snapshot(&held.db).await;
+    held.run_jobs(options.passed).await;
+    held.advance_marks().await;
+    add_figures(&mut figures, "held_snapshot", compare(&small, &held).await);
     let unmarked = Subject {
         low_water: LowWater::default(),
         ..held
     };
-    unmarked.enqueue(NEEDED).await;
-    let swept_ms = unmarked.swept_ms().await;
+    unmarked.enqueue(QUEUED_FOR_A_SERIES).await;
+    let unmarked_claim_ms = unmarked.unmarked_claim_ms().await;
     let base = median(
         small
             .series()
@@ -95,12 +95,12 @@ pub(crate) async fn measure(options: &Options) -> Value {
             .map(|(claim, _)| claim)
             .collect(),
     );
-    figures["held_snapshot_sweep_ratio"] = rounded(swept_ms / base);
+    figures["held_snapshot_sweep_ratio"] = rounded(unmarked_claim_ms / base);
     drop(snapshot);
     figures
 }
 
-fn note(
+fn add_figures(
     figures: &mut Value,
     name: &str,
     ((claim_ms, complete_ms), (small_claim_ms, small_complete_ms)): (Reading, Reading),
@@ -119,18 +119,18 @@ fn note(
     }
 }
 
-/// Medians of both, deep and small, taken in turns.
+/// Medians of the deep and of the small database. The two take turns.
 async fn compare(small: &Subject, deep: &Subject) -> (Reading, Reading) {
     let (mut of_small, mut of_deep) = (Vec::new(), Vec::new());
     for subject in [small, deep] {
-        subject.enqueue(NEEDED).await;
+        subject.enqueue(QUEUED_FOR_A_SERIES).await;
         for _ in 0..20 {
-            subject.ten().await; // warm: statements prepared, generic plans made
+            subject.claim_and_complete_ten().await; // warm-up: prepares the statements and their generic plans
         }
     }
     for _ in 0..TURNS {
-        of_small.push(small.ten().await);
-        of_deep.push(deep.ten().await);
+        of_small.push(small.claim_and_complete_ten().await);
+        of_deep.push(deep.claim_and_complete_ten().await);
     }
     let medians = |readings: Vec<Reading>| {
         let (claims, completes) = readings.into_iter().unzip();
@@ -188,7 +188,7 @@ impl Subject {
         );
     }
 
-    async fn ten(&self) -> Reading {
+    async fn claim_and_complete_ten(&self) -> Reading {
         let began = Instant::now();
         let done = self.claim(TEN).await;
         let claim_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -199,16 +199,16 @@ impl Subject {
     }
 
     async fn series(&self) -> Vec<Reading> {
-        self.enqueue(NEEDED).await;
+        self.enqueue(QUEUED_FOR_A_SERIES).await;
         let mut readings = Vec::new();
         for _ in 0..TURNS {
-            readings.push(self.ten().await);
+            readings.push(self.claim_and_complete_ten().await);
         }
         readings
     }
 
-    /// Jobs come and go.
-    async fn pass(&self, count: usize) {
+    /// Enqueues and completes so many jobs.
+    async fn run_jobs(&self, count: usize) {
         for _ in 0..count / usize::from(MANY) {
             self.enqueue(usize::from(MANY)).await;
             let done = self.claim(MANY).await;
@@ -216,18 +216,18 @@ impl Subject {
         }
     }
 
-    /// The same slowly, until the marks stand behind what has passed.
-    async fn ripen(&self) {
+    /// Claims slowly until the low-water marks are behind the completed jobs.
+    async fn advance_marks(&self) {
         let began = Instant::now();
         self.enqueue(1000).await;
         while began.elapsed() < MARKS_RIPEN {
-            self.ten().await;
+            self.claim_and_complete_ten().await;
             tokio::time::sleep(MARKS_RIPEN / 40).await;
         }
     }
 
-    /// Median milliseconds of claims without marks.
-    async fn swept_ms(&self) -> f64 {
+    /// Median milliseconds of a claim without low-water marks.
+    async fn unmarked_claim_ms(&self) -> f64 {
         let mut took_ms = Vec::new();
         for _ in 0..20 {
             let began = Instant::now();
@@ -243,8 +243,8 @@ impl Subject {
     }
 }
 
-/// A report, a dump, a forgotten terminal: vacuum may remove nothing that it still sees.
-async fn hold_a_snapshot(db: &PgPool) -> PgConnection {
+/// Opens a transaction whose snapshot keeps vacuum from removing dead rows, as a long report or a dump would.
+async fn hold_snapshot(db: &PgPool) -> PgConnection {
     let options = db.connect_options();
     let mut holder = PgConnection::connect_with(&options).await.unwrap();
     sqlx::raw_sql(

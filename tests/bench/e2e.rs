@@ -8,7 +8,7 @@ use crate::{
     median, rounded,
 };
 
-/// The bare loop takes the best of these. On a CPU, fp32 gains little from batches.
+/// Batch sizes of the bare loop; the fastest one counts. On a CPU, fp32 gains little from batches.
 fn bare_batches(device: &str) -> &'static [usize] {
     match device {
         "cpu" => &[1, 8],
@@ -17,11 +17,11 @@ fn bare_batches(device: &str) -> &'static [usize] {
     }
 }
 
-/// Until a worker has settled on its batch: it compares sizes on real images for that long (ADR 15). Four rounds of 15 s
-/// after 2 s of warm-up were 0.71, 0.80, 0.84 and 0.84.
+/// Time for a worker to find its best batch: it compares sizes on real images (ADR 15). With 2 s of warm-up, four rounds of
+/// 15 s had ratios of 0.71, 0.80, 0.84 and 0.84.
 const WARM_UP_SECONDS: f64 = 30.0;
 
-/// Bare, whole, bare, whole …: medians of the rounds, of each to the one right before.
+/// Measures the bare loop and the whole service in turns. Returns medians; a ratio compares the two runs of one round.
 pub(crate) async fn measure(bench: &Bench) -> Value {
     let photos = load::read(&bench.photos);
     let stack = Stack::with_models().await;
@@ -34,42 +34,50 @@ pub(crate) async fn measure(bench: &Bench) -> Value {
     load(WARM_UP_SECONDS).await;
 
     let rate = |figures: &Value| figures["images_per_s"].as_f64().unwrap();
-    let tried = bare_batches(&bench.device).iter();
-    let tried = tried.map(|&batch| (batch, rate(&bare::run(bench, batch, bare::cores()))));
-    let best = tried.max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let candidates = bare_batches(&bench.device).iter();
+    let candidates =
+        candidates.map(|&batch| (batch, rate(&bare::run(bench, batch, bare::cores()))));
+    let best = candidates.max_by(|(_, a), (_, b)| a.total_cmp(b));
     let best = best.map(|(batch, _)| batch);
-    let (mut bares, mut bare_cpus, mut wholes, mut ledgers) = (vec![], vec![], vec![], vec![]);
+    let (mut bare_rates, mut bare_cpu_ms, mut e2e_rates, mut ledgers) =
+        (vec![], vec![], vec![], vec![]);
     let mut stages = Value::Null;
     for round in 1..=bench.rounds {
         let figures = bare::run(bench, best.unwrap(), bare::cores());
-        bares.push(rate(&figures));
-        bare_cpus.push(figures["cpu_ms_per_image"].as_f64().unwrap());
+        bare_rates.push(rate(&figures));
+        bare_cpu_ms.push(figures["cpu_ms_per_image"].as_f64().unwrap());
 
         let before = Ledger::now();
         let (took, seconds, spent) = load(bench.seconds).await;
         let images = took.len() as f64;
         stages = spent.mean(took.len());
         stages["client"] = rounded(took.iter().sum::<f64>() / images);
-        wholes.push(images / seconds);
+        e2e_rates.push(images / seconds);
         ledgers.push(Ledger::now().since(&before, images));
         eprintln!(
             "round {round}: bare {:.1} images/s, end to end {:.1}; CPU ms an image {:.1}, a job {:.1}",
-            bares[round - 1],
-            wholes[round - 1],
-            bare_cpus[round - 1],
+            bare_rates[round - 1],
+            e2e_rates[round - 1],
+            bare_cpu_ms[round - 1],
             ledgers[round - 1].service_cpu_seconds() * 1e3,
         );
     }
     let cpu_ms = |of: &dyn Fn(&Ledger) -> f64| median(ledgers.iter().map(of).collect()) * 1e3;
-    let ratio = median(wholes.iter().zip(&bares).map(|(w, b)| w / b).collect());
-    let pairs = ledgers.iter().zip(&bare_cpus);
-    let beside = pairs.map(|(all, bare)| all.service_cpu_seconds() * 1e3 - bare);
-    let beside = median(beside.collect());
-    let (bare, whole) = (median(bares), median(wholes));
-    let (cpu, bare_cpu) = (cpu_ms(&Ledger::service_cpu_seconds), median(bare_cpus));
+    let ratio = median(
+        e2e_rates
+            .iter()
+            .zip(&bare_rates)
+            .map(|(e2e, bare)| e2e / bare)
+            .collect(),
+    );
+    let pairs = ledgers.iter().zip(&bare_cpu_ms);
+    let overhead = pairs.map(|(all, bare)| all.service_cpu_seconds() * 1e3 - bare);
+    let overhead = median(overhead.collect());
+    let (bare, e2e) = (median(bare_rates), median(e2e_rates));
+    let (cpu, bare_cpu) = (cpu_ms(&Ledger::service_cpu_seconds), median(bare_cpu_ms));
     let mut figures = json!({
-        "bare_images_per_s": rounded(bare), "e2e_images_per_s": rounded(whole), "ratio": rounded(ratio),
-        "cpu_ms_per_job": rounded(beside), "all_cpu_ms_per_job": rounded(cpu), "bare_cpu_ms_per_image": rounded(bare_cpu),
+        "bare_images_per_s": rounded(bare), "e2e_images_per_s": rounded(e2e), "ratio": rounded(ratio),
+        "cpu_ms_per_job": rounded(overhead), "all_cpu_ms_per_job": rounded(cpu), "bare_cpu_ms_per_image": rounded(bare_cpu),
         "bare_batch": best, "clients": bench.clients, "device": bench.device, "precision": bench.precision, "model": model,
          "rounds": bench.rounds, "seconds": bench.seconds, "photos": photos.len(),
     });

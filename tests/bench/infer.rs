@@ -11,7 +11,7 @@ fn precisions(device: &str) -> &'static [&'static str] {
     }
 }
 
-/// Forward passes alone, one thread, by batch size and precision: milliseconds an image.
+/// Milliseconds an image of forward passes on one thread, by batch size and precision.
 pub(crate) fn measure(bench: &Bench) -> Value {
     let device = bench.device.as_str();
     let precisions = precisions(device);

@@ -1,4 +1,4 @@
-//! Closed-loop clients: each sends a photo, waits for its labels, sends the next.
+//! Closed-loop clients: each sends a photo, waits for its labels, and sends the next photo.
 
 mod connection;
 
@@ -36,8 +36,8 @@ pub(crate) fn read(folder: &Path) -> Photos {
     Arc::new(photos.collect())
 }
 
-/// The photo with a comment of its own: the same picture, but bytes that no cache has seen.
-pub(crate) fn unique(photo: &Bytes) -> Parts {
+/// The photo with a random comment: equal pixels, but bytes that no cache knows.
+pub(crate) fn with_unique_comment(photo: &Bytes) -> Parts {
     let comment = uuid::Uuid::new_v4();
     let start = [
         &[0xff, 0xd8, 0xff, 0xfe, 0, 18],
@@ -46,7 +46,7 @@ pub(crate) fn unique(photo: &Bytes) -> Parts {
     Parts::from([start.concat().into(), photo.slice(2..)])
 }
 
-/// The model of the benches that take no other.
+/// The default model of the benches.
 pub(crate) const MODEL: &str = "efficientnet-lite0";
 
 /// When a closed loop ends.
@@ -56,7 +56,7 @@ pub(crate) enum Until {
     Jobs(usize),
 }
 
-/// Milliseconds of every request that `clients` began before the end, and the seconds that all took.
+/// Runs closed-loop clients. Returns the milliseconds of every job, and the seconds of the whole loop.
 pub(crate) async fn closed_loop(
     client: &Client,
     photos: &Photos,
@@ -67,7 +67,7 @@ pub(crate) async fn closed_loop(
     (took, seconds)
 }
 
-/// The same for another model; and the milliseconds that jobs spent in each stage, on average.
+/// As [`closed_loop`], for any model. Also returns the summed milliseconds of each stage.
 pub(crate) async fn closed_loop_of(
     model: &str,
     client: &Client,
@@ -77,7 +77,7 @@ pub(crate) async fn closed_loop_of(
 ) -> (Vec<f64>, f64, Stages) {
     let path = format!("/v1/jobs?model={model}&top_k=5");
     let (next, began) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-    let goes_on = move |turn: usize| match until {
+    let has_next = move |turn: usize| match until {
         Until::Seconds(seconds) => began.elapsed() < Duration::from_secs_f64(seconds),
         Until::Jobs(jobs) => turn < jobs,
     };
@@ -88,10 +88,10 @@ pub(crate) async fn closed_loop_of(
             let (mut took, mut stages) = (Vec::new(), Stages::default());
             loop {
                 let turn = next.fetch_add(1, Ordering::Relaxed);
-                if !goes_on(turn) {
+                if !has_next(turn) {
                     return (took, stages);
                 }
-                let photo = unique(&photos[turn % photos.len()]);
+                let photo = with_unique_comment(&photos[turn % photos.len()]);
                 let started = Instant::now();
                 let job = predict(&mut connection, &path, photo).await;
                 stages.add(&job["timings_ms"]);
@@ -101,15 +101,15 @@ pub(crate) async fn closed_loop_of(
     });
     let (mut took, mut stages) = (Vec::new(), Stages::default());
     for client in loops.collect::<Vec<_>>() {
-        let (its, its_stages) = client.await.unwrap();
-        took.extend(its);
-        stages.add(&its_stages.0.into());
+        let (client_took, client_stages) = client.await.unwrap();
+        took.extend(client_took);
+        stages.add(&client_stages.0.into());
     }
     let seconds = began.elapsed().as_secs_f64();
     (took, seconds, stages)
 }
 
-/// Milliseconds by stage, added up.
+/// Sums of milliseconds by stage.
 #[derive(Debug, Default)]
 pub(crate) struct Stages(Map<String, Value>);
 
@@ -122,7 +122,7 @@ impl Stages {
         }
     }
 
-    /// Of one job.
+    /// Mean milliseconds by stage of one job.
     pub(crate) fn mean(&self, jobs: usize) -> Value {
         let each = |ms: &Value| rounded(ms.as_f64().unwrap_or(0.0) / jobs as f64);
         let means = self.0.iter().map(|(stage, ms)| (stage.clone(), each(ms)));
@@ -130,7 +130,7 @@ impl Stages {
     }
 }
 
-/// The job with its labels, or the bench fails.
+/// Submits a photo and waits for its labels. Panics if the job does not succeed.
 async fn predict(connection: &mut Connection, path: &str, photo: Parts) -> Value {
     let mut job = connection.request("POST", path, photo).await;
     while job["status"] != "succeeded" {

@@ -1,4 +1,4 @@
-//! `tests/bench/run NAME`: what the service costs over the bare model, as ratios of things measured in turns.
+//! `tests/bench/run NAME`: the cost of the service over the bare model, as ratios of two systems that take turns.
 //!
 //! One JSON line on standard output; progress on standard error. Runs inside `deploy/local/run with`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // a program for people at a terminal
@@ -23,14 +23,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// What those that look at photos are told.
+/// Options of the benches that use photos.
 #[derive(Debug)]
 struct Bench {
     photos: PathBuf,
-    /// Of each measurement.
+    /// Length of each measurement.
     seconds: f64,
     rounds: usize,
-    /// Of the worker and of the bare loop.
+    /// Device of the worker and of the bare loop.
     device: String,
     precision: String,
     /// Folder of the model.
@@ -39,7 +39,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A worker like the bare loop.
+    /// Starts a worker with the device and the precision of the bare loop.
     async fn worker(&self, stack: &tests::Stack, name: &str) -> tests::stack::Running {
         let env = [
             ("DARKROOM_DEVICE", self.device.as_str()),
@@ -48,7 +48,7 @@ impl Bench {
         stack.worker(name, &env).await
     }
 
-    /// The model's name, once it is in the bucket.
+    /// Pushes the model and returns its name.
     async fn pushed_model(&self, stack: &tests::Stack) -> String {
         let folder = jobs::models::ModelFolder::read(&self.model).unwrap();
         let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None).await;
@@ -80,12 +80,12 @@ const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--
   waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds
   all       each of them but pressure, one JSON line each";
 
-/// All, the short ones first.
+/// The benches of `all`, the short ones first.
 const ALL: [&str; 10] = [
     "e2e", "overhead", "latency", "cold", "decode", "infer", "waiters", "soak", "queue", "depth",
 ];
 
-/// What each bench may be told.
+/// Options of all benches.
 #[derive(Debug)]
 struct Options {
     photos: Option<PathBuf>,
@@ -96,7 +96,7 @@ struct Options {
     model: Option<PathBuf>,
     clients: usize,
     images: usize,
-    /// Of the GPU, for `pressure`.
+    /// Free memory of the GPU, for `pressure`.
     free_mib: usize,
     record: bool,
     queue: queue::Options,
@@ -117,7 +117,7 @@ async fn main() {
     let names = match name.as_str() {
         "all" => ALL.to_vec(),
         name if ALL.contains(&name) || name == "pressure" => vec![name],
-        _ => leave("which bench?"),
+        _ => exit_with_usage("which bench?"),
     };
     for name in names {
         let mut figures = measure(name, &options).await;
@@ -160,12 +160,14 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
     while let Some(arg) = args.next() {
         let mut value = || {
             args.next()
-                .unwrap_or_else(|| leave(&format!("{arg} needs a value")))
+                .unwrap_or_else(|| exit_with_usage(&format!("{arg} needs a value")))
         };
         match arg.as_str() {
             "--photos" => options.photos = Some(PathBuf::from(value())),
             "--seconds" => {
-                options.seconds = value().parse().unwrap_or_else(|_| leave("--seconds N"));
+                options.seconds = value()
+                    .parse()
+                    .unwrap_or_else(|_| exit_with_usage("--seconds N"));
             }
             "--rounds" => {
                 options.rounds = number(&arg, &value());
@@ -186,10 +188,11 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
             "--waiters" => options.waiters.waiters = number(&arg, &value()).max(101),
             "--sse-share" => {
                 let share = value().parse();
-                options.waiters.sse_share = share.unwrap_or_else(|_| leave("--sse-share 0.5"));
+                options.waiters.sse_share =
+                    share.unwrap_or_else(|_| exit_with_usage("--sse-share 0.5"));
             }
             "--record" => options.record = true,
-            _ => leave(&format!("no option {arg}")),
+            _ => exit_with_usage(&format!("no option {arg}")),
         }
     }
     options
@@ -219,21 +222,21 @@ async fn measure(name: &str, options: &Options) -> Value {
         "soak" => soak::measure(&bench(), options.images).await,
         "queue" => queue::measure(&options.queue).await,
         "depth" => Box::pin(depth::measure(&options.depth)).await,
-        _ => leave("which bench?"),
+        _ => exit_with_usage("which bench?"),
     }
 }
 
 fn number(option: &str, value: &str) -> usize {
     let number = value.parse();
-    number.unwrap_or_else(|_| leave(&format!("{option} N")))
+    number.unwrap_or_else(|_| exit_with_usage(&format!("{option} N")))
 }
 
-fn leave(why: &str) -> ! {
+fn exit_with_usage(why: &str) -> ! {
     eprintln!("{why}\n\n{USAGE}");
     std::process::exit(2)
 }
 
-/// The middle one; of an even number the upper of the two.
+/// The median; of an even number of values the upper one of the middle two.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,10 +1,10 @@
-//! Photos for those who bring none: the fixtures at sizes that cameras and web pages have, grain added, seeded.
+//! Default photos of the benches: the fixtures at sizes of cameras and web pages, with seeded noise.
 
 use std::path::PathBuf;
 
 use image::{ImageReader, imageops::FilterType};
 
-/// Width, height, how many: 40 in all.
+/// Width, height and number of photos: 40 in all.
 const SIZES: [(u32, u32, usize); 5] = [
     (640, 480, 8),
     (1024, 768, 8),
@@ -15,21 +15,21 @@ const SIZES: [(u32, u32, usize); 5] = [
 const QUALITY: i32 = 85;
 const OF_ONE_SIZE: usize = 8;
 
-/// The folder of the seeded set; made once.
+/// Folder of the default photos. Makes them at the first call.
 pub(crate) fn seeded() -> PathBuf {
     let sizes = SIZES
         .iter()
         .flat_map(|&(width, height, count)| [(width, height)].repeat(count));
-    made_once("bench-photos", &sizes.collect::<Vec<_>>())
+    make_once("bench-photos", &sizes.collect::<Vec<_>>())
 }
 
-/// A few photos of one size, as phones send them; made once.
+/// Folder of a few photos of one size. Makes them at the first call.
 pub(crate) fn of_one_size(width: u32, height: u32) -> PathBuf {
     let name = format!("bench-photos-{width}x{height}");
-    made_once(&name, &[(width, height); OF_ONE_SIZE])
+    make_once(&name, &[(width, height); OF_ONE_SIZE])
 }
 
-fn made_once(name: &str, sizes: &[(u32, u32)]) -> PathBuf {
+fn make_once(name: &str, sizes: &[(u32, u32)]) -> PathBuf {
     let folder = local::bin_dir().unwrap().join(name);
     if folder.join("done").exists() {
         return folder;
@@ -51,16 +51,16 @@ fn made_once(name: &str, sizes: &[(u32, u32)]) -> PathBuf {
         let mut photo = source
             .resize_to_fill(width, height, FilterType::CatmullRom)
             .to_rgb8();
-        grain(&mut photo, index as u32);
+        add_noise(&mut photo, index as u32);
         let path = folder.join(format!("{index:02}-{width}x{height}.jpg"));
-        std::fs::write(path, encoded(&photo)).unwrap();
+        std::fs::write(path, encode(&photo)).unwrap();
     }
     std::fs::write(folder.join("done"), "").unwrap();
     folder
 }
 
-/// As cameras and phones do it: chroma at half the resolution.
-fn encoded(photo: &image::RgbImage) -> Vec<u8> {
+/// Encodes a photo as cameras and phones do: chroma at half the resolution.
+fn encode(photo: &image::RgbImage) -> Vec<u8> {
     let image = turbojpeg::Image {
         pixels: photo.as_raw().as_slice(),
         width: photo.width() as usize,
@@ -72,8 +72,8 @@ fn encoded(photo: &image::RgbImage) -> Vec<u8> {
     jpeg.to_vec()
 }
 
-/// A few levels of noise, as a sensor adds: an enlarged picture alone would be too easy to decode.
-fn grain(photo: &mut image::RgbImage, seed: u32) {
+/// Adds noise, as a sensor does: an enlarged picture without noise would be too easy to decode.
+fn add_noise(photo: &mut image::RgbImage, seed: u32) {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     for value in photo.iter_mut() {
         state ^= state << 13;

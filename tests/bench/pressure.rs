@@ -1,4 +1,4 @@
-//! Two models on a GPU whose memory others hold: they take turns, and every image is done.
+//! Two models on a GPU whose memory another process holds. The models take turns, and every image must be done.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,7 +15,7 @@ use crate::{
     rounded,
 };
 
-/// The same model under another name.
+/// Name of the copy of the model.
 const TWIN: &str = "twin";
 
 pub(crate) async fn measure(bench: &Bench, free_mib: usize) -> Value {
@@ -60,7 +60,7 @@ fn make_twin(model: &Path, twin: &Path) {
     std::fs::write(&path, manifest.to_string()).unwrap();
 }
 
-/// Memory of the GPU that another process has.
+/// Another process that holds memory of the GPU.
 struct Held(Child);
 
 impl Held {
@@ -75,7 +75,7 @@ impl Held {
             .unwrap();
         let mut line = String::new();
         let said = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line);
-        assert!(said.unwrap() > 0, "nothing is held");
+        assert!(said.unwrap() > 0, "the other process holds no memory");
         eprintln!("another process {}", line.trim());
         Self(holder)
     }

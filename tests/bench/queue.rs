@@ -1,6 +1,6 @@
-//! `bench queue`: Darkroom's queue beside public ones, on the same server, in turns.
+//! `bench queue`: compares Darkroom's queue with public queues, on one server, in turns.
 //!
-//! Every system is a program that speaks a small protocol (`systems.rs`); every measurement has a database of its own.
+//! Every system is a program with a small protocol (`systems.rs`). Every measurement has a new database.
 
 pub(crate) mod driver;
 mod measure;
@@ -16,15 +16,15 @@ use self::{
 };
 use crate::{median, rounded};
 
-/// What `bench queue` is told.
+/// Options of `bench queue`.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub rounds: usize,
-    /// Of bulk enqueue and drain.
+    /// Jobs of a bulk enqueue and of a drain.
     pub jobs: usize,
-    /// Names of known systems; those that are installed when empty.
+    /// Names of known systems. Empty: all installed systems.
     pub systems: Vec<String>,
-    /// `NAME=COMMAND`: programs of others that speak the protocol.
+    /// `NAME=COMMAND`: other programs with the protocol.
     pub peers: Vec<String>,
 }
 
@@ -39,15 +39,15 @@ const MEASURES: [(&str, bool); 8] = [
     ("pickup_p50_ms", false),
     ("pickup_p99_ms", false),
 ];
-/// Of Darkroom alone, in turns with the same without listeners.
+/// A measure of Darkroom alone: submits beside 100 listeners.
 const LISTENED: &str = "submit_16_100_listeners_jobs_per_s";
 
 type Readings = BTreeMap<String, BTreeMap<&'static str, Vec<f64>>>;
 
-/// All systems by turns within a round, each beginning one round; medians.
+/// Measures all systems. They take turns within a round, and another system begins each round. Returns medians.
 pub(crate) async fn measure(options: &Options) -> Value {
     let server = Server::connect().await;
-    let systems = systems::chosen(&options.systems, &options.peers);
+    let systems = systems::choose(&options.systems, &options.peers);
     let mut readings = Readings::new();
     for round in 0..options.rounds {
         for op in Op::ALL {

@@ -88,7 +88,7 @@ fn readings(bench: &str, figures: &Value) -> Vec<Reading> {
             let mut ratios = Reading::new();
             ratios.insert("system".into(), "to_best_other".into());
             for (key, ratio) in object(&figures["to_best_other"]) {
-                // Of the measures that the columns have; the ratio to Darkroom's own rate is a column of its own.
+                // A column has the name of its measure. The ratio of submits beside listeners has a column of its own.
                 let column = match key.as_str() {
                     "submit_listeners_ratio" => key,
                     key => key.trim_end_matches("_ratio").to_owned(),
@@ -148,7 +148,7 @@ fn append(csv: &Path, origin: &Reading, readings: &[Reading]) {
     std::fs::write(csv, text).unwrap();
 }
 
-/// The value of each measure that the table of `docs/performance.md` has for this bench.
+/// The measures of this bench in the table of `docs/performance.md`, with their values.
 fn latest(bench: &str, readings: &[Reading]) -> Vec<(&'static str, f64)> {
     let number = |reading: &Reading, column: &str| reading.get(column)?.as_f64();
     let only = |column: &str| number(readings.first()?, column);
@@ -240,7 +240,7 @@ fn latest(bench: &str, readings: &[Reading]) -> Vec<(&'static str, f64)> {
         .collect()
 }
 
-/// The page with new cells Latest, Met and Date in the rows of these measures; the goal is a cell of the row.
+/// The page with new cells Latest, Met and Date in the rows of these measures. The goal stands in the row.
 fn with_latest(page: &str, bench: &str, measures: &[(&str, f64)], today: &str) -> String {
     let mut page = page.to_owned();
     for (measure, value) in measures {
@@ -271,7 +271,7 @@ fn is_met(goal: &str, value: f64) -> bool {
     }
 }
 
-/// Three digits, or all before the point.
+/// The value with three digits, or with all digits before the point.
 fn figure(value: f64) -> String {
     let digits_before = value.abs().log10().floor().max(-1.0) as i32 + 1;
     format!("{value:.*}", (3 - digits_before).max(0) as usize)

@@ -7,10 +7,10 @@ use crate::{
     rounded,
 };
 
-/// Images after which everything that is allocated once has been.
+/// Images after which all one-time allocations are done.
 const WARM: usize = 1_000;
 
-/// Memory after a thousand images and after `jobs`: what grows between them grows for ever.
+/// Memory after a thousand images and after `jobs` images. Growth between the two is a leak.
 pub(crate) async fn measure(bench: &Bench, jobs: usize) -> Value {
     let photos = load::read(&bench.photos);
     let stack = Stack::with_models().await;

@@ -1,4 +1,4 @@
-//! `waiters`: what ten thousand open long polls and event streams cost one API process, and a submit beside them.
+//! `waiters`: the cost of ten thousand open long polls and event streams for one API process and for its submits.
 
 use std::{
     net::SocketAddr,
@@ -24,22 +24,22 @@ use crate::{Bench, cpu, load, median, rounded};
 #[derive(Debug)]
 pub(crate) struct Options {
     pub waiters: usize,
-    /// Of the waiters, those that hold an event stream; the others hold a long poll.
+    /// Share of the waiters that hold an event stream. The others hold a long poll.
     pub sse_share: f64,
 }
 
-/// The side that it is compared with.
+/// Number of waiters in the baseline.
 const FEW: usize = 100;
-/// Connections that one source address may hold: ports run short at some 28,000.
+/// Connections of one source address. An address has about 28,000 ports.
 const PER_ADDRESS: usize = 20_000;
 const OPENING_AT_ONCE: usize = 200;
-/// Jobs that one statement queues.
+/// Jobs of one enqueue statement.
 const QUEUED_AT_ONCE: usize = 1_000;
-/// What was opened or closed has come to rest when the API takes no more of a core than this.
-const AT_REST_CPU: f64 = 0.05;
-const AT_REST_WITHIN: Duration = Duration::from_mins(3);
+/// The API is idle if it uses at most this share of a core.
+const IDLE_CPU_SHARE_MAX: f64 = 0.05;
+const IDLE_WITHIN: Duration = Duration::from_mins(3);
 
-/// Few, many, few, many …: medians of the rounds.
+/// Measures submits beside few and beside many waiters, in turns. Returns medians of the rounds.
 pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
     let many = options.waiters;
     let photos = load::read(&bench.photos);
@@ -48,15 +48,15 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
         ("DARKROOM_CONNECTIONS_MAX", connections_max.as_str()),
         ("DARKROOM_KEY_REQUESTS_PER_SECOND", "0"),
         ("DARKROOM_OWNER_QUEUED_JOBS_MAX", "0"),
-        // A line of log for each of 10,000 polls is not what is measured.
+        // No log line for each of the 10,000 polls.
         ("DARKROOM_LOG", "warn"),
     ])
     .await;
     let crowd = Crowd::of(&stack, many, options.sse_share).await;
-    // Warm-up: connections to Postgres and what they remember are no waiter's.
+    // Warm-up: connections to Postgres and their caches must not count as memory of waiters.
     drop(crowd.open(&stack, FEW * 2).await);
     submits(&stack, &photos, 2.0).await;
-    at_rest(&stack).await;
+    wait_until_idle(&stack).await;
 
     let (mut few50, mut few99, mut many50, mut many99, mut kib) =
         (vec![], vec![], vec![], vec![], None);
@@ -67,19 +67,19 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
         few99.push(p99);
         let before = pss_kib(&stack);
         let more = crowd.open(&stack, many - FEW).await;
-        // Only the first time: what is freed stays with the allocator.
+        // Measures memory in the first round only: later the allocator reuses freed memory.
         let per_waiter = (pss_kib(&stack) - before) / (many - FEW) as f64;
         kib.get_or_insert(per_waiter);
         let (p50, p99) = submits(&stack, &photos, bench.seconds).await;
         many50.push(p50);
         many99.push(p99);
-        crowd.is_whole(many);
+        crowd.assert_none_lost(many);
         eprintln!(
             "round {round}: submit p99 {:.1} ms beside {FEW} waiters, {p99:.1} ms beside {many}; {per_waiter:.1} KiB a waiter",
             few99[round - 1]
         );
         drop((waiting, more));
-        at_rest(&stack).await;
+        wait_until_idle(&stack).await;
     }
     let [few50, few99, many50, many99] = [few50, few99, many50, many99].map(median);
     let mut figures = json!({
@@ -97,12 +97,12 @@ pub(crate) async fn measure(bench: &Bench, options: &Options) -> Value {
     figures
 }
 
-/// Median and p99 in milliseconds of single submits, one after the other.
+/// Median and p99 in milliseconds of submits, one after the other.
 async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f64) {
     let ends = Instant::now() + Duration::from_secs_f64(seconds);
     let (mut took, mut turn) = (Vec::new(), 0);
     while Instant::now() < ends {
-        let photo = load::unique(&photos[turn % photos.len()]).into_one();
+        let photo = load::with_unique_comment(&photos[turn % photos.len()]).into_one();
         turn += 1;
         let started = Instant::now();
         let answer = stack.client.post_job("", "image/jpeg", photo).await;
@@ -114,8 +114,8 @@ async fn submits(stack: &Stack, photos: &load::Photos, seconds: f64) -> (f64, f6
     (percentile(0.5), percentile(0.99))
 }
 
-/// Until every request that was sent waits, and every connection that was closed is gone.
-async fn at_rest(stack: &Stack) {
+/// Waits until the API is idle: all requests wait, and closed connections are gone.
+async fn wait_until_idle(stack: &Stack) {
     let cpu_seconds = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.api.pid())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -127,12 +127,12 @@ async fn at_rest(stack: &Stack) {
             .sum();
         ticks / cpu::TICKS
     };
-    let gives_up = Instant::now() + AT_REST_WITHIN;
+    let gives_up = Instant::now() + IDLE_WITHIN;
     let (mut before, mut at) = (cpu_seconds(), Instant::now());
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let used = (cpu_seconds() - before) / at.elapsed().as_secs_f64();
-        if used <= AT_REST_CPU {
+        if used <= IDLE_CPU_SHARE_MAX {
             return;
         }
         assert!(Instant::now() < gives_up, "the API does not come to rest");
@@ -140,7 +140,7 @@ async fn at_rest(stack: &Stack) {
     }
 }
 
-/// The part of memory that is the API's own.
+/// Proportional set size (PSS) of the API in KiB.
 fn pss_kib(stack: &Stack) -> f64 {
     let path = format!("/proc/{}/smaps_rollup", stack.api.pid());
     let rollup = std::fs::read_to_string(path).unwrap();
@@ -149,13 +149,13 @@ fn pss_kib(stack: &Stack) -> f64 {
     kib.parse().unwrap()
 }
 
-/// Those who wait, each for a job of its own that does not change.
+/// Makes waiters. Each waits for a job of its own that does not change.
 #[derive(Debug)]
 struct Crowd {
     api: SocketAddr,
     authorization: String,
     jobs: Vec<JobId>,
-    /// How many of all hold an event stream.
+    /// Number of waiters that hold an event stream.
     streams: usize,
     opened: Arc<AtomicUsize>,
     lost: Arc<AtomicUsize>,
@@ -189,7 +189,7 @@ impl Crowd {
         }
     }
 
-    /// Opens more waits; they end when what it hands back is dropped.
+    /// Opens `count` more waiters. Dropping the returned set closes them.
     async fn open(&self, stack: &Stack, count: usize) -> JoinSet<()> {
         let (mut waiting, mut opening) = (JoinSet::new(), JoinSet::new());
         for index in 0..count {
@@ -200,14 +200,14 @@ impl Crowd {
                 ));
             }
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
-            // From 127.0.0.1 on: a port serves each of them once.
+            // Uses further source addresses, from 127.0.0.1 on: each has its own ports.
             let from = [127, 0, 0, 1 + (index / PER_ADDRESS) as u8];
             opening.spawn(Waiter::connect(self.api, from, self.request(number)));
         }
         while let Some(opened) = opening.join_next().await {
             waiting.spawn(wait(opened.unwrap(), self.lost.clone()));
         }
-        at_rest(stack).await;
+        wait_until_idle(stack).await;
         waiting
     }
 
@@ -228,10 +228,10 @@ impl Crowd {
         }
     }
 
-    /// Nobody who should wait was let go.
-    fn is_whole(&self, waiters: usize) {
+    /// Asserts that no waiter was answered early.
+    fn assert_none_lost(&self, waiters: usize) {
         let lost = self.lost.load(Ordering::Relaxed);
-        assert_eq!(lost, 0, "of {waiters} waiters so many were let go");
+        assert_eq!(lost, 0, "{lost} of {waiters} waiters were answered early");
     }
 }
 
@@ -257,14 +257,14 @@ impl Waiter {
     }
 }
 
-/// Long polls end after a minute without news, and are sent again; streams just go on.
+/// Holds a waiter. Sends a long poll again when it ends after a minute without news.
 async fn wait(mut waiter: Waiter, lost: Arc<AtomicUsize>) {
     let mut answer = [0; 2048];
     loop {
         let length = waiter.socket.read(&mut answer).await.unwrap_or(0);
-        let known = answer[..length].starts_with(b"HTTP/1.1 304");
-        let goes_on = length > 0 && (waiter.request.is_stream || known);
-        if !goes_on {
+        let is_unchanged = answer[..length].starts_with(b"HTTP/1.1 304");
+        let still_waits = length > 0 && (waiter.request.is_stream || is_unchanged);
+        if !still_waits {
             lost.fetch_add(1, Ordering::Relaxed);
             return;
         }

@@ -1,4 +1,4 @@
-//! Clients as they should be: they retry what they do not know, with the key they gave it, and believe what they were told.
+//! Well-behaved clients: they retry a submit with unknown outcome under its idempotency key, and check every answer.
 
 mod following;
 mod sending;
@@ -12,18 +12,18 @@ use futures_util::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-use crate::{arena::Arena, history::History, photos::Photos, plans};
+use crate::{cluster::Cluster, history::History, photos::Photos, plans};
 
 pub use self::following::Job;
 
 const CLIENTS: u64 = 5;
-/// Jobs of one client that have not ended: more would only make the drain long.
+/// Unended jobs of one client at most. More jobs would only make the drain longer.
 const OPEN_MAX: usize = 10;
 
-/// Whoever is at work, and the word that all faults are healed.
+/// The running clients, and the channel that tells them when all faults are healed.
 #[derive(Debug)]
 pub struct Clients {
-    at_work: Vec<JoinHandle<Vec<Job>>>,
+    running: Vec<JoinHandle<Vec<Job>>>,
     healed: watch::Sender<Option<Instant>>,
 }
 
@@ -38,57 +38,57 @@ pub struct Client {
     healed: watch::Receiver<Option<Instant>>,
 }
 
-/// They submit until then, and follow their jobs to the end.
+/// Starts the clients. They submit until `until`, and follow their jobs to the end.
 pub fn start(
-    arena: &Arena,
+    cluster: &Cluster,
     photos: &Arc<Photos>,
     history: &Arc<History>,
     seed: u64,
     until: Instant,
 ) -> Clients {
     let healed = watch::Sender::new(None);
-    let at_work = (0..CLIENTS).map(|number| {
-        let client = Client::new(arena, photos, history, number, healed.subscribe());
+    let running = (0..CLIENTS).map(|number| {
+        let client = Client::new(cluster, photos, history, number, healed.subscribe());
         let dice = StdRng::seed_from_u64(seed.wrapping_mul(CLIENTS).wrapping_add(number));
         tokio::spawn(client.work(dice, until, number == 0))
     });
     Clients {
-        at_work: at_work.collect(),
+        running: running.collect(),
         healed,
     }
 }
 
-/// Waits for all of them; false when some gave up.
+/// Waits for all clients, at most `longest`. Returns their jobs, and whether every job has ended.
 pub async fn finish(clients: Clients, longest: Duration) -> (Vec<Job>, bool) {
     clients.healed.send_replace(Some(Instant::now() + longest));
-    let jobs: Vec<Job> = join_all(clients.at_work)
+    let jobs: Vec<Job> = join_all(clients.running)
         .await
         .into_iter()
-        .flat_map(|jobs| jobs.expect("a client does not panic"))
+        .flat_map(|jobs| jobs.expect("a client panicked"))
         .collect();
     let drained = jobs.iter().all(|job| job.ended.is_some());
     (jobs, drained)
 }
 
-/// Every job once more, through the API: terminal is final.
-pub async fn read_again(
-    arena: &Arena,
+/// Reads every job once more through every API: a terminal state is final.
+pub async fn read_all_again(
+    cluster: &Cluster,
     photos: &Arc<Photos>,
     history: &Arc<History>,
     jobs: &mut [Job],
 ) {
     let (_healed, receiver) = watch::channel(None);
-    let client = Client::new(arena, photos, history, CLIENTS, receiver);
+    let client = Client::new(cluster, photos, history, CLIENTS, receiver);
     for job in jobs {
         for front in 0..client.fronts.len() {
-            client.look(job, front, None).await;
+            client.read_job(job, front, None).await;
         }
     }
 }
 
 impl Client {
     fn new(
-        arena: &Arena,
+        cluster: &Cluster,
         photos: &Arc<Photos>,
         history: &Arc<History>,
         number: u64,
@@ -100,17 +100,17 @@ impl Client {
         Self {
             name: format!("client-{number}"),
             http: http.unwrap(),
-            fronts: arena.fronts(),
-            key: arena.key.clone(),
+            fronts: cluster.fronts(),
+            key: cluster.key.clone(),
             photos: photos.clone(),
             history: history.clone(),
             healed,
         }
     }
 
-    async fn work(self, mut dice: StdRng, until: Instant, poisons: bool) -> Vec<Job> {
+    async fn work(self, mut dice: StdRng, until: Instant, sends_poison: bool) -> Vec<Job> {
         let mut jobs = vec![];
-        if poisons {
+        if sends_poison {
             let plan = plans::poison(&self.photos);
             jobs.extend(self.submit(plan, StdRng::seed_from_u64(0)).await);
         }
@@ -130,7 +130,7 @@ impl Client {
                 let submits: Vec<_> = submits.collect();
                 jobs.extend(join_all(submits).await.into_iter().flatten());
             } else if !jobs.is_empty() {
-                // Now and then one that has ended, too: terminal is final.
+                // Sometimes reads an ended job: a terminal state is final.
                 let index = if open.is_empty() || dice.random_bool(0.1) {
                     dice.random_range(0..jobs.len())
                 } else {
@@ -140,7 +140,7 @@ impl Client {
             }
             sleep(Duration::from_millis(dice.random_range(20..120))).await;
         }
-        while !self.gives_up() && jobs.iter().any(|job| job.ended.is_none()) {
+        while !self.has_given_up() && jobs.iter().any(|job| job.ended.is_none()) {
             for job in jobs.iter_mut().filter(|job| job.ended.is_none()) {
                 self.follow(job, &mut dice).await;
             }
@@ -149,8 +149,8 @@ impl Client {
         jobs
     }
 
-    /// Whether the time after the healing is over, too.
-    fn gives_up(&self) -> bool {
+    /// Whether the time for the drain is over.
+    fn has_given_up(&self) -> bool {
         self.healed.borrow().is_some_and(|at| Instant::now() > at)
     }
 }

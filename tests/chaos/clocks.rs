@@ -1,11 +1,11 @@
-//! Clocks that run wrong: each process has its own. By libfaketime, which is loaded into it and reads the time from a file.
+//! Wrong clocks, one for each process. libfaketime, preloaded into the process, reads the offset from a file.
 
 use std::path::{Path, PathBuf};
 
-/// How wrong a clock may be. More than a quarter of an hour, and S3 refuses what is signed by it.
+/// Largest offset of a clock. S3 refuses signatures that are more than 15 minutes off.
 pub const WRONG_BY_SECONDS: i64 = 600;
 
-/// The time of day of one process. What it measures, it measures right.
+/// The wall clock of one process. Its monotonic clock stays right.
 #[derive(Debug)]
 pub struct Clock {
     library: PathBuf,
@@ -13,7 +13,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// That many seconds before or behind; none where the library is not installed.
+    /// A clock with this offset; none if libfaketime is not installed.
     pub fn wrong_by(file: PathBuf, seconds: i64) -> Option<Self> {
         let clock = Self {
             library: library()?,
@@ -29,19 +29,19 @@ impl Clock {
         std::fs::rename(new, &self.file).unwrap();
     }
 
-    /// What a process needs to live by it.
+    /// Environment of a process that uses this clock.
     pub fn env(&self) -> [(&'static str, &Path); 5] {
         [
             ("LD_PRELOAD", &self.library),
             ("FAKETIME_TIMESTAMP_FILE", &self.file),
-            ("FAKETIME_CACHE_DURATION", Path::new("1")), // seconds until it is read again
+            ("FAKETIME_CACHE_DURATION", Path::new("1")), // seconds between two reads of the file
             ("FAKETIME_DONT_FAKE_MONOTONIC", Path::new("1")),
             ("NO_FAKE_STAT", Path::new("1")),
         ]
     }
 }
 
-/// Where Debian, Fedora and Alpine put it.
+/// The library, where Debian, Fedora and Alpine install it.
 fn library() -> Option<PathBuf> {
     let arch = std::env::consts::ARCH;
     [

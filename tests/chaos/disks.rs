@@ -1,4 +1,4 @@
-//! Disks that can be full: of the tables of Postgres, and of the objects. Only root may mount them.
+//! Disks that can be full, for the tables of Postgres and for the objects. Mounting needs root.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -11,26 +11,26 @@ use nix::{
     sys::statvfs::statvfs,
 };
 
-/// Far more than a run writes, and taken only as far as it does.
+/// Size of a disk that is not full: far more than a run writes. tmpfs only uses what is written.
 const ROOMY_BYTES: u64 = 8 << 30;
 
-/// A file system in memory. It goes away with the last process that sees it: see [`mounts_of_our_own`].
+/// A file system in memory. It ends with the last process in its mount namespace: see [`enter_own_mount_namespace`].
 #[derive(Debug)]
 pub struct Disk {
     at: PathBuf,
 }
 
-/// From now on only this process and its children see what it mounts; false where that is not allowed. To be called
-/// before there is any thread.
-pub fn mounts_of_our_own() -> bool {
+/// Moves this process to a mount namespace of its own, so that only it and its children see its mounts. False if that is not
+/// allowed. Call this before any thread starts.
+pub fn enter_own_mount_namespace() -> bool {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     unshare(CloneFlags::CLONE_NEWNS).is_ok()
         && mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok()
 }
 
 impl Disk {
-    /// Mounted at a new folder, which belongs to whom `like` belongs to; none where that is not allowed after all.
-    pub fn mounted(at: PathBuf, like: &Path) -> Option<Self> {
+    /// Mounts a disk at a new folder, with the owner of `like`. None if mounting is not allowed.
+    pub fn mount_at(at: PathBuf, like: &Path) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let owner = std::fs::metadata(like).unwrap();
         let disk = Self { at };
@@ -40,7 +40,7 @@ impl Disk {
         Some(disk)
     }
 
-    /// Whatever would take one more block finds no space left on the device.
+    /// Makes the disk full: the next block fails with "no space left on device".
     pub fn fill(&self) -> nix::Result<()> {
         let now = statvfs(&self.at)?;
         let used = (now.blocks() - now.blocks_free()) * now.fragment_size();

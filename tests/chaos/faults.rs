@@ -1,24 +1,24 @@
-//! Everything that can fail, one by one. Each heals what it broke.
+//! All faults. Each fault heals what it broke.
 
 use std::{sync::Arc, time::Duration};
 
 use local::Signal;
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
-use tests::proxy::{Deed, On, Proxy, Then, Weather, deed};
+use tests::proxy::{Action, NetworkState, On, Proxy, Then, action};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    arena::{Arena, BUCKET, LEASE},
     clocks::WRONG_BY_SECONDS,
+    cluster::{BUCKET, Cluster, LEASE},
     disks::Disk,
     member::Member,
 };
 
-/// Words of the statements that faults wait for.
+/// Parts of the statements and requests that faults wait for.
 mod words {
     pub const ENQUEUE: &str = "insert into live_jobs";
     pub const CLAIM: &str = "set state = 'running'";
@@ -30,11 +30,11 @@ mod words {
 }
 const _: () = assert!(
     BUCKET.len() == "darkroom".len(),
-    "the words name the bucket"
+    "the texts in `words` contain the name of the bucket"
 );
 
-/// How long a fault waits for its moment to come by.
-const MOMENT_MAX: Duration = Duration::from_secs(6);
+/// How long a fault waits for its message.
+const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(6);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -80,7 +80,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Of processes: one at a time.
+    /// Faults of processes. One at a time.
     pub const PROCESSES: [Self; 15] = [
         Self::WorkerKilled,
         Self::WorkerKilledAsItClaims,
@@ -98,7 +98,7 @@ impl Fault {
         Self::ApiKilledAfterInsert,
         Self::ApiDrained,
     ];
-    /// Of stores and networks: one at a time, beside the processes'.
+    /// Faults of stores and networks. One at a time, beside a fault of processes.
     pub const SURROUNDINGS: [Self; 24] = [
         Self::PostgresRestarted,
         Self::PostgresKilled,
@@ -126,135 +126,141 @@ impl Fault {
         Self::ClientsCut,
     ];
 
-    /// Strikes, and heals; whether it met what it waited for.
-    #[allow(clippy::too_many_lines, reason = "one arm a fault, side by side")]
-    pub async fn strike(self, arena: &Arena, dice: &mut StdRng) -> bool {
-        let worker = arena
+    /// Injects the fault and heals it. Returns whether the message came that the fault waits for.
+    #[allow(clippy::too_many_lines, reason = "one arm for each fault")]
+    pub async fn inject(self, cluster: &Cluster, dice: &mut StdRng) -> bool {
+        let worker = cluster
             .workers
             .choose(dice)
             .expect("there are workers")
             .clone();
-        let api = arena.apis.choose(dice).expect("there are APIs").clone();
+        let api = cluster.apis.choose(dice).expect("there are APIs").clone();
         let member = if dice.random_bool(0.5) { &worker } else { &api };
-        let killed_at = |on| kills(&worker, on);
+        let killed_at = |on| arm_kill(&worker, on);
         match self {
             Self::WorkerKilled => worker.kill(),
             Self::WorkerKilledAsItClaims => {
-                return meets(killed_at(On::Answered(words::CLAIM))).await;
+                return happens_in_time(killed_at(On::Answered(words::CLAIM))).await;
             }
             Self::WorkerKilledInferring => {
-                // Shortly after it has its image.
+                // Kills the worker shortly after it has fetched its image.
                 let later = Duration::from_millis(dice.random_range(0..60));
                 let victim = worker.clone();
-                let act = deed(move || async move {
+                let act = action(move || async move {
                     tokio::spawn(async move {
                         sleep(later).await;
                         victim.kill();
                     });
                     Then::Forward
                 });
-                return meets(worker.s3.arm(On::Answered(words::GET), act)).await;
+                return happens_in_time(worker.s3.arm(On::Answered(words::GET), act)).await;
             }
             Self::WorkerKilledBeforeCompletion => {
-                return meets(killed_at(On::Asked(words::COMPLETE))).await;
+                return happens_in_time(killed_at(On::Asked(words::COMPLETE))).await;
             }
             Self::WorkerKilledAfterCompletion => {
-                return meets(killed_at(On::Answered(words::COMPLETE))).await;
+                return happens_in_time(killed_at(On::Answered(words::COMPLETE))).await;
             }
-            Self::WorkerFrozen => frozen(worker).await,
+            Self::WorkerFrozen => freeze(worker).await,
             Self::WorkerFrozenBeforeCompletion => {
-                // What it has to write arrives when its jobs are others' long since.
+                // The completion arrives after other workers have claimed the jobs.
                 let victim = worker.clone();
-                let act = deed(move || async move {
-                    frozen(victim).await;
+                let act = action(move || async move {
+                    freeze(victim).await;
                     Then::Forward
                 });
                 let met = worker.postgres.arm(On::Asked(words::COMPLETE), act);
-                return timeout(MOMENT_MAX + 3 * LEASE, met).await.is_ok();
+                return timeout(MESSAGE_WAIT_MAX + 3 * LEASE, met).await.is_ok();
             }
             Self::WorkerDrained => worker.signal(Signal::SIGTERM),
-            Self::WorkersGone => workers_gone(arena, dice).await,
+            Self::WorkersGone => stop_all_workers(cluster, dice).await,
             Self::ClockJumps => {
                 let wrong_by = dice.random_range(-WRONG_BY_SECONDS..=WRONG_BY_SECONDS);
-                return member.clock_jumps(wrong_by);
+                return member.set_clock(wrong_by);
             }
             Self::ApiKilled => api.kill(),
             Self::ApiKilledBetweenPutAndInsert => {
-                let met = api.s3.arm(On::Answered(words::PUT), kill(&api));
-                return meets(met).await;
+                let met = api.s3.arm(On::Answered(words::PUT), kill_action(&api));
+                return happens_in_time(met).await;
             }
             Self::ApiKilledBeforeInsert => {
-                return meets(kills(&api, On::Asked(words::ENQUEUE))).await;
+                return happens_in_time(arm_kill(&api, On::Asked(words::ENQUEUE))).await;
             }
             Self::ApiKilledAfterInsert => {
-                return meets(kills(&api, On::Answered(words::ENQUEUE))).await;
+                return happens_in_time(arm_kill(&api, On::Answered(words::ENQUEUE))).await;
             }
             Self::ApiDrained => api.signal(Signal::SIGTERM),
-            Self::PostgresRestarted => arena.restart_postgres(false).await,
-            Self::PostgresKilled => arena.restart_postgres(true).await,
+            Self::PostgresRestarted => cluster.restart_postgres(false).await,
+            Self::PostgresKilled => cluster.restart_postgres(true).await,
             Self::PostgresSlow => {
                 let delay = Duration::from_millis(dice.random_range(10..80));
-                let slow = Weather {
+                let slow = NetworkState {
                     delay,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
-                arena.members().for_each(|member| member.postgres.set(slow));
-                sleep(Duration::from_secs(3)).await;
-                arena
+                cluster
                     .members()
-                    .for_each(|member| member.postgres.set(Weather::FAIR));
+                    .for_each(|member| member.postgres.set(slow));
+                sleep(Duration::from_secs(3)).await;
+                cluster
+                    .members()
+                    .for_each(|member| member.postgres.set(NetworkState::HEALTHY));
             }
-            Self::PostgresHalfOpen => return stranded(&member.postgres).await,
+            Self::PostgresHalfOpen => return strand_connections(&member.postgres).await,
             Self::PostgresDeaf => {
-                // Nothing reaches it for more than a lease; then everything does, late.
-                let deaf = Weather {
+                // Messages to Postgres wait for more than a lease; then all of them arrive.
+                let deaf = NetworkState {
                     to_server: false,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
                 member.postgres.set(deaf);
                 sleep(LEASE + Duration::from_millis(dice.random_range(0..2_000))).await;
-                member.postgres.set(Weather::FAIR);
+                member.postgres.set(NetworkState::HEALTHY);
             }
             Self::PostgresMute => {
-                let mute = Weather {
+                let mute = NetworkState {
                     to_client: false,
-                    ..Weather::FAIR
+                    ..NetworkState::HEALTHY
                 };
                 member.postgres.set(mute);
                 sleep(LEASE + Duration::from_millis(dice.random_range(0..2_000))).await;
                 member.postgres.cut();
-                member.postgres.set(Weather::FAIR);
+                member.postgres.set(NetworkState::HEALTHY);
             }
             Self::PostgresDiskFull => {
-                return full(arena.disks.as_ref().map(|disks| &disks.tables)).await;
+                return fill_for_a_while(cluster.disks.as_ref().map(|disks| &disks.tables)).await;
             }
-            Self::ResetInCommitOfEnqueue => return reset(&api, words::ENQUEUE).await,
-            Self::ResetInCommitOfClaim => return reset(&worker, words::CLAIM).await,
-            Self::ResetInCommitOfCompletion => return reset(&worker, words::COMPLETE).await,
-            Self::ResetInCommitOfHeartbeat => return reset(&worker, words::HEARTBEAT).await,
-            Self::HalfOpenInCommitOfEnqueue => return meets(half_open(&api, words::ENQUEUE)).await,
-            Self::HalfOpenInCommitOfClaim => return meets(half_open(&worker, words::CLAIM)).await,
+            Self::ResetInCommitOfEnqueue => return reset_after(&api, words::ENQUEUE).await,
+            Self::ResetInCommitOfClaim => return reset_after(&worker, words::CLAIM).await,
+            Self::ResetInCommitOfCompletion => return reset_after(&worker, words::COMPLETE).await,
+            Self::ResetInCommitOfHeartbeat => return reset_after(&worker, words::HEARTBEAT).await,
+            Self::HalfOpenInCommitOfEnqueue => {
+                return happens_in_time(half_open(&api, words::ENQUEUE)).await;
+            }
+            Self::HalfOpenInCommitOfClaim => {
+                return happens_in_time(half_open(&worker, words::CLAIM)).await;
+            }
             Self::HalfOpenInCommitOfCompletion => {
-                return meets(half_open(&worker, words::COMPLETE)).await;
+                return happens_in_time(half_open(&worker, words::COMPLETE)).await;
             }
             Self::ListenersCut => {
-                let cut = arena
+                let cut = cluster
                     .members()
                     .map(|member| member.postgres.cut_listeners());
                 return cut.sum::<usize>() > 0;
             }
-            Self::S3Errors => s3(arena, dice, "error", 0.5).await,
-            Self::S3Slow => s3(arena, dice, "slow", 0.5).await,
-            Self::S3Cut => s3(arena, dice, "cut", 0.4).await,
-            Self::S3WrongBytes => s3(arena, dice, "wrong_bytes", 0.7).await,
-            Self::S3Killed => arena.restart_s3(Duration::from_secs(1)).await,
-            Self::S3HalfOpen => return stranded(&member.s3).await,
+            Self::S3Errors => inject_s3_faults(cluster, dice, "error", 0.5).await,
+            Self::S3Slow => inject_s3_faults(cluster, dice, "slow", 0.5).await,
+            Self::S3Cut => inject_s3_faults(cluster, dice, "cut", 0.4).await,
+            Self::S3WrongBytes => inject_s3_faults(cluster, dice, "wrong_bytes", 0.7).await,
+            Self::S3Killed => cluster.restart_s3(Duration::from_secs(1)).await,
+            Self::S3HalfOpen => return strand_connections(&member.s3).await,
             Self::S3DiskFull => {
-                return full(arena.disks.as_ref().map(|disks| &disks.objects)).await;
+                return fill_for_a_while(cluster.disks.as_ref().map(|disks| &disks.objects)).await;
             }
-            Self::AnswersLost => return answers_lost(arena).await,
+            Self::AnswersLost => return lose_answers(cluster).await,
             Self::ClientsCut => {
-                let fronts = arena.apis.iter().filter_map(|api| api.front.as_ref());
+                let fronts = cluster.apis.iter().filter_map(|api| api.front.as_ref());
                 fronts.for_each(tests::proxy::Proxy::cut);
             }
         }
@@ -262,58 +268,62 @@ impl Fault {
     }
 }
 
-async fn meets(moment: oneshot::Receiver<()>) -> bool {
-    timeout(MOMENT_MAX, moment).await.is_ok()
+async fn happens_in_time(message: oneshot::Receiver<()>) -> bool {
+    timeout(MESSAGE_WAIT_MAX, message).await.is_ok()
 }
 
-/// At this word with Postgres.
-fn kills(victim: &Arc<Member>, on: On) -> oneshot::Receiver<()> {
-    victim.postgres.arm(on, kill(victim))
+/// Kills the process when this message to Postgres comes.
+fn arm_kill(victim: &Arc<Member>, on: On) -> oneshot::Receiver<()> {
+    victim.postgres.arm(on, kill_action(victim))
 }
 
-pub fn kill(victim: &Arc<Member>) -> Deed {
+pub fn kill_action(victim: &Arc<Member>) -> Action {
     let victim = victim.clone();
-    deed(|| async move {
+    action(|| async move {
         victim.kill();
         Then::Cut
     })
 }
 
-/// The statement was executed, and its sender never learns.
-async fn reset(whose: &Arc<Member>, words: &'static str) -> bool {
-    let act = deed(|| async { Then::Cut });
-    meets(whose.postgres.arm(On::Answered(words), act)).await
+/// Resets the connection after Postgres has executed the statement: the process never gets the answer.
+async fn reset_after(member: &Arc<Member>, words: &'static str) -> bool {
+    let act = action(|| async { Then::Cut });
+    happens_in_time(member.postgres.arm(On::Answered(words), act)).await
 }
 
-/// The statement is executed, no answer comes, and no end of the connection either; nor for its neighbours.
-fn half_open(whose: &Arc<Member>, words: &'static str) -> oneshot::Receiver<()> {
-    let victim = whose.clone();
-    let act = deed(|| async move {
-        victim.postgres.strand();
+/// Postgres executes the statement, then all connections of the process are half-open: no answer and no reset comes.
+fn half_open(member: &Arc<Member>, words: &'static str) -> oneshot::Receiver<()> {
+    let victim = member.clone();
+    let act = action(|| async move {
+        victim.postgres.make_half_open();
         Then::Forward
     });
-    whose.postgres.arm(On::Answered(words), act)
+    member.postgres.arm(On::Answered(words), act)
 }
 
-/// The last of all: every process loses Postgres in the middle of its work without being told. Nobody starts it again.
-pub async fn all_half_open(arena: &Arena) -> usize {
-    let apis = arena.apis.iter().map(|api| half_open(api, words::ENQUEUE));
-    let workers = arena
+/// The last fault: all connections of every process to Postgres become half-open in the middle of a statement. No process is
+/// started again after it. Returns how many processes it met.
+pub async fn make_all_half_open(cluster: &Cluster) -> usize {
+    let apis = cluster
+        .apis
+        .iter()
+        .map(|api| half_open(api, words::ENQUEUE));
+    let workers = cluster
         .workers
         .iter()
         .map(|worker| half_open(worker, words::COMPLETE));
-    let moments: Vec<_> = apis.chain(workers).collect();
+    let messages: Vec<_> = apis.chain(workers).collect();
     let mut met = 0;
-    for moment in moments {
-        met += usize::from(meets(moment).await);
+    for message in messages {
+        met += usize::from(happens_in_time(message).await);
     }
     met
 }
 
-/// As soon as there is a connection to strand.
-async fn stranded(network: &Proxy) -> bool {
-    let until = Instant::now() + MOMENT_MAX;
-    while network.strand() == 0 {
+/// Makes all connections half-open, once there is at least one.
+async fn strand_connections(network: &Proxy) -> bool {
+    let until = Instant::now() + MESSAGE_WAIT_MAX;
+    while network.make_half_open() == 0 {
         if Instant::now() > until {
             return false;
         }
@@ -322,15 +332,15 @@ async fn stranded(network: &Proxy) -> bool {
     true
 }
 
-async fn frozen(victim: Arc<Member>) {
+async fn freeze(victim: Arc<Member>) {
     victim.signal(Signal::SIGSTOP);
     sleep(2 * LEASE + Duration::from_millis(500)).await;
     victim.signal(Signal::SIGCONT);
 }
 
-async fn full(disk: Option<&Disk>) -> bool {
+async fn fill_for_a_while(disk: Option<&Disk>) -> bool {
     let Some(disk) = disk else { return false };
-    // It may have grown since it was measured.
+    // Retries: the disk may have grown since it was measured.
     while disk.fill().is_err() {
         sleep(Duration::from_millis(5)).await;
     }
@@ -339,39 +349,42 @@ async fn full(disk: Option<&Disk>) -> bool {
     true
 }
 
-async fn workers_gone(arena: &Arena, dice: &mut StdRng) {
-    let politely = dice.random_bool(0.5);
-    for worker in &arena.workers {
-        worker.wanted(false);
-        worker.signal(if politely {
+async fn stop_all_workers(cluster: &Cluster, dice: &mut StdRng) {
+    let gracefully = dice.random_bool(0.5);
+    for worker in &cluster.workers {
+        worker.set_wanted(false);
+        worker.signal(if gracefully {
             Signal::SIGTERM
         } else {
             Signal::SIGKILL
         });
     }
     sleep(LEASE + Duration::from_secs(2)).await;
-    arena.workers.iter().for_each(|worker| worker.wanted(true));
+    cluster
+        .workers
+        .iter()
+        .for_each(|worker| worker.set_wanted(true));
 }
 
-async fn s3(arena: &Arena, dice: &mut StdRng, trouble: &str, likely: f64) {
+async fn inject_s3_faults(cluster: &Cluster, dice: &mut StdRng, fault: &str, probability: f64) {
     let seed: u64 = dice.random();
-    arena.s3_faults(Some(
-        &json!({ "seed": seed, trouble: likely, "slow_ms": 700 }),
+    cluster.s3_faults(Some(
+        &json!({ "seed": seed, fault: probability, "slow_ms": 700 }),
     ));
     sleep(Duration::from_secs(3)).await;
-    arena.s3_faults(None);
+    cluster.s3_faults(None);
 }
 
-async fn answers_lost(arena: &Arena) -> bool {
-    let fronts = arena.apis.iter().filter_map(|api| api.front.as_ref());
+async fn lose_answers(cluster: &Cluster) -> bool {
+    let fronts = cluster.apis.iter().filter_map(|api| api.front.as_ref());
     let lost: Vec<_> = fronts
         .flat_map(|front| {
-            (0..2).map(|_| front.arm(On::Answered(words::SUBMIT), deed(|| async { Then::Cut })))
+            (0..2).map(|_| front.arm(On::Answered(words::SUBMIT), action(|| async { Then::Cut })))
         })
         .collect();
     let mut met = false;
-    for moment in lost {
-        met |= meets(moment).await;
+    for message in lost {
+        met |= happens_in_time(message).await;
     }
     met
 }

@@ -1,4 +1,4 @@
-//! What happened, in order: lines of JSON in a file, lines for people, and what must not have happened.
+//! The record of a run: lines of JSON in a file, lines for people on standard output, and the violations.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -15,22 +15,22 @@ use serde_json::{Value, json};
 pub struct History {
     folder: PathBuf,
     began: Instant,
-    kept: Mutex<StatementPool>,
+    records: Mutex<Records>,
 }
 
 #[derive(Debug)]
-struct StatementPool {
+struct Records {
     file: File,
     submits: BTreeMap<String, u64>,
-    /// Whose client never learned whether there is a job.
+    /// Tags of the submits whose client does not know whether they created a job.
     unknown: HashSet<String>,
     violations: Vec<String>,
 }
 
-/// How a submit may end when its client gave up.
+/// Outcome of a submit whose client gave up.
 pub const UNKNOWN: &str = "unknown";
 
-/// One kind of violation may repeat a thousand times: the first ones tell.
+/// A violation may repeat a thousand times. The first ones are enough.
 const VIOLATIONS_MAX: usize = 50;
 
 impl History {
@@ -41,7 +41,7 @@ impl History {
         Self {
             folder,
             began: Instant::now(),
-            kept: Mutex::new(StatementPool {
+            records: Mutex::new(Records {
                 file,
                 submits: BTreeMap::new(),
                 unknown: HashSet::new(),
@@ -50,56 +50,57 @@ impl History {
         }
     }
 
-    /// Where the run keeps everything.
+    /// The folder for all files of the run.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// One more line of the record.
+    /// Writes a line to the history.
     pub fn note(&self, what: &str, facts: &Value) {
         let line = json!({ "s": self.seconds(), "what": what, "facts": facts });
-        let mut kept = self.kept.lock().unwrap();
-        writeln!(kept.file, "{line}").unwrap();
+        let mut records = self.records.lock().unwrap();
+        writeln!(records.file, "{line}").unwrap();
     }
 
-    /// The same, and a line for people.
+    /// Writes a line to the history and one to standard output.
     pub fn phase(&self, what: &str) {
         println!("{:>7.1} s  {what}", self.seconds());
         self.note("phase", &json!(what));
     }
 
-    /// How a submit ended: `ok`, `refused`, `unknown`, or on the way there.
+    /// Records the outcome of a submit (`ok`, `refused`, `unknown`) or of one try.
     pub fn submit(&self, outcome: &str, facts: &Value) {
         self.note(outcome, facts);
-        let mut kept = self.kept.lock().unwrap();
-        *kept.submits.entry(outcome.to_owned()).or_default() += 1;
+        let mut records = self.records.lock().unwrap();
+        *records.submits.entry(outcome.to_owned()).or_default() += 1;
         if outcome == UNKNOWN {
-            kept.unknown
+            records
+                .unknown
                 .extend(facts["tag"].as_str().map(str::to_owned));
         }
     }
 
     pub fn is_unknown(&self, tag: &str) -> bool {
-        self.kept.lock().unwrap().unknown.contains(tag)
+        self.records.lock().unwrap().unknown.contains(tag)
     }
 
     pub fn submits(&self) -> Value {
-        json!(self.kept.lock().unwrap().submits)
+        json!(self.records.lock().unwrap().submits)
     }
 
-    /// A promise was broken.
+    /// Records that a promise was broken.
     pub fn violation(&self, promise: &str, how: impl std::fmt::Display) {
         let line = format!("{promise}: {how}");
         println!("{:>7.1} s  VIOLATION {line}", self.seconds());
         self.note("violation", &json!(line));
-        let mut kept = self.kept.lock().unwrap();
-        if kept.violations.len() < VIOLATIONS_MAX {
-            kept.violations.push(line);
+        let mut records = self.records.lock().unwrap();
+        if records.violations.len() < VIOLATIONS_MAX {
+            records.violations.push(line);
         }
     }
 
     pub fn violations(&self) -> Vec<String> {
-        self.kept.lock().unwrap().violations.clone()
+        self.records.lock().unwrap().violations.clone()
     }
 
     fn seconds(&self) -> f64 {

@@ -1,25 +1,23 @@
-//! `just chaos --seed N --minutes M`: the real programs, real clients, and everything that can fail failing, by a seed.
-//!
-//! What it does and how it judges: `docs/chaos.md`.
+//! `just chaos --seed N --minutes M`: runs the real programs and real clients while faults are injected (`docs/chaos.md`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for people at a terminal, where a surprise is a failure"
+    reason = "a program for people at a terminal; a panic is a failed run"
 )]
 
-mod arena;
 mod clients;
 mod clocks;
+mod cluster;
 mod disks;
+mod fault_schedule;
 mod faults;
 mod history;
 mod member;
 mod oracle;
 mod photos;
 mod plans;
-mod storm;
 mod survivors;
 mod witness;
 
@@ -33,7 +31,7 @@ use std::{
 use serde_json::json;
 
 use self::{
-    arena::{Arena, Given},
+    cluster::{Cluster, Setup},
     history::History,
     photos::Photos,
 };
@@ -54,9 +52,9 @@ struct Options {
     keep: bool,
 }
 
-/// Time for what is left to end, once all faults are healed.
+/// Longest time in which all jobs must end after all faults are healed.
 const DRAIN_MAX: Duration = Duration::from_secs(90);
-/// From this length on a run must prove that it met the rare paths.
+/// A run of this length or more must prove that it took the rare paths.
 const PROOF_MINUTES: f64 = 2.0;
 
 fn main() -> ExitCode {
@@ -67,7 +65,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let may_mount = disks::mounts_of_our_own();
+    let can_mount = disks::enter_own_mount_namespace();
     let credentials = local::Credentials::generate();
     let s3_port = local::free_port().unwrap();
     for (name, value) in [
@@ -90,16 +88,16 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    let given = Given {
+    let setup = Setup {
         credentials,
         s3_port,
-        may_mount,
+        can_mount,
         yesterday: options.yesterday.clone(),
     };
-    runtime.block_on(run(options, given))
+    runtime.block_on(run(options, setup))
 }
 
-async fn run(options: Options, given: Given) -> ExitCode {
+async fn run(options: Options, setup: Setup) -> ExitCode {
     let Options {
         seed,
         minutes,
@@ -108,22 +106,22 @@ async fn run(options: Options, given: Given) -> ExitCode {
     } = options;
     let history = Arc::new(History::begin());
     println!("chaos: seed {seed}, {minutes} min");
-    let arena = Arc::new(Arena::open(&history, given).await);
+    let cluster = Arc::new(Cluster::open(&history, setup).await);
     history.phase("everything runs");
-    if arena.disks.is_none() {
+    if cluster.disks.is_none() {
         history.phase("no disk will be full: none can be mounted here");
     }
-    if !arena.clocks_can_be_wrong() {
+    if !cluster.clocks_can_be_wrong() {
         history.phase("all clocks are right: no libfaketime on this machine");
     }
-    let photos = Arc::new(Photos::judged_in_peace(&arena).await);
+    let photos = Arc::new(Photos::with_references(&cluster).await);
     history.phase(&format!("{} references", photos.references()));
 
-    let witness = tokio::spawn(witness::watch(arena.clone(), history.clone()));
+    let witness = tokio::spawn(witness::watch(cluster.clone(), history.clone()));
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    let deaths = storm::poison(&arena, &photos);
-    let clients = clients::start(&arena, &photos, &history, seed, until);
-    let faults = storm::rage(&arena, &history, seed, until).await;
+    let killers = fault_schedule::kill_poisoned_workers(&cluster, &photos);
+    let clients = clients::start(&cluster, &photos, &history, seed, until);
+    let faults = fault_schedule::inject_faults(&cluster, &history, seed, until).await;
     history.phase("all faults are healed");
 
     let (mut jobs, drained) = clients::finish(clients, DRAIN_MAX).await;
@@ -133,13 +131,13 @@ async fn run(options: Options, given: Given) -> ExitCode {
         history.violation("I2", "not every accepted job ended in time");
     }
     witness.abort();
-    deaths.iter().for_each(tokio::task::JoinHandle::abort);
-    survivors::all_work(&arena, &photos, &history).await;
+    killers.iter().for_each(tokio::task::JoinHandle::abort);
+    survivors::check_every_process(&cluster, &photos, &history).await;
     history.phase("every process was asked to work");
-    clients::read_again(&arena, &photos, &history, &mut jobs).await;
-    let counted = oracle::judge(&arena, &photos, &history, &jobs).await;
+    clients::read_all_again(&cluster, &photos, &history, &mut jobs).await;
+    let counters = oracle::judge(&cluster, &photos, &history, &jobs).await;
     if minutes >= PROOF_MINUTES {
-        for (name, count) in counted.rare() {
+        for (name, count) in counters.rare() {
             if count == 0 {
                 history.violation("proof", format!("{name} never happened: nothing was shown"));
             }
@@ -154,7 +152,7 @@ async fn run(options: Options, given: Given) -> ExitCode {
         "{}",
         json!({
             "seed": seed, "minutes": minutes, "jobs": jobs.len(), "drain_s": took.as_secs_f64(),
-            "counters": counted.to_json(), "starts": arena.starts(), "submits": history.submits(), "faults": faults,
+            "counters": counters.to_json(), "starts": cluster.starts(), "submits": history.submits(), "faults": faults,
             "violations": violations, "verdict": if good { "nothing lost, duplicated or changed" } else { "violated" },
         })
     );
@@ -165,7 +163,7 @@ async fn run(options: Options, given: Given) -> ExitCode {
             at.display()
         );
     }
-    drop(arena);
+    drop(cluster);
     if good && !keep {
         drop(std::fs::remove_dir_all(at));
     } else if good {

@@ -1,4 +1,4 @@
-//! One process of the service behind a network of its own, started again whenever it ends.
+//! One process of the service behind proxies of its own. A supervisor starts it again whenever it ends.
 
 use std::{
     path::PathBuf,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use local::{Process, Program, Signal};
-use tests::proxy::{Proxy, Speaks, Weather};
+use tests::proxy::{NetworkState, Protocol, Proxy};
 use tokio::time::sleep;
 
 use crate::clocks::Clock;
@@ -20,11 +20,11 @@ pub struct Member {
     pub name: String,
     pub postgres: Proxy,
     pub s3: Proxy,
-    /// Between it and its clients: the APIs have one.
+    /// Proxy between an API and its clients. Workers have none.
     pub front: Option<Proxy>,
-    /// Wrong, where the library for that is installed.
+    /// A wrong clock; none if libfaketime is not installed.
     clock: Option<Clock>,
-    /// Yesterday's and today's in turns, where there are both.
+    /// The programs of today and, with `--yesterday`, those of yesterday. Starts use them in turns.
     programs: Vec<(Version, PathBuf)>,
     starts: Mutex<Vec<Version>>,
     env: Vec<(String, String)>,
@@ -39,31 +39,31 @@ pub enum Version {
     Yesterday,
 }
 
-/// What all members share.
+/// What all members have in common.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct MemberContext<'a> {
     pub folder: &'a std::path::Path,
     pub postgres_url: &'a str,
     pub s3_port: u16,
-    /// The folder of an earlier version.
+    /// Folder with the programs of an earlier version.
     pub yesterday: Option<&'a std::path::Path>,
 }
 
 impl Member {
     /// A process of `program`, not started yet.
     pub async fn new(
-        place: &Place<'_>,
+        context: &MemberContext<'_>,
         program: &'static str,
         name: &str,
         wrong_by_seconds: i64,
         env: &[(&str, &str)],
     ) -> Arc<Self> {
-        let mut url = reqwest::Url::parse(place.postgres_url).unwrap();
-        let postgres = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
-        let s3 = Proxy::start(Speaks::Http, place.s3_port).await;
+        let mut url = reqwest::Url::parse(context.postgres_url).unwrap();
+        let postgres = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
+        let s3 = Proxy::start(Protocol::Http, context.s3_port).await;
         url.set_port(Some(postgres.port())).unwrap();
         let front = match program {
-            "darkroom-api" => Some(Proxy::start(Speaks::Http, 0).await),
+            "darkroom-api" => Some(Proxy::start(Protocol::Http, 0).await),
             _ => None,
         };
         let endpoint = format!("http://127.0.0.1:{}", s3.port());
@@ -72,7 +72,7 @@ impl Member {
             ("AWS_ENDPOINT_URL_S3", &endpoint),
         ];
         let env = own.iter().chain(env);
-        let yesterday = place
+        let yesterday = context
             .yesterday
             .map(|folder| (Version::Yesterday, folder.to_owned()));
         let folders = yesterday
@@ -87,16 +87,19 @@ impl Member {
             postgres,
             s3,
             front,
-            clock: Clock::wrong_by(place.folder.join(format!("{name}.clock")), wrong_by_seconds),
+            clock: Clock::wrong_by(
+                context.folder.join(format!("{name}.clock")),
+                wrong_by_seconds,
+            ),
             programs: programs.collect(),
             starts: Mutex::default(),
-            log: place.folder.join(format!("{name}.log")),
+            log: context.folder.join(format!("{name}.log")),
             process: Mutex::new(None),
             wanted: AtomicBool::new(true),
         })
     }
 
-    /// Keeps it running for as long as it is wanted: what systemd or a scheduler would do.
+    /// Starts the process whenever it has ended and is wanted, as systemd would.
     pub async fn supervise(self: Arc<Self>) {
         loop {
             if self.wanted.load(Relaxed) && !self.is_running() {
@@ -124,7 +127,7 @@ impl Member {
         }
         let listeners = match &self.front {
             Some(front) => {
-                front.lead_to(port);
+                front.set_server(port);
                 [
                     ("DARKROOM_LISTEN", &listen),
                     ("DARKROOM_METRICS_LISTEN", &other),
@@ -159,8 +162,8 @@ impl Member {
         self.signal(Signal::SIGKILL);
     }
 
-    /// Whether it is started again when it ends.
-    pub fn wanted(&self, wanted: bool) {
+    /// Sets whether the supervisor starts the process again.
+    pub fn set_wanted(&self, wanted: bool) {
         self.wanted.store(wanted, Relaxed);
     }
 
@@ -168,8 +171,8 @@ impl Member {
         [&self.postgres, &self.s3].into_iter().chain(&self.front)
     }
 
-    /// From now on its clock is wrong by so much; false if it has no other than the machine's.
-    pub fn clock_jumps(&self, seconds: i64) -> bool {
+    /// Sets the offset of the clock. False if the process uses the clock of the machine.
+    pub fn set_clock(&self, seconds: i64) -> bool {
         self.clock.as_ref().is_some_and(|clock| {
             clock.set(seconds);
             true
@@ -185,12 +188,12 @@ impl Member {
         starts.iter().map(|version| u32::from(*version == of)).sum()
     }
 
-    /// Fair weather, and awake.
+    /// Heals the networks, and continues a stopped process.
     pub fn heal(&self) {
-        self.wanted(true);
+        self.set_wanted(true);
         self.signal(Signal::SIGCONT);
         for network in self.networks() {
-            network.set(Weather::FAIR);
+            network.set(NetworkState::HEALTHY);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! After the drain: what the rows, the objects and the logs say, held against what the clients were told.
+//! After the drain: compares the rows, the objects and the logs with the answers that the clients got.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    arena::Arena,
     clients::Job,
+    cluster::Cluster,
     history::History,
     photos::Photos,
     plans::{Expect, PICKY},
 };
 
-/// How often the rare paths were taken.
+/// Counts of attempts, jobs and log lines: they show which paths the run took.
 #[derive(Debug, Default)]
-pub struct Counted(BTreeMap<&'static str, u64>);
+pub struct Counters(BTreeMap<&'static str, u64>);
 
-/// Lines of the workers' logs, which outlive the workers.
+/// A counter, and the text of the worker's log lines that it counts.
 const LINES: [(&str, &str); 5] = [
     ("stale results refused", "the outcome is stale"),
     ("batches split", "a batch failed: trying its halves"),
@@ -33,14 +33,14 @@ const LINES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Lines of the servers' logs.
+/// A counter, and the log file and text that it counts.
 const STORES: [(&str, &str, &str); 2] = [
     ("statements without room", "postgres.log", NO_ROOM),
     ("uploads without room", "s3.log", NO_ROOM),
 ];
 const NO_ROOM: &str = "No space left on device";
 
-/// Without these a run has shown little.
+/// Counters that must not be zero after a long run.
 const RARE: [&str; 4] = [
     "stale results refused",
     "batches split",
@@ -48,7 +48,7 @@ const RARE: [&str; 4] = [
     "attempts released",
 ];
 
-impl Counted {
+impl Counters {
     pub fn rare(&self) -> impl Iterator<Item = (&'static str, u64)> {
         RARE.iter()
             .map(|name| (*name, self.0.get(name).copied().unwrap_or(0)))
@@ -63,20 +63,25 @@ impl Counted {
     }
 }
 
-/// One finished job, from the rows.
+/// The row of a job, and its attempts.
 struct Row<'a> {
     row: &'a Value,
     attempts: Vec<&'a Value>,
 }
 
-pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Job]) -> Counted {
-    let mut counted = Counted::default();
-    let live = arena.rows("select to_jsonb(j) from live_jobs j").await;
+pub async fn judge(
+    cluster: &Cluster,
+    photos: &Photos,
+    history: &History,
+    client_jobs: &[Job],
+) -> Counters {
+    let mut counters = Counters::default();
+    let live = cluster.rows("select to_jsonb(j) from live_jobs j").await;
     for row in &live {
         history.violation("I2", format!("still live: {row}"));
     }
-    let rows = arena.rows("select to_jsonb(j) from ops.jobs j").await;
-    let attempts = arena
+    let rows = cluster.rows("select to_jsonb(j) from ops.jobs j").await;
+    let attempts = cluster
         .rows("select to_jsonb(a) from ops.attempts a order by a.job_id, a.number")
         .await;
     let mut by_job: HashMap<&str, Vec<&Value>> = HashMap::new();
@@ -85,7 +90,7 @@ pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Jo
             .entry(attempt["job_id"].as_str().unwrap())
             .or_default()
             .push(attempt);
-        counted.add(attempt_name(attempt), 1);
+        counters.add(attempt_name(attempt), 1);
     }
     let rows: Vec<_> = rows
         .iter()
@@ -97,18 +102,18 @@ pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Jo
         })
         .collect();
 
-    identities(history, &rows, told);
+    check_identities(history, &rows, client_jobs);
     for row in &rows {
-        budgets(history, row);
+        check_budgets(history, row);
     }
-    for job in told {
+    for job in client_jobs {
         if job.plan.expect == Expect::Result && job.status() == "failed" {
-            counted.add("good photos given up", 1);
+            counters.add("good photos given up", 1);
         }
         if job.plan.model == PICKY && job.status() == "succeeded" {
-            counted.add("neighbours of white images", 1);
+            counters.add("neighbours of white images", 1);
         }
-        counted.add(
+        counters.add(
             match job.status() {
                 "succeeded" => "jobs succeeded",
                 "failed" => "jobs failed",
@@ -121,29 +126,29 @@ pub async fn judge(arena: &Arena, photos: &Photos, history: &History, told: &[Jo
     if photos.references() == 0 {
         history.violation("I9", "there was nothing to compare with");
     }
-    objects(arena, history, &rows).await;
-    for member in &arena.workers {
+    check_objects(cluster, history, &rows).await;
+    for member in &cluster.workers {
         let log = std::fs::read_to_string(&member.log).unwrap_or_default();
         for (name, words) in LINES {
-            counted.add(
+            counters.add(
                 name,
                 log.lines().filter(|line| line.contains(words)).count() as u64,
             );
         }
-        panics(history, &member.name, &log);
+        check_panics(history, &member.name, &log);
     }
     for (name, file, words) in STORES {
         let log = std::fs::read_to_string(history.folder().join(file)).unwrap_or_default();
-        counted.add(
+        counters.add(
             name,
             log.lines().filter(|line| line.contains(words)).count() as u64,
         );
     }
-    for member in &arena.apis {
+    for member in &cluster.apis {
         let log = std::fs::read_to_string(&member.log).unwrap_or_default();
-        panics(history, &member.name, &log);
+        check_panics(history, &member.name, &log);
     }
-    counted
+    counters
 }
 
 fn attempt_name(attempt: &Value) -> &'static str {
@@ -159,13 +164,13 @@ fn attempt_name(attempt: &Value) -> &'static str {
     }
 }
 
-/// Lost, duplicated, or never sent.
-fn identities(history: &History, rows: &[Row<'_>], told: &[Job]) {
+/// Checks that no job was lost, duplicated, changed, or created by a refused submit.
+fn check_identities(history: &History, rows: &[Row<'_>], client_jobs: &[Job]) {
     let ids: HashMap<&str, &Value> = rows
         .iter()
         .map(|row| (row.row["id"].as_str().unwrap(), row.row))
         .collect();
-    for job in told {
+    for job in client_jobs {
         let Some(row) = ids.get(job.id.as_str()) else {
             history.violation("I1", format!("lost: {} has no row", job.id));
             continue;
@@ -195,9 +200,12 @@ fn identities(history: &History, rows: &[Row<'_>], told: &[Job]) {
                 .push(row.row["id"].as_str().unwrap());
         }
     }
-    let told: HashSet<&str> = told.iter().map(|job| job.plan.tag.as_str()).collect();
+    let client_jobs: HashSet<&str> = client_jobs
+        .iter()
+        .map(|job| job.plan.tag.as_str())
+        .collect();
     for (tag, ids) in by_submit {
-        if !told.contains(tag) && !history.is_unknown(tag) {
+        if !client_jobs.contains(tag) && !history.is_unknown(tag) {
             history.violation(
                 "I12",
                 format!("{ids:?}: the submit {tag} was refused, or left half-way"),
@@ -212,8 +220,8 @@ fn identities(history: &History, rows: &[Row<'_>], told: &[Job]) {
     }
 }
 
-/// What an attempt costs, and that nothing was tried more often than it may be.
-fn budgets(history: &History, Row { row, attempts }: &Row<'_>) {
+/// Checks that attempts and interruptions are counted, and within their limits.
+fn check_budgets(history: &History, Row { row, attempts }: &Row<'_>) {
     let number = |name: &str| row[name].as_u64().unwrap_or(0) as usize;
     let outcomes = |wanted: &str| {
         attempts
@@ -261,9 +269,9 @@ fn budgets(history: &History, Row { row, attempts }: &Row<'_>) {
     }
 }
 
-/// Every job has its image, and every image its object, as large and with the digest that the row says.
-async fn objects(arena: &Arena, history: &History, rows: &[Row<'_>]) {
-    let images = arena
+/// Checks that every job has its image, and that every image has its object, with the size and digest of its row.
+async fn check_objects(cluster: &Cluster, history: &History, rows: &[Row<'_>]) {
+    let images = cluster
         .rows("select to_jsonb(i) || jsonb_build_object('digest', encode(sha256, 'hex')) from images i where purged_at is null")
         .await;
     let mut known = HashSet::new();
@@ -276,7 +284,7 @@ async fn objects(arena: &Arena, history: &History, rows: &[Row<'_>]) {
         let key = object_key(text("owner"), sha256, upload);
         let until = Instant::now() + Duration::from_secs(10);
         let got = loop {
-            match arena.store.get(&key, sha256).await {
+            match cluster.store.get(&key, sha256).await {
                 Err(jobs::object_store::StoreError::Unavailable(_)) if Instant::now() < until => {
                     sleep(Duration::from_millis(200)).await;
                 }
@@ -300,7 +308,7 @@ async fn objects(arena: &Arena, history: &History, rows: &[Row<'_>]) {
     }
 }
 
-fn panics(history: &History, name: &str, log: &str) {
+fn check_panics(history: &History, name: &str, log: &str) {
     for line in log.lines().filter(|line| line.contains("panicked at")) {
         history.violation("panic", format!("{name}: {line}"));
     }

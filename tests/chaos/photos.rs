@@ -1,4 +1,4 @@
-//! What clients send, and what undisturbed workers say of it.
+//! The pictures that clients send, and the results of undisturbed workers for them.
 
 use std::{collections::HashMap, io::Cursor};
 
@@ -7,23 +7,23 @@ use serde_json::Value;
 use tests::{Client, fixtures};
 
 use crate::{
-    arena::Arena,
+    cluster::Cluster,
     plans::{CLASSIFIER, EMBEDDER, PICKY},
 };
 
-/// Scores differ a little with the size of the batch that an image happens to share.
+/// Scores differ a little with the size of the forward batch.
 const DIFFERENCE_MAX: f64 = 0.002;
 
 #[derive(Debug)]
 pub struct Photos {
     pub good: Vec<Picture>,
-    /// Accepted, and found undecodable by the worker.
+    /// The API accepts these; the worker cannot decode them.
     pub bad: Vec<Picture>,
-    /// Refused at the door.
+    /// The API refuses these.
     pub refused: Vec<Picture>,
-    /// Fails the pass of every batch it is in, of the model `picky`.
+    /// Fails every forward pass of the model `picky` that contains it.
     pub white: Picture,
-    /// Whoever claims it is killed.
+    /// Every worker that claims it is killed.
     pub poison: Picture,
     references: HashMap<(String, &'static str), Value>,
 }
@@ -35,8 +35,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A JPEG gets a comment: the same picture in other bytes, which nobody has stored yet.
-    pub fn become_unique(&mut self, comment: &str) {
+    /// Adds a comment to a JPEG: the pixels stay, the bytes are new to the service.
+    pub fn make_unique(&mut self, comment: &str) {
         if self.bytes.starts_with(&[0xff, 0xd8, 0xff]) {
             let length = u16::try_from(comment.len() + 2).unwrap().to_be_bytes();
             let segment = [&[0xff, 0xfe], length.as_slice(), comment.as_bytes()].concat();
@@ -46,8 +46,8 @@ impl Picture {
 }
 
 impl Photos {
-    /// Reads the fixtures, and runs every photo through every model once.
-    pub async fn judged_in_peace(arena: &Arena) -> Self {
+    /// Reads the fixtures, and gets a reference result for every photo and model before any fault.
+    pub async fn with_references(cluster: &Cluster) -> Self {
         let mut good: Vec<_> = std::fs::read_dir(fixtures::folder().join("photos"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -71,7 +71,7 @@ impl Photos {
             "header-cut.png",
             "bomb-30000x30000.png",
         ];
-        let client = Client::new(arena.fronts().remove(0), Some(arena.key.clone()));
+        let client = Client::new(cluster.fronts().remove(0), Some(cluster.key.clone()));
         let mut references = HashMap::new();
         for photo in &good {
             for model in [CLASSIFIER, EMBEDDER, PICKY] {
@@ -84,8 +84,8 @@ impl Photos {
             good,
             bad: bad.map(|name| read(&format!("bad/{name}"))).into(),
             refused: refused.map(|name| read(&format!("bad/{name}"))).into(),
-            white: plain("white", [255, 255, 255]),
-            poison: plain("poison", [90, 200, 30]),
+            white: single_color("white", [255, 255, 255]),
+            poison: single_color("poison", [90, 200, 30]),
             references,
         }
     }
@@ -94,25 +94,25 @@ impl Photos {
         self.references.len()
     }
 
-    /// Whether a result is the one of the undisturbed run.
-    pub fn agrees(&self, photo: &str, model: &'static str, result: &Value) -> bool {
+    /// Whether a result equals the reference, within `DIFFERENCE_MAX`.
+    pub fn matches_reference(&self, photo: &str, model: &'static str, result: &Value) -> bool {
         let reference = self.references.get(&(photo.to_owned(), model));
-        reference.is_some_and(|reference| alike(reference, result))
+        reference.is_some_and(|reference| nearly_equal(reference, result))
     }
 }
 
-fn alike(a: &Value, b: &Value) -> bool {
+fn nearly_equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
             (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() <= DIFFERENCE_MAX
         }
         (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b))
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| nearly_equal(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len()
                 && a.iter()
-                    .all(|(name, a)| b.get(name).is_some_and(|b| alike(a, b)))
+                    .all(|(name, a)| b.get(name).is_some_and(|b| nearly_equal(a, b)))
         }
         _ => a == b,
     }
@@ -126,7 +126,7 @@ fn read(path: &str) -> Picture {
     }
 }
 
-fn plain(name: &str, color: [u8; 3]) -> Picture {
+fn single_color(name: &str, color: [u8; 3]) -> Picture {
     let mut bytes = Cursor::new(vec![]);
     let image = RgbImage::from_pixel(96, 64, Rgb(color));
     image.write_to(&mut bytes, ImageFormat::Png).unwrap();

@@ -1,4 +1,4 @@
-//! What a client is about to send, and what must come of it.
+//! What a client is about to send, and the expected outcome.
 
 use std::sync::Arc;
 
@@ -8,34 +8,34 @@ use crate::photos::{Photos, Picture};
 
 pub const CLASSIFIER: &str = tests::fixtures::CLASSIFIER;
 pub const EMBEDDER: &str = tests::fixtures::EMBEDDER;
-/// Made for this: `tests/fixtures/make_picky.py`.
+/// A model that fails on white images: `tests/fixtures/make_picky.py`.
 pub const PICKY: &str = "picky";
 
-/// What an undisturbed service would make of it.
+/// The outcome at an undisturbed service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Result,
     Fails(&'static str),
     Refused,
-    /// The client leaves before it has sent all: there must be no job.
+    /// The client abandons the upload: there must be no job.
     Nothing,
 }
 
-/// One submit, sent as often as it takes.
+/// One submit.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Stands in the job's metadata: which submit it came from.
+    /// Name of the submit, in the metadata of its job.
     pub tag: String,
     pub picture: Arc<Picture>,
     pub model: &'static str,
     pub key: Option<String>,
     pub multipart: bool,
     pub expect: Expect,
-    /// Milliseconds from the submit on until its client cancels it.
+    /// Milliseconds between the submit and its cancel.
     pub cancel_after_ms: Option<u64>,
 }
 
-/// The next thing that a client sends: mostly one job; sometimes many at once of the model that fails on white.
+/// The next submits of a client: mostly one; sometimes a burst for the model `picky`, with one white image.
 pub fn next(tag: &str, photos: &Photos, dice: &mut StdRng) -> Vec<Plan> {
     let good = |dice: &mut StdRng| Arc::new(photos.good.choose(dice).unwrap().clone());
     let one = |dice: &mut StdRng, picture, model, expect| Plan {
@@ -78,13 +78,13 @@ pub fn next(tag: &str, photos: &Photos, dice: &mut StdRng) -> Vec<Plan> {
     };
     let mut picture = picture.unwrap().clone();
     if dice.random_bool(0.4) {
-        picture.become_unique(tag);
+        picture.make_unique(tag);
     }
     let picture = Arc::new(picture);
     vec![one(dice, picture, model, expect)]
 }
 
-/// The one that ends whoever claims it.
+/// The submit of the image that kills every worker that claims it.
 pub fn poison(photos: &Photos) -> Plan {
     Plan {
         tag: "poison".into(),

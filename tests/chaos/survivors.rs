@@ -1,4 +1,4 @@
-//! After the storm: does every process work again, or did only the others do its work?
+//! After the faults: checks that every process works again, each one alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,43 +6,45 @@ use local::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{arena::Arena, history::History, member::Member, photos::Photos, plans::CLASSIFIER};
+use crate::{
+    cluster::Cluster, history::History, member::Member, photos::Photos, plans::CLASSIFIER,
+};
 
-/// Long enough for every connection that leads nowhere to be found out.
+/// Longest time in which a process must find its half-open connections and work again.
 const RECOVERY_MAX: Duration = Duration::from_secs(40);
 
-/// Each API takes a job, and each worker does one while the other workers are stopped.
-pub async fn all_work(arena: &Arena, photos: &Photos, history: &History) {
-    for (api, front) in arena.apis.iter().zip(arena.fronts()) {
-        if submitted(arena, &front, photos).await.is_none() {
+/// Checks that each API accepts a job, and that each worker completes one while the other workers are stopped.
+pub async fn check_every_process(cluster: &Cluster, photos: &Photos, history: &History) {
+    for (api, front) in cluster.apis.iter().zip(cluster.fronts()) {
+        if submit_job(cluster, &front, photos).await.is_none() {
             history.violation("liveness", format!("{} takes no jobs any more", api.name));
         }
     }
-    for worker in &arena.workers {
+    for worker in &cluster.workers {
         let others = || {
-            arena
+            cluster
                 .workers
                 .iter()
                 .filter(|other| !Arc::ptr_eq(other, worker))
         };
         others().for_each(|other| other.signal(Signal::SIGSTOP));
-        if !works(arena, photos).await {
+        if !completes_a_job(cluster, photos).await {
             history.violation("liveness", format!("{} does no jobs any more", worker.name));
         }
         others().for_each(|other: &Arc<Member>| other.signal(Signal::SIGCONT));
     }
 }
 
-async fn works(arena: &Arena, photos: &Photos) -> bool {
-    // Any API will do: what is asked here is the worker.
-    for front in arena.fronts() {
-        let Some(job) = submitted(arena, &front, photos).await else {
+async fn completes_a_job(cluster: &Cluster, photos: &Photos) -> bool {
+    // Any API will do: this checks the worker.
+    for front in cluster.fronts() {
+        let Some(job) = submit_job(cluster, &front, photos).await else {
             continue;
         };
         let until = Instant::now() + RECOVERY_MAX;
         let sql = "select to_jsonb(j) - 'result' from ops.jobs j where status = 'succeeded'";
         while Instant::now() < until {
-            if arena.rows(sql).await.iter().any(|row| row["id"] == job) {
+            if cluster.rows(sql).await.iter().any(|row| row["id"] == job) {
                 return true;
             }
             sleep(Duration::from_millis(200)).await;
@@ -52,7 +54,7 @@ async fn works(arena: &Arena, photos: &Photos) -> bool {
     false
 }
 
-async fn submitted(arena: &Arena, front: &str, photos: &Photos) -> Option<Value> {
+async fn submit_job(cluster: &Cluster, front: &str, photos: &Photos) -> Option<Value> {
     let http = reqwest::Client::builder()
         .timeout(Duration::from_secs(8))
         .build()
@@ -62,7 +64,7 @@ async fn submitted(arena: &Arena, front: &str, photos: &Photos) -> Option<Value>
         let submit = http
             .post(format!("{front}/v1/jobs"))
             .query(&[("model", CLASSIFIER)])
-            .bearer_auth(&arena.key)
+            .bearer_auth(&cluster.key)
             .header("Cache-Control", "no-cache")
             .body(photos.good[0].bytes.clone());
         if let Ok(answer) = submit.send().await

@@ -1,17 +1,17 @@
-//! Looks at the rows all the time: what must hold at every moment.
+//! Reads the rows during the whole run and checks what must always hold.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{arena::Arena, history::History};
+use crate::{cluster::Cluster, history::History};
 
 const LIVE: &str = "select jsonb_build_object('id', j.job_id, 'lease', j.lease_no, 'version', j.version, 'state', j.state,
     'worker', j.worker_id, 'charged', j.attempts_charged, 'attempts_max', j.attempts_max,
     'finished', exists (select from finished_jobs f where f.job_id = j.job_id)) from live_jobs j";
 
-/// What was last seen of a live job.
+/// The last state that the witness read of a live job.
 #[derive(Debug)]
 struct Seen {
     lease: i64,
@@ -19,15 +19,15 @@ struct Seen {
     worker: Option<i64>,
 }
 
-pub async fn watch(arena: Arc<Arena>, history: Arc<History>) {
+pub async fn watch(cluster: Arc<Cluster>, history: Arc<History>) {
     let mut seen: HashMap<String, Seen> = HashMap::new();
     loop {
         sleep(Duration::from_millis(150)).await;
         let Ok(rows) = sqlx::query_scalar::<_, Value>(LIVE)
-            .fetch_all(&arena.db)
+            .fetch_all(&cluster.db)
             .await
         else {
-            continue; // it is away: as it should be now and then
+            continue; // a fault has stopped Postgres
         };
         for row in rows {
             let number = |name: &str| row[name].as_i64().unwrap_or(-1);

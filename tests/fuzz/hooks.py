@@ -1,4 +1,4 @@
-"""What schemathesis does not know of: NDJSON."""
+"""Adds NDJSON bodies to schemathesis."""
 
 import json
 from typing import Any
@@ -8,6 +8,6 @@ import schemathesis
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_context: Any, value: Any) -> bytes:
-    """The document describes one line. A list that is generated against it stands for several."""
+    """Writes a list as one line for each value. The document describes one line."""
     values = value if isinstance(value, list) else [value]
     return b"".join(json.dumps(each, default=str).encode() + b"\n" for each in values)

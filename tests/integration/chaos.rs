@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tests::{
     given,
-    proxy::{On, Proxy, Speaks, Then, deed},
+    proxy::{On, Protocol, Proxy, Then, action},
 };
 use tokio::{process::Command, time::timeout};
 
@@ -28,7 +28,7 @@ async fn start_database_behind_a_proxy() -> (given::Database, Proxy, String) {
         .await
         .unwrap();
     let mut url = reqwest::Url::parse(db.url()).unwrap();
-    let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
     (db, proxy, url.into())
 }
@@ -51,7 +51,7 @@ async fn a_statement_whose_response_is_cut_off_is_executed() {
     // The statement is prepared by now: the client sends only its name, without SQL.
     let met = proxy.arm(
         On::Answered("insert into said"),
-        deed(|| async { Then::Cut }),
+        action(|| async { Then::Cut }),
     );
     insert_word(&mut client, "second").await.unwrap_err();
     met.await.unwrap();

@@ -18,7 +18,7 @@ mod time;
 mod verdict;
 
 use tests::{
-    database::WITHOUT,
+    database::GUARD_REMOVAL,
     mutant::{MutatedServer, Mutation},
 };
 

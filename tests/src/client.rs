@@ -1,11 +1,11 @@
-//! A small REST client: answers as values, refusals checked for their shape.
+//! A small REST client. It returns answers as values and checks the shape of problems.
 
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 
-/// Speaks to one API process with one key.
+/// A client of one API process with one key.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -13,7 +13,7 @@ pub struct Client {
     key: Option<String>,
 }
 
-/// One whole answer.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -35,13 +35,13 @@ impl Client {
         }
     }
 
-    /// A submit with it makes a job of its own, whatever was predicted before.
+    /// A request with `Cache-Control: no-cache`: a submit always creates a job.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.plain_request(method, path);
         request.header("Cache-Control", "no-cache")
     }
 
-    /// A submit with it may be answered with a job that is there already.
+    /// A request without `Cache-Control`: a submit may be answered by an earlier job.
     pub fn plain_request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
@@ -54,7 +54,7 @@ impl Client {
         send(self.request(Method::GET, path)).await
     }
 
-    /// POST of `/v1/jobs` with this type and body, `query` with its question mark.
+    /// `POST /v1/jobs`. `query` begins with a question mark, or is empty.
     pub async fn post_job(
         &self,
         query: &str,
@@ -69,7 +69,7 @@ impl Client {
         send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Submits an image in the raw form; the job as accepted.
+    /// Submits the bytes of an image. Returns the accepted job.
     pub async fn submit(&self, query: &str, image: Vec<u8>) -> Value {
         let answer = self
             .post_job(query, "application/octet-stream", image)
@@ -88,7 +88,7 @@ impl Client {
         send(self.request(Method::POST, &format!("/v1/jobs/{id}/cancel"))).await
     }
 
-    /// Polls until the job has ended in any way.
+    /// Polls until the job has ended, with any outcome.
     pub async fn ended(&self, id: &str) -> Value {
         crate::eventually(
             Duration::from_secs(90),
@@ -104,7 +104,7 @@ impl Client {
         .await
     }
 
-    /// Submits, waits, and expects a success.
+    /// Submits an image and waits. Panics if the job does not succeed.
     pub async fn predicted(&self, query: &str, image: Vec<u8>) -> Value {
         let id = self.submit(query, image).await["id"].clone();
         let job = self.ended(id.as_str().unwrap()).await;
@@ -137,7 +137,7 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A refusal with this status and code, in the shape of RFC 9457 with all that we promise.
+    /// Asserts that the answer is a problem (RFC 9457) with this status and code and all promised fields. Returns the problem.
     #[track_caller]
     pub fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "want {code}: {}", self.text());
@@ -162,7 +162,7 @@ impl Answer {
         problem
     }
 
-    /// A refusal that points to one part of the request.
+    /// Asserts that the answer is a problem with one error, at this pointer.
     #[track_caller]
     pub fn problem_at(&self, status: u16, code: &str, pointer: &str) {
         let problem = self.problem(status, code);

@@ -1,4 +1,4 @@
-//! A database for one test, copied from a migrated template in some 50 ms.
+//! A database for one test: a copy of a migrated template, made in about 50 ms.
 
 use std::{ops::Deref, str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-/// Reads as a pool; dropped from the server at the end, unless the test failed.
+/// A database of one test. Derefs to its pool. Dropped from the server at the end, unless the test failed.
 #[derive(Debug)]
 pub struct Database {
     db: Db,
@@ -30,8 +30,8 @@ impl Database {
         )
         .await;
         let url = on_server(&name);
-        if let Ok(guard) = std::env::var(WITHOUT) {
-            take_out(&guard, &name).await;
+        if let Ok(guard) = std::env::var(GUARD_REMOVAL) {
+            remove_guard(&guard, &name).await;
         }
         let db = Db::connect(&config(&url), "tests").unwrap();
         // The template may have been made on another day.
@@ -39,23 +39,23 @@ impl Database {
         Self { db, name, url }
     }
 
-    /// For processes.
+    /// URL for other processes.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A connection beside the pool: a rival, or a witness.
+    /// A connection outside of the pool.
     pub async fn connection(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
     }
 
-    /// Another pool, as another process would have.
+    /// Another pool, like that of another process.
     pub fn another_pool(&self) -> Db {
         Db::connect(&config(&self.url), "tests").unwrap()
     }
 
-    /// Whatever runs on it is under way until `commit` runs on it: a rival that is slower than everyone else.
-    pub async fn under_way(&self) -> PgPool {
+    /// A pool of one connection in an open transaction: its changes are uncommitted until the test executes `commit` on it.
+    pub async fn in_open_transaction(&self) -> PgPool {
         let one = PgPoolOptions::new().max_connections(1);
         let pool = one.connect(&self.url).await.unwrap();
         sqlx::raw_sql("begin").execute(&pool).await.unwrap();
@@ -78,21 +78,21 @@ impl Drop for Database {
             return;
         }
         let name = std::mem::take(&mut self.name);
-        let gone = std::thread::spawn(move || {
+        let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
             runtime.unwrap().block_on(remove(&name));
         });
-        drop(gone.join());
+        drop(removal.join());
     }
 }
 
-/// What a failed test says last.
+/// A failed test prints this line, with the name of its database.
 const LEFT: &str = "the test's database is left as it was: ";
 
-/// Removes the databases that a failed test left, by what it printed.
-pub async fn remove_what_is_left(printed: &str) {
+/// Removes the databases whose names the failed tests have printed.
+pub async fn remove_databases_of_failed_tests(printed: &str) {
     for name in printed.lines().filter_map(|line| line.strip_prefix(LEFT)) {
         remove(name).await;
     }
@@ -103,15 +103,15 @@ async fn remove(name: &str) {
     run(&mut admin().await, &statement).await;
 }
 
-/// Names a statement that takes a guard out of each new database.
-pub const WITHOUT: &str = "DARKROOM_TEST_DATABASE_WITHOUT";
+/// Environment variable with a statement that removes a guard from each new database.
+pub const GUARD_REMOVAL: &str = "DARKROOM_TEST_DATABASE_WITHOUT";
 
-async fn take_out(guard: &str, database: &str) {
+async fn remove_guard(guard: &str, database: &str) {
     let mut db = PgConnection::connect(&on_server(database)).await.unwrap();
-    let taken_out = sqlx::raw_sql(sqlx::AssertSqlSafe(guard));
-    if let Err(error) = taken_out.execute(&mut db).await {
-        eprintln!("{guard:?} cannot take a guard out: {error}\n{LEFT}{database}");
-        // Not a panic: a test that could not begin must not look like one that failed.
+    let removal = sqlx::raw_sql(sqlx::AssertSqlSafe(guard));
+    if let Err(error) = removal.execute(&mut db).await {
+        eprintln!("{guard:?} cannot remove a guard: {error}\n{LEFT}{database}");
+        // Exits instead of a panic: a test that could not begin must not look like a failed test.
         std::process::exit(99);
     }
     db.close().await.unwrap();
@@ -123,7 +123,7 @@ pub(crate) fn server() -> String {
     )
 }
 
-/// The server's URL with another database in it.
+/// URL of a database on the server.
 fn on_server(database: &str) -> String {
     let mut url = reqwest::Url::parse(&server()).unwrap();
     url.set_path(database);
@@ -153,7 +153,7 @@ async fn run(db: &mut PgConnection, statement: &str) {
         .unwrap();
 }
 
-/// Made once for each set of migrations, by whoever comes first.
+/// Name of the template. The first process of each set of migrations makes it.
 async fn template(admin: &mut PgConnection) -> String {
     let checksums: Vec<u8> = MIGRATOR
         .iter()
@@ -175,7 +175,7 @@ async fn template(admin: &mut PgConnection) -> String {
             .await
             .unwrap();
     if !made {
-        // Under another name until it is whole: its maker may be killed.
+        // Has another name until it is complete: the process that makes it may be killed.
         run(
             admin,
             &format!("drop database if exists {name}_unfinished with (force)"),
@@ -201,8 +201,8 @@ async fn template(admin: &mut PgConnection) -> String {
     name
 }
 
-/// The connection whose statement waits for a lock right now.
-pub async fn someone_waits_for_a_lock(db: &PgPool) {
+/// Waits until a statement waits for a lock.
+pub async fn wait_for_a_blocked_statement(db: &PgPool) {
     crate::eventually(
         Duration::from_secs(10),
         "a statement waits for a lock",
@@ -219,10 +219,10 @@ pub async fn someone_waits_for_a_lock(db: &PgPool) {
     .await;
 }
 
-/// Until a task is done, or stands in a lock's line, and so cannot be.
-pub async fn ended_or_waits_for_a_lock<T>(db: &PgPool, task: &tokio::task::JoinHandle<T>) {
+/// Waits until the task is done, or until a statement waits for a lock.
+pub async fn wait_until_done_or_blocked<T>(db: &PgPool, task: &tokio::task::JoinHandle<T>) {
     tokio::select! {
-        () = someone_waits_for_a_lock(db) => {}
-        () = crate::eventually(Duration::from_secs(10), "it is done", || async { task.is_finished().then_some(()) }) => {}
+        () = wait_for_a_blocked_statement(db) => {}
+        () = crate::eventually(Duration::from_secs(10), "the task is done", || async { task.is_finished().then_some(()) }) => {}
     }
 }

@@ -1,11 +1,11 @@
-//! The queue as text, the same on every run: for inline snapshots.
+//! The queue as text without times and ids, for inline snapshots.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 
-/// One line a job in the order of submission, named by its metadata, and one for each attempt that is history.
+/// A line for each job, in the order of submission, and a line for each ended attempt. `metadata.name` names a job.
 pub async fn dump(db: &PgPool) -> String {
     let jobs = sqlx::query(
         "select job_id, coalesce(metadata->>'name', '?') as name, status, lease_no, attempts_charged, attempts_max,

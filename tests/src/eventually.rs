@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Asks again and again until there is an answer; a failed test when there is none within `limit`.
+/// Calls `ask` every 10 ms until it returns a value. Panics if there is none within `limit`.
 #[track_caller]
 pub fn eventually<T, F: Future<Output = Option<T>>>(
     limit: Duration,

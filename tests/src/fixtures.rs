@@ -1,4 +1,4 @@
-//! Photos, what the model says of them, and images that are wrong in one way each.
+//! Photos, reference results, and images with one defect each.
 
 use std::path::PathBuf;
 
@@ -14,14 +14,14 @@ pub fn model(name: &str) -> PathBuf {
     checkout().join("models").join(name)
 }
 
-/// Not where this was built: a bench may run elsewhere.
+/// The checkout at run time: a bench may run on another machine than its build.
 fn checkout() -> PathBuf {
     local::checkout().unwrap()
 }
 
-/// The classifier.
+/// Model that classifies.
 pub const CLASSIFIER: &str = "efficientnet-lite0";
-/// The embedder over the same artifact.
+/// Model that embeds, from the artifact of the classifier.
 pub const EMBEDDER: &str = "efficientnet-lite0-embed";
 
 pub fn read(path: &str) -> Vec<u8> {
@@ -36,7 +36,7 @@ pub fn json(path: &str) -> Value {
     serde_json::from_slice(&read(path)).unwrap()
 }
 
-/// An embedding as the references keep it.
+/// An embedding as `reference.json` stores it.
 pub fn embedding(reference: &Value) -> Vec<f64> {
     let bytes = reference["f32_le_base64"].as_str().unwrap();
     let bytes = STANDARD.decode(bytes).unwrap();
@@ -48,7 +48,7 @@ pub fn embedding(reference: &Value) -> Vec<f64> {
         .collect()
 }
 
-/// An embedding as the service answers it.
+/// An embedding as the service returns it.
 pub fn answered_embedding(result: &Value) -> Vec<f64> {
     let values = result["embedding"].as_array().unwrap();
     assert_eq!(result["dim"], values.len());

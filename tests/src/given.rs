@@ -1,4 +1,4 @@
-//! What a test starts from.
+//! Makes the state that a test starts from.
 
 use jobs::{
     JobId, Sha256Digest, WorkerId,
@@ -12,17 +12,17 @@ use sqlx::PgPool;
 
 pub use crate::database::Database;
 
-/// Name of the model of jobs that do not say.
+/// Default model of jobs.
 pub const MODEL: &str = "lite";
-/// Owner of jobs that do not say.
+/// Default owner of jobs.
 pub const OWNER: &str = "alice";
 
-/// A database of the test's own, migrated and empty.
+/// A new database for this test, migrated and empty.
 pub async fn database() -> Database {
     Database::create().await
 }
 
-/// A bucket of the test's own on the server of `AWS_ENDPOINT_URL_S3`; its name, and a client of it.
+/// A new bucket for this test on the server of `AWS_ENDPOINT_URL_S3`: its name, and a client of it.
 pub async fn bucket() -> (String, ObjectStore) {
     let name = format!("test-{}", uuid::Uuid::now_v7().simple());
     let store = ObjectStore::connect(&StoreConfig {
@@ -35,7 +35,7 @@ pub async fn bucket() -> (String, ObjectStore) {
     (name, store)
 }
 
-/// A version in the registry whose files nobody stored: enough for all but workers.
+/// A model version in the registry, without stored files. Workers cannot load it.
 pub async fn model_version(db: &PgPool, name: &str) -> Resolved {
     let manifest = json!({
         "name": name, "task": "classify", "artifact": "model.pt", "labels": "labels.txt",
@@ -46,7 +46,7 @@ pub async fn model_version(db: &PgPool, name: &str) -> Resolved {
     registered(db, manifest).await
 }
 
-/// The same, by any manifest.
+/// A model version with this manifest, without stored files.
 pub async fn registered(db: &PgPool, manifest: Value) -> Resolved {
     let name = manifest["name"].as_str().unwrap().to_owned();
     let digest = Sha256Digest::of(manifest.to_string().as_bytes());
@@ -77,13 +77,13 @@ pub async fn resolved(db: &PgPool, reference: &str) -> Resolved {
     resolved.unwrap().remove(0).1
 }
 
-/// The image that an owner has stored, if it is.
+/// The stored image of this owner, if it exists.
 pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<StoredImage> {
     let found = images::find_all(db, &[(owner.to_owned(), sha256)]).await;
     found.unwrap().pop().map(|(_, stored)| stored)
 }
 
-/// A job as the API would queue it; a test changes what it is about.
+/// A new job with default values, not queued yet.
 pub fn job(model: &Resolved, name: &str) -> NewJob {
     let metadata = json!({ "name": name });
     NewJob {
@@ -118,7 +118,7 @@ fn image(name: &str) -> Image {
     }
 }
 
-/// Jobs of one owner over the model [`MODEL`], queued in this order.
+/// Queues jobs of one owner and of the model [`MODEL`], in this order.
 pub async fn queued<const N: usize>(db: &PgPool, names: [&str; N]) -> [JobId; N] {
     let model = model_version(db, MODEL).await;
     let jobs = names.map(|name| job(&model, name));
@@ -126,7 +126,7 @@ pub async fn queued<const N: usize>(db: &PgPool, names: [&str; N]) -> [JobId; N]
     jobs.map(|job| job.id)
 }
 
-/// One job, changed before it is queued.
+/// Queues one job after `change`.
 pub async fn queued_with(db: &PgPool, name: &str, change: impl FnOnce(&mut NewJob)) -> JobId {
     let model = model_version(db, MODEL).await;
     let mut job = job(&model, name);
@@ -137,7 +137,7 @@ pub async fn queued_with(db: &PgPool, name: &str, change: impl FnOnce(&mut NewJo
     job.id
 }
 
-/// A worker with a minute's lease that runs any model.
+/// Registers a worker with a lease of a minute.
 pub async fn worker(db: &PgPool, name: &str) -> WorkerId {
     let registration = Registration {
         name: name.into(),
@@ -148,15 +148,15 @@ pub async fn worker(db: &PgPool, name: &str) -> WorkerId {
     queue::register(db, &registration, 60.0).await.unwrap()
 }
 
-/// The next job, in the hands of a new worker.
+/// A new worker claims the next job.
 pub async fn claimed_by(db: &PgPool, name: &str) -> Held {
     let worker = worker(db, name).await;
     let mut claims = queue::claim(db, worker, &[], 1).await.unwrap();
-    let claim = claims.pop().expect("no job was there to claim");
+    let claim = claims.pop().expect("there is no job to claim");
     Held { worker, claim }
 }
 
-/// A job and who holds it.
+/// A claimed job and its worker.
 #[derive(Debug, Clone)]
 pub struct Held {
     pub worker: WorkerId,
@@ -172,7 +172,7 @@ impl Held {
         self.claim.lease.job_id
     }
 
-    /// A finished prediction that says `answer`.
+    /// A success of this job with `answer` as its result.
     pub fn completion(&self, answer: &str) -> queue::Settlement {
         completion(self.claim.lease, answer)
     }

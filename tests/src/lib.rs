@@ -1,29 +1,29 @@
-//! What the integration tests share: databases and buckets of their own, jobs in every state, time moved in SQL, the
-//! real processes, and a small REST client.
+//! Helpers of the integration tests: new databases and buckets, jobs in every state, changed times, real processes, and a
+//! REST client.
 //!
-//! Tests run in parallel, in one process each (nextest), against one Postgres and one S3 server that somebody else
-//! started: `darkroom-local with -- cargo nextest run --cargo-profile ci -p tests`.
+//! Tests run in parallel, in one process each (nextest), against one Postgres and one S3 server that run already:
+//! `darkroom-local with -- cargo nextest run --cargo-profile ci -p tests`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "here a surprise is a failed test"
+    reason = "a panic is a failed test"
 )]
 
 pub mod client;
 pub mod clock;
 pub mod database;
-pub mod documented;
-pub mod drawn;
 pub mod dump;
 mod eventually;
 pub mod fixtures;
 pub mod given;
 pub mod metadata_service;
 pub mod mutant;
+pub mod openapi;
 pub mod pgbouncer;
 pub mod proxy;
 pub mod receiver;
+pub mod scene;
 pub mod settling;
 pub mod stack;
 pub mod wire;

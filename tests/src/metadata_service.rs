@@ -1,5 +1,4 @@
-//! A metadata service as a cloud has it, on a port of the test's own: it says what the test wants it to, in time, late, or
-//! not at all.
+//! A fake of the metadata service of a cloud. The test decides what it answers, and how it fails.
 
 mod clouds;
 mod http;
@@ -17,9 +16,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::http::{Answer, drip, flood, http_time, read_question};
+use self::http::{Answer, drip, flood, http_time, read_request};
 
-/// Whose service it is.
+/// The cloud of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloud {
     Aws,
@@ -27,43 +26,43 @@ pub enum Cloud {
     Azure,
 }
 
-/// How it misbehaves, whatever it is asked.
+/// How the service fails, for every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Takes the question and says nothing.
+    /// Reads the request and sends nothing.
     Hangs,
     Unauthorized,
     InternalError,
-    /// A good answer around a document that means nothing.
+    /// A 200 with an invalid document.
     Garbage,
-    /// No HTTP at all.
+    /// Bytes that are no HTTP.
     Noise,
-    /// A byte now and then, for ever.
+    /// A body that comes one byte at a time, without end.
     Drips,
-    /// More and more, for ever.
+    /// A large body without end.
     Floods,
 }
 
-/// What it says when it behaves.
+/// What the service knows.
 #[derive(Debug, Default)]
 struct State {
     fault: Option<Fault>,
     ends_at: Option<DateTime<Utc>>,
     advises: bool,
-    /// Of its clock against this machine's.
+    /// Offset of the service's clock from this machine's clock.
     ahead: TimeDelta,
-    /// Tokens that it has handed out (AWS).
+    /// Issued tokens (AWS).
     tokens: u32,
     /// Tokens up to this one are refused.
     tokens_refused: u32,
-    asked: u32,
+    request_count: u32,
     notices_told: u32,
 }
 
-/// A running service; it ends with this value.
+/// A running service. It stops on drop.
 #[derive(Debug)]
 pub struct MetadataService {
-    /// For `DARKROOM_METADATA_URL`.
+    /// Value for `DARKROOM_METADATA_URL`.
     pub url: String,
     pub cloud: Cloud,
     state: Arc<Mutex<State>>,
@@ -93,7 +92,7 @@ impl MetadataService {
             while let Ok((stream, _)) = listener.accept().await {
                 let server = server.clone();
                 conversations.spawn(async move {
-                    // Whoever hangs up is no news.
+                    // A client that closes its connection is no error.
                     drop(server.converse(stream).await);
                 });
                 while conversations.try_join_next().is_some() {}
@@ -121,7 +120,7 @@ impl MetadataService {
         ]
     }
 
-    /// The machine is taken away in so long.
+    /// Announces that the cloud takes the machine in `left`.
     pub fn notice(&self, left: Duration) {
         self.change(|state| {
             let now = Utc::now() + state.ahead;
@@ -129,17 +128,17 @@ impl MetadataService {
         });
     }
 
-    /// It stays after all.
+    /// Withdraws the notice.
     pub fn withdraw(&self) {
         self.change(|state| state.ends_at = None);
     }
 
-    /// A rebalance recommendation (AWS).
+    /// Publishes a rebalance recommendation (AWS).
     pub fn advise(&self) {
         self.change(|state| state.advises = true);
     }
 
-    /// Its clock runs ahead of this machine's, or behind it.
+    /// Sets the offset of the service's clock from this machine's clock.
     pub fn clock_ahead(&self, ahead: TimeDelta) {
         self.change(|state| state.ahead = ahead);
     }
@@ -152,28 +151,28 @@ impl MetadataService {
         self.change(|state| state.fault = None);
     }
 
-    /// Tokens that it has handed out so far are good for nothing (AWS).
+    /// Invalidates all issued tokens (AWS).
     pub fn forget_tokens(&self) {
         self.change(|state| state.tokens_refused = state.tokens);
     }
 
-    /// Questions so far.
-    pub fn asked(&self) -> u32 {
-        self.state().asked
+    /// Number of requests so far.
+    pub fn request_count(&self) -> u32 {
+        self.state().request_count
     }
 
-    /// Returns once it was asked so many times more.
-    pub async fn is_asked_again(&self, times: u32) {
-        let before = self.asked();
-        let what = format!("the worker asks {times} times more");
+    /// Waits for so many more requests.
+    pub async fn wait_for_requests(&self, times: u32) {
+        let before = self.request_count();
+        let what = format!("the worker sends {times} more requests");
         crate::eventually(Duration::from_mins(1), &what, || async {
-            (self.asked() >= before + times).then_some(())
+            (self.request_count() >= before + times).then_some(())
         })
         .await;
     }
 
-    /// Returns once the worker has heard of a notice.
-    pub async fn has_told_its_notice(&self) {
+    /// Waits until the worker has read a notice.
+    pub async fn wait_until_notice_is_read(&self) {
         crate::eventually(Duration::from_mins(1), "the notice is read", || async {
             (self.state().notices_told > 0).then_some(())
         })
@@ -203,12 +202,12 @@ impl Server {
     }
 
     async fn converse(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let Some(question) = read_question(&mut stream).await? else {
+        let Some(request) = read_request(&mut stream).await? else {
             return Ok(());
         };
         let fault = {
             let mut state = self.state();
-            state.asked += 1;
+            state.request_count += 1;
             state.fault
         };
         let answer = match fault {
@@ -219,7 +218,7 @@ impl Server {
             Some(Fault::Unauthorized) => Answer::new("401 Unauthorized", "who are you?"),
             Some(Fault::InternalError) => Answer::new("500 Internal Server Error", "oh no"),
             Some(Fault::Garbage) => Answer::new("200 OK", "<html>\u{fffd}{\"action\": \"term"),
-            None => self.answer(&question).await,
+            None => self.answer(&request).await,
         };
         self.say(&mut stream, answer).await
     }

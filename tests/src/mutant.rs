@@ -1,7 +1,7 @@
-//! A guard taken out of a statement while a test runs: is it the test that would notice?
+//! Removes a guard from a statement while a test runs, to see whether the test fails.
 //!
-//! The guards of the queue are words of its SQL, and the real programs send that SQL over the wire. A proxy in front of
-//! the server puts other words there; the product itself knows nothing of it.
+//! The guards of the queue are words of its SQL. A proxy in front of Postgres replaces these words in the statements of the
+//! real programs.
 
 use std::sync::{
     Arc, Mutex,
@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::wire::{Kind, Message, Messages};
 
-/// A statement, and the same without one of its guards.
+/// A statement, and its mutated text without one of its guards.
 #[derive(Debug, Clone)]
 pub struct Mutation {
     statement: String,
@@ -27,9 +27,9 @@ pub struct Mutation {
 }
 
 impl Mutation {
-    /// Replaces words of `statement`, wherever it has them; how lines are broken does not matter.
+    /// Replaces words of `statement`, at every occurrence. Line breaks do not matter.
     ///
-    /// Parameters must stay in use, each with its type.
+    /// The mutated text must still use each parameter, with its type.
     pub fn of(statement: &str, edits: &[(&str, &str)]) -> Self {
         let statement = one_line(statement);
         let edits: Vec<_> = edits
@@ -40,7 +40,7 @@ impl Mutation {
         for (from, to) in &edits {
             assert!(
                 mutated.contains(from),
-                "the guard is not there any more, under these words: {from}\nin: {statement}"
+                "the statement has no such words any more: {from}\nin: {statement}"
             );
             mutated = mutated.replace(from, to);
         }
@@ -51,16 +51,16 @@ impl Mutation {
         }
     }
 
-    /// The same statement is looked for, and left as it is.
+    /// A mutation that looks for the statement and does not change it.
     #[must_use]
-    pub fn undone(&self) -> Self {
+    pub fn without_edits(&self) -> Self {
         Self {
             mutated: self.statement.clone(),
             ..self.clone()
         }
     }
 
-    /// The mutated text of a statement, if this is the one.
+    /// The mutated text, if `sql` is the statement.
     fn apply(&self, sql: &str) -> Option<String> {
         (one_line(sql) == self.statement).then(|| self.mutated.clone())
     }
@@ -75,14 +75,14 @@ impl std::fmt::Display for Mutation {
     }
 }
 
-/// The statement that stands in a Rust source and begins so.
+/// The statement in a Rust source that begins with `beginning`.
 pub fn statement_in<'a>(source: &'a str, beginning: &str) -> &'a str {
     let at = source.find(beginning);
     let at = at.unwrap_or_else(|| panic!("no statement begins with {beginning:?} any more"));
     source[at..].split('"').next().unwrap()
 }
 
-/// What takes words out of a function of the database.
+/// SQL that replaces words in a function of the database.
 pub fn in_function(name: &str, from: &str, to: &str) -> String {
     format!(
         "do $mutant$
@@ -94,7 +94,7 @@ pub fn in_function(name: &str, from: &str, to: &str) -> String {
     )
 }
 
-/// Without comments and line breaks.
+/// The SQL without comments and line breaks.
 fn one_line(sql: &str) -> String {
     let lines = sql
         .lines()
@@ -103,23 +103,23 @@ fn one_line(sql: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// A server whose clients' statements are mutated on the way.
+/// A proxy in front of Postgres that mutates the statements of its clients.
 #[derive(Debug)]
 pub struct MutatedServer {
     url: String,
     seen: Arc<Seen>,
 }
 
-/// What came by.
+/// What the proxy has seen.
 #[derive(Debug)]
 struct Seen {
     mutation: Mutation,
     prepared: AtomicU32,
-    not_sql: Mutex<Vec<String>>,
+    sql_errors: Mutex<Vec<String>>,
 }
 
 impl MutatedServer {
-    /// In front of the server of `DATABASE_URL`.
+    /// Starts a proxy in front of the server of `DATABASE_URL`.
     pub async fn start(mutation: Mutation) -> Self {
         let mut url = reqwest::Url::parse(&crate::database::server()).unwrap();
         let host = url.host_str().unwrap().to_owned();
@@ -131,14 +131,14 @@ impl MutatedServer {
         let seen = Arc::new(Seen {
             mutation,
             prepared: AtomicU32::new(0),
-            not_sql: Mutex::default(),
+            sql_errors: Mutex::default(),
         });
         let watcher = seen.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (server, seen) = (server.clone(), watcher.clone());
                 tokio::spawn(async move {
-                    // Whoever hangs up ends the other side too; the error is the program's to notice.
+                    // If one side closes its connection, the other side is closed too. The program must handle that.
                     drop(relay(client, server, seen).await);
                 });
             }
@@ -147,24 +147,24 @@ impl MutatedServer {
         Self { url, seen }
     }
 
-    /// `DATABASE_URL` for the process that is to meet the mutation.
+    /// `DATABASE_URL` for the process under test.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// How often the statement was prepared.
+    /// How often a client prepared the statement.
     pub fn prepared(&self) -> u32 {
         self.seen.prepared.load(Relaxed)
     }
 
-    /// What the server could not understand: a mutation that is no SQL proves nothing.
-    pub fn not_sql(&self) -> Vec<String> {
-        self.seen.not_sql.lock().unwrap().clone()
+    /// Syntax errors of the server. A mutation with such an error proves nothing.
+    pub fn sql_errors(&self) -> Vec<String> {
+        self.seen.sql_errors.lock().unwrap().clone()
     }
 }
 
 impl Seen {
-    fn on_its_way(&self, message: Message) -> Message {
+    fn mutate(&self, message: Message) -> Message {
         let mutated = message
             .parse()
             .and_then(|parse| self.mutation.apply(parse.sql));
@@ -175,11 +175,11 @@ impl Seen {
         message.with_sql(&mutated)
     }
 
-    fn answered(&self, message: &Message) {
+    fn record_error(&self, message: &Message) {
         // An `ErrorResponse` of class 42: wrong syntax, an unknown name, a wrong type.
         if message.tag() == Some(b'E') && field(message.body(), b'C').starts_with("42") {
             let error = field(message.body(), b'M');
-            self.not_sql.lock().unwrap().push(error);
+            self.sql_errors.lock().unwrap().push(error);
         }
     }
 }
@@ -209,7 +209,7 @@ async fn relay(
             None => return Ok(()),
         };
         match message.kind {
-            // Encrypted statements could not be read: the answer is no.
+            // Refuses encryption: the proxy could not read encrypted statements.
             Kind::SslRequest | Kind::GssRequest => client.write_all(b"N").await?,
             _ => server.write_all(message.bytes()).await?,
         }
@@ -220,13 +220,13 @@ async fn relay(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::try_join!(
-        statements(from_client, to_server, messages, &seen),
-        answers(from_server, to_client, &seen)
+        relay_statements(from_client, to_server, messages, &seen),
+        relay_answers(from_server, to_client, &seen)
     )?;
     Ok(())
 }
 
-async fn statements(
+async fn relay_statements(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut messages: Messages,
@@ -235,7 +235,7 @@ async fn statements(
     loop {
         let mut onward = Vec::new();
         while let Some(message) = messages.pop() {
-            onward.extend_from_slice(seen.on_its_way(message).bytes());
+            onward.extend_from_slice(seen.mutate(message).bytes());
         }
         to.write_all(&onward).await?;
         if !read(&mut from, &mut messages).await? {
@@ -244,7 +244,7 @@ async fn statements(
     }
 }
 
-async fn answers(
+async fn relay_answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     seen: &Seen,
@@ -253,7 +253,7 @@ async fn answers(
     while read(&mut from, &mut messages).await? {
         let mut onward = Vec::new();
         while let Some(message) = messages.pop() {
-            seen.answered(&message);
+            seen.record_error(&message);
             onward.extend_from_slice(message.bytes());
         }
         to.write_all(&onward).await?;
@@ -261,7 +261,7 @@ async fn answers(
     to.shutdown().await
 }
 
-/// Whether there was something more.
+/// Reads the next bytes. False at the end of the stream.
 async fn read(
     from: &mut (impl AsyncReadExt + Unpin),
     messages: &mut Messages,

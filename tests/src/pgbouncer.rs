@@ -1,4 +1,4 @@
-//! A PgBouncer in transaction mode, in front of the server of `DATABASE_URL`: every database of it, by its name.
+//! A PgBouncer in transaction mode, in front of all databases of the server of `DATABASE_URL`.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::Database;
 
-/// Killed when dropped.
+/// A running PgBouncer. It is killed on drop.
 #[derive(Debug)]
 pub struct Pgbouncer {
     process: Process,
@@ -17,8 +17,8 @@ pub struct Pgbouncer {
 }
 
 impl Pgbouncer {
-    /// With so many connections to Postgres for all clients of a database. None where `tests/setup` could not build one: then
-    /// the test does without, and says so.
+    /// Starts a PgBouncer with so many connections to Postgres for each database. None, with a message, if `tests/setup` could
+    /// not install PgBouncer: then the test checks nothing.
     pub async fn start(connections: u32) -> Option<Self> {
         let program = program();
         if !program.is_file() {
@@ -45,14 +45,14 @@ impl Pgbouncer {
                         _folder: folder,
                     });
                 }
-                // Somebody may have taken the port meanwhile.
+                // Another process may have taken the port: tries again.
                 Err(_) if attempt < 3 && !process.is_running() => attempt += 1,
                 Err(error) => panic!("{error:#}"),
             }
         }
     }
 
-    /// `DATABASE_URL` of a process behind it.
+    /// `DATABASE_URL` of a process behind PgBouncer.
     pub fn url(&self, db: &Database) -> String {
         let mut url = reqwest::Url::parse(db.url()).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
@@ -60,7 +60,7 @@ impl Pgbouncer {
         url.into()
     }
 
-    /// What a process behind it is configured with.
+    /// Configuration of a process behind PgBouncer.
     pub fn config(&self, db: &Database) -> DbConfig {
         DbConfig {
             database_url: Secret::new(self.url(db)),
@@ -77,20 +77,20 @@ impl Pgbouncer {
     }
 }
 
-/// Where `tests/setup` puts it. One that the machine has may be too old for prepared statements.
+/// The program that `tests/setup` installs. The one of the machine may be too old for prepared statements.
 fn program() -> PathBuf {
     let checkout = local::checkout().unwrap();
     checkout.join(".local/pgbouncer/pgbouncer")
 }
 
-/// As `docs/sql.md` has it, but that it asks nobody who they are.
+/// The configuration of `docs/sql.md`, but without authentication.
 fn configuration(port: u16, connections: u32) -> String {
     let server = reqwest::Url::parse(&crate::database::server()).unwrap();
     let host = server.host_str().unwrap();
     let server_port = server.port().unwrap_or(5432);
     let login = server.username();
     let password = server.password().unwrap_or_default();
-    // It refuses to be root.
+    // PgBouncer does not run as root.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     let user = if is_root { "user = nobody" } else { "" };
     format!(

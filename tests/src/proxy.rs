@@ -1,11 +1,10 @@
-//! A network that fails on request: stands between one process and one server, and knows what the two say to each other.
+//! A network that fails on request: a proxy between one process and one server that parses their messages.
 //!
-//! Every point at which a process may die without the other side knowing lies between two messages. So the product needs no
-//! failpoints: the proxy holds the message, does the deed (kill, freeze, cut), and lets it go, or not
-//! (`docs/adr/0008-faults-without-failpoints.md`).
+//! A process can only die unnoticed between two messages. So the product needs no failpoints: the proxy holds a message, runs
+//! an action (kill, freeze, cut), and forwards or drops the message (`docs/adr/0008-faults-without-failpoints.md`).
 
 mod link;
-mod speech;
+mod parser;
 mod trigger;
 
 use std::{
@@ -29,24 +28,24 @@ use self::{
 };
 
 pub use self::{
-    speech::Speaks,
-    trigger::{Deed, On, Then, deed},
+    parser::Protocol,
+    trigger::{Action, On, Then, action},
 };
 
-/// What becomes of bytes on their way, on all connections alike.
+/// What the proxy does with the bytes of all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weather {
-    /// Whether new connections are taken, or reset at once.
+pub struct NetworkState {
+    /// Whether the proxy accepts new connections. If not, it resets them.
     pub accepts: bool,
-    /// Whether what clients send arrives; it waits while not, and is not lost.
+    /// Whether bytes of clients pass. If not, they wait; they are not lost.
     pub to_server: bool,
     pub to_client: bool,
-    /// Of every piece, in either direction.
+    /// Delay of every piece, in both directions.
     pub delay: Duration,
 }
 
-impl Weather {
-    pub const FAIR: Self = Self {
+impl NetworkState {
+    pub const HEALTHY: Self = Self {
         accepts: true,
         to_server: true,
         to_client: true,
@@ -54,7 +53,7 @@ impl Weather {
     };
 }
 
-/// Listens on a port of its own for as long as it lives.
+/// A running proxy. It stops on drop.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -63,9 +62,9 @@ pub struct Proxy {
 }
 
 struct Shared {
-    speaks: Speaks,
+    protocol: Protocol,
     server: AtomicU16,
-    weather: watch::Sender<Weather>,
+    network: watch::Sender<NetworkState>,
     links: Mutex<HashMap<u64, Arc<Link>>>,
     triggers: Mutex<Vec<Armed>>,
     next: AtomicU64,
@@ -80,14 +79,14 @@ impl fmt::Debug for Shared {
 }
 
 impl Proxy {
-    /// In front of 127.0.0.1:`server`.
-    pub async fn start(speaks: Speaks, server: u16) -> Self {
+    /// Starts a proxy in front of port `server` of 127.0.0.1.
+    pub async fn start(protocol: Protocol, server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            speaks,
+            protocol,
             server: AtomicU16::new(server),
-            weather: watch::Sender::new(Weather::FAIR),
+            network: watch::Sender::new(NetworkState::HEALTHY),
             links: Mutex::default(),
             triggers: Mutex::default(),
             next: AtomicU64::new(0),
@@ -100,46 +99,46 @@ impl Proxy {
         }
     }
 
-    /// Where clients connect to.
+    /// Port for clients.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The server moved; connections that are there stay with the old one.
-    pub fn lead_to(&self, server: u16) {
+    /// Sets the port of the server for new connections.
+    pub fn set_server(&self, server: u16) {
         self.shared.server.store(server, Relaxed);
     }
 
-    pub fn set(&self, weather: Weather) {
-        self.shared.weather.send_replace(weather);
+    pub fn set(&self, network: NetworkState) {
+        self.shared.network.send_replace(network);
     }
 
     /// Resets every connection.
     pub fn cut(&self) {
-        self.doom(Fate::Cut, |_| true);
+        self.set_fate(Fate::Cut, |_| true);
     }
 
-    /// Resets the connections that sent a `LISTEN`; how many they were.
+    /// Resets the connections that sent a `LISTEN`. Returns how many they were.
     pub fn cut_listeners(&self) -> usize {
-        self.doom(Fate::Cut, Link::listens)
+        self.set_fate(Fate::Cut, Link::listens)
     }
 
-    /// Half-open: what is connected now hears nothing more and is never told; new connections are not concerned.
-    pub fn strand(&self) -> usize {
-        self.doom(Fate::Stranded, |_| true)
+    /// Makes all current connections half-open: no byte passes, and no side is told. Returns how many they were.
+    pub fn make_half_open(&self) -> usize {
+        self.set_fate(Fate::Stranded, |_| true)
     }
 
-    /// Does the deed once, the first time that `on` comes by, and resolves then. Dropping the answer disarms it.
-    pub fn arm(&self, on: On, deed: Deed) -> oneshot::Receiver<()> {
-        let (fired, hears) = oneshot::channel();
-        self.shared.triggers().push(Armed { on, deed, fired });
-        hears
+    /// Runs the action once, at the first message that matches `on`; then the receiver resolves. To disarm, drop the receiver.
+    pub fn arm(&self, on: On, action: Action) -> oneshot::Receiver<()> {
+        let (fired, receiver) = oneshot::channel();
+        self.shared.triggers().push(Armed { on, action, fired });
+        receiver
     }
 
-    fn doom(&self, fate: Fate, whom: impl Fn(&Link) -> bool) -> usize {
+    fn set_fate(&self, fate: Fate, filter: impl Fn(&Link) -> bool) -> usize {
         let links = self.shared.links();
-        let doomed = links.values().filter(|link| whom(link));
-        doomed.map(|link| link.meets(fate)).count()
+        let chosen = links.values().filter(|link| filter(link));
+        chosen.map(|link| link.set_fate(fate)).count()
     }
 }
 
@@ -159,18 +158,18 @@ impl Shared {
         self.triggers.lock().unwrap()
     }
 
-    /// Takes out the first armed trigger that this is about.
-    fn take(&self, about: impl Fn(&On) -> bool) -> Option<Armed> {
+    /// Removes and returns the first armed trigger that matches.
+    fn take(&self, matches_on: impl Fn(&On) -> bool) -> Option<Armed> {
         let mut triggers = self.triggers();
         triggers.retain(|armed| !armed.fired.is_closed());
-        let found = triggers.iter().position(|armed| about(&armed.on))?;
+        let found = triggers.iter().position(|armed| matches_on(&armed.on))?;
         Some(triggers.remove(found))
     }
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        if !shared.weather.borrow().accepts {
+        if !shared.network.borrow().accepts {
             drop(client.set_zero_linger());
             continue;
         }

@@ -1,5 +1,5 @@
-//! A receiver of webhooks, or a place where images lie, on a port of the test's own: it remembers what it hears and answers
-//! what the test wants it to.
+//! An HTTP server of the test: a receiver of webhooks, or a host of images. It records requests, and the test decides its
+//! answers.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,18 +18,18 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
-/// What it answers once.
+/// One answer of the receiver.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Status(u16),
-    /// With one header.
+    /// A status with one header.
     With(u16, &'static str, String),
     Body(&'static str, Vec<u8>),
-    /// Takes the request and says nothing.
+    /// Reads the request and sends nothing.
     Hangs,
 }
 
-/// One request that it heard.
+/// One received request.
 #[derive(Debug, Clone)]
 pub struct Heard {
     pub path: String,
@@ -40,15 +40,15 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct State {
     heard: Vec<Heard>,
-    /// For the next requests, in their order; then 200.
+    /// Answers to the next requests, in order. After these it answers 200.
     replies: VecDeque<Reply>,
     by_path: HashMap<&'static str, Reply>,
-    /// `webhook-id`s that are being answered now.
+    /// Number of open requests for each `webhook-id`.
     at_work: HashMap<String, u32>,
     at_once_max: u32,
 }
 
-/// A running receiver; it ends with this value, and with it every connection.
+/// A running receiver. It stops on drop and closes every connection.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -61,7 +61,7 @@ impl Receiver {
         Self::at("127.0.0.1:0".parse().unwrap()).await
     }
 
-    /// Where another one was, or will be.
+    /// Starts a receiver at this address.
     pub async fn at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -83,22 +83,22 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// What it answers to the next requests, one each.
+    /// Sets the answers to the next requests, one for each.
     pub fn replies(&self, replies: impl IntoIterator<Item = Reply>) {
         self.state().replies.extend(replies);
     }
 
-    /// What it always answers under this path.
+    /// Sets the answer to every request for this path.
     pub fn serves(&self, path: &'static str, reply: Reply) {
         self.state().by_path.insert(path, reply);
     }
 
-    /// Everything so far.
+    /// All requests so far.
     pub fn all(&self) -> Vec<Heard> {
         self.state().heard.clone()
     }
 
-    /// Everything, once it is so many.
+    /// All requests, once there are at least `count`.
     pub async fn heard(&self, count: usize) -> Vec<Heard> {
         let what = format!("{count} requests came");
         crate::eventually(Duration::from_secs(30), &what, || async {
@@ -108,7 +108,7 @@ impl Receiver {
         .await
     }
 
-    /// The most times that one delivery was being answered at once.
+    /// The largest number of concurrent requests for one delivery.
     pub fn at_once_max(&self) -> u32 {
         self.state().at_once_max
     }
@@ -125,7 +125,7 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
         let service = service_fn(move |request| answer(state.clone(), request));
         conversations.spawn(async move {
             let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Whoever hangs up is no news.
+            // A client that closes its connection is no error.
             drop(served.await);
         });
         while conversations.try_join_next().is_some() {}
@@ -153,7 +153,7 @@ async fn answer(
         state.heard.push(heard);
         fixed.or_else(|| state.replies.pop_front())
     };
-    // So that two who send the same meet here.
+    // Waits, so that two concurrent requests for one delivery overlap.
     tokio::time::sleep(Duration::from_millis(20)).await;
     let response = Response::builder();
     let response = match reply.unwrap_or(Reply::Status(200)) {
@@ -186,7 +186,7 @@ impl Heard {
         self.header("webhook-id").parse().unwrap()
     }
 
-    /// Whether one of its signatures is the one that this secret makes: HMAC by its definition, not by the code that signs.
+    /// Whether one of the signatures was made with this secret. Computes HMAC itself instead of calling the code under test.
     pub fn is_signed_by(&self, secret: &str) -> bool {
         use base64::{Engine, engine::general_purpose::STANDARD};
         let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap());

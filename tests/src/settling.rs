@@ -1,4 +1,4 @@
-//! Settles attempts of one outcome: shorter to read in a test than [`queue::settle`], which takes every outcome at once.
+//! Settles attempts of one outcome. [`queue::settle`] takes all outcomes at once.
 
 use jobs::{
     JobId, Problem,
@@ -6,7 +6,7 @@ use jobs::{
 };
 use sqlx::PgPool;
 
-/// The jobs that the leases still held.
+/// The settled jobs: those whose lease was still valid.
 type Settled = Result<Vec<JobId>, QueueError>;
 
 pub async fn complete(db: &PgPool, done: &[Settlement]) -> Settled {

@@ -1,4 +1,4 @@
-//! The real programs over a database and a bucket of the test's own.
+//! The real programs with a database and a bucket for one test.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admi
 /// A database, a bucket, one API process with a client of it, and as many workers as the test starts.
 #[derive(Debug)]
 pub struct Stack {
-    // In the order of their end: processes before what they use.
+    // Fields drop in this order: processes before the database and the bucket that they use.
     pub api: Running,
     pub client: Client,
     pub store: ObjectStore,
@@ -31,11 +31,11 @@ pub struct Stack {
     pub db: Database,
 }
 
-/// A process, its log shown when the test fails.
+/// A running process. If the test fails, the end of its log is printed.
 #[derive(Debug)]
 pub struct Running {
     process: Process,
-    /// `http://127.0.0.1:PORT`: of the API, or of a worker's health.
+    /// `http://127.0.0.1:PORT` of the API, or of the health checks of a worker.
     pub url: String,
     metrics_url: String,
     name: String,
@@ -46,12 +46,12 @@ const WORKER_LISTENERS: [&str; 1] = ["DARKROOM_HEALTH_LISTEN"];
 type Env<'a> = &'a [(&'a str, &'a str)];
 
 impl Stack {
-    /// Without models: for what does not need one.
+    /// A stack without models.
     pub async fn bare(env: Env<'_>) -> Self {
         Self::over(given::database().await, env).await
     }
 
-    /// The same over a database whose name `env` knows.
+    /// A stack without models, with this database. `env` may name the database.
     pub async fn over(db: Database, env: Env<'_>) -> Self {
         let (bucket, store) = given::bucket().await;
         let folder = tempfile::Builder::new()
@@ -70,7 +70,7 @@ impl Stack {
         }
     }
 
-    /// The API and the two models as rows of the registry: all that submits need.
+    /// A stack with the two models in the registry, but without their files. Jobs can be submitted, but not run.
     pub async fn without_workers() -> Self {
         Self::without_workers_but(&[]).await
     }
@@ -84,7 +84,7 @@ impl Stack {
         stack
     }
 
-    /// The API and the two models in the bucket: workers can run them.
+    /// A stack with the two models and their files. Workers can run them.
     pub async fn with_models() -> Self {
         let stack = Self::bare(&[]).await;
         stack.push_models().await;
@@ -100,21 +100,21 @@ impl Stack {
         }
     }
 
-    /// One more model in the bucket, from a folder of `tests/fixtures`.
+    /// Pushes another model, from a folder of `tests/fixtures`.
     pub async fn push(&self, fixture: &str) {
         let folder = ModelFolder::read(&fixtures::folder().join(fixture)).unwrap();
         let pushed = models::push(&self.db, &self.store, &folder, None).await;
         pushed.unwrap();
     }
 
-    /// Another worker process, ready.
+    /// Starts a worker and waits until it is ready.
     pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);
         start(&program, name, &log, &WORKER_LISTENERS, &env).await
     }
 
-    /// Another worker process, not waited for: one that may end before anybody sees it ready.
-    pub fn worker_begun(&self, name: &str, env: Env<'_>) -> Running {
+    /// Starts a worker without waiting: it may end before it is ready.
+    pub fn spawn_worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);
         launch(&program, name, &log, &WORKER_LISTENERS, &env)
     }
@@ -127,7 +127,7 @@ impl Stack {
         let mut all = vec![
             ("DARKROOM_WORKER_NAME", name),
             ("DARKROOM_DEVICE", "cpu"),
-            // Wherever the tests run: nobody takes that machine away from them.
+            // Does not ask the metadata service of the machine that runs the tests.
             ("DARKROOM_PREEMPTION", "none"),
         ];
         all.extend(env);
@@ -140,12 +140,12 @@ impl Stack {
         (program, log, self.env(&all))
     }
 
-    /// Ends the API without warning and starts it anew, on another port.
+    /// Kills the API and starts another one, on another port.
     pub async fn replace_killed_api(&mut self) {
         self.replace_killed_api_with(&[]).await;
     }
 
-    /// The same, with other settings.
+    /// Kills the API and starts another one with these settings.
     pub async fn replace_killed_api_with(&mut self, env: Env<'_>) {
         self.api.process.kill().await;
         let fresh = start_api(&self.db, &self.bucket, self.folder.path(), env).await;
@@ -154,12 +154,12 @@ impl Stack {
         self.api = fresh;
     }
 
-    /// Another API process beside the first, over the same data.
+    /// Starts a second API process with the database and the bucket of this stack.
     pub async fn another_api(&self, env: Env<'_>) -> Running {
         start_api(&self.db, &self.bucket, self.folder.path(), env).await
     }
 
-    /// A client with a key of its own.
+    /// A client with a new key.
     pub async fn client_of(&self, owner: &str, scopes: &[Scope]) -> Client {
         let key = key(&self.db, owner, scopes).await;
         Client::new(&self.api.url, Some(key))
@@ -169,19 +169,19 @@ impl Stack {
         Client::new(&self.api.url, key.map(Into::into))
     }
 
-    /// A key of the owner that may do everything.
+    /// A new key of the owner with all scopes.
     pub async fn key(&self) -> String {
         key(&self.db, given::OWNER, &ALL).await
     }
 
-    /// One run of the command `darkroom` with a key of the owner.
+    /// Runs the command `darkroom` with a key of the owner.
     pub async fn command(&self, args: &[&str]) -> std::process::Output {
         let mut command = self.command_line(&self.key().await);
         let run = tokio::time::timeout(Duration::from_secs(90), command.args(args).output());
-        run.await.expect("the command ends").unwrap()
+        run.await.expect("the command took more than 90 s").unwrap()
     }
 
-    /// The command `darkroom`, still without arguments.
+    /// The command `darkroom`, without arguments.
     pub fn command_line(&self, key: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(local::bin_dir().unwrap().join("darkroom"));
         for name in inherited_settings() {
@@ -202,18 +202,18 @@ impl Stack {
 }
 
 impl Running {
-    /// In Prometheus's text.
+    /// The metrics, in the text format of Prometheus.
     pub async fn metrics(&self) -> String {
         let own = Client::new(&self.metrics_url, None);
         own.get("/metrics").await.text()
     }
 
-    /// Its resident memory at its highest, in MiB.
+    /// Peak of the resident memory, in MiB.
     pub fn memory_peak_mib(&self) -> u64 {
         self.status_kib("VmHWM:") / 1024
     }
 
-    /// Its resident memory now, in MiB.
+    /// Resident memory now, in MiB.
     pub fn memory_mib(&self) -> f64 {
         self.status_kib("VmRSS:") as f64 / 1024.0
     }
@@ -273,7 +273,7 @@ fn env(db: &Database, bucket: &str, more: Env<'_>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Settings of the person who runs the tests: not ours.
+/// Darkroom settings in the environment of the test run. Programs under test must not inherit them.
 fn inherited_settings() -> impl Iterator<Item = std::ffi::OsString> {
     let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("DARKROOM_");
     std::env::vars_os().map(|(name, _)| name).filter(ours)
@@ -288,7 +288,7 @@ async fn start_api(db: &Database, bucket: &str, folder: &Path, more: Env<'_>) ->
     start(&program, "api", &folder.join("api.log"), &listeners, &env).await
 }
 
-/// Starts a program that listens where these variables say, and waits for `/readyz` at the first.
+/// Starts a program and waits until `/readyz` at the first of its listeners is ready. `listeners` are variables of addresses.
 async fn start(
     program: &Path,
     name: &str,
@@ -303,7 +303,7 @@ async fn start(
             .wait_ready(&format!("{}/readyz", running.url), Duration::from_mins(1))
             .await;
         match ready {
-            // Somebody may have taken the port meanwhile, and even answer there.
+            // Another process may have taken the port, and may even answer there: tries again.
             _ if attempt < 3 && !running.is_running() => attempt += 1,
             Ok(()) => return running,
             Err(error) => panic!("{error:#}"),

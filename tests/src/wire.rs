@@ -1,7 +1,6 @@
-//! The client's half of the Postgres protocol, cut into its messages: bytes in, messages out, no I/O.
+//! Parses the Postgres protocol into messages, without I/O.
 //!
-//! For proxies that stand between a program and its server. Only what clients send in plain text is understood: a proxy
-//! that forwards a server's yes to TLS sees no messages any more.
+//! For proxies between a program and its server. A proxy must refuse TLS: it cannot read encrypted messages.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -9,17 +8,17 @@ const STARTUP: u32 = 0x0003_0000;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
-/// Of the protocol.
+/// Limit of the protocol.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
-/// Cuts a stream into messages, wherever the network cut it.
+/// Cuts a byte stream into messages.
 #[derive(Debug, Default)]
 pub struct Messages {
     unread: BytesMut,
     started: bool,
 }
 
-/// One message, as it was sent.
+/// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub kind: Kind,
@@ -33,7 +32,7 @@ pub enum Kind {
     SslRequest,
     /// Asks for encryption by GSSAPI; answered with one byte that is no message.
     GssRequest,
-    /// Ends the statement of another connection; nothing follows, no answer either.
+    /// Cancels the statement of another connection. No message and no answer follows.
     Cancel,
     Startup,
     Tagged(u8),
@@ -56,12 +55,12 @@ pub struct Bind<'a> {
 }
 
 impl Messages {
-    /// From the first byte of a connection.
+    /// The messages of a client, from the first byte of a connection.
     pub fn of_a_client() -> Self {
         Self::default()
     }
 
-    /// What the server sends after its answers to [`Kind::SslRequest`] and [`Kind::GssRequest`]: tagged from the start.
+    /// The messages of a server, after its answers to [`Kind::SslRequest`] and [`Kind::GssRequest`]. All have a tag.
     pub fn of_the_server() -> Self {
         Self {
             unread: BytesMut::new(),
@@ -73,7 +72,7 @@ impl Messages {
         self.unread.extend_from_slice(bytes);
     }
 
-    /// The next message that is there as a whole.
+    /// The next complete message.
     pub fn pop(&mut self) -> Option<Message> {
         let tag_bytes = usize::from(self.started);
         let mut head = self.unread.get(tag_bytes..)?;
@@ -108,7 +107,7 @@ fn untagged(mut body: &[u8]) -> Kind {
 }
 
 impl Message {
-    /// As it goes over the wire.
+    /// The bytes of the message on the wire.
     pub fn bytes(&self) -> &Bytes {
         &self.whole
     }
@@ -120,7 +119,7 @@ impl Message {
         }
     }
 
-    /// Without tag and length.
+    /// The message without its tag and length.
     pub fn body(&self) -> &[u8] {
         &self.whole[4 + usize::from(self.tag().is_some())..]
     }
@@ -147,7 +146,7 @@ impl Message {
         text(&mut self.tagged(b'Q')?)
     }
 
-    /// The same `Parse` of another text: name and types of parameters stay.
+    /// This `Parse` with other SQL. The name and the parameter types stay.
     #[must_use]
     pub fn with_sql(&self, sql: &str) -> Self {
         let parse = self.parse().expect("only a Parse has SQL to be replaced");
@@ -173,7 +172,7 @@ impl Message {
     }
 }
 
-/// The text up to the next zero byte, which is skipped.
+/// Takes the text before the next zero byte, and the zero byte, from `body`.
 fn text<'a>(body: &mut &'a [u8]) -> Option<&'a str> {
     let end = body.iter().position(|byte| *byte == 0)?;
     let text = std::str::from_utf8(&body[..end]).ok()?;

@@ -1,4 +1,4 @@
-"""Against a real stack."""
+"""These tests need a real stack."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ def test_a_photo_is_predicted(darkroom: Client, photo: Path) -> None:
     assert "espresso" in [label["label"] for label in labels]
 
 
-def test_every_form_of_an_image_is_the_same_image(darkroom: Client, photo: Path) -> None:
+def test_path_bytes_and_file_submit_one_image(darkroom: Client, photo: Path) -> None:
     forms = [str(photo), photo, photo.read_bytes(), io.BytesIO(photo.read_bytes())]
     assert len({darkroom.submit(form)["input"]["image"] for form in forms}) == 1
 
@@ -29,7 +29,7 @@ def test_a_job_is_followed_to_its_result(darkroom: Client, photo: Path) -> None:
     assert darkroom.get(job.id).status == "succeeded"
 
 
-def test_wishes_that_a_query_cannot_say_go_as_multipart(darkroom: Client, photo: Path) -> None:
+def test_options_that_do_not_fit_a_query_are_sent_as_multipart(darkroom: Client, photo: Path) -> None:
     job = darkroom.submit(photo, params={"top_k": 1}, metadata={"count": 3, "tags": ["a"]})
     assert job["metadata"] == {"count": 3, "tags": ["a"]}
     assert job["params"]["top_k"] == 1
@@ -44,14 +44,14 @@ def test_a_named_run_submits_each_image_once(photo: Path) -> None:
         assert other.submit(photo, priority=1, fresh=True).id != job.id
 
 
-def test_a_list_goes_over_all_pages(darkroom: Client, photo: Path) -> None:
+def test_a_list_reads_all_pages(darkroom: Client, photo: Path) -> None:
     mark = str(uuid.uuid4())
     ids = [darkroom.submit(photo, metadata={"mark": mark}, fresh=True).id for _ in range(5)]
     listed = [job.id for job in darkroom.list(metadata={"mark": mark}, limit=2)]
     assert listed == ids[::-1]
 
 
-def test_a_refusal_says_what_and_where(darkroom: Client, photo: Path) -> None:
+def test_a_refusal_has_a_code_and_a_pointer(darkroom: Client, photo: Path) -> None:
     with pytest.raises(Refused) as refused:
         darkroom.submit(photo, params={"top_k": -1})
     assert refused.value.code == "invalid_params"
@@ -64,7 +64,7 @@ def test_a_refusal_says_what_and_where(darkroom: Client, photo: Path) -> None:
         darkroom.get("job_" + uuid.uuid4().hex)
 
 
-def test_a_planned_job_is_still_waiting_and_can_be_canceled(darkroom: Client, photo: Path) -> None:
+def test_a_scheduled_job_can_be_canceled_retried_and_deleted(darkroom: Client, photo: Path) -> None:
     job = darkroom.submit(photo, run_at="2099-01-01T00:00:00Z")
     with pytest.raises(StillRunning):
         darkroom.wait(job, timeout=0)
@@ -77,7 +77,7 @@ def test_a_planned_job_is_still_waiting_and_can_be_canceled(darkroom: Client, ph
         darkroom.get(job)
 
 
-def test_the_async_client_does_the_same(photo: Path) -> None:
+def test_the_async_client_submits_and_lists_jobs(photo: Path) -> None:
     async def many() -> list[str]:
         async with AsyncClient() as darkroom:
             submits = (darkroom.submit(photo, wait=True, metadata={"n": str(n)}) for n in range(4))

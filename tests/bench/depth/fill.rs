@@ -1,4 +1,4 @@
-//! History and backlog by the million, written by the server itself.
+//! Fills a database with millions of finished or queued jobs, by SQL on the server.
 
 use jobs::queue::NewJob;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -6,12 +6,12 @@ use sqlx::{AssertSqlSafe, PgPool};
 /// Days over which the history is spread.
 const DAYS: u64 = 10;
 
-/// A UUIDv7 of the time `at` and the number `n`: jobs are claimed about in the order of their ids, so that neighbours in the
-/// indexes go together.
+/// SQL of a UUIDv7 from the time `at` and the number `n`. Ids must follow the order of claims, so that jobs of one claim are
+/// neighbors in the indexes.
 const ID: &str = "(left(uuid_from_time(at)::text, 14) || '7' || substr(md5(n::text), 1, 3) || '-8' || substr(md5(n::text), 4, 3) || '-'
         || substr(md5(n::text), 7, 12))::uuid";
 
-/// Fills the archive up to so many rows, evenly over the past days, each in its partition.
+/// Fills the archive up to so many rows, evenly over the past days and their partitions.
 pub(super) async fn finished(db: &PgPool, rows: u64) {
     let there: i64 = sqlx::query_scalar("select count(*) from finished_jobs")
         .fetch_one(db)
@@ -56,7 +56,7 @@ pub(super) async fn finished(db: &PgPool, rows: u64) {
     run(db, "checkpoint").await;
 }
 
-/// Fills the queue: jobs like this one, of many owners.
+/// Queues so many jobs of the model of `like`, of 20 owners.
 pub(super) async fn queued(db: &PgPool, like: &NewJob, rows: u64) {
     let (model, version) = (like.model.model_id, like.model.model_version_id);
     run(
@@ -78,7 +78,7 @@ pub(super) async fn queued(db: &PgPool, like: &NewJob, rows: u64) {
     run(db, "checkpoint").await;
 }
 
-/// Without the statement time-out of the pool: this takes minutes.
+/// Runs statements without the statement timeout of the pool: they take minutes.
 async fn run(db: &PgPool, statements: &str) {
     let mut connection = db.acquire().await.unwrap();
     sqlx::raw_sql("set statement_timeout = 0")

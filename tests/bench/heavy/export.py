@@ -1,10 +1,10 @@
-"""A model that is heavy enough to keep a large GPU busy: ConvNeXt-Large as torchvision builds it, 224x224, seeded random weights.
+"""Makes a model that keeps a large GPU busy: ConvNeXt-Large of torchvision, 224x224, seeded random weights.
 
     python3 tests/bench/heavy/export.py FOLDER [fp16|fp32]      then: tests/bench/run e2e --device cuda:0 --model FOLDER
 
-In fp16 a machine's cores decode about as fast as an H100 infers; in fp32 the GPU is what is waited for.
+In fp16 the cores of a machine decode about as fast as an H100 infers. In fp32 the GPU is the bottleneck.
 
-For speed only: its labels say nothing. Needs torch 2.11 and torchvision.
+Only for measurements of speed: its labels are meaningless. Needs torch 2.11 and torchvision.
 """
 
 import json

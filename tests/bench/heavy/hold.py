@@ -1,4 +1,4 @@
-"""Holds the memory of the first GPU but for so many MiB, until its input ends.
+"""Holds all memory of the first GPU except so many MiB, until its standard input ends.
 
     python3 tests/bench/heavy/hold.py MIB
 """

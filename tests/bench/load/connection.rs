@@ -1,5 +1,5 @@
-//! One client's connection, kept open. Little beside the socket: it runs on the cores of the service that it measures, and
-//! a photo goes out without being copied.
+//! A keep-alive connection of one client. It must use little CPU, because it runs on the cores of the service. So it sends a
+//! photo without a copy.
 
 use std::{
     collections::VecDeque,
@@ -20,12 +20,12 @@ use serde_json::Value;
 use tests::Client;
 use tokio::net::TcpStream;
 
-/// A body in pieces, its length known.
+/// A body in pieces, of known length.
 #[derive(Debug, Default)]
 pub(crate) struct Parts(VecDeque<Bytes>);
 
 impl Parts {
-    /// For clients that want it in one piece.
+    /// The body in one piece.
     pub(crate) fn into_one(self) -> Bytes {
         let parts: Vec<_> = self.0.into();
         parts.concat().into()
@@ -58,7 +58,7 @@ impl Body for Parts {
     }
 }
 
-/// To one API process, with one key.
+/// A connection to one API process, with one key.
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: String,
@@ -67,7 +67,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Where `client` goes, as whom it goes.
+    /// A connection to the address of `client`, with its key.
     pub(crate) fn of(client: &Client) -> Self {
         let request = client.request(reqwest::Method::GET, "/").build().unwrap();
         let url = request.url();
@@ -78,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// The JSON of the answer; waits up to 30 s for the job's end.
+    /// Sends a request. Waits up to 30 s for the end of the job. Returns the JSON of the answer.
     pub(crate) async fn request(&mut self, method: &str, path: &str, body: Parts) -> Value {
         let mut request = Request::builder()
             .method(method)
@@ -109,6 +109,8 @@ impl Connection {
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
-        self.sender.as_mut().expect("opened above")
+        self.sender
+            .as_mut()
+            .expect("the connection was opened above")
     }
 }

@@ -1,4 +1,4 @@
-"""Draws the CSVs of a folder to PNGs beside them: draw.py FOLDER (tests/bench/plot calls it)."""
+"""Draws the CSVs of a folder as PNGs into this folder: draw.py FOLDER (tests/bench/plot calls it)."""
 
 import csv
 import pathlib
@@ -32,13 +32,13 @@ def short(value):
 
 def save(figure, name):
     figure.tight_layout()
-    # Without the version of matplotlib in the file, the same CSVs make the same bytes.
+    # Leaves out the version of matplotlib: equal CSVs must make equal bytes.
     figure.savefig(FOLDER / f"{name}.png", dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
 def history(axes, title, readings, goal, sign):
-    """One dot a run, in the order of the rows; a dashed line at the goal."""
+    """Draws one dot for each run, in the order of the rows, and a dashed line at the goal."""
     readings = [(row["date"], value) for row, value in readings if value is not None]
     values = [value for _, value in readings]
     met = [value >= goal if sign == "≥" else value <= goal for value in values]
@@ -49,7 +49,7 @@ def history(axes, title, readings, goal, sign):
     axes.set_title(f"{title}\ngoal {sign} {goal:,g}, latest {short(values[-1])}")
     axes.set_ylim(0, max([*values, goal]) * 1.15)
     axes.set_xlim(0.5, len(values) + 0.5)
-    # The first run of each date carries the label.
+    # The first run of each date has the label.
     firsts = [n for n in range(len(readings)) if n == 0 or readings[n][0] != readings[n - 1][0]]
     near = len(values) / 7
     shown = [n for at, n in enumerate(firsts) if at + 1 == len(firsts) or firsts[at + 1] - n > near]
@@ -64,23 +64,23 @@ def draw_history():
     def of(readings, column):
         return [(row, number(row, column)) for row in readings]
 
-    def made(readings, make, above, below):
+    def computed(readings, make, above, below):
         return [(row, make(number(row, above), number(row, below))) for row in readings]
 
     less, to = (lambda a, b: a - b), (lambda a, b: a / b)
     history(grid[0, 0], "e2e: images/s, to the bare loop", of(e2e, "ratio"), 0.9, "≥")
     history(grid[0, 1], "overhead: CPU ms a job", of(overhead, "cpu_ms_per_job"), 2.5, "≤")
-    history(grid[0, 2], "latency: ms above a bare call, p50", made(latency, less, "e2e_p50_ms", "bare_p50_ms"), 8, "≤")
-    history(grid[0, 3], "latency: ms above a bare call, p99", made(latency, less, "e2e_p99_ms", "bare_p99_ms"), 20, "≤")
+    history(grid[0, 2], "latency: ms above a bare call, p50", computed(latency, less, "e2e_p50_ms", "bare_p50_ms"), 8, "≤")
+    history(grid[0, 3], "latency: ms above a bare call, p99", computed(latency, less, "e2e_p99_ms", "bare_p99_ms"), 20, "≤")
     history(grid[1, 0], "cold: ms to the first result", of(cold, "cold_ms"), 2000, "≤")
-    history(grid[1, 1], "soak: worker's memory, growth", made(soak, to, "worker_mib", "worker_warm_mib"), 1.05, "≤")
+    history(grid[1, 1], "soak: worker's memory, growth", computed(soak, to, "worker_mib", "worker_warm_mib"), 1.05, "≤")
     history(grid[1, 2], "waiters: submit p99, growth", of(waiters, "ratio"), 2, "≤")
     history(grid[1, 3], "waiters: KiB a waiter", of(waiters, "kib_per_waiter"), 20, "≤")
     save(figure, "history")
 
 
 def draw_decode():
-    """The latest run of every size: CPU ms a photo."""
+    """CPU milliseconds of a photo, from the latest run of each size."""
     latest = {row["size"]: row for row in rows("decode")}
     systems = [("Darkroom", "darkroom_ms", OURS), ("Pillow", "pillow_ms", OTHER), ("crate image", "image_ms", "#d9dee3")]
     figure, axes = plt.subplots(figsize=(6, 3.2))
@@ -98,7 +98,7 @@ def draw_decode():
 
 
 def draw_queue():
-    """The latest run, as ratios to the best other system, and the same work over a long history."""
+    """Left: ratios to the best other system, of all runs. Right: the latest run of `depth`."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=[3, 2])
     ratios = [row for row in rows("queue") if row["system"] == "to_best_other"]
     measures = [
@@ -142,7 +142,7 @@ def draw_queue():
 
 
 def draw_systems():
-    """The full run of all systems; least and most as whiskers."""
+    """The latest run of each system. Whiskers show minimum and maximum."""
     systems = [row for row in rows("systems") if row["images_per_s_1"]]
     systems = list({row["system"]: row for row in systems}.values())
     figure, grid = plt.subplots(1, 4, figsize=(12, 3.2), sharey=True)

@@ -1,8 +1,9 @@
 //! Darkroom as one of the systems of `bench queue`: `bench queue-driver OP [N]` on the empty database of `QB_DSN`.
 //!
-//! The verbs and the schema are the product's own: submits pass through the [`Enqueuer`], claims and completions are
-//! statements for many jobs on kept connections, wake-ups travel by LISTEN and NOTIFY, finished jobs stay in the archive.
-//! How many jobs a statement takes is a setting of the bench (`systems.rs`), as with the others: a worker takes 256 at most.
+//! The driver uses the code and the schema of the product: submits go through the [`Enqueuer`], claims and completions are
+//! statements for many jobs on the statement pool, wake-ups use LISTEN and NOTIFY, and finished jobs stay in the archive.
+//! The number of jobs of a statement is a setting of the bench (`systems.rs`), as for the other systems. A worker takes 256
+//! at most.
 
 use std::{
     sync::{
@@ -22,9 +23,9 @@ use serde_json::json;
 use tests::given;
 use tokio::sync::mpsc;
 
-/// Jobs of one statement of a bulk enqueue: what the drivers of the other systems take.
+/// Jobs of one statement of a bulk enqueue, as in the drivers of the other systems.
 const BULK: usize = 1000;
-/// Waiting between two jobs, and how many are dropped as warm-up, in `latency`.
+/// In `latency`: pause between two jobs, and number of warm-up jobs that do not count.
 const PAUSE: Duration = Duration::from_millis(10);
 const WARM_UP: usize = 50;
 
@@ -63,12 +64,12 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// What all jobs of a run have in common: a small no-op over one image.
+/// Template of all jobs of a run: a no-op on one image.
 async fn template(pool: &Db) -> NewJob {
     given::job(&given::model_version(pool, given::MODEL).await, "no-op")
 }
 
-fn another(template: &NewJob) -> NewJob {
+fn new_job(template: &NewJob) -> NewJob {
     NewJob {
         id: JobId::now(),
         ..template.clone()
@@ -83,7 +84,7 @@ fn report(op: &str, count: usize, took: Duration) {
     );
 }
 
-/// Single submits of so many callers, each of whom waits for his commit.
+/// Single submits by concurrent callers. Each caller waits for the commit of its job.
 async fn submit(pool: &Db, op: &str, callers: usize, count: usize) {
     let template = template(pool).await;
     let config = EnqueuerConfig {
@@ -96,7 +97,7 @@ async fn submit(pool: &Db, op: &str, callers: usize, count: usize) {
         let (enqueuer, template) = (enqueuer.clone(), template.clone());
         tokio::spawn(async move {
             for _ in 0..count {
-                enqueuer.submit(another(&template)).await.unwrap();
+                enqueuer.submit(new_job(&template)).await.unwrap();
             }
         })
     };
@@ -113,19 +114,19 @@ async fn bulk(pool: &Db, count: usize) {
     let began = Instant::now();
     let mut left = count;
     while left > 0 {
-        let jobs: Vec<_> = (0..BULK.min(left)).map(|_| another(&template)).collect();
+        let jobs: Vec<_> = (0..BULK.min(left)).map(|_| new_job(&template)).collect();
         queue::enqueue(pool, &jobs).await.unwrap();
         left -= jobs.len();
     }
     report("bulk", count, began.elapsed());
 }
 
-/// What the runner says, line by line.
+/// The lines on standard input, from the bench.
 fn lines() -> mpsc::Receiver<String> {
-    let (heard, lines) = mpsc::channel(16);
+    let (sender, lines) = mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
-            let Ok(()) = heard.blocking_send(line.unwrap_or_default()) else {
+            let Ok(()) = sender.blocking_send(line.unwrap_or_default()) else {
                 return;
             };
         }
@@ -133,12 +134,12 @@ fn lines() -> mpsc::Receiver<String> {
     lines
 }
 
-/// Works off what is there: each claimer has a completer beside it, so that the two overlap.
+/// Drains the queue. Each claimer has a completer, so that claims and completions overlap.
 async fn drain(pool: &Db) {
     let (batch, claimers) = (setting("QB_BATCH", 1000), setting("QB_CONC", 2));
     let worker = given::worker(pool, "bench").await;
-    let kept = StatementPool::with_one_plan(pool.clone());
-    let notifier = Notifier::start(kept.clone());
+    let statements = StatementPool::with_one_plan(pool.clone());
+    let notifier = Notifier::start(statements.clone());
     let warm = (0..=claimers * 2).map(|_| sqlx::query("select pg_sleep(0.02)").execute(pool));
     join_all(warm).await;
     let done = Arc::new(AtomicU64::new(0));
@@ -147,23 +148,23 @@ async fn drain(pool: &Db) {
     lines.recv().await;
     for _ in 0..claimers {
         let (to_complete, outcomes) = mpsc::channel(2);
-        tokio::spawn(complete(kept.clone(), notifier.clone(), outcomes));
+        tokio::spawn(complete(statements.clone(), notifier.clone(), outcomes));
         tokio::spawn(claim(
-            kept.clone(),
+            statements.clone(),
             worker,
             batch,
             done.clone(),
             to_complete,
         ));
     }
-    let mut told = 0;
+    let mut reported = 0;
     let count = async {
         loop {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let now = done.load(Ordering::Relaxed);
-            if now != told {
+            if now != reported {
                 println!("C {now}");
-                told = now;
+                reported = now;
             }
         }
     };
@@ -174,7 +175,7 @@ async fn drain(pool: &Db) {
 }
 
 async fn claim(
-    kept: StatementPool,
+    statements: StatementPool,
     worker: WorkerId,
     batch: usize,
     done: Arc<AtomicU64>,
@@ -182,7 +183,7 @@ async fn claim(
 ) {
     let low_water = LowWater::default();
     loop {
-        let claims = kept
+        let claims = statements
             .run(async |db| queue::claim_on(db, worker, &[], batch as u16, &low_water).await)
             .await
             .unwrap();
@@ -191,7 +192,7 @@ async fn claim(
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
-        done.fetch_add(leases.len() as u64, Ordering::Relaxed); // the no-op itself
+        done.fetch_add(leases.len() as u64, Ordering::Relaxed); // this is the no-op
         if to_complete.send(leases).await.is_err() {
             return;
         }
@@ -199,7 +200,7 @@ async fn claim(
 }
 
 async fn complete(
-    kept: StatementPool,
+    statements: StatementPool,
     notifier: Notifier,
     mut outcomes: mpsc::Receiver<Vec<queue::Lease>>,
 ) {
@@ -208,7 +209,7 @@ async fn complete(
             .into_iter()
             .map(|lease| given::completion(lease, "no-op"))
             .collect();
-        let completed = kept
+        let completed = statements
             .run(async |db| queue::settle(db, &done).await)
             .await
             .unwrap();
@@ -216,7 +217,7 @@ async fn complete(
     }
 }
 
-/// From the call of submit to the job in the worker's hands, by way of the commit, NOTIFY and a claim.
+/// Milliseconds from the call of submit to the claim of the job, with commit and NOTIFY between them.
 async fn latency(pool: &Db, count: usize) {
     let template = template(pool).await;
     let worker = given::worker(pool, "bench").await;
@@ -228,11 +229,11 @@ async fn latency(pool: &Db, count: usize) {
             LowWater::default(),
         );
         let (to_complete, outcomes) = mpsc::channel(8);
-        let kept = StatementPool::with_one_plan(workers_pool.clone());
-        let notifier = Notifier::start(kept.clone());
-        tokio::spawn(complete(kept.clone(), notifier, outcomes));
+        let statements = StatementPool::with_one_plan(workers_pool.clone());
+        let notifier = Notifier::start(statements.clone());
+        tokio::spawn(complete(statements.clone(), notifier, outcomes));
         loop {
-            let claims = kept
+            let claims = statements
                 .run(async |db| queue::claim_on(db, worker, &[], 8, &low_water).await)
                 .await
                 .unwrap();
@@ -258,7 +259,7 @@ async fn latency(pool: &Db, count: usize) {
     let (mut took_ms, mut commits_ms) = (Vec::new(), Vec::new());
     for turn in 0..count + WARM_UP {
         tokio::time::sleep(PAUSE).await;
-        let job = another(&template);
+        let job = new_job(&template);
         let (id, began) = (job.id, Instant::now());
         enqueuer.submit(job).await.unwrap();
         let committed = began.elapsed();

@@ -1,4 +1,4 @@
-//! One measurement: a fresh database, a driver in it, figures out of it.
+//! One measurement: makes a new database, runs a driver on it, and returns the figures.
 
 use std::{
     process::Stdio,
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{LISTENED, systems::System};
 
-/// What is measured, in this order.
+/// The measurements, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     Bulk,
@@ -57,10 +57,10 @@ pub(super) struct Server {
 
 impl Server {
     /// # Panics
-    /// The server would lose commits: such figures are worth nothing.
+    /// If the server could lose commits: its figures would be worthless.
     pub(super) async fn connect() -> Self {
         let this = Self {
-            admin: std::env::var("DATABASE_URL").expect("tests/bench/run gives one"),
+            admin: std::env::var("DATABASE_URL").expect("tests/bench/run sets DATABASE_URL"),
         };
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             assert_eq!(
@@ -92,7 +92,7 @@ impl Server {
             .unwrap();
     }
 
-    /// Readings of one operation of one system, by the names of their measures.
+    /// Runs one measurement of one system. Returns its readings by name.
     pub(super) async fn run(
         &self,
         system: &System,
@@ -169,7 +169,7 @@ fn command(system: &System, url: &str, op: &str, count: usize) -> Command {
     command
 }
 
-/// The last JSON line of a driver.
+/// Runs a driver. Returns its last JSON line.
 async fn ask(system: &System, url: &str, op: &str, count: usize) -> Value {
     let output = command(system, url, op, count)
         .envs(system.best.iter().copied())
@@ -192,7 +192,7 @@ async fn rate(system: &System, url: &str, op: &str, count: usize) -> f64 {
     ask(system, url, op, count).await["rate"].as_f64().unwrap()
 }
 
-/// Idle workers' connections.
+/// Opens the LISTEN connections of idle workers.
 async fn listen(url: &str) -> Vec<PgListener> {
     let mut listeners = Vec::new();
     for _ in 0..LISTENERS {
@@ -204,7 +204,7 @@ async fn listen(url: &str) -> Vec<PgListener> {
     listeners
 }
 
-/// Jobs a second until the database holds none that is not done.
+/// Jobs per second until the database holds no unfinished job.
 async fn drain(system: &System, url: &str, jobs: usize, settings: &[(&str, &str)]) -> f64 {
     ask(system, url, "bulk", jobs).await;
     let mut db = connection(url).await;
@@ -224,9 +224,9 @@ async fn drain(system: &System, url: &str, jobs: usize, settings: &[(&str, &str)
     while lines.next_line().await.unwrap().expect("READY") != "READY" {}
     let reader = tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let began = Instant::now();
-    say(&mut driver, "GO").await;
-    let is_left = || sqlx::query_scalar::<_, bool>(AssertSqlSafe(system.left));
-    while is_left().fetch_one(&mut db).await.unwrap() {
+    write_line(&mut driver, "GO").await;
+    let has_jobs_left = || sqlx::query_scalar::<_, bool>(AssertSqlSafe(system.has_unfinished_sql));
+    while has_jobs_left().fetch_one(&mut db).await.unwrap() {
         assert!(
             began.elapsed() < DRAIN_MAX,
             "{} does not drain",
@@ -235,7 +235,7 @@ async fn drain(system: &System, url: &str, jobs: usize, settings: &[(&str, &str)
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
     let took = began.elapsed();
-    say(&mut driver, "STOP").await;
+    write_line(&mut driver, "STOP").await;
     if tokio::time::timeout(Duration::from_secs(5), driver.wait())
         .await
         .is_err()
@@ -246,8 +246,8 @@ async fn drain(system: &System, url: &str, jobs: usize, settings: &[(&str, &str)
     jobs as f64 / took.as_secs_f64()
 }
 
-async fn say(driver: &mut Child, line: &str) {
+async fn write_line(driver: &mut Child, line: &str) {
     let stdin = driver.stdin.as_mut().unwrap();
-    drop(stdin.write_all(format!("{line}\n").as_bytes()).await); // it may have left by itself
+    drop(stdin.write_all(format!("{line}\n").as_bytes()).await); // the driver may have ended already
     drop(stdin.flush().await);
 }

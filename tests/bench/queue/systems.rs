@@ -1,16 +1,17 @@
 //! The systems of `bench queue` and their protocol.
 //!
-//! A driver is a program `PROGRAM OP [N]` with `QB_DSN` in its environment, the URL of a database of its own:
+//! A driver is a program `PROGRAM OP [N]`. `QB_DSN` in its environment is the URL of a new database:
 //! - `setup` makes the schema;
-//! - `insert1 N`, `insert16 N`, `insert64 N` enqueue N jobs one by one from so many callers at once, `bulk N` in batches of
-//!   1000; a line `{"rate": jobs/s, …}` follows;
-//! - `latency N` enqueues a job, waits until its handler starts, pauses for 10 ms, N times; a line `{"p50": ms, "p99": ms, …}`;
-//! - `drain N` prints `READY`, waits for a line, works until the next line. The clock stops when the database says that no
-//!   job is left, not when handlers return.
+//! - `insert1 N`, `insert16 N`, `insert64 N` enqueue N jobs one by one from so many concurrent callers, `bulk N` in batches
+//!   of 1000; both print a line `{"rate": jobs/s, …}`;
+//! - `latency N` enqueues a job, waits until its handler starts, and pauses for 10 ms, N times; then prints a line
+//!   `{"p50": ms, "p99": ms, …}`;
+//! - `drain N` prints `READY`, waits for a line, and works until the next line. The time ends when the database holds no
+//!   unfinished job, not when handlers return.
 
 use std::path::PathBuf;
 
-/// The system that all others are compared with.
+/// The system that the bench compares with the best other system.
 pub(crate) const DARKROOM: &str = "darkroom";
 
 /// Environment of a driver.
@@ -20,18 +21,18 @@ type Settings = &'static [(&'static str, &'static str)];
 pub(crate) struct System {
     pub name: String,
     pub command: Vec<String>,
-    /// Whether a job is left, as a query.
-    pub left: &'static str,
-    /// What drains fastest, and what takes a hundred jobs at a time.
+    /// A query that tells whether an unfinished job is left.
+    pub has_unfinished_sql: &'static str,
+    /// Settings that drain fastest, and settings that take a hundred jobs at a time.
     pub best: Settings,
     pub by_hundreds: Settings,
-    /// How many single submits make a reading of about a second.
+    /// Number of single submits that take about a second.
     pub single_submits: usize,
 }
 
-const GRAPHILE_LEFT: &str = "select exists (select from graphile_worker._private_jobs)";
+const GRAPHILE_HAS_UNFINISHED: &str = "select exists (select from graphile_worker._private_jobs)";
 
-/// All that this bench knows; the commands of the others as `peers/install` leaves them.
+/// All known systems. `peers/install` installs the commands of the other systems.
 fn known() -> Vec<System> {
     let installed = |words: &[&str]| {
         let root = local::checkout().unwrap();
@@ -46,7 +47,7 @@ fn known() -> Vec<System> {
         System {
             name: DARKROOM.into(),
             command: vec![this.to_string_lossy().into(), "queue-driver".into()],
-            left: "select exists (select from live_jobs)",
+            has_unfinished_sql: "select exists (select from live_jobs)",
             best: &[("QB_BATCH", "5000"), ("QB_CONC", "1")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "3")],
             single_submits: 20_000,
@@ -54,7 +55,7 @@ fn known() -> Vec<System> {
         System {
             name: "graphile-worker".into(),
             command: installed(&["PEERS/node/bin/node", "PEERS/node/graphile-worker.mjs"]),
-            left: GRAPHILE_LEFT,
+            has_unfinished_sql: GRAPHILE_HAS_UNFINISHED,
             best: &[("QB_BATCH", "2000"), ("QB_CONC", "24")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
             single_submits: 2_400,
@@ -62,7 +63,7 @@ fn known() -> Vec<System> {
         System {
             name: "graphile_worker".into(),
             command: installed(&["PEERS/graphile_worker_rs"]),
-            left: GRAPHILE_LEFT,
+            has_unfinished_sql: GRAPHILE_HAS_UNFINISHED,
             best: &[("QB_BATCH", "5000"), ("QB_CONC", "500")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "24")],
             single_submits: 2_400,
@@ -70,7 +71,7 @@ fn known() -> Vec<System> {
         System {
             name: "pg-boss".into(),
             command: installed(&["PEERS/node/bin/node", "PEERS/node/pg-boss.mjs"]),
-            left: "select exists (select from pgboss.job where name = 'noop' and state < 'completed')",
+            has_unfinished_sql: "select exists (select from pgboss.job where name = 'noop' and state < 'completed')",
             best: &[("QB_BATCH", "1000"), ("QB_CONC", "4")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "4")],
             single_submits: 2_400,
@@ -78,7 +79,7 @@ fn known() -> Vec<System> {
         System {
             name: "pgqueuer".into(),
             command: installed(&["PEERS/python/bin/python", "PEERS/python/pgqueuer_driver.py"]),
-            left: "select exists (select from pgqueuer)",
+            has_unfinished_sql: "select exists (select from pgqueuer)",
             best: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
             by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "5")],
             single_submits: 2_400,
@@ -86,31 +87,30 @@ fn known() -> Vec<System> {
     ]
 }
 
-/// Those that were named, or all that are installed; then those that the caller brings (`NAME=COMMAND`: a driver of a
-/// known system by another command).
-pub(crate) fn chosen(names: &[String], commands: &[String]) -> Vec<System> {
+/// The systems with these names, or all installed systems. `commands` (`NAME=COMMAND`) replace the command of a system.
+pub(crate) fn choose(names: &[String], commands: &[String]) -> Vec<System> {
     let known = known();
     let find = |name: &str| {
         let system = known.iter().find(|system| system.name == name);
         system
-            .unwrap_or_else(|| crate::leave(&format!("no system {name}")))
+            .unwrap_or_else(|| crate::exit_with_usage(&format!("no system {name}")))
             .clone()
     };
     let mut systems: Vec<System> = if names.is_empty() {
-        let is_there = |system: &&System| {
+        let is_installed = |system: &&System| {
             system
                 .command
                 .iter()
                 .all(|word| !word.starts_with('/') || PathBuf::from(word).exists())
         };
-        known.iter().filter(is_there).cloned().collect()
+        known.iter().filter(is_installed).cloned().collect()
     } else {
         names.iter().map(|name| find(name)).collect()
     };
     for command in commands {
         let (name, command) = command
             .split_once('=')
-            .unwrap_or_else(|| crate::leave("--peer NAME=COMMAND"));
+            .unwrap_or_else(|| crate::exit_with_usage("--peer NAME=COMMAND"));
         let mut system = find(name);
         system.command = command.split_whitespace().map(str::to_owned).collect();
         systems.retain(|other| other.name != system.name);

@@ -1,4 +1,4 @@
-//! One job, from its 202 to its end, as its client sees it.
+//! A client follows one job from the 202 to its end.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::plans::{Expect, Plan};
 
-/// What a client was told of its job.
+/// A job, as the answers of the API described it to its client.
 #[derive(Debug)]
 pub struct Job {
     pub id: String,
     pub plan: Plan,
-    /// Of the last answer.
+    /// Version in the last answer.
     version: i64,
-    /// What must never change any more.
+    /// The fields that must not change after the end of the job.
     pub ended: Option<Value>,
-    /// A cancel was acknowledged.
+    /// Whether a cancel was acknowledged.
     pub canceled: bool,
     submitted: Instant,
 }
@@ -52,7 +52,7 @@ impl Job {
 }
 
 impl Client {
-    /// Cancels it if its time has come, or looks at it in one way or another.
+    /// Cancels the job if its cancel is due. Otherwise reads the job, sometimes by long polling.
     pub(super) async fn follow(&self, job: &mut Job, dice: &mut StdRng) {
         let front = dice.random_range(0..self.fronts.len());
         let due = job.plan.cancel_after_ms.map(Duration::from_millis);
@@ -63,7 +63,7 @@ impl Client {
             return self.cancel(job, front).await;
         }
         let wait = (job.ended.is_none() && dice.random_bool(0.3)).then_some(1);
-        self.look(job, front, wait).await;
+        self.read_job(job, front, wait).await;
     }
 
     async fn cancel(&self, job: &mut Job, front: usize) {
@@ -76,10 +76,10 @@ impl Client {
                 self.history
                     .note("cancel acknowledged", &json!({ "id": job.id }));
                 if let Ok(body) = answer.json().await {
-                    self.saw(job, &body);
+                    self.record_answer(job, &body);
                 }
             }
-            // It has ended in another way.
+            // The job has already ended.
             409 => job.plan.cancel_after_ms = None,
             429 | 503 => {}
             status => self
@@ -88,8 +88,8 @@ impl Client {
         }
     }
 
-    /// One look, held for `wait` seconds until there is news.
-    pub(super) async fn look(&self, job: &mut Job, front: usize, wait: Option<u8>) {
+    /// Reads the job once; with `wait` by long polling for so many seconds.
+    pub(super) async fn read_job(&self, job: &mut Job, front: usize, wait: Option<u8>) {
         let url = format!("{}/v1/jobs/{}", self.fronts[front], job.id);
         let mut request = self.http.get(url).bearer_auth(&self.key);
         if let Some(seconds) = wait {
@@ -103,7 +103,7 @@ impl Client {
         match answer.status().as_u16() {
             200 => {
                 if let Ok(body) = answer.json::<Value>().await {
-                    self.saw(job, &body);
+                    self.record_answer(job, &body);
                 }
             }
             304 if wait.is_some() => {}
@@ -111,7 +111,7 @@ impl Client {
                 .history
                 .violation("I1", format!("{} is not there", job.id)),
             429 | 503 => {
-                if !Self::is_told_when(&answer) {
+                if !Self::has_retry_after(&answer) {
                     self.history.violation("I18", "503 without Retry-After");
                 }
             }
@@ -121,8 +121,8 @@ impl Client {
         }
     }
 
-    /// Holds what it was told now against what it was told before.
-    pub(super) fn saw(&self, job: &mut Job, body: &Value) {
+    /// Compares an answer with the earlier answers about the job.
+    pub(super) fn record_answer(&self, job: &mut Job, body: &Value) {
         let (version, status) = (body["version"].as_i64(), body["status"].as_str());
         let (Some(version), Some(status)) = (version, status) else {
             return self
@@ -152,14 +152,14 @@ impl Client {
             }
             (None, Some(now)) => {
                 job.ended = Some(now);
-                self.judge(job);
+                self.check_end(job);
             }
             _ => {}
         }
     }
 
-    /// What no fault excuses.
-    fn judge(&self, job: &Job) {
+    /// Checks the end of the job. No fault excuses a wrong end.
+    fn check_end(&self, job: &Job) {
         let Job { id, plan, .. } = job;
         let (status, code) = (job.status(), job.error_code());
         if job.canceled && status == "succeeded" {
@@ -171,18 +171,19 @@ impl Client {
         let excused = match (status, plan.expect) {
             ("canceled", _) => plan.cancel_after_ms.is_some(),
             ("succeeded", Expect::Result) => {
-                let result = &job.ended.as_ref().expect("it ended")["result"];
-                self.photos.agrees(&plan.picture.name, plan.model, result)
+                let result = &job.ended.as_ref().expect("the job has ended")["result"];
+                self.photos
+                    .matches_reference(&plan.picture.name, plan.model, result)
             }
             ("failed", Expect::Fails(expected)) if code == expected => true,
-            // Spent on faults: the oracle looks whether they really happened.
+            // Faults used up the attempts. The oracle checks that these faults happened.
             ("failed", _) => {
                 ["internal", "attempt_timed_out", "too_many_interruptions"].contains(&code)
             }
             _ => false,
         };
         if !excused {
-            let ended = job.ended.as_ref().expect("it ended");
+            let ended = job.ended.as_ref().expect("the job has ended");
             let how = format!(
                 "{id} ({} on {}) ended as {ended}",
                 plan.picture.name, plan.model

@@ -1,4 +1,4 @@
-//! One submit, until it is known what became of it.
+//! One submit, sent until its outcome is known.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,19 @@ use crate::{
     plans::{Expect, Plan},
 };
 
-/// What one try came to.
-enum Sent {
+/// Outcome of one try of a submit.
+enum SubmitOutcome {
     Accepted(Value),
     Refused(u16, String),
-    /// Whether there is a job now, nobody has told.
+    /// The client does not know whether the submit created a job.
     Unknown(String),
 }
 
 impl Client {
-    /// The job, if the client knows of one in the end.
+    /// Sends a submit. Returns the job if an API accepted the submit.
     pub(super) async fn submit(&self, plan: Plan, mut dice: StdRng) -> Option<Job> {
         if plan.expect == Expect::Nothing {
-            self.leave_in_the_middle(&plan, &mut dice).await;
+            self.abandon_upload(&plan, &mut dice).await;
             return None;
         }
         let mut tries = 0;
@@ -37,7 +37,7 @@ impl Client {
             let front = dice.random_range(0..self.fronts.len());
             let began = Instant::now();
             match self.send(&plan, front).await {
-                Sent::Accepted(body) => {
+                SubmitOutcome::Accepted(body) => {
                     let facts = json!({ "tag": plan.tag, "id": body["id"], "tries": tries });
                     self.history.submit("ok", &facts);
                     if plan.expect == Expect::Refused {
@@ -45,13 +45,13 @@ impl Client {
                             .violation("input", format!("{} was accepted", plan.picture.name));
                     }
                     let mut job = Job::new(plan, &body, began);
-                    self.saw(&mut job, &body);
-                    // Readable at once, by whichever process.
+                    self.record_answer(&mut job, &body);
+                    // Every API process can read the job at once.
                     let other = dice.random_range(0..self.fronts.len());
-                    self.look(&mut job, other, None).await;
+                    self.read_job(&mut job, other, None).await;
                     return Some(job);
                 }
-                Sent::Refused(status, code) => {
+                SubmitOutcome::Refused(status, code) => {
                     let facts = json!({ "tag": plan.tag, "status": status, "code": code });
                     self.history.submit("refused", &facts);
                     if plan.expect != Expect::Refused {
@@ -60,10 +60,10 @@ impl Client {
                     }
                     return None;
                 }
-                Sent::Unknown(why) => {
+                SubmitOutcome::Unknown(why) => {
                     let facts = json!({ "tag": plan.tag, "why": why, "tries": tries });
-                    // With a key the same can be sent again; without one it might become two.
-                    if plan.key.is_none() || self.gives_up() {
+                    // Only a submit with a key is safe to repeat: without a key the second one may become a second job.
+                    if plan.key.is_none() || self.has_given_up() {
                         self.history.submit(UNKNOWN, &facts);
                         if plan.key.is_some() {
                             self.history
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    async fn send(&self, plan: &Plan, front: usize) -> Sent {
+    async fn send(&self, plan: &Plan, front: usize) -> SubmitOutcome {
         let url = format!("{}/v1/jobs", self.fronts[front]);
         let image = plan.picture.bytes.clone();
         let request = if plan.multipart {
@@ -94,43 +94,43 @@ impl Client {
             Some(key) => request.header("Idempotency-Key", key),
             None => request,
         };
-        // What is judged is what becomes of jobs, not that some were spared.
+        // Every submit must create a job: the run judges jobs, not cached predictions.
         let request = request.header("Cache-Control", "no-cache");
         let answer = match request.bearer_auth(&self.key).send().await {
             Ok(answer) => answer,
-            Err(error) => return Sent::Unknown(error.to_string()),
+            Err(error) => return SubmitOutcome::Unknown(error.to_string()),
         };
         let status = answer.status().as_u16();
-        let is_told_when = Self::is_told_when(&answer);
+        let has_retry_after = Self::has_retry_after(&answer);
         let body: Value = match answer.json().await {
             Ok(body) => body,
-            Err(error) => return Sent::Unknown(error.to_string()),
+            Err(error) => return SubmitOutcome::Unknown(error.to_string()),
         };
         let code = body["code"].as_str().unwrap_or_default().to_owned();
         match status {
-            200 | 202 => Sent::Accepted(body),
+            200 | 202 => SubmitOutcome::Accepted(body),
             429 | 503 => {
-                if !is_told_when {
+                if !has_retry_after {
                     self.history
                         .violation("I18", format!("{status} {code} without Retry-After"));
                 }
-                Sent::Unknown(code)
+                SubmitOutcome::Unknown(code)
             }
             500.. => {
                 self.history
                     .violation("answers", format!("{}: {status} {body}", plan.tag));
-                Sent::Unknown(code)
+                SubmitOutcome::Unknown(code)
             }
-            _ => Sent::Refused(status, code),
+            _ => SubmitOutcome::Refused(status, code),
         }
     }
 
-    pub(super) fn is_told_when(answer: &Response) -> bool {
+    pub(super) fn has_retry_after(answer: &Response) -> bool {
         answer.headers().contains_key("retry-after")
     }
 
-    /// Half of the body, and no more.
-    async fn leave_in_the_middle(&self, plan: &Plan, dice: &mut StdRng) {
+    /// Sends half of the body and closes the connection.
+    async fn abandon_upload(&self, plan: &Plan, dice: &mut StdRng) {
         let front = dice.random_range(0..self.fronts.len());
         let host = self.fronts[front].trim_start_matches("http://");
         let image = &plan.picture.bytes;

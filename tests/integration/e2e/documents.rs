@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use jobs::ProblemCode;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Stack, client::send, documented::faults, fixtures};
+use tests::{Answer, Stack, client::send, fixtures, openapi::mismatches};
 
 async fn get_openapi(stack: &Stack) -> Value {
     let answer = stack.client_with(None).get("/openapi.json").await;
@@ -80,7 +80,7 @@ fn assert_documented(document: &Value, operation: &Value, answer: &Answer, path:
         // The schema of an NDJSON body describes one line. Any other JSON body is one line.
         for line in text.lines() {
             let value = serde_json::from_str(line).unwrap();
-            let faults = faults(document, &content["schema"], &value);
+            let faults = mismatches(document, &content["schema"], &value);
             assert!(faults.is_empty(), "{path}: {faults:#?} in {value:#}");
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tests::{
     Stack, fixtures,
-    proxy::{On, Proxy, Speaks, Then, Weather, deed},
+    proxy::{NetworkState, On, Protocol, Proxy, Then, action},
 };
 
 const MANY: u8 = 12;
@@ -21,7 +21,7 @@ async fn submit_is_accepted(stack: &Stack, nth: u8) -> bool {
 async fn start_proxy_to_the_store() -> (Proxy, String) {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let endpoint = reqwest::Url::parse(&endpoint).unwrap();
-    let proxy = Proxy::start(Speaks::Http, endpoint.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Http, endpoint.port().unwrap()).await;
     let endpoint = format!("http://127.0.0.1:{}", proxy.port());
     (proxy, endpoint)
 }
@@ -41,7 +41,10 @@ async fn a_broken_fetch_is_repeated_within_one_attempt() {
     let (proxy, endpoint) = start_proxy_to_the_store().await;
     let stack = Stack::with_models().await;
     let job = stack.client.submit("", long_photo(mark)).await;
-    let cut = proxy.arm(On::Told(mark.to_vec()), deed(|| async { Then::Cut }));
+    let cut = proxy.arm(
+        On::AnswerContains(mark.to_vec()),
+        action(|| async { Then::Cut }),
+    );
     let endpoint = ("AWS_ENDPOINT_URL_S3", endpoint.as_str());
     let _worker = stack.worker("w", &[endpoint]).await;
     let job = stack.client.ended(job["id"].as_str().unwrap()).await;
@@ -62,7 +65,7 @@ async fn half_open_connections_to_the_store_do_not_each_cost_a_timeout() {
     // The store is slow, so that each upload opens its own connection.
     proxy.set(Weather {
         delay: Duration::from_millis(100),
-        ..Weather::FAIR
+        ..NetworkState::HEALTHY
     });
     let all = join_all((0..MANY).map(|nth| submit_is_accepted(&stack, nth))).await;
     assert!(all.iter().all(|accepted| *accepted));

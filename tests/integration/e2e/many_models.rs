@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
-use tests::{Stack, drawn::png, eventually};
+use tests::{Stack, eventually, scene::png};
 
 /// The model files have 1578, 2053 and 2410 bytes.
 const MODELS: [&str; 3] = ["brightness", "tiles", "bright-box"];

@@ -280,7 +280,7 @@ async fn assert_faults_stop_no_work(cloud: Cloud, faults: &[Fault]) {
     let spot = stack.worker("spot", &cloud.env()).await;
     for fault in faults {
         cloud.misbehave(*fault);
-        cloud.is_asked_again(2).await;
+        cloud.wait_for_requests(2).await;
         stack.client.predicted("", fixtures::photo("cat.jpg")).await;
         assert!(!spot.log().contains("drain.phase"), "{fault:?}");
         cloud.behave();

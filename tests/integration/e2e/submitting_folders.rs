@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 use tests::{
     Stack,
-    proxy::{On, Proxy, Speaks, Then, deed},
+    proxy::{On, Protocol, Proxy, Then, action},
 };
 use tokio::{
     process::Child,
@@ -102,14 +102,19 @@ async fn a_folder_submit_that_is_killed_and_run_again_makes_one_job_per_photo() 
     // The API accepts half of the photos. The command is killed before it gets the last of these answers.
     let child: Arc<Mutex<Option<Child>>> = Arc::default();
     let before: Vec<_> = (1..PHOTOS / 2)
-        .map(|_| proxy.arm(On::Answered("POST /v1/jobs"), deed(async || Then::Forward)))
+        .map(|_| {
+            proxy.arm(
+                On::Answered("POST /v1/jobs"),
+                action(async || Then::Forward),
+            )
+        })
         .collect();
     let victim = child.clone();
     // The proxy's own report is lost with the connection.
     let (report_kill, killed) = oneshot::channel();
     let _armed = proxy.arm(
         On::Answered("POST /v1/jobs"),
-        deed(async move || {
+        action(async move || {
             let mut victim = victim.lock().await;
             victim.as_mut().unwrap().kill().await.unwrap();
             report_kill.send(()).unwrap();
@@ -161,7 +166,7 @@ async fn a_folder_submit_that_loses_every_second_answer_makes_one_job_per_photo(
     let folder = folder();
     let then = |n| if n % 2 == 0 { Then::Cut } else { Then::Forward };
     let mut answers: Vec<_> = (0..2 * PHOTOS)
-        .map(|n| proxy.arm(On::Answered("POST /v1/jobs"), deed(async move || then(n))))
+        .map(|n| proxy.arm(On::Answered("POST /v1/jobs"), action(async move || then(n))))
         .collect();
     let (run, ids) = user.run_submit(folder.path(), &[]).await;
     assert_code(&run, 0);

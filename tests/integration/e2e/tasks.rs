@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tests::{
     Answer, Stack,
     client::send,
-    drawn::{Scene, jpeg_held, png},
     fixtures,
+    scene::{Scene, jpeg_with_orientation, png},
 };
 
 /// Width and height of the model input of the fixtures.
@@ -25,7 +25,7 @@ fn scenes() -> Vec<(Scene, Vec<u8>)> {
     let shapes = [(96, 64), (61, 97), (640, 480), (300, 1200), (200, 40)];
     let in_every_orientation = |(width, height)| {
         let scene = Scene::new(width, height);
-        (1..=8).map(move |orientation| (scene, jpeg_held(&scene.image(), orientation)))
+        (1..=8).map(move |orientation| (scene, jpeg_with_orientation(&scene.image(), orientation)))
     };
     shapes.into_iter().flat_map(in_every_orientation).collect()
 }

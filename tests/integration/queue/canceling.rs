@@ -5,7 +5,7 @@ use jobs::{
     JobState, Problem, ProblemCode,
     queue::{self, CancelOutcome},
 };
-use tests::{clock, database::someone_waits_for_a_lock, dump, given};
+use tests::{clock, database::wait_for_a_blocked_statement, dump, given};
 
 const OWNER: Option<&str> = Some(given::OWNER);
 
@@ -144,7 +144,7 @@ async fn a_cancel_that_waits_for_a_claim_marks_the_running_job() {
     .unwrap();
     let pool = db.another_pool();
     let cancel = tokio::spawn(async move { queue::cancel(&pool, cat, OWNER).await });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     claim.commit().await.unwrap();
     let canceled = cancel.await.unwrap().unwrap();
     assert_eq!(canceled, CancelOutcome::Requested, "the job is running now");
@@ -166,7 +166,7 @@ async fn a_cancel_that_waits_for_a_completion_reports_the_final_state() {
     let pool = db.another_pool();
     let done = held.completion("done");
     let complete = tokio::spawn(async move { tests::settling::complete(&pool, &[done]).await });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     let pool = db.another_pool();
     let cancel = tokio::spawn(async move { queue::cancel(&pool, cat, OWNER).await });
     tests::eventually(
@@ -210,7 +210,7 @@ async fn an_outcome_that_waits_for_a_cancel_ends_the_job_as_canceled() {
                 _ => tests::settling::release(&pool, &[held.lease()]).await,
             }
         });
-        someone_waits_for_a_lock(&db).await;
+        wait_for_a_blocked_statement(&db).await;
         cancel.commit().await.unwrap();
         assert_eq!(outcome.await.unwrap().unwrap(), [cat], "{verb}");
         let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();

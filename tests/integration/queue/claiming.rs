@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use jobs::{JobId, queue};
 use sqlx::PgPool;
-use tests::{clock, database::ended_or_waits_for_a_lock, given};
+use tests::{clock, database::wait_until_done_or_blocked, given};
 
 async fn claim_ids(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
     let worker = given::worker(db, "w").await;

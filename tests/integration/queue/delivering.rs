@@ -111,7 +111,7 @@ async fn no_delivery_is_claimed_before_the_end_is_committed() {
     let db = given::database().await;
     given::queued_with(&db, "a", |job| job.webhook_url = Some(HOOK.into())).await;
     let held = given::claimed_by(&db, "w").await;
-    let under_way = db.under_way().await;
+    let under_way = db.in_open_transaction().await;
     tests::settling::complete(&under_way, &[held.completion("cat")])
         .await
         .unwrap();

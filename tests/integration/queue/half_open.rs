@@ -10,7 +10,7 @@ use jobs::{
 use sqlx::{PgConnection, migrate::Migrate, postgres::PgListener};
 use tests::{
     given,
-    proxy::{Proxy, Speaks},
+    proxy::{Protocol, Proxy},
 };
 use tokio::time::timeout;
 
@@ -31,7 +31,7 @@ fn config_with_short_timeouts(url: &str) -> DbConfig {
 async fn pool_behind_a_proxy() -> (given::Database, Proxy, Db) {
     let db = given::database().await;
     let mut url = reqwest::Url::parse(db.url()).unwrap();
-    let proxy = Proxy::start(Speaks::Postgres, url.port().unwrap()).await;
+    let proxy = Proxy::start(Protocol::Postgres, url.port().unwrap()).await;
     url.set_port(Some(proxy.port())).unwrap();
     let pool = Db::connect(&config_with_short_timeouts(url.as_str()), "stranded").unwrap();
     (db, proxy, pool)
@@ -50,7 +50,7 @@ async fn half_open_pool(idle_seconds: f64) -> (given::Database, Proxy, Db) {
         (idle == 2 && pool.num_idle() == 2).then_some(())
     })
     .await;
-    assert_eq!(proxy.strand(), 2);
+    assert_eq!(proxy.make_half_open(), 2);
     (db, proxy, pool)
 }
 

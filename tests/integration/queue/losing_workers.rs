@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use insta::assert_snapshot;
 use jobs::queue;
-use tests::{clock, database::ended_or_waits_for_a_lock, dump, given};
+use tests::{clock, database::wait_until_done_or_blocked, dump, given};
 
 #[tokio::test]
 async fn rescue_requeues_the_jobs_of_a_lost_worker_uncharged() {

@@ -7,7 +7,7 @@ use jobs::{
     queue::{self, PurgeOutcome, RetryOutcome, SetPriorityOutcome},
 };
 use sqlx::PgPool;
-use tests::{Database, database::someone_waits_for_a_lock, given};
+use tests::{Database, database::wait_for_a_blocked_statement, given};
 
 const OWNER: Option<&str> = Some(given::OWNER);
 
@@ -127,7 +127,7 @@ async fn a_new_priority_that_waits_for_a_claim_reports_the_running_job() {
     .unwrap();
     let pool = db.another_pool();
     let moved = tokio::spawn(async move { queue::set_priority(&pool, cat, 7).await.unwrap() });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     claim.commit().await.unwrap();
     assert_eq!(moved.await.unwrap(), SetPriorityOutcome::Running);
 }
@@ -146,7 +146,7 @@ async fn a_purge_keeps_an_image_that_an_uncommitted_retry_needs() {
     let purge = tokio::spawn(async move {
         images::purge(&pool, &store, given::OWNER, Sha256Digest::of(b"cat")).await
     });
-    someone_waits_for_a_lock(&db).await;
+    wait_for_a_blocked_statement(&db).await;
     retry.commit().await.unwrap();
     assert_eq!(purge.await.unwrap().unwrap(), images::PurgeOutcome::Needed);
 }

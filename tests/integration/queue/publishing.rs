@@ -8,7 +8,7 @@ use jobs::{
     queue,
 };
 use sqlx::PgPool;
-use tests::{clock, database::ended_or_waits_for_a_lock, eventually, given};
+use tests::{clock, database::wait_until_done_or_blocked, eventually, given};
 
 /// All event types except starts.
 const ENDS: [EventType; 5] = [

@@ -9,7 +9,7 @@ use jobs::{
     queue::{self, Enqueuer, EnqueuerConfig, IdempotencyKey, QueueError, WorkerListener},
 };
 use serde_json::json;
-use tests::{database::ended_or_waits_for_a_lock, dump, given};
+use tests::{database::wait_until_done_or_blocked, dump, given};
 
 const CONFIG: EnqueuerConfig = EnqueuerConfig {
     enqueue_batch_max: 500,

@@ -1,4 +1,4 @@
-//! What each cloud's service answers.
+//! The answers of each cloud's service.
 
 use std::time::Duration;
 
@@ -8,41 +8,41 @@ use tokio::time::timeout;
 
 use super::{
     Cloud, Server,
-    http::{Answer, Question, http_time},
+    http::{Answer, Request, http_time},
 };
 
-/// Of this machine, in Azure's events.
+/// Name of this machine in Azure's events.
 const MACHINE: &str = "vm-7";
 
 impl Server {
-    pub(super) async fn answer(&self, question: &Question) -> Answer {
+    pub(super) async fn answer(&self, request: &Request) -> Answer {
         match self.cloud {
-            Cloud::Aws => self.answer_as_aws(question),
-            Cloud::Gcp => self.answer_as_gcp(question).await,
-            Cloud::Azure => self.answer_as_azure(question),
+            Cloud::Aws => self.answer_as_aws(request),
+            Cloud::Gcp => self.answer_as_gcp(request).await,
+            Cloud::Azure => self.answer_as_azure(request),
         }
     }
 
-    fn answer_as_aws(&self, question: &Question) -> Answer {
+    fn answer_as_aws(&self, request: &Request) -> Answer {
         let mut state = self.state();
-        if question.path == "/latest/api/token" {
-            let seconds = question.header("x-aws-ec2-metadata-token-ttl-seconds");
+        if request.path == "/latest/api/token" {
+            let seconds = request.header("x-aws-ec2-metadata-token-ttl-seconds");
             let seconds = seconds.and_then(|seconds| seconds.parse().ok());
             let granted = seconds.is_some_and(|seconds: u32| (1..=21_600).contains(&seconds));
-            if question.method != "PUT" || !granted {
+            if request.method != "PUT" || !granted {
                 return Answer::new("400 Bad Request", "");
             }
             state.tokens += 1;
             return Answer::new("200 OK", format!("token-{}==", state.tokens));
         }
-        let token = question.header("x-aws-ec2-metadata-token");
+        let token = request.header("x-aws-ec2-metadata-token");
         let good = (state.tokens_refused + 1..=state.tokens)
             .any(|number| token == Some(format!("token-{number}==").as_str()));
         if !good {
             return Answer::new("401 Unauthorized", "");
         }
         let now = Utc::now() + state.ahead;
-        match (question.path.as_str(), state.ends_at) {
+        match (request.path.as_str(), state.ends_at) {
             ("/latest/meta-data/spot/instance-action", Some(end)) => {
                 state.notices_told += 1;
                 let time = end.format("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -57,22 +57,22 @@ impl Server {
         }
     }
 
-    async fn answer_as_gcp(&self, question: &Question) -> Answer {
-        if question.header("metadata-flavor") != Some("Google") {
+    async fn answer_as_gcp(&self, request: &Request) -> Answer {
+        if request.header("metadata-flavor") != Some("Google") {
             return Answer::new("403 Forbidden", "");
         }
-        if question.path != "/computeMetadata/v1/instance/preempted" {
+        if request.path != "/computeMetadata/v1/instance/preempted" {
             return Answer::not_found();
         }
         let preempted = || self.state().ends_at.is_some();
         let tag = |preempted: bool| if preempted { "5ca1ab1e" } else { "0ddba11" };
-        if question.param("wait_for_change") == Some("true") {
-            let seconds = question
+        if request.param("wait_for_change") == Some("true") {
+            let seconds = request
                 .param("timeout_sec")
                 .and_then(|seconds| seconds.parse().ok());
-            // No longer than a second, which it may: a question that is held knows nothing of a later fault.
+            // At most a second: a waiting request does not notice a later fault.
             let seconds = seconds.unwrap_or(1).min(1);
-            let known = question.param("last_etag").unwrap_or_default();
+            let known = request.param("last_etag").unwrap_or_default();
             let mut news = self.news.subscribe();
             let changed = news.wait_for(|_| tag(preempted()) != known);
             drop(timeout(Duration::from_secs(seconds), changed).await);
@@ -89,12 +89,12 @@ impl Server {
         answer
     }
 
-    fn answer_as_azure(&self, question: &Question) -> Answer {
-        if question.header("metadata") != Some("true") || question.param("api-version").is_none() {
+    fn answer_as_azure(&self, request: &Request) -> Answer {
+        if request.header("metadata") != Some("true") || request.param("api-version").is_none() {
             return Answer::new("400 Bad Request", "");
         }
         let mut state = self.state();
-        match question.path.as_str() {
+        match request.path.as_str() {
             "/metadata/instance/compute/name" => Answer::new("200 OK", MACHINE),
             "/metadata/scheduledevents" => {
                 let event = |id: &str, machine: &str, before: String| {
@@ -103,7 +103,7 @@ impl Server {
                         "EventStatus": "Scheduled", "NotBefore": before, "EventSource": "Platform",
                     })
                 };
-                // A neighbor that goes is nobody's business here.
+                // The worker must ignore an event of another machine.
                 let neighbor = event("n", "vm-8", http_time(Utc::now() + state.ahead));
                 let mut events = vec![neighbor];
                 if let Some(end) = state.ends_at {

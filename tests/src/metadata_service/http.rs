@@ -1,4 +1,4 @@
-//! As much of HTTP as these services need.
+//! The part of HTTP that these services need.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,15 +9,15 @@ use tokio::{
 };
 
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
-    /// Names in lower case.
+    /// Keys are in lower case.
     pub(super) headers: HashMap<String, String>,
 }
 
-impl Question {
+impl Request {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -59,8 +59,8 @@ pub(super) fn http_time(time: DateTime<Utc>) -> String {
     time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// The head of one request; what follows it is nothing that these services read.
-pub(super) async fn read_question(stream: &mut TcpStream) -> std::io::Result<Option<Question>> {
+/// Reads the head of one request. None if the client closed the connection. These services ignore bodies.
+pub(super) async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut some = [0; 1024];
@@ -81,7 +81,7 @@ pub(super) async fn read_question(stream: &mut TcpStream) -> std::io::Result<Opt
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
         .collect();
-    Ok(Some(Question {
+    Ok(Some(Request {
         method: method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),

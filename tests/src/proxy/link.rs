@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    Shared, Weather,
-    speech::{Answers, Requests},
+    NetworkState, Shared,
+    parser::{Answers, Requests},
     trigger::{Armed, Then},
 };
 use crate::wire::Kind;
@@ -34,7 +34,7 @@ pub(super) enum Fate {
     Cut,
 }
 
-/// What the proxy knows of a connection.
+/// State of a connection.
 #[derive(Debug)]
 pub(super) struct Link {
     fate: watch::Sender<Fate>,
@@ -69,7 +69,7 @@ impl Link {
         }
     }
 
-    pub fn meets(&self, fate: Fate) {
+    pub fn set_fate(&self, fate: Fate) {
         self.fate.send_replace(fate);
     }
 
@@ -78,7 +78,7 @@ impl Link {
     }
 }
 
-/// Carries bytes both ways until one side closes or fate strikes.
+/// Relays bytes in both directions until one side closes or the connection is reset.
 pub(super) async fn relay(
     shared: &Shared,
     link: &Link,
@@ -86,21 +86,21 @@ pub(super) async fn relay(
     mut server: TcpStream,
 ) {
     drop((client.set_nodelay(true), server.set_nodelay(true)));
-    let mut requests = Requests::new(shared.speaks);
+    let mut requests = Requests::new(shared.protocol);
     let end = if let Err(error) = greet(&mut requests, &mut client, &mut server).await {
         End::from(error)
     } else {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let awaited = Mutex::new(None);
-        let way = Way {
+        let relay = Relay {
             shared,
             link,
             awaited: &awaited,
         };
         let end = tokio::select! {
-            end = way.ask(requests, from_client, to_server) => end,
-            end = way.answer(from_server, to_client) => end,
+            end = relay.relay_requests(requests, from_client, to_server) => end,
+            end = relay.relay_answers(from_server, to_client) => end,
         };
         end.unwrap_or_else(|end| end)
     };
@@ -109,7 +109,7 @@ pub(super) async fn relay(
     }
 }
 
-/// The messages before a Postgres session. Encrypted statements could not be read: the answer to that question is no.
+/// Relays the messages before a Postgres session. Refuses encryption: the proxy could not read encrypted statements.
 async fn greet(
     requests: &mut Requests,
     client: &mut TcpStream,
@@ -137,15 +137,15 @@ async fn greet(
     }
 }
 
-struct Way<'a> {
+struct Relay<'a> {
     shared: &'a Shared,
     link: &'a Link,
-    /// For the answer to what was asked last.
+    /// The trigger that waits for the answer to the last request.
     awaited: &'a Mutex<Option<Armed>>,
 }
 
-impl Way<'_> {
-    async fn ask(
+impl Relay<'_> {
+    async fn relay_requests(
         &self,
         mut requests: Requests,
         mut from: ReadHalf<'_>,
@@ -155,20 +155,20 @@ impl Way<'_> {
         let mut pieces = requests.pending();
         loop {
             for piece in pieces {
-                self.passes(Toward::Server).await?;
-                if let Some(said) = &piece.said {
-                    if said
+                self.wait_for_passage(Toward::Server).await?;
+                if let Some(command) = &piece.command {
+                    if command
                         .get(..6)
                         .is_some_and(|word| word.eq_ignore_ascii_case("listen"))
                     {
                         self.link.listens.store(true, Relaxed);
                     }
-                    if let Some(armed) = self.shared.take(|on| on.is_asked(said))
+                    if let Some(armed) = self.shared.take(|on| on.is_asked(command))
                         && armed.fire().await == Then::Cut
                     {
                         return Err(End::Reset);
                     }
-                    if let Some(armed) = self.shared.take(|on| on.is_answered(said)) {
+                    if let Some(armed) = self.shared.take(|on| on.is_answered(command)) {
                         *self.awaited.lock().unwrap() = Some(armed);
                     }
                 }
@@ -179,12 +179,16 @@ impl Way<'_> {
         }
     }
 
-    async fn answer(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<End, End> {
-        let mut answers = Answers::new(self.shared.speaks);
+    async fn relay_answers(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+    ) -> Result<End, End> {
+        let mut answers = Answers::new(self.shared.protocol);
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let count = self.read(&mut from, &mut buffer, Toward::Client).await?;
-            self.passes(Toward::Client).await?;
+            self.wait_for_passage(Toward::Client).await?;
             let mut onward = Vec::with_capacity(count);
             for piece in answers.read(&buffer[..count]) {
                 let awaited = piece.answers.then(|| self.awaited.lock().unwrap().take());
@@ -193,10 +197,10 @@ impl Way<'_> {
                 {
                     return Err(End::Reset);
                 }
-                // The deed may have stranded this very connection.
-                self.passes(Toward::Client).await?;
+                // The action may have made this connection half-open.
+                self.wait_for_passage(Toward::Client).await?;
                 onward.extend_from_slice(&piece.bytes);
-                if let Some(armed) = self.shared.take(|on| on.is_told(&piece.bytes)) {
+                if let Some(armed) = self.shared.take(|on| on.matches_answer(&piece.bytes)) {
                     to.write_all(&std::mem::take(&mut onward)).await?;
                     if armed.fire().await == Then::Cut {
                         return Err(End::Reset);
@@ -207,7 +211,7 @@ impl Way<'_> {
         }
     }
 
-    /// Some bytes; the end of the stream waits for passage as they do.
+    /// Reads the next bytes. The end of the stream also waits until the network lets it pass.
     async fn read(
         &self,
         from: &mut ReadHalf<'_>,
@@ -220,30 +224,30 @@ impl Way<'_> {
             _ = fate.wait_for(|fate| *fate == Fate::Cut) => return Err(End::Reset),
         };
         if count == 0 {
-            self.passes(toward).await?;
+            self.wait_for_passage(toward).await?;
             return Err(End::Closed);
         }
         Ok(count)
     }
 
-    /// Returns when the network lets bytes through.
-    async fn passes(&self, toward: Toward) -> Result<(), End> {
+    /// Waits until the network lets bytes pass.
+    async fn wait_for_passage(&self, toward: Toward) -> Result<(), End> {
         let mut fate = self.link.fate.subscribe();
-        let mut weather = self.shared.weather.subscribe();
+        let mut network = self.shared.network.subscribe();
         let mut slept = false;
         loop {
-            let Weather {
+            let NetworkState {
                 to_server,
                 to_client,
                 delay,
                 ..
-            } = *weather.borrow_and_update();
+            } = *network.borrow_and_update();
             let open = match toward {
                 Toward::Server => to_server,
                 Toward::Client => to_client,
             };
-            let met = *fate.borrow_and_update();
-            match met {
+            let current = *fate.borrow_and_update();
+            match current {
                 Fate::Cut => return Err(End::Reset),
                 Fate::Open if open && (slept || delay.is_zero()) => return Ok(()),
                 Fate::Open if open => {
@@ -254,7 +258,7 @@ impl Way<'_> {
                 }
                 Fate::Open | Fate::Stranded => {
                     tokio::select! {
-                        _ = weather.changed() => {}
+                        _ = network.changed() => {}
                         _ = fate.changed() => {}
                     }
                 }

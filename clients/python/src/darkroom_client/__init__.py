@@ -1,4 +1,4 @@
-"""Client of Darkroom, a job API for image inference: drop an image off, come back for the result."""
+"""Client of Darkroom, a job API for image inference."""
 
 from ._async import AsyncBatches, AsyncClient
 from ._retries import Retries

@@ -1,4 +1,4 @@
-"""The same as `Client`, awaited. What each call means is said there."""
+"""The async client. `Client` in `_sync.py` documents the calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import _operations as operations
 from ._operations import Operation, Pause
 from ._retries import Retries
 from ._sync import _TIMEOUT, connection, job_id, request
-from ._wire import Call, Image, Job, Wishes
+from ._wire import Call, Image, Job, JobOptions
 
 T = TypeVar("T")
 
@@ -63,10 +63,10 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **more: Any,
     ) -> Job:
-        wishes = Wishes(model, params or {}, metadata or {}, priority, webhook, more)
+        options = JobOptions(model, params or {}, metadata or {}, priority, webhook, more)
         return await self._do(
             operations.submit(
-                image, wishes, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+                image, options, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
             )
         )
 
@@ -79,8 +79,8 @@ class AsyncClient:
     async def result(self, job: str | Job) -> Any:
         return await self._do(operations.result(job_id(job), self.retries))
 
-    async def predict(self, image: Image, **wishes: Any) -> Any:
-        return operations.outcome(await self.submit(image, **{"wait": True, **wishes}))
+    async def predict(self, image: Image, **options: Any) -> Any:
+        return operations.outcome(await self.submit(image, **{"wait": True, **options}))
 
     async def list(self, *, limit: int = 100, **filters: Any) -> AsyncIterator[Job]:
         query = {**operations.filters(filters), "limit": str(limit)}
@@ -124,18 +124,18 @@ class AsyncClient:
         return await self._do(operations.json(Call(method, path, **more), self.retries))
 
     async def _do(self, operation: Operation[T]) -> T:
-        came: httpx.Response | httpx.TransportError | None = None
+        reply: httpx.Response | httpx.TransportError | None = None
         while True:
             try:
-                step = operation.send(came)
+                step = operation.send(reply)
             except StopIteration as done:
                 value: T = done.value
                 return value
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
-                came = None
+                reply = None
             else:
-                came = await self._send(step)
+                reply = await self._send(step)
 
     async def _send(self, call: Call) -> httpx.Response | httpx.TransportError:
         sent = request(self._http, self._base, self._headers, call)

@@ -1,6 +1,6 @@
-"""Every operation as a generator: it yields what has to be done (a `Call`, a `Pause`) and is sent what came of it.
+"""Every operation as a generator: it yields a step (a `Call` or a `Pause`) and receives the outcome of the step.
 
-So the logic is written once; `Client` and `AsyncClient` only do what is yielded.
+`Client` and `AsyncClient` share these operations. Each client only executes the steps.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, NoReturn, TypeVar, Union
 import httpx
 
 from ._retries import Retries
-from ._wire import Call, Image, Job, Wishes, batch, submission
+from ._wire import Call, Image, Job, JobOptions, batch, submission
 from .errors import DarkroomError, JobFailed, StillRunning, Unreachable, refused
 
 T = TypeVar("T")
 
-#: The longest that the service holds an answer back.
+#: The longest wait that the service accepts in `Prefer: wait`.
 WAIT_SECONDS_MAX = 60
-#: How long lines of a batch are gathered before they are read.
+#: How long the service may collect results of a batch before it answers.
 RESULTS_WAIT_SECONDS = 5
 
 
@@ -30,12 +30,12 @@ class Pause:
 
 
 Step = Union[Call, Pause]
-Came = Union[httpx.Response, httpx.TransportError, None]
-Operation = Generator[Step, Came, T]
+Reply = Union[httpx.Response, httpx.TransportError, None]
+Operation = Generator[Step, Reply, T]
 
 
 def answer(call: Call, retries: Retries) -> Operation[httpx.Response]:
-    """Sends until there is an answer that is no refusal."""
+    """Sends the call, with retries, until the service accepts it. Raises :class:`Refused` or :class:`Unreachable`."""
     until, tries = time.monotonic() + retries.patience_seconds, 0
     while True:
         outcome = yield call
@@ -75,7 +75,7 @@ def job(call: Call, retries: Retries) -> Operation[Job]:
 
 def submit(
     image: Image,
-    wishes: Wishes,
+    options: JobOptions,
     retries: Retries,
     *,
     run: str | None,
@@ -84,7 +84,7 @@ def submit(
     fresh: bool,
 ) -> Operation[Job]:
     seconds = WAIT_SECONDS_MAX if wait is True else min(int(wait), WAIT_SECONDS_MAX)
-    call, digest = submission(image, wishes, run=run, key=key, wait=seconds, fresh=fresh)
+    call, digest = submission(image, options, run=run, key=key, wait=seconds, fresh=fresh)
     until = None if wait is True else time.monotonic() + wait
     accepted = yield from job(call, retries)
     arrived = (accepted.get("input") or {}).get("image")
@@ -102,7 +102,7 @@ def wait(job_id: str, retries: Retries, timeout: float | None) -> Operation[Job]
 
 
 def ended(latest: Job, retries: Retries, until: float | None) -> Operation[Job]:
-    """Asks for news, and lets the service hold the question back until there is some."""
+    """Reads the job by long polling until the job has ended. `until`: by the monotonic clock."""
     while not latest.has_ended:
         left = WAIT_SECONDS_MAX if until is None else until - time.monotonic()
         if left <= 0:
@@ -116,12 +116,12 @@ def ended(latest: Job, retries: Retries, until: float | None) -> Operation[Job]:
             latest = Job(response.json())
             latest.etag = response.headers.get("etag")
         elif "preference-applied" not in response.headers:
-            yield Pause(1.0)  # a service that does not hold answers back
+            yield Pause(1.0)  # this service does not support long polling
     return latest
 
 
 def result(job_id: str, retries: Retries) -> Operation[Any]:
-    """JSON as a value, anything else (a mask) as bytes."""
+    """A JSON result as a value; any other result (a mask) as bytes."""
     response = yield from answer(Call("GET", f"/v1/jobs/{job_id}/result"), retries)
     if "json" in response.headers.get("content-type", ""):
         return response.json()
@@ -129,7 +129,7 @@ def result(job_id: str, retries: Retries) -> Operation[Any]:
 
 
 def outcome(done: Job) -> Any:
-    """The result of a job that has ended."""
+    """The result of an ended job. Raises :class:`JobFailed` if the job has none."""
     if done.succeeded:
         return done.result
     raise JobFailed(409, done.error or {"code": done.status, "detail": f"the job was {done.status}"})
@@ -157,7 +157,7 @@ def wait_for_batch(
 
 
 def results(batch_id: str, after: int) -> Call:
-    """The lines behind this one that have ended; while there are none the service waits for some."""
+    """Reads the results after line `after`. The service waits a few seconds for results if there are none yet."""
     wait = {"Prefer": f"wait={RESULTS_WAIT_SECONDS}"}
     return Call("GET", f"/v1/batches/{batch_id}/results", query={"after": after}, headers=wait)
 

@@ -10,13 +10,13 @@ import httpx
 
 @dataclass(frozen=True)
 class Retries:
-    """How long to try again while the service is away or busy.
+    """How long to retry a call while the service is away or busy.
 
-    Only what is safe is repeated: submits carry an `Idempotency-Key`, so that two of them are one job. Pauses grow, are
-    never the same for two clients, and are at least what the service asks for (`Retry-After`).
+    Only requests that are safe to repeat are sent again. A submit has an `Idempotency-Key`, so a repeated submit is still
+    one job. Pauses grow, have random jitter, and are never shorter than `Retry-After`.
     """
 
-    #: Altogether, for one call; 0: never again.
+    #: Total time of all tries of one call; 0: no retry.
     patience_seconds: float = 60.0
     pause_seconds: float = 0.2
     pause_seconds_max: float = 10.0
@@ -28,21 +28,21 @@ class Retries:
         *,
         repeatable: bool,
     ) -> float | None:
-        """Seconds to wait before the next try, after so many; `None`: there is no point in one."""
+        """Seconds to wait before the next try. `tries`: tries before this one. `None`: do not retry."""
         asked = 0.0
         if isinstance(outcome, httpx.Response):
-            if not _passes(outcome, repeatable):
+            if not _is_worth_retrying(outcome, repeatable):
                 return None
             asked = _retry_after_seconds(outcome)
         elif not repeatable and not isinstance(outcome, httpx.ConnectError):
-            return None  # it may have been heard
+            return None  # the service may have received the request
         own: float = min(self.pause_seconds * 2**tries, self.pause_seconds_max)
         if asked:
             return asked + random.uniform(0.0, min(own, asked))
         return random.uniform(0.5, 1.0) * own
 
 
-def _passes(response: httpx.Response, repeatable: bool) -> bool:
+def _is_worth_retrying(response: httpx.Response, repeatable: bool) -> bool:
     if response.status_code == 409:
         return "idempotency_in_flight" in response.text
     return response.status_code in (429, 503) or (repeatable and response.status_code in (502, 504))

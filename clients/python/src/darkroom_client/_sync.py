@@ -12,23 +12,23 @@ import httpx
 from . import _operations as operations
 from ._operations import Operation, Pause
 from ._retries import Retries
-from ._wire import Call, Image, Job, Wishes
+from ._wire import Call, Image, Job, JobOptions
 
 T = TypeVar("T")
 
-#: Longer than the service may hold an answer back.
+#: Longer than the longest wait that the service accepts.
 _TIMEOUT = httpx.Timeout(90.0, connect=5.0)
 
 
 class Client:
-    """Speaks to one service with one key. Threads may share it.
+    """Client of one service with one API key. Threads may share a client.
 
-    Every call tries again while the service is away or busy, where that is safe (:class:`Retries`).
+    Every call that is safe to repeat is retried while the service is away or busy (:class:`Retries`).
 
     :param url: address of the service; ``DARKROOM_URL`` if left out
     :param key: API key ``dk_…``; ``DARKROOM_API_KEY`` if left out
-    :param run: a name for all that this program submits. With one, the same image with the same wishes is the same job,
-        also after the program was killed and started again. Without one, each `submit` is a job of its own.
+    :param run: a name for all submits of this program. With a name, two submits of one image with equal options are one
+        job, also after the program was killed and started again. Without a name, each `submit` creates a job.
     """
 
     def __init__(
@@ -74,18 +74,18 @@ class Client:
         idempotency_key: str | None = None,
         **more: Any,
     ) -> Job:
-        """One image, one job, however many tries it takes.
+        """Submits an image as one job, however many tries the request needs.
 
-        :param image: a path, an address, the bytes, or an open file
+        :param image: a path, a URL, the bytes, or an open file
         :param model: ``name``, ``name@alias``, ``name:version``; the service's default if left out
-        :param wait: until the job has ended, or for so many seconds (then :class:`StillRunning`)
-        :param fresh: predict anew, even if the service has made the same prediction before
+        :param wait: `True`: until the job has ended; a number: for so many seconds (then :class:`StillRunning`)
+        :param fresh: predict again, even if the service has an equal prediction
         :param more: other fields of a job: ``run_at``, ``deadline``, ``max_attempts``, ``retain_for``
         """
-        wishes = Wishes(model, params or {}, metadata or {}, priority, webhook, more)
+        options = JobOptions(model, params or {}, metadata or {}, priority, webhook, more)
         return self._do(
             operations.submit(
-                image, wishes, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+                image, options, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
             )
         )
 
@@ -93,16 +93,16 @@ class Client:
         return self._job("GET", job)
 
     def wait(self, job: str | Job, timeout: float | None = None) -> Job:
-        """The job at its end, whatever came of it."""
+        """Waits until the job has ended, with any outcome. Raises :class:`StillRunning` after `timeout` seconds."""
         return self._do(operations.wait(job_id(job), self.retries, timeout))
 
     def result(self, job: str | Job) -> Any:
-        """What the model said: JSON as a value, anything else as bytes. Raises :class:`JobFailed`."""
+        """The result of the model: JSON as a value, anything else as bytes. Raises :class:`JobFailed`."""
         return self._do(operations.result(job_id(job), self.retries))
 
-    def predict(self, image: Image, **wishes: Any) -> Any:
-        """Submits, waits, and returns the result; wishes as in :meth:`submit`. Raises :class:`JobFailed`."""
-        return operations.outcome(self.submit(image, **{"wait": True, **wishes}))
+    def predict(self, image: Image, **options: Any) -> Any:
+        """Submits, waits, and returns the result. Takes the options of :meth:`submit`. Raises :class:`JobFailed`."""
+        return operations.outcome(self.submit(image, **{"wait": True, **options}))
 
     def list(self, *, limit: int = 100, **filters: Any) -> Iterator[Job]:
         """Your jobs, newest first, page after page: ``status=``, ``model=``, ``metadata={…}``, ``created_after=``, …"""
@@ -118,7 +118,7 @@ class Client:
         return self._job("POST", job, "/cancel")
 
     def retry(self, job: str | Job) -> Job:
-        """Runs a job again that failed, expired or was canceled."""
+        """Runs a failed, expired or canceled job again."""
         return self._job("POST", job, "/retry", repeatable=False)
 
     def delete(self, job: str | Job) -> None:
@@ -126,12 +126,12 @@ class Client:
         self._json("DELETE", f"/v1/jobs/{job_id(job)}")
 
     def explain(self, job: str | Job) -> dict[str, Any]:
-        """Why a job is where it is."""
+        """Explains the state of a job."""
         found: dict[str, Any] = self._json("GET", f"/v1/jobs/{job_id(job)}/explain")
         return found
 
     def events(self, after: str | None = None, *, wait: int = 30) -> Iterator[dict[str, Any]]:
-        """What happens to your jobs, for ever; keep the ``id`` of the last one and pass it as `after` to go on there."""
+        """The events of your jobs, without end. To continue later, pass the ``id`` of the last event as `after`."""
         query = {} if after is None else {"after": after}
         while True:
             page = self._json("GET", "/v1/events", query=query, headers={"Prefer": f"wait={wait}"})
@@ -146,18 +146,18 @@ class Client:
         return self._do(operations.json(Call(method, path, **more), self.retries))
 
     def _do(self, operation: Operation[T]) -> T:
-        came: httpx.Response | httpx.TransportError | None = None
+        reply: httpx.Response | httpx.TransportError | None = None
         while True:
             try:
-                step = operation.send(came)
+                step = operation.send(reply)
             except StopIteration as done:
                 value: T = done.value
                 return value
             if isinstance(step, Pause):
                 time.sleep(step.seconds)
-                came = None
+                reply = None
             else:
-                came = self._send(step)
+                reply = self._send(step)
 
     def _send(self, call: Call) -> httpx.Response | httpx.TransportError:
         try:
@@ -167,13 +167,13 @@ class Client:
 
 
 class Batches:
-    """Many jobs in one request: `client.batches`. Lines are made by :func:`darkroom_client.batch_line`."""
+    """Many jobs in one request: `client.batches`. :func:`darkroom_client.batch_line` makes a line."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def create(self, lines: Iterable[dict[str, Any]], *, idempotency_key: str | None = None) -> dict[str, Any]:
-        """A line that is refused is reported in the answer and does not sink the rest."""
+        """Submits the lines. The response reports each refused line; the other lines become jobs."""
         return self._client._do(operations.create_batch(lines, idempotency_key, self._client.retries))
 
     def get(self, batch: str) -> dict[str, Any]:
@@ -181,11 +181,11 @@ class Batches:
         return found
 
     def wait(self, batch: str, timeout: float | None = None) -> dict[str, Any]:
-        """The batch once all its jobs have ended."""
+        """Waits until all jobs of the batch have ended. Raises :class:`StillRunning` after `timeout` seconds."""
         return self._client._do(operations.wait_for_batch(batch, self._client.retries, timeout))
 
     def results(self, batch: str) -> Iterator[dict[str, Any]]:
-        """In the order of the lines, while the batch runs: `custom_id`, `line`, and the `job` or the `error`."""
+        """Results in line order, also while the batch runs: `custom_id`, `line`, and the `job` or the `error`."""
         after, is_over = 0, False
         while not is_over:
             is_over = self.get(batch)["status"] != "running"

@@ -1,4 +1,4 @@
-"""Requests and answers as values: nothing here does I/O over the network."""
+"""Requests and jobs as values, without network I/O."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Union
 
-#: A path, an address (`https://…`), the bytes, or an open file.
+#: A path, a URL (`https://…`), the bytes, or an open file.
 Image = Union[str, "os.PathLike[str]", bytes, IO[bytes]]
 
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
 class Job(dict[str, Any]):
-    """A job as the service shows it, with the fields that most programs look at as attributes."""
+    """A job as the service returns it. The most used fields are attributes."""
 
     etag: str | None = None
 
@@ -42,18 +42,18 @@ class Job(dict[str, Any]):
 
     @property
     def result(self) -> Any:
-        """What the model said; `None` until it succeeded."""
+        """The result of the model; `None` unless the job succeeded."""
         return self.get("result")
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """Why it failed or expired: a problem with `code` and `detail`."""
+        """Why the job failed or expired: a problem with `code` and `detail`."""
         return self.get("error")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, to be sent as often as is safe."""
+    """One request."""
 
     method: str
     path: str
@@ -61,13 +61,13 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     json: Any = None
-    #: Whether twice is the same as once.
+    #: Whether the request is safe to repeat: two requests have the effect of one.
     repeatable: bool = True
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is asked of a job, besides its image."""
+class JobOptions:
+    """The options of a job: every field but the image."""
 
     model: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Wishes:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """The JSON form, without the image."""
+        """The options as JSON."""
         body: dict[str, Any] = {**self.more}
         if self.model is not None:
             body["model"] = self.model
@@ -93,10 +93,10 @@ class Wishes:
 
 
 def submission(
-    image: Image, wishes: Wishes, *, run: str | None, key: str | None, wait: int, fresh: bool
+    image: Image, options: JobOptions, *, run: str | None, key: str | None, wait: int, fresh: bool
 ) -> tuple[Call, str | None]:
-    """The request that submits an image, and the digest that the service has to find in it."""
-    body = wishes.body()
+    """The request that submits an image, and the digest that the service must report (`None` for a URL)."""
+    body = options.body()
     content, digest = None, None
     if isinstance(image, str) and image.startswith(("http://", "https://")):
         body["image"] = {"url": image}
@@ -126,7 +126,7 @@ def submission(
 
 
 def _fits_a_query(body: Mapping[str, Any]) -> bool:
-    """Whether the raw form can say it: a query has no objects, and a text that looks like a number would become one."""
+    """Whether a query can carry the options. A query has no objects, and the service reads `5` as a number."""
     params, metadata = body.get("params", {}), body.get("metadata", {})
     own = {name for name in body if name not in ("params", "metadata")}
     return (
@@ -158,8 +158,8 @@ def read(image: Image) -> bytes:
     return image.read()
 
 
-def batch_line(custom_id: str, image: Image, **wishes: Any) -> dict[str, Any]:
-    """One line of a batch. `image` as in `submit`, or `sha256:…` of one that was uploaded before."""
+def batch_line(custom_id: str, image: Image, **options: Any) -> dict[str, Any]:
+    """One line of a batch. `image`: as in `submit`, or the `sha256:…` of an uploaded image."""
     source: dict[str, str]
     if isinstance(image, str) and image.startswith("sha256:"):
         source = {"sha256": image}
@@ -167,7 +167,7 @@ def batch_line(custom_id: str, image: Image, **wishes: Any) -> dict[str, Any]:
         source = {"url": image}
     else:
         source = {"data": base64.b64encode(read(image)).decode()}
-    return {"custom_id": custom_id, "image": source, **Wishes(**wishes).body()}
+    return {"custom_id": custom_id, "image": source, **JobOptions(**options).body()}
 
 
 def batch(lines: list[dict[str, Any]], key: str | None) -> Call:

@@ -1,4 +1,4 @@
-"""What can go wrong, by what a caller can do about it."""
+"""The errors of this package: one class for each reaction of a caller."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 
 class DarkroomError(Exception):
-    """Anything that goes wrong here."""
+    """Base class of all errors of this package."""
 
 
 class Unreachable(DarkroomError):
-    """No answer, for as long as :class:`Retries` allows. A submit may or may not have been heard."""
+    """No answer within the time of :class:`Retries`. The service may have received the request."""
 
 
 class WebhookError(DarkroomError):
-    """A delivery that is not from your service, or too old."""
+    """The delivery is not from your service, or is too old."""
 
 
 class StillRunning(DarkroomError):
-    """The job did not end within `timeout`; it goes on."""
+    """The job did not end within `timeout` and still runs."""
 
     def __init__(self, job: Any) -> None:
         super().__init__(f"{job['id']} is still {job['status']}")
@@ -31,24 +31,24 @@ class Refused(DarkroomError):
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         self.status = status
         self.problem = problem
-        #: One of a frozen list, see `/problems` of the service; empty if something in between answered.
+        #: A code of the list at `/problems` of the service; empty if a proxy answered.
         self.code: str = problem.get("code") or ""
-        #: Whether the same request may succeed later.
+        #: Whether the request may succeed later.
         self.retryable: bool = bool(problem.get("retryable", status in (429, 502, 503, 504)))
-        #: To quote to whoever runs the service.
+        #: The id to give to the operator of the service.
         self.request_id: str | None = problem.get("request_id")
-        #: Which parts of the request are at fault: `{"pointer", "code", "detail"}`.
+        #: The wrong parts of the request: `{"pointer", "code", "detail"}`.
         self.errors: list[dict[str, Any]] = problem.get("errors") or []
         said = ": ".join(text for text in (problem.get("title"), problem.get("detail")) if text)
         super().__init__(f"{said or 'no problem document'} ({self.code or 'HTTP'}, {status})")
 
 
 class NotFound(Refused):
-    """There is no such thing, or not for this key (404), or its data was deleted (410)."""
+    """This key can see no such thing (404), or its data was deleted (410)."""
 
 
 class Unavailable(Refused):
-    """The service is busy or in trouble (429, 5xx), for longer than :class:`Retries` allows."""
+    """The service is busy or broken (429, 5xx) for longer than :class:`Retries` allows."""
 
 
 class JobFailed(Refused):
@@ -56,7 +56,7 @@ class JobFailed(Refused):
 
 
 def refused(status: int, problem: dict[str, Any]) -> Refused:
-    """The error that fits."""
+    """The subclass of :class:`Refused` that fits the status and the code."""
     if problem.get("code") == "job_failed":
         return JobFailed(status, problem)
     if status in (404, 410):

@@ -1,4 +1,4 @@
-"""Deliveries by webhook, verified as https://www.standardwebhooks.com says."""
+"""Verifies webhook deliveries by https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def verify_webhook(
     *,
     tolerance_seconds: float = 300,
 ) -> dict[str, Any]:
-    """The event in a delivery, once it is certain who sent it and that it is not an old one played back.
+    """Verifies the signature and the age of a delivery and returns its event.
 
-    `body` is the raw body, before any parsing. `secret` is `whsec_…`; during a rotation, give both. Deliveries are repeated
-    until they are answered with 2xx: remember `webhook-id` to act once.
+    `body` is the raw body, before any parsing. `secret` is `whsec_…`; during a rotation, give both secrets. The service
+    repeats a delivery until your endpoint answers 2xx: store the `webhook-id` to handle each delivery once.
 
     Raises :class:`WebhookError`.
     """
@@ -40,7 +40,7 @@ def verify_webhook(
     raw = body.encode() if isinstance(body, str) else body
     signed = f"{message}.{sent_at}.".encode() + raw
     expected = [_signature(one, signed) for one in ([secret] if isinstance(secret, str) else secret)]
-    # Every pair is compared, in constant time: an early end would tell which one was close.
+    # Compares every pair in constant time: an early end would show an attacker which signature was close.
     matches = [hmac.compare_digest(one.encode(), other) for one in signatures for other in expected]
     if not any(matches):
         raise WebhookError("the signature is not of this secret")

@@ -1,4 +1,4 @@
-// graphile-worker of npm for `bench queue`. QB_BATCH: jobs fetched at once; QB_CONC: handlers at once.
+// Driver of graphile-worker (npm) for `bench queue`. QB_BATCH: jobs of one fetch; QB_CONC: concurrent handlers.
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
 import pg from "pg";
 import { bulk, drain, pause, pickups, say, setting, singles, started, url } from "./protocol.mjs";
@@ -7,7 +7,7 @@ const [op, count] = [process.argv[2], Number(process.argv[3] ?? 0)];
 const logger = new Logger(() => () => {});
 const concurrency = setting("QB_CONC", 24);
 const pgPool = new pg.Pool({ connectionString: url, max: Math.max(concurrency, 64) + 2 });
-pgPool.on("error", () => {}); // at the end the database goes away
+pgPool.on("error", () => {}); // the bench drops the database at the end
 const utils = () => makeWorkerUtils({ pgPool, logger });
 
 const work = (concurrentJobs, extra, noop) =>
@@ -22,7 +22,7 @@ const operations = {
     say({ op });
   },
   async bulk() {
-    // add_jobs takes records of a type of its own; from JSON that is one parameter.
+    // add_jobs takes an array of records. As JSON the array is one parameter.
     const statement = `select count(*) from graphile_worker.add_jobs(
       array(select json_populate_recordset(null::graphile_worker.job_spec, $1)))`;
     await bulk(count, (ids) => {

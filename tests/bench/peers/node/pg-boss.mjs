@@ -1,10 +1,10 @@
-// pg-boss of npm for `bench queue`. QB_BATCH: jobs of one fetch; QB_CONC: fetchers at once.
+// Driver of pg-boss (npm) for `bench queue`. QB_BATCH: jobs of one fetch; QB_CONC: concurrent fetchers.
 import { PgBoss } from "pg-boss";
 import { bulk, drain, pause, pickups, say, setting, singles, started, url } from "./protocol.mjs";
 
 const [op, count] = [process.argv[2], Number(process.argv[3] ?? 0)];
 const boss = new PgBoss({ connectionString: url, max: 66, supervise: false, schedule: false, useListenNotify: true });
-boss.on("error", () => {}); // at the end the database goes away
+boss.on("error", () => {}); // the bench drops the database at the end
 await boss.start();
 
 const operations = {

@@ -1,4 +1,4 @@
-// What every driver of `bench queue` in this language shares: see tests/bench/queue/systems.rs.
+// The protocol of `bench queue` for drivers in JavaScript (tests/bench/queue/systems.rs).
 import { createInterface } from "node:readline";
 
 export const url = process.env.QB_DSN;
@@ -8,19 +8,19 @@ export const say = (figures) => console.log(JSON.stringify(figures));
 
 const milliseconds = () => performance.now();
 
-/** So many callers at once, each waiting for its own job to be committed. */
+/** Submits jobs by concurrent callers. Each caller waits for the commit of its job. */
 export async function singles(count, callers, submit) {
   const each = Math.floor(count / callers);
   const all = (jobs) => Promise.all(Array.from({ length: callers }, async () => {
     for (let job = 0; job < jobs; job++) await submit();
   }));
-  await all(2); // connections open, statements known
+  await all(2); // warm-up: opens connections and prepares statements
   const began = milliseconds();
   await all(each);
   say({ rate: (each * callers * 1000) / (milliseconds() - began) });
 }
 
-/** By the thousand. */
+/** Submits jobs in batches of a thousand. */
 export async function bulk(count, submitMany) {
   const began = milliseconds();
   for (let first = 0; first < count; first += 1000) {
@@ -30,7 +30,7 @@ export async function bulk(count, submitMany) {
   say({ rate: (count * 1000) / (milliseconds() - began) });
 }
 
-/** READY, a line, the work, a line. */
+/** Prints READY, waits for a line, starts the work, and waits for another line. */
 export async function drain(work) {
   const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   console.log("READY");
@@ -39,7 +39,7 @@ export async function drain(work) {
   await lines.next();
 }
 
-/** `submit(id)` to `started(id)`, again and again. */
+/** Measures the time from `submit(id)` to `started(id)`, one job after the other. */
 export async function pickups(count, submit) {
   const took = [];
   for (let id = -50; id < count; id++) {
@@ -57,7 +57,7 @@ export async function pickups(count, submit) {
 
 const waiting = new Map();
 
-/** A handler has begun. */
+/** A handler calls this when it starts. */
 export function started(id) {
   waiting.get(id)?.(milliseconds());
   waiting.delete(id);

@@ -1,4 +1,4 @@
-"""PgQueuer of PyPI for `bench queue` (tests/bench/queue/systems.rs). QB_BATCH: jobs of one dequeue; QB_CONC: consumers."""
+"""Driver of PgQueuer (PyPI) for `bench queue` (tests/bench/queue/systems.rs). QB_BATCH: jobs of one dequeue; QB_CONC: consumers."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ async def main(op: str, count: int) -> None:
         await singles(count, int(op.removeprefix("insert")))
     else:
         await {"setup": setup, "bulk": bulk, "drain": drain, "latency": latency}[op](count)
-    os._exit(0)  # consumers would finish at leisure
+    os._exit(0)  # does not wait for the consumers
 
 
 logging.disable(logging.WARNING)

@@ -1,5 +1,5 @@
-//! graphile_worker of crates.io for `bench queue` (tests/bench/queue/systems.rs). `QB_BATCH`: jobs fetched at once;
-//! `QB_CONC`: handlers at once.
+//! Driver of graphile_worker (crates.io) for `bench queue` (tests/bench/queue/systems.rs). `QB_BATCH`: jobs of one fetch;
+//! `QB_CONC`: concurrent handlers.
 
 use std::{
     io::BufRead,
@@ -15,7 +15,7 @@ use serde_json::json;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{sync::mpsc, task::JoinSet};
 
-/// Who wants to hear of starts; nobody but in `latency`.
+/// Channel for the starts of handlers. Only `latency` sets it.
 static STARTS: OnceLock<mpsc::UnboundedSender<(u64, Instant)>> = OnceLock::new();
 
 #[derive(Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! What goes by, cut into pieces that mean something.
+//! Cuts the byte streams of a connection into messages.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,46 +6,46 @@ use bytes::Bytes;
 
 use crate::wire::Messages;
 
-/// The language of a proxy's clients.
+/// The protocol of a proxy's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub enum Protocol {
     Postgres,
-    /// HTTP/1.1, one request after the other: each begins a piece of its own.
+    /// HTTP/1.1, one request after the other. Each request must begin a new piece.
     Http,
 }
 
-/// Bytes that stay together.
+/// Bytes that the proxy forwards or drops together.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub bytes: Bytes,
-    /// The statement, or the request line, that it makes the server act upon.
-    pub said: Option<Arc<str>>,
-    /// Whether an answer is over with it (Postgres), or begins with it (HTTP).
+    /// The statement or the request line that the server executes after this piece.
+    pub command: Option<Arc<str>>,
+    /// Whether an answer ends (Postgres) or begins (HTTP) with this piece.
     pub answers: bool,
 }
 
-/// The client's side of one connection.
+/// Parser of the client's side of one connection.
 #[derive(Debug)]
 pub(super) struct Requests {
-    speaks: Speaks,
+    protocol: Protocol,
     pub messages: Messages,
     statements: HashMap<String, Arc<str>>,
     portals: HashMap<String, Arc<str>>,
 }
 
-/// The server's side.
+/// Parser of the server's side of one connection.
 #[derive(Debug)]
 pub(super) struct Answers {
-    speaks: Speaks,
+    protocol: Protocol,
     messages: Messages,
 }
 
 const METHODS: [&str; 5] = ["GET ", "PUT ", "POST ", "HEAD ", "DELETE "];
 
 impl Requests {
-    pub fn new(speaks: Speaks) -> Self {
+    pub fn new(protocol: Protocol) -> Self {
         Self {
-            speaks,
+            protocol,
             messages: Messages::of_a_client(),
             statements: HashMap::new(),
             portals: HashMap::new(),
@@ -53,13 +53,13 @@ impl Requests {
     }
 
     pub fn is_http(&self) -> bool {
-        self.speaks == Speaks::Http
+        self.protocol == Protocol::Http
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        match self.speaks {
-            Speaks::Http => {
-                let said = METHODS
+        match self.protocol {
+            Protocol::Http => {
+                let is_request = METHODS
                     .iter()
                     .any(|method| bytes.starts_with(method.as_bytes()));
                 let line = || {
@@ -70,22 +70,22 @@ impl Requests {
                 };
                 vec![Piece {
                     bytes: Bytes::copy_from_slice(bytes),
-                    said: said.then(|| String::from_utf8_lossy(line()).into()),
+                    command: is_request.then(|| String::from_utf8_lossy(line()).into()),
                     answers: false,
                 }]
             }
-            Speaks::Postgres => {
+            Protocol::Postgres => {
                 self.messages.push(bytes);
                 self.pending()
             }
         }
     }
 
-    /// What was read with the greeting, too.
+    /// The pieces that are complete, also those read with the startup message.
     pub fn pending(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         while let Some(message) = self.messages.pop() {
-            let mut said = None;
+            let mut command = None;
             if let Some(parse) = message.parse() {
                 self.statements
                     .insert(parse.statement.to_owned(), parse.sql.into());
@@ -94,13 +94,13 @@ impl Requests {
                     self.portals.insert(bind.portal.to_owned(), sql.clone());
                 }
             } else if let Some(portal) = message.execute() {
-                said = self.portals.get(portal).cloned();
+                command = self.portals.get(portal).cloned();
             } else if let Some(sql) = message.query() {
-                said = Some(sql.into());
+                command = Some(sql.into());
             }
             pieces.push(Piece {
                 bytes: message.bytes().clone(),
-                said,
+                command,
                 answers: false,
             });
         }
@@ -109,18 +109,18 @@ impl Requests {
 }
 
 impl Answers {
-    pub fn new(speaks: Speaks) -> Self {
+    pub fn new(protocol: Protocol) -> Self {
         Self {
-            speaks,
+            protocol,
             messages: Messages::of_the_server(),
         }
     }
 
     pub fn read(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        if self.speaks == Speaks::Http {
+        if self.protocol == Protocol::Http {
             return vec![Piece {
                 bytes: Bytes::copy_from_slice(bytes),
-                said: None,
+                command: None,
                 answers: bytes.starts_with(b"HTTP/1.1 ") && !bytes.starts_with(b"HTTP/1.1 1"),
             }];
         }
@@ -129,7 +129,7 @@ impl Answers {
         messages
             .map(|message| Piece {
                 bytes: message.bytes().clone(),
-                said: None,
+                command: None,
                 // ReadyForQuery: what the statement did is committed.
                 answers: message.tag() == Some(b'Z'),
             })

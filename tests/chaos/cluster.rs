@@ -1,4 +1,4 @@
-//! All that runs: a Postgres and an S3 server of its own, and the service over them.
+//! The running system of one chaos run: a Postgres, an S3 server, the APIs and the workers.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -24,34 +24,34 @@ use crate::{
     clocks::WRONG_BY_SECONDS,
     disks::Disk,
     history::History,
-    member::{Member, Place, Version},
+    member::{Member, MemberContext, Version},
 };
 
 pub const OWNER: &str = "alice";
 pub const BUCKET: &str = "darkroom";
-/// Of the workers: short, so that a run sees many end.
+/// Lease of the workers. Short, so that many leases end in a run.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// What was settled before there were threads.
+/// What `main` decides before it starts threads.
 #[derive(Debug)]
-pub struct Given {
+pub struct Setup {
     pub credentials: Credentials,
     pub s3_port: u16,
-    /// Disks of our own, which can be full.
-    pub may_mount: bool,
-    /// Programs of an earlier version.
+    /// Whether this process may mount disks, which can then be full.
+    pub can_mount: bool,
+    /// Folder with the programs of an earlier version.
     pub yesterday: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-pub struct Arena {
+pub struct Cluster {
     pub apis: Vec<Arc<Member>>,
     pub workers: Vec<Arc<Member>>,
-    /// Past all proxies.
+    /// A pool that goes past all proxies.
     pub db: Db,
     pub store: ObjectStore,
     pub key: String,
-    /// Where nobody may mount, none.
+    /// None if this process may not mount.
     pub disks: Option<Disks>,
     supervisors: Vec<JoinHandle<()>>,
     s3: Mutex<S3>,
@@ -62,24 +62,24 @@ pub struct Arena {
 
 #[derive(Debug)]
 pub struct Disks {
-    /// Those of Postgres. Its log, where it writes first and waits for the disk, is on a real one.
+    /// Disk of the tables of Postgres. The write-ahead log is on a real disk.
     pub tables: Disk,
     pub objects: Disk,
 }
 
-impl Arena {
-    pub async fn open(history: &History, given: Given) -> Self {
-        let Given {
+impl Cluster {
+    pub async fn open(history: &History, setup: Setup) -> Self {
+        let Setup {
             credentials,
             s3_port,
-            may_mount,
+            can_mount,
             yesterday,
-        } = given;
+        } = setup;
         let folder = history.folder().to_owned();
-        // Postgres runs as another user when we are root: it goes through here to its own folder.
+        // If this process is root, Postgres runs as another user, and must pass through this folder to its own.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let objects = may_mount
-            .then(|| Disk::mounted(folder.join("objects"), &folder))
+        let objects = can_mount
+            .then(|| Disk::mount_at(folder.join("objects"), &folder))
             .flatten();
         let (postgres, s3) = tokio::join!(
             start_postgres(&folder),
@@ -88,7 +88,7 @@ impl Arena {
         let url = postgres.url();
         let mut disks = None;
         if let Some(objects) = objects
-            && let Some(tables) = Disk::mounted(folder.join("tables"), postgres.data())
+            && let Some(tables) = Disk::mount_at(folder.join("tables"), postgres.data())
         {
             move_tables(&url, &tables).await;
             disks = Some(Disks { tables, objects });
@@ -125,16 +125,16 @@ impl Arena {
             .expose()
             .into();
 
-        let place = Place {
+        let context = MemberContext {
             folder: &folder,
             postgres_url: &url,
             s3_port,
             yesterday: yesterday.as_deref(),
         };
-        let (apis, workers) = members(&place).await;
+        let (apis, workers) = members(&context).await;
         let supervisors = apis.iter().chain(&workers);
         let supervisors = supervisors.map(|member| tokio::spawn(member.clone().supervise()));
-        let arena = Self {
+        let cluster = Self {
             supervisors: supervisors.collect(),
             apis,
             workers,
@@ -147,8 +147,8 @@ impl Arena {
             postgres: Mutex::new(Some(postgres)),
             folder,
         };
-        arena.wait_ready().await;
-        arena
+        cluster.wait_ready().await;
+        cluster
     }
 
     pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
@@ -159,7 +159,7 @@ impl Arena {
         self.members().all(|member| member.has_own_clock())
     }
 
-    /// Where clients find the APIs.
+    /// URLs of the APIs for clients: those of the proxies in front of the APIs.
     pub fn fronts(&self) -> Vec<String> {
         let fronts = self.apis.iter().filter_map(|api| api.front.as_ref());
         fronts
@@ -179,7 +179,7 @@ impl Arena {
         }
     }
 
-    /// Ends Postgres, fast and clean or by `kill -9` of its postmaster, and starts it again.
+    /// Stops Postgres, by a fast shutdown or by `kill -9` of the postmaster, and starts Postgres again.
     pub async fn restart_postgres(&self, by_force: bool) {
         let mut running = self.postgres.lock().await;
         if let Some(postgres) = running.take() {
@@ -194,7 +194,7 @@ impl Arena {
             assert_eq!(
                 again.port(),
                 port,
-                "somebody took the port of Postgres meanwhile"
+                "another process took the port of Postgres"
             );
             *running = Some(again);
         }
@@ -208,7 +208,7 @@ impl Arena {
         *running = start_s3(&self.folder, &self.credentials, port).await;
     }
 
-    /// What the S3 server does wrong from now on; nothing if `None`.
+    /// Sets the faults of the S3 server from now on; `None`: no faults.
     pub fn s3_faults(&self, wanted: Option<&Value>) {
         let file = self.folder.join("objects/faults.json");
         match wanted {
@@ -217,7 +217,7 @@ impl Arena {
         }
     }
 
-    /// How often yesterday's programs were started, and today's.
+    /// How often the programs of each version were started.
     pub fn starts(&self) -> Value {
         let of = |version| {
             self.members()
@@ -236,7 +236,7 @@ impl Arena {
         self.members().for_each(|member| member.heal());
     }
 
-    /// All rows of a query as JSON, asked again while Postgres is away.
+    /// All rows of a query as JSON. Retries for 30 s while Postgres is away.
     pub async fn rows(&self, sql: &'static str) -> Vec<Value> {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
@@ -249,21 +249,21 @@ impl Arena {
     }
 }
 
-impl Drop for Arena {
+impl Drop for Cluster {
     fn drop(&mut self) {
-        // First those who would start things again.
+        // Stops the supervisors first: they would start the processes again.
         self.supervisors.iter().for_each(JoinHandle::abort);
         self.members().for_each(|member| {
-            member.wanted(false);
+            member.set_wanted(false);
             member.kill();
         });
     }
 }
 
-async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
+async fn members(context: &MemberContext<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
     let lease = LEASE.as_secs().to_string();
-    let cache = place.folder.join("models");
-    let spool = place.folder.join("objects/spool");
+    let cache = context.folder.join("models");
+    let spool = context.folder.join("objects/spool");
     std::fs::create_dir_all(&spool).unwrap();
     let shared = [
         ("DARKROOM_S3_BUCKET", BUCKET),
@@ -275,7 +275,7 @@ async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
         ("DARKROOM_HTTP_THREADS", "1"),
         ("DARKROOM_ATTEMPT_TIMEOUT_SECONDS", "15"),
         ("DARKROOM_SHUTDOWN_SECONDS", "3"),
-        // Large photos go over the disk of the objects, which may be full.
+        // Spools large photos to the disk of the objects, which may be full.
         ("DARKROOM_SPOOL_MEMORY_BYTES_MAX", "50000"),
         ("TMPDIR", spool.to_str().unwrap()),
     ];
@@ -292,7 +292,7 @@ async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
         let env = [&shared[..], &api].concat();
         let wrong_by = [WRONG_BY_SECONDS, -WRONG_BY_SECONDS][number - 1];
         let name = format!("api-{number}");
-        apis.push(Member::new(place, "darkroom-api", &name, wrong_by, &env).await);
+        apis.push(Member::new(context, "darkroom-api", &name, wrong_by, &env).await);
     }
     for (number, batch_max, wrong_by) in [
         (1, "8", -WRONG_BY_SECONDS),
@@ -301,7 +301,7 @@ async fn members(place: &Place<'_>) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
     ] {
         let env = [&shared[..], &worker, &[("DARKROOM_BATCH_MAX", batch_max)]].concat();
         let name = format!("worker-{number}");
-        workers.push(Member::new(place, "darkroom-worker", &name, wrong_by, &env).await);
+        workers.push(Member::new(context, "darkroom-worker", &name, wrong_by, &env).await);
     }
     (apis, workers)
 }
@@ -315,7 +315,7 @@ async fn start_postgres(folder: &std::path::Path) -> Postgres {
     postgres.await.unwrap()
 }
 
-/// The database's: nobody may be connected to it meanwhile.
+/// Moves the tables of the database to the disk. No client may be connected to the database.
 async fn move_tables(url: &str, disk: &Disk) {
     let mut url = reqwest::Url::parse(url).unwrap();
     let database = url.path().trim_start_matches('/').to_owned();

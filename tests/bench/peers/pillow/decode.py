@@ -1,5 +1,5 @@
-"""`python develop.py FOLDER SECONDS`: decodes and preprocesses the JPEGs of a folder as Pillow does it best, with `draft`,
-for so long; prints the CPU milliseconds of one. The same crop and filter as `models/efficientnet-lite0/model.json`."""
+"""`python decode.py FOLDER SECONDS`: decodes and preprocesses the JPEGs of a folder with Pillow's fastest method, `draft`, for
+so many seconds. Prints the CPU milliseconds per photo. Crop and filter are those of `models/efficientnet-lite0/model.json`."""
 
 import io
 import math
@@ -15,10 +15,10 @@ photos = [path.read_bytes() for path in sorted(Path(sys.argv[1]).glob("*.jpg"))]
 seconds = float(sys.argv[2])
 
 
-def develop(photo: bytes) -> bytes:
+def decode(photo: bytes) -> bytes:
     image = Image.open(io.BytesIO(photo))
     least = math.ceil(SIDE / CROP_RATIO)
-    # The smallest scale of the DCT that leaves so much of the shorter side.
+    # `draft` takes the smallest DCT scale at which the shorter side keeps `least` pixels.
     factor = min(image.size) / least
     image.draft("RGB", (int(image.width / factor), int(image.height / factor)))
     crop = CROP_RATIO * min(image.size)
@@ -28,9 +28,9 @@ def develop(photo: bytes) -> bytes:
 
 
 for photo in photos:
-    develop(photo)
+    decode(photo)
 count, began = 0, time.process_time()
 while time.process_time() - began < seconds:
-    develop(photos[count % len(photos)])
+    decode(photos[count % len(photos)])
     count += 1
 print((time.process_time() - began) * 1e3 / count)

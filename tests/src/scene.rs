@@ -1,4 +1,4 @@
-//! Images that a test draws itself, so that it knows what is where in them.
+//! Images that a test draws, with known content.
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Somewhere off the middle.
+    /// A scene whose rectangle is not centered.
     pub fn new(width: u32, height: u32) -> Self {
         let bright = [width / 4, height * 2 / 5, width * 3 / 5, height * 4 / 5];
         Self {
@@ -49,13 +49,13 @@ pub fn png(image: &RgbImage) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The image as a camera stores it that is held in one of the eight ways of EXIF: upright it is `image` again.
-pub fn jpeg_held(image: &RgbImage, exif_orientation: u8) -> Vec<u8> {
+/// A JPEG with this EXIF orientation. A decoder that applies the orientation gets `image` again.
+pub fn jpeg_with_orientation(image: &RgbImage, exif_orientation: u8) -> Vec<u8> {
     let upright = Orientation::from_exif(exif_orientation).unwrap();
     let back = match upright {
         Orientation::Rotate90 => Orientation::Rotate270,
         Orientation::Rotate270 => Orientation::Rotate90,
-        itself => itself,
+        other => other,
     };
     let mut stored = DynamicImage::ImageRgb8(image.clone());
     stored.apply_orientation(back);
@@ -69,7 +69,7 @@ pub fn jpeg_held(image: &RgbImage, exif_orientation: u8) -> Vec<u8> {
     bytes
 }
 
-/// One directory with one entry: the orientation.
+/// EXIF data with one entry: the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
