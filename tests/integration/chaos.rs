@@ -62,7 +62,10 @@ async fn a_statement_whose_response_is_cut_off_is_executed() {
 async fn a_statement_cut_off_before_the_server_is_not_executed() {
     let (db, proxy, url) = start_database_behind_a_proxy().await;
     let mut client = PgConnection::connect(&url).await.unwrap();
-    let _met = proxy.arm(On::Asked("insert into said"), deed(|| async { Then::Cut }));
+    let _met = proxy.arm(
+        On::Asked("insert into said"),
+        action(|| async { Then::Cut }),
+    );
     insert_word(&mut client, "first").await.unwrap_err();
     let mut client = PgConnection::connect(&url).await.unwrap();
     insert_word(&mut client, "second").await.unwrap();
@@ -73,7 +76,7 @@ async fn a_statement_cut_off_before_the_server_is_not_executed() {
 async fn a_half_open_connection_gets_no_response_and_a_new_connection_works() {
     let (db, proxy, url) = start_database_behind_a_proxy().await;
     let mut old = PgConnection::connect(&url).await.unwrap();
-    assert_eq!(proxy.strand(), 1);
+    assert_eq!(proxy.make_half_open(), 1);
     let silence = timeout(Duration::from_millis(300), insert_word(&mut old, "never")).await;
     assert!(silence.is_err(), "{silence:?}");
     let mut new = PgConnection::connect(&url).await.unwrap();

@@ -35,14 +35,14 @@ async fn fails_with_each(test: &str, mutations: &[Mutation]) {
             "{test} does not run the statement: {mutation}"
         );
         assert_eq!(
-            server.not_sql(),
+            server.sql_errors(),
             [""; 0],
             "the mutated statement is not valid SQL: {mutation}"
         );
         assert_eq!(verdict, Verdict::Failed, "{test} must fail with {mutation}");
     }
     // The mutation must cause the failure, not the proxy.
-    let server = MutatedServer::start(mutations[0].undone()).await;
+    let server = MutatedServer::start(mutations[0].without_edits()).await;
     let (verdict, output) = run(test, &[("DATABASE_URL", server.url())]).await;
     assert!(server.prepared() > 0);
     assert_eq!(
@@ -55,7 +55,7 @@ async fn fails_with_each(test: &str, mutations: &[Mutation]) {
 /// Requires that `test` passes on a migrated database and fails after each of the `statements`.
 async fn fails_after_each(test: &str, statements: &[&str]) {
     for statement in statements {
-        let (verdict, output) = run(test, &[(WITHOUT, statement)]).await;
+        let (verdict, output) = run(test, &[(GUARD_REMOVAL, statement)]).await;
         println!("{statement}\n{output}");
         assert_eq!(
             verdict,
@@ -63,7 +63,7 @@ async fn fails_after_each(test: &str, statements: &[&str]) {
             "{test} must fail after {statement}"
         );
     }
-    let (verdict, output) = run(test, &[(WITHOUT, "select 1")]).await;
+    let (verdict, output) = run(test, &[(GUARD_REMOVAL, "select 1")]).await;
     assert_eq!(
         verdict,
         Verdict::Passed,

@@ -168,7 +168,7 @@ async fn a_worker_that_an_operator_drains_ends_at_once() {
 async fn a_worker_ends_after_its_maximum_number_of_jobs() {
     let stack = Stack::with_models().await;
     submit_jobs(&stack, 12).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_JOBS", "5")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_MAX_JOBS", "5")]);
     assert_exits_with_0(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 5);
     assert_eq!(count(&stack, QUEUED).await, 7);
@@ -180,7 +180,7 @@ async fn a_worker_ends_after_its_maximum_number_of_jobs() {
 async fn a_worker_that_drains_the_queue_ends_when_no_job_is_left() {
     let stack = Stack::with_models().await;
     submit_jobs(&stack, 12).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_DRAIN", "true")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_DRAIN", "true")]);
     assert_exits_with_0(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 12);
 }
@@ -189,7 +189,7 @@ async fn a_worker_that_drains_the_queue_ends_when_no_job_is_left() {
 async fn a_worker_ends_after_its_maximum_idle_time() {
     let stack = Stack::with_models().await;
     submit_jobs(&stack, 3).await;
-    let worker = stack.worker_begun("w", &[("DARKROOM_MAX_IDLE", "1s")]);
+    let worker = stack.spawn_worker("w", &[("DARKROOM_MAX_IDLE", "1s")]);
     assert_exits_with_0(&worker, A_WHILE).await;
     assert_eq!(count(&stack, SUCCEEDED).await, 3, "all jobs come first");
 }

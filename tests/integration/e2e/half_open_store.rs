@@ -63,14 +63,14 @@ async fn half_open_connections_to_the_store_do_not_each_cost_a_timeout() {
     ])
     .await;
     // The store is slow, so that each upload opens its own connection.
-    proxy.set(Weather {
+    proxy.set(NetworkState {
         delay: Duration::from_millis(100),
         ..NetworkState::HEALTHY
     });
     let all = join_all((0..MANY).map(|nth| submit_is_accepted(&stack, nth))).await;
     assert!(all.iter().all(|accepted| *accepted));
-    let stranded = proxy.strand();
-    proxy.set(Weather::FAIR);
+    let stranded = proxy.make_half_open();
+    proxy.set(NetworkState::HEALTHY);
     assert!(stranded > 4, "too few connections: {stranded}");
     let mut refused = 0;
     while !submit_is_accepted(&stack, MANY + refused).await {

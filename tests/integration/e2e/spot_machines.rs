@@ -154,7 +154,7 @@ async fn a_worker_claims_nothing_after_a_notice_even_a_withdrawn_notice() {
     let later_ids = submit_jobs(&stack, 5).await;
     cloud.withdraw();
     // Some seconds: a worker that does not drain would claim now.
-    cloud.is_asked_again(3).await;
+    cloud.wait_for_requests(3).await;
     eventually(TIMEOUT, "the worker knows of the withdrawal", || async {
         spot.log().contains("withdrawn").then_some(())
     })
@@ -199,7 +199,7 @@ async fn assert_worker_ends_in_time(ahead: TimeDelta) {
     cloud.notice(TWO_MINUTES);
     spot.signal(Signal::SIGCONT);
     wait_until_draining(&spot).await;
-    cloud.is_asked_again(2).await;
+    cloud.wait_for_requests(2).await;
     assert!(
         spot.is_running(),
         "the first notice leaves two minutes for the outcomes"
@@ -266,7 +266,7 @@ async fn a_worker_that_starts_after_the_notice_claims_nothing() {
     let cloud = MetadataService::start(Cloud::Gcp).await;
     cloud.notice(Duration::from_secs(30));
     let ids = submit_jobs(&stack, 1).await;
-    let spot = stack.worker_begun("spot", &cloud.env());
+    let spot = stack.spawn_worker("spot", &cloud.env());
     assert_ends_cleanly(&spot).await;
     let job = stack.client.job(&ids[0]).await;
     assert_eq!(job["status"], "queued", "{job:#}");
@@ -286,7 +286,7 @@ async fn assert_faults_stop_no_work(cloud: Cloud, faults: &[Fault]) {
         cloud.behave();
         cloud.forget_tokens();
         // Enough polls for one good answer in every cloud.
-        cloud.is_asked_again(4).await;
+        cloud.wait_for_requests(4).await;
     }
     let warnings = spot
         .log()
@@ -333,7 +333,7 @@ async fn a_worker_detects_its_cloud() {
         .await;
         service.notice(TWO_MINUTES);
         assert_ends_cleanly(&worker).await;
-        service.has_told_its_notice().await;
+        service.wait_until_notice_is_read().await;
     }
 }
 

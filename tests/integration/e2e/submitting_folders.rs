@@ -95,7 +95,7 @@ fn assert_code(run: &Output, code: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_submit_that_is_killed_and_run_again_makes_one_job_per_photo() {
     let stack = Stack::with_models().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let user = CliUser::new(&stack, &proxy).await;
     let folder = folder();
 
@@ -161,7 +161,7 @@ async fn a_folder_submit_that_is_killed_and_run_again_makes_one_job_per_photo() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_submit_that_loses_every_second_answer_makes_one_job_per_photo() {
     let stack = Stack::without_workers().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let user = CliUser::new(&stack, &proxy).await;
     let folder = folder();
     let then = |n| if n % 2 == 0 { Then::Cut } else { Then::Forward };
@@ -180,7 +180,7 @@ async fn a_folder_submit_that_loses_every_second_answer_makes_one_job_per_photo(
 #[tokio::test(flavor = "multi_thread")]
 async fn only_new_and_changed_photos_are_submitted_and_a_bad_photo_stops_no_other() {
     let stack = Stack::without_workers().await;
-    let proxy = Proxy::start(Speaks::Http, port(&stack.api.url)).await;
+    let proxy = Proxy::start(Protocol::Http, port(&stack.api.url)).await;
     let user = CliUser::new(&stack, &proxy).await;
     let folder = tempfile::tempdir().unwrap();
     let save = |name: &str, shade: u8| {

@@ -200,7 +200,7 @@ async fn a_regress_result_has_its_unit_and_a_raw_result_its_shape() {
         Rgb([grays[(y / 64) as usize][(x / 128) as usize]; 3])
     });
     for orientation in [1, 6] {
-        let jpeg = jpeg_held(&tiles, orientation);
+        let jpeg = jpeg_with_orientation(&tiles, orientation);
         let job = stack.client.predicted("?model=tiles", jpeg).await;
         assert_eq!(job["result"]["shape"], json!([2, 3]));
         let data = job["result"]["data"].as_array().unwrap();

@@ -32,7 +32,7 @@ pub async fn run(test: &str, environment: &[(&str, &str)]) -> (Verdict, String) 
     let finished = finished.unwrap();
     let stdout = String::from_utf8_lossy(&finished.stdout).into_owned();
     let output = stdout.clone() + &String::from_utf8_lossy(&finished.stderr);
-    tests::database::remove_what_is_left(&output).await;
+    tests::database::remove_databases_of_failed_tests(&output).await;
     let verdict = if stdout.contains("test result: ok. 1 passed; 0 failed;") {
         Verdict::Passed
     } else if stdout.contains("test result: FAILED. 0 passed; 1 failed;") {
@@ -51,7 +51,7 @@ async fn the_verdict_on_a_missing_test_is_inconclusive() {
 
 #[tokio::test]
 async fn the_verdict_on_a_test_that_cannot_start_is_inconclusive() {
-    let broken = [(tests::database::WITHOUT, "drop table no_such_table")];
+    let broken = [(tests::database::GUARD_REMOVAL, "drop table no_such_table")];
     let test = "queue::fencing::an_expired_worker_cannot_claim";
     let (verdict, output) = run(test, &broken).await;
     assert_eq!(verdict, Verdict::Inconclusive, "{output}");

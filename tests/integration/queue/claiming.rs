@@ -116,12 +116,12 @@ async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
         given::worker(&db, "slow").await,
         given::worker(&db, "quick").await,
     );
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     let claimed = queue::claim(&uncommitted, slow, &[], 1).await.unwrap();
     assert_eq!(claimed.len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::claim(&pool, quick, &[], 1).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     let claimed = other.await.unwrap().unwrap();
     assert!(claimed.is_empty(), "claimed twice: {claimed:?}");

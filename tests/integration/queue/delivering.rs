@@ -176,7 +176,7 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     let db = given::database().await;
     ended_job(&db, "a", Some(HOOK)).await;
     ended_job(&db, "b", Some(HOOK)).await;
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     let taken = webhooks::claim(&uncommitted, 1, 100, &[], 60.0)
         .await
         .unwrap();

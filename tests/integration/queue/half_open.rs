@@ -90,7 +90,7 @@ async fn wake_ups_are_sent_again_after_a_half_open_connection() {
     notifier.queued(1);
     let heard = timeout(TIMEOUT, listener.recv()).await.unwrap().unwrap();
     assert_eq!(heard.payload(), "1");
-    assert_eq!(proxy.strand(), 1);
+    assert_eq!(proxy.make_half_open(), 1);
     notifier.queued(2); // this wake-up is lost; waiting requests also poll
     let sent_again = async {
         let mut every = tokio::time::interval(Duration::from_millis(100));

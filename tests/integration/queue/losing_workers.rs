@@ -98,11 +98,11 @@ async fn a_job_in_an_uncommitted_rescue_is_not_rescued_again() {
     given::queued(&db, ["cat"]).await;
     let lost = given::claimed_by(&db, "lost").await;
     clock::lease_ran_out(&db, lost.worker).await;
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     assert_eq!(queue::rescue(&uncommitted).await.unwrap().len(), 1);
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::rescue(&pool).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     assert_eq!(other.await.unwrap().unwrap(), []);
     assert_snapshot!(dump(&db).await, @r"

@@ -160,7 +160,7 @@ async fn the_feed_shows_no_uncommitted_event_and_omits_no_late_event() {
         given::claimed_by(&db, "slow").await,
         given::claimed_by(&db, "quick").await,
     );
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     tests::settling::complete(&uncommitted, &[slow.completion("cat")])
         .await
         .unwrap();
@@ -168,7 +168,7 @@ async fn the_feed_shows_no_uncommitted_event_and_omits_no_late_event() {
     let done = quick.completion("cat");
     let completing =
         tokio::spawn(async move { tests::settling::complete(&other_pool, &[done]).await });
-    ended_or_waits_for_a_lock(&db, &completing).await;
+    wait_until_done_or_blocked(&db, &completing).await;
     // If the feed already shows the quick job, no later event may come before that job.
     let (mut read, after) = events(&db, given::OWNER, Cursor::BEGINNING).await;
     assert!(read.iter().all(|event| job(event) == quick.job_id()));

@@ -65,7 +65,7 @@ async fn a_submit_is_refused_at_once_when_too_many_submits_wait() {
         .collect();
     let submits = join_all(jobs.into_iter().map(|job| enqueuer.submit(job)));
     let unlock = async {
-        tests::database::someone_waits_for_a_lock(&db).await;
+        tests::database::wait_for_a_blocked_statement(&db).await;
         lock_holder.rollback().await.unwrap();
     };
     let (answers, ()) = tokio::join!(submits, unlock);
@@ -231,14 +231,14 @@ async fn concurrent_submits_with_one_key_queue_one_job() {
     };
     let (first, second) = (submit("first"), submit("second"));
     let id = first.id;
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     assert_eq!(
         queue::enqueue(&uncommitted, &[first]).await.unwrap().len(),
         1
     );
     let pool = db.another_pool();
     let other = tokio::spawn(async move { queue::enqueue(&pool, &[second]).await });
-    ended_or_waits_for_a_lock(&db, &other).await;
+    wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     assert!(other.await.unwrap().unwrap().is_empty());
     assert_snapshot!(dump(&db).await, @"first queued lease=0 charged=0/3 interruptions=0/3");

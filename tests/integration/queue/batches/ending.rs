@@ -111,7 +111,7 @@ async fn a_batch_does_not_end_beside_an_uncommitted_retry() {
     let db = given::database().await;
     let (id, _) = sealed_batch(&db, 1).await;
     let failed = fail_next_job(&db).await;
-    let uncommitted = db.under_way().await;
+    let uncommitted = db.in_open_transaction().await;
     queue::retry(&uncommitted, failed, None).await.unwrap();
     assert!(batches::finish_due(&*db).await.unwrap().is_empty());
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
