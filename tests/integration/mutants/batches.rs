@@ -14,7 +14,7 @@ super::mutants! {
         "../batches/begin.sql": "where $4::text is null or exists (select from key)" => "";
     }
     a_batch_needs_an_owner: "queue::batches::results_are_lines_in_order_by_ranges_of_their_numbers" {
-        "../batches/results.sql": "and owner = $2" => "and $2::text is not null";
+        "../batches/results.rs" at "from ops.jobs": "and owner = $2" => "and $2::text is not null";
     }
     a_join_needs_a_job_that_will_end_for_it: "queue::predicting::only_a_job_that_ends_for_it_is_joined" {
         "predicted.sql": "and not j.cancel_requested" => "";

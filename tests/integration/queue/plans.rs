@@ -2,11 +2,11 @@
 
 use jobs::{db::StatementPool, queue};
 use sqlx::{AssertSqlSafe, PgConnection};
-use tests::given;
+use tests::{given, mutant::statement_in};
 
 const CLAIM: &str = include_str!("../../../jobs/src/queue/claim.sql");
 const ENQUEUE: &str = include_str!("../../../jobs/src/queue/enqueue.sql");
-const FIND: &str = include_str!("../../../jobs/src/queue/find.sql");
+const FIND: &str = include_str!("../../../jobs/src/queue/find.rs");
 const PREDICTED: &str = include_str!("../../../jobs/src/queue/predicted.sql");
 
 async fn run(db: &mut PgConnection, statement: impl Into<String>) -> Vec<String> {
@@ -149,8 +149,9 @@ async fn a_look_up_reads_each_table_by_its_keys() {
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         sqlx::raw_sql(AssertSqlSafe(format!(
-            "{}; prepare look_up (uuid[], text[]) as {FIND}",
-            StatementPool::BY_KEYS
+            "{}; prepare look_up (uuid[], text[]) as select * {}",
+            StatementPool::BY_KEYS,
+            statement_in(FIND, "from unnest($1::uuid[]")
         )))
         .execute(&mut db)
         .await
