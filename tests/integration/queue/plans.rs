@@ -6,6 +6,7 @@ use tests::{given, mutant::statement_in};
 
 const CLAIM: &str = include_str!("../../../jobs/src/queue/claim.sql");
 const ENQUEUE: &str = include_str!("../../../jobs/src/queue/enqueue.sql");
+const JOB: &str = include_str!("../../../jobs/src/job.rs");
 const FIND: &str = include_str!("../../../jobs/src/queue/find.rs");
 const PREDICTED: &str = include_str!("../../../jobs/src/queue/predicted.sql");
 
@@ -146,12 +147,15 @@ async fn settling_finds_jobs_by_primary_key() {
 /// Over an empty table all plans cost the same, and the one that is made stays when it has filled.
 #[tokio::test]
 async fn a_look_up_reads_each_table_by_its_keys() {
+    // The columns of `query_jobs!`.
+    let (_, columns) = JOB.split_once("r#\"").unwrap();
+    let (columns, _) = columns.split_once("\"#").unwrap();
+    let from = statement_in(FIND, "from unnest($1::uuid[]");
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         sqlx::raw_sql(AssertSqlSafe(format!(
-            "{}; prepare look_up (uuid[], text[]) as select * {}",
-            StatementPool::BY_KEYS,
-            statement_in(FIND, "from unnest($1::uuid[]")
+            "{}; prepare look_up (uuid[], text[]) as {columns} {from}",
+            StatementPool::BY_KEYS
         )))
         .execute(&mut db)
         .await
