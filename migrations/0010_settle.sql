@@ -2,6 +2,18 @@
 -- Workers settle the attempts that they ended. Rescue and time_out settle attempts that their worker did not end. Expire and
 -- cancel_job settle jobs that wait.
 
+-- Whether a job returns to the queue after an outcome of its attempt. Other outcomes end the job.
+create function goes_back(outcome text, job live_jobs) returns boolean
+language sql stable parallel safe as $$
+    select case when job.cancel_requested then false
+                when outcome = 'released' then true
+                when outcome = 'retried' then job.attempts_charged + 1 < job.attempts_max
+                when outcome = 'timed_out' then job.attempts_charged + 1 < job.attempts_max and (job.deadline_at > now()) is not false
+                when outcome = 'lost' then job.interruptions + 1 < job.interruptions_max
+                else false end
+$$;
+comment on function goes_back is 'Whether a job returns to the queue after an outcome of its attempt.';
+
 -- Settles each (job_id, lease_no) by its outcome and returns the jobs that the leases still held.
 --
 -- | outcome   | the job                                                          | the attempt           |
@@ -31,51 +43,59 @@ as $$
 declare
     settled int := 0; part int;
 begin
+    -- Statements of two kinds change rows below. This locks all rows of such a call in the order of the ids, before either does.
+    if outcomes && array['released', 'retried', 'timed_out', 'lost'] then
+        perform from (select * from unnest(job_ids, lease_nos) as a(id, held_lease_no) order by id) a
+        cross join lateral (select from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0 for update) j;
+    end if;
     -- A statement does not see what became of a row whose lock it had to wait for (a cancel of the same job), and leaves the row alone.
     -- The second look sees the row as it is now. Nothing is left for a lease that is gone.
     for look in 1..2 loop
         return query
+        -- Fenced by the primary key and lease_no alone: a job that was taken away has another number.
         with held as materialized (
-            -- Fenced by the primary key and lease_no alone: a job that was taken away has another number. Each row is found by its key
-            -- (`offset 0` keeps the planner from joining), locked in the order of the ids, and then named by its place.
-            select a.*, j.*,
-                   case when j.cancel_requested then false
-                        when a.outcome = 'released' then true
-                        when a.outcome = 'retried' then j.attempts_charged + 1 < j.attempts_max
-                        when a.outcome = 'timed_out' then j.attempts_charged + 1 < j.attempts_max and (j.deadline_at > now()) is not false
-                        when a.outcome = 'lost' then j.interruptions + 1 < j.interruptions_max
-                        else false end as goes_back,
-                   a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
-                   a.outcome = 'lost' and not j.cancel_requested as is_interrupted
-            from (select * from unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
-                      as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position) order by id) a
+            select a.*, j.worker_id, j.claimed_at, a.outcome in ('retried', 'timed_out') as is_charged
+            from unnest(job_ids, lease_nos, outcomes, problems) as a(id, held_lease_no, outcome, problem)
             cross join lateral (
-                select l.ctid as tid, l.worker_id, l.claimed_at, l.attempts_started, l.attempts_charged, l.attempts_max, l.interruptions, l.interruptions_max,
-                       l.deadline_at, l.cancel_requested
-                from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0 for update
+                select l.worker_id, l.claimed_at from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0
             ) j
+            where a.outcome in ('released', 'retried', 'timed_out', 'lost')
         ),
         back as (
             update live_jobs j
             set state = case when h.is_charged then 'scheduled'::job_state else 'queued'::job_state end,
                 version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null, attempt_deadline_at = null,
-                attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + h.is_interrupted::int,
+                attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + (h.outcome = 'lost')::int,
                 problem = case when h.is_charged then h.problem else j.problem end,
                 run_at = case when h.is_charged then now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
                               else now() end
-            from held h where j.ctid = h.tid and h.goes_back
-            returning j.job_id
+            from held h where j.job_id = h.id and j.lease_no = h.held_lease_no and goes_back(h.outcome, j)
+            returning j.job_id, h.outcome, h.is_charged, h.problem, h.held_lease_no, h.worker_id, h.claimed_at, j.attempts_started
         ),
+        -- The columns that most of the statements below read come first: a row is read only as far as needed.
         gone as (
-            delete from live_jobs j using held h where j.ctid = h.tid and not h.goes_back
-            returning j.*, h.outcome, h.result, h.timings, h.forward_batch_size, h.forward_batch_position, h.is_charged, h.is_interrupted,
-                      case when j.cancel_requested or h.outcome = 'canceled' then 'canceled'::job_state
-                           when h.outcome = 'succeeded' then 'succeeded'::job_state
-                           when h.outcome = 'expired' then 'expired'::job_state
-                           else 'failed'::job_state end as ended_as,
-                      case when not j.cancel_requested then coalesce(h.last_problem, h.problem) end as ended_with
+            delete from live_jobs j
+            using unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
+                  as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position)
+            where j.job_id = a.id and j.lease_no = a.held_lease_no and not goes_back(a.outcome, j)
+            returning
+                j.job_id, j.worker_id, j.owner, j.webhook_url, j.claimed_at, a.outcome, j.cancel_requested,
+                case when j.cancel_requested or a.outcome = 'canceled' then 'canceled'::job_state
+                     when a.outcome = 'succeeded' then 'succeeded'::job_state
+                     when a.outcome = 'expired' then 'expired'::job_state
+                     else 'failed'::job_state end as ended_as,
+                a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
+                a.outcome = 'lost' and not j.cancel_requested as is_interrupted,
+                a.problem, a.last_problem, a.result, a.timings, a.forward_batch_size, a.forward_batch_position,
+                j.version, j.model_id, j.model_version_id, j.model_ref, j.image_sha256, j.params, j.metadata, j.priority, j.created_at, j.run_at,
+                j.deadline_at, j.retain_for, j.lease_no, j.attempt_timeout_seconds, j.attempts_started, j.attempts_charged, j.attempts_max,
+                j.interruptions, j.interruptions_max, j.trace_parent, j.batch_id, j.batch_line, j.custom_id
         ),
-        -- What a job keeps when it ends: the only list of these columns. retry_job has the way back.
+        -- The calls of most workers are about jobs of one worker: its row is looked up once, not for each job.
+        takers as materialized (
+            select w.worker_id, w.name, w.device from workers w where w.worker_id = any(array(select distinct g.worker_id from gone g))
+        ),
+        -- What a job keeps when it ends: this and `gone` are the only lists of these columns. retry_job has the way back.
         archived as (
             insert into finished_jobs (
                 job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
@@ -86,22 +106,25 @@ begin
                 g.job_id, g.ended_as, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata, g.priority, g.created_at, g.run_at,
                 g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no + (g.outcome in ('lost', 'timed_out'))::int, g.claimed_at, g.attempt_timeout_seconds, g.attempts_started,
                 g.attempts_charged + g.is_charged::int, g.attempts_max,
-                g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device, g.ended_with,
+                g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device,
+                case when not g.cancel_requested then coalesce(g.last_problem, g.problem) end,
                 case when g.ended_as = 'succeeded' then g.result end,
                 g.timings, g.forward_batch_size, g.forward_batch_position
-            from gone g left join workers w using (worker_id)
-        ),
-        moved as (
-            select b.job_id from back b union all select g.job_id from gone g
+            from gone g left join takers w using (worker_id)
         ),
         -- An attempt that succeeded stands in the job's own row.
         tried as (
             insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
-            select h.id, h.attempts_started, h.held_lease_no, h.worker_id, w.name, w.device, h.claimed_at,
-                   case when h.cancel_requested then 'canceled' when h.outcome = 'retried' and not h.goes_back then 'failed' else h.outcome end,
-                   h.is_charged, case when not h.cancel_requested or h.outcome in ('failed', 'retried') then h.problem end
-            from held h join moved m on m.job_id = h.id left join workers w using (worker_id)
-            where h.claimed_at is not null and (h.outcome <> 'succeeded' or h.cancel_requested)
+            select t.job_id, t.attempts_started, t.lease_no, t.worker_id, w.name, w.device, t.claimed_at, t.outcome, t.is_charged, t.problem
+            from (
+                select b.job_id, b.attempts_started, b.held_lease_no as lease_no, b.worker_id, b.claimed_at, b.outcome, b.is_charged, b.problem from back b
+                union all
+                select g.job_id, g.attempts_started, g.lease_no, g.worker_id, g.claimed_at,
+                       case when g.cancel_requested then 'canceled' when g.outcome = 'retried' then 'failed' else g.outcome end,
+                       g.is_charged, case when not g.cancel_requested or g.outcome in ('failed', 'retried') then g.problem end
+                from gone g
+                where g.claimed_at is not null and (g.outcome <> 'succeeded' or g.cancel_requested)
+            ) t left join workers w using (worker_id)
         ),
         -- One event for all jobs of an owner that end alike.
         published as (
@@ -120,10 +143,74 @@ begin
             -- Without a receiver this is all that webhooks cost.
             where g.webhook_url is not null or exists (select from webhook_endpoints w where w.disabled_at is null)
         )
-        select m.job_id from moved m;
+        select b.job_id from back b union all select g.job_id from gone g;
         get diagnostics part = row_count;
         settled := settled + part;
         exit when settled >= cardinality(job_ids);
     end loop;
 end $$;
 comment on function settle is 'Settles attempts by their outcome, fenced by lease_no, and returns the jobs that the leases still held. The only way out of live_jobs.';
+
+-- The way back: every column that settle archives and a live job needs. It looks again after a lost race, as all verbs do
+-- (0011_job_verbs.sql).
+create function retry_job(job uuid, owner text) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    ended finished_jobs; was record;
+begin
+    for look in 1..4 loop
+        -- Locks the image. A statement that deletes the image waits, and then sees that this live job needs it; or it came
+        -- first, and the check below sees the deletion. The row of the job is locked first: a purge locks in this order too.
+        perform from finished_jobs f where f.job_id = retry_job.job for update;
+        perform from images i
+        where (i.owner, i.sha256) in (select f.owner, f.image_sha256 from finished_jobs f where f.job_id = retry_job.job)
+        for no key update;
+        -- Of two retries at once, or a retry and a purge, the second waits and then finds no such row.
+        delete from finished_jobs f
+        where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner)
+          and f.state in ('failed', 'canceled', 'expired') and f.purged_at is null
+          and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
+        returning f.* into ended;
+        if found then
+            -- The verb that ended the job wrote its last attempt to `attempts`. The budget of charged attempts starts anew.
+            -- The budget of interruptions does not: a job that used it up gets one more try, and stays a suspect that a
+            -- worker runs alone.
+            insert into live_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, image_upload,
+                                   params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
+                                   attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
+                                   interruptions, interruptions_max, trace_parent,
+                                   batch_id, batch_line, custom_id, webhook_url)
+            select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
+                   ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
+                   take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
+                   case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
+                   ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
+                   greatest(least(ended.interruptions, ended.interruptions_max - 1), 0), ended.interruptions_max, ended.trace_parent,
+                   ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
+            from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
+            if ended.batch_id is not null then
+                -- Waits for a finish_batch that runs now, so that the next statement sees what finish_batch wrote.
+                perform from batches g where g.batch_id = ended.batch_id for no key update;
+                update batches g
+                set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
+                where g.batch_id = ended.batch_id and g.finished_at is not null;
+            end if;
+            perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
+            return 'queued';
+        end if;
+        select f.state, f.purged_at is not null or not exists (
+                   select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null) as without_input
+        into was from finished_jobs f where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner);
+        if found then
+            if was.state = 'succeeded' then
+                return 'succeeded';
+            elsif was.without_input then
+                return 'input purged';
+            end if;
+        elsif exists (select from live_jobs j where j.job_id = retry_job.job and (retry_job.owner is null or j.owner = retry_job.owner)) then
+            return 'not terminal';
+        end if;
+    end loop;
+    return 'not found';
+end $$;
+comment on function retry_job is 'Answers queued, succeeded, input purged, not terminal or not found. A job that failed, expired or was canceled goes back to the queue under its id and keeps its history.';

@@ -1,4 +1,4 @@
--- What owners and operators do to jobs: one function a verb. REST and schema `ops` both call them.
+-- What owners and operators do to jobs: one function a verb. REST and schema `ops` both call them. retry_job stands beside settle.
 -- In plpgsql each statement sees what was committed before it began, so a verb that loses a race looks again.
 
 -- Takes the position behind everything that the owner has queued at this priority. SQL callers have lanes of their own, whose
@@ -51,68 +51,6 @@ begin
     return 'not found';
 end $$;
 comment on function cancel_job is 'Answers requested, canceled, was STATE, or not found. A waiting job ends at once. For a running job the cancel is requested, and the job ends when its worker gives it up.';
-
-create function retry_job(job uuid, owner text) returns text
-language plpgsql set search_path = pg_catalog, public, pg_temp as $$
-declare
-    ended finished_jobs; was record;
-begin
-    for look in 1..4 loop
-        -- Locks the image. A statement that deletes the image waits, and then sees that this live job needs it; or it came
-        -- first, and the check below sees the deletion. The row of the job is locked first: a purge locks in this order too.
-        perform from finished_jobs f where f.job_id = retry_job.job for update;
-        perform from images i
-        where (i.owner, i.sha256) in (select f.owner, f.image_sha256 from finished_jobs f where f.job_id = retry_job.job)
-        for no key update;
-        -- Of two retries at once, or a retry and a purge, the second waits and then finds no such row.
-        delete from finished_jobs f
-        where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner)
-          and f.state in ('failed', 'canceled', 'expired') and f.purged_at is null
-          and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
-        returning f.* into ended;
-        if found then
-            -- The verb that ended the job wrote its last attempt to `attempts`. The budget of charged attempts starts anew.
-            -- The budget of interruptions does not: a job that used it up gets one more try, and stays a suspect that a
-            -- worker runs alone.
-            insert into live_jobs (job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, image_upload,
-                                   params, metadata, priority, seq, created_at, run_at, deadline_at, retain_for, lease_no,
-                                   attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
-                                   interruptions, interruptions_max, trace_parent,
-                                   batch_id, batch_line, custom_id, webhook_url)
-            select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
-                   ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
-                   take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
-                   case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
-                   ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
-                   greatest(least(ended.interruptions, ended.interruptions_max - 1), 0), ended.interruptions_max, ended.trace_parent,
-                   ended.batch_id, ended.batch_line, ended.custom_id, ended.webhook_url
-            from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
-            if ended.batch_id is not null then
-                -- Waits for a finish_batch that runs now, so that the next statement sees what finish_batch wrote.
-                perform from batches g where g.batch_id = ended.batch_id for no key update;
-                update batches g
-                set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
-                where g.batch_id = ended.batch_id and g.finished_at is not null;
-            end if;
-            perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
-            return 'queued';
-        end if;
-        select f.state, f.purged_at is not null or not exists (
-                   select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null) as without_input
-        into was from finished_jobs f where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner);
-        if found then
-            if was.state = 'succeeded' then
-                return 'succeeded';
-            elsif was.without_input then
-                return 'input purged';
-            end if;
-        elsif exists (select from live_jobs j where j.job_id = retry_job.job and (retry_job.owner is null or j.owner = retry_job.owner)) then
-            return 'not terminal';
-        end if;
-    end loop;
-    return 'not found';
-end $$;
-comment on function retry_job is 'Answers queued, succeeded, input purged, not terminal or not found. A job that failed, expired or was canceled goes back to the queue under its id and keeps its history.';
 
 create function set_job_priority(job uuid, priority int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$

@@ -6,6 +6,7 @@ mod config;
 mod ctx;
 mod egress;
 mod http;
+mod job_fields;
 mod limits;
 mod openapi;
 mod pages;

@@ -47,7 +47,6 @@ pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
-pub(crate) use find::JobRow;
 pub use find::{attempts, attempts_of, find, find_all};
 pub use finder::Finder;
 pub use heartbeat::{Heartbeat, heartbeat};

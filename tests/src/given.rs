@@ -86,24 +86,12 @@ pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<St
 /// A new job with default values, not queued yet.
 pub fn job(model: &Resolved, name: &str) -> NewJob {
     let metadata = json!({ "name": name });
+    let params = model.manifest.params(&serde_json::Map::new()).unwrap();
     NewJob {
-        id: JobId::now(),
-        owner: OWNER.into(),
-        model: model.clone(),
-        image: image(name),
-        params: model.manifest.params(&serde_json::Map::new()).unwrap(),
         metadata: metadata.as_object().unwrap().clone(),
-        priority: 0,
-        run_at: None,
-        deadline: None,
         retain_seconds: 86_400.0,
-        attempt_timeout_seconds: 120,
-        attempts_max: 3,
         interruptions_max: 3,
-        trace_parent: None,
-        idempotency: None,
-        member: None,
-        webhook_url: None,
+        ..NewJob::new(OWNER, model.clone(), image(name), params)
     }
 }
 

@@ -60,9 +60,11 @@ impl Mutation {
         }
     }
 
-    /// The mutated text, if `sql` is the statement.
+    /// The mutated text of a statement that is the sought one, or ends with it: `query_jobs!` puts its columns before it.
     fn apply(&self, sql: &str) -> Option<String> {
-        (one_line(sql) == self.statement).then(|| self.mutated.clone())
+        let sql = one_line(sql);
+        let columns = sql.strip_suffix(&self.statement)?;
+        Some(format!("{columns}{}", self.mutated))
     }
 }
 

@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, fmt};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
-    Object, Problem, TaskResult,
+    ImageSource, Object, Problem, TaskResult, WebhookTarget, duration,
     time::{micros, some_micros},
 };
 
@@ -68,6 +68,45 @@ pub struct Job {
     pub cache: CacheOutcome,
     pub trace_id: Option<String>,
     pub urls: JobUrls,
+}
+
+/// A job as JSON. Every field is optional, except `image` in a JSON body.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct JobRequest {
+    /// `name`, `name@alias`, `name:version` or `name@sha256:…`; the default model by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
+    /// The model's own parameters, see `GET /v1/models/{name}`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub params: Map<String, Value>,
+    /// From -100 to 100; jobs with a higher priority run first.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "openapi", schema(minimum = -100, maximum = 100))]
+    pub priority: i16,
+    /// Your metadata: up to 50 keys. `GET /v1/jobs?metadata.KEY=…` finds jobs by it.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub metadata: Map<String, Value>,
+    /// Not before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<DateTime<Utc>>,
+    /// The job expires at this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<DateTime<Utc>>,
+    /// From 1 to 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 20))]
+    pub max_attempts: Option<i16>,
+    /// How long to keep the finished job: `P7D`, `PT12H`.
+    #[serde(with = "duration", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, example = "P7D"))]
+    pub retain_for: Option<TimeDelta>,
+    /// A receiver for the end of this job, in addition to your endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookTarget>,
 }
 
 /// The status of a job; `docs/states.md` has the transitions.
@@ -173,6 +212,13 @@ pub struct JobUrls {
     pub cancel: String,
 }
 
+impl JobRequest {
+    /// Fields that the query of a raw upload has as text.
+    pub const TEXT_IN_QUERY: &[&str] = &["model", "run_at", "deadline", "retain_for"];
+    /// Fields that the query of a raw upload has as numbers.
+    pub const NUMBERS_IN_QUERY: &[&str] = &["priority", "max_attempts"];
+}
+
 impl Job {
     /// The prediction by task; `None` if the job has none.
     pub fn task_result(&self) -> Option<TaskResult> {
@@ -248,4 +294,9 @@ impl CacheOutcome {
             Self::Joined => "joined",
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+fn is_zero(priority: &i16) -> bool {
+    *priority == 0
 }

@@ -34,8 +34,8 @@ pub use self::{
     extensible::Extensible,
     image::{Image, PresignedPut, Upload, UploadRequest},
     job::{
-        Attempt, CacheOutcome, ForwardBatch, Job, JobAttempts, JobInput, JobStatus, JobUrls,
-        ResolvedModel,
+        Attempt, CacheOutcome, ForwardBatch, Job, JobAttempts, JobInput, JobRequest, JobStatus,
+        JobUrls, ResolvedModel,
     },
     key::{ApiKey, ApiKeyRequest, KeyLimits, Scope},
     list::{List, Page},
@@ -47,7 +47,7 @@ pub use self::{
         Segmentation, StoredResult, TaskResult,
     },
     secret::ShownSecret,
-    submit::{BatchLine, ImageSource, JobRequest, WebhookTarget},
+    submit::{BatchLine, ImageSource, WebhookTarget},
     time::{micros, rfc3339},
     usage::{Usage, UsageList},
     webhook::{

@@ -16,6 +16,7 @@ use super::entry::{self, BatchEntry};
 use crate::{
     ctx::Ctx,
     http::{error::ApiError, trace::traceparent},
+    job_fields::new_job,
     limits::{keyring::Caller, quotas::Reservation},
     submit::{
         forms::resolve_model,
@@ -228,15 +229,8 @@ impl<'a> BatchIntake<'a> {
                     let (model, params) = (candidate.model, candidate.params);
                     let traceparent = self.traceparent.clone();
                     let request = candidate.request;
-                    let mut job = job_request::new_job(
-                        request,
-                        owner,
-                        model,
-                        params,
-                        image,
-                        traceparent,
-                        limits,
-                    );
+                    let mut job =
+                        new_job(request, owner, model, params, image, traceparent, limits);
                     job.member = Some(BatchMember {
                         batch: writer.batch,
                         position,

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use wire::{DeletedSubject, EventSubject, Extensible, Object, WebhookMessage};
 
-use super::{batches::body::batch_body, jobs::body::job_body};
+use super::batches::body::batch_body;
 use crate::{
     ctx::Ctx,
     http::{
@@ -24,6 +24,7 @@ use crate::{
         paging::{parse_limit, read_query},
         waiting::WaitPreference,
     },
+    job_fields::job_body,
     limits::keyring::Caller,
     openapi::InvalidParams,
 };

@@ -1,6 +1,6 @@
 //! `/v1/jobs`: one image, one prediction.
 
-pub(crate) mod body;
+mod body;
 mod create;
 mod list;
 mod steps;
@@ -16,7 +16,7 @@ use jobs::{
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use self::body::{etag, explanation_body, job_body};
+use self::body::{etag, explanation_body};
 use crate::{
     ctx::Ctx,
     http::{
@@ -24,6 +24,7 @@ use crate::{
         headers::has_version,
         waiting::{WaitPreference, wait_for_change},
     },
+    job_fields::job_body,
     limits::keyring::Caller,
     openapi::NotFound,
 };

@@ -1,24 +1,21 @@
-//! The request of a job, as JSON or in the query of a raw upload: its checks, and the job to queue.
+//! The request of a job, as JSON or in the query of a raw upload: its checks and its fingerprint.
 
 mod image_source;
 mod query;
 mod size;
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use jobs::{JobId, Sha256Digest, images::Image, models::Resolved, queue::NewJob};
+use chrono::{DateTime, Datelike, Utc};
+use jobs::Sha256Digest;
 use serde_json::{Map, Value, json};
 use wire::JobRequest;
 
 pub(crate) use self::{
     image_source::{ImageLocation, image_location},
-    query::from_query,
+    query::{RawForm, from_query},
 };
-use crate::{config::Limits, egress::Egress, http::error::ApiError};
+use crate::{config::Limits, egress::Egress, http::error::ApiError, job_fields::field_fault};
 
-const PRIORITY_RANGE: std::ops::RangeInclusive<i16> = -100..=100;
-const ATTEMPTS_MAX_RANGE: std::ops::RangeInclusive<i16> = 1..=20;
 const METADATA_KEYS_MAX: usize = 50;
-const RETAIN_DAYS_MAX: f64 = 3650.0;
 
 /// Whether Postgres cannot calculate with this time: only the years 1970 to 9999 are allowed.
 pub(crate) fn is_out_of_range(time: DateTime<Utc>) -> bool {
@@ -27,27 +24,7 @@ pub(crate) fn is_out_of_range(time: DateTime<Utc>) -> bool {
 
 /// Checks everything that does not need the image, so that an invalid request is refused before its upload is read.
 pub(crate) fn check(request: &JobRequest, limits: &Limits) -> Result<(), ApiError> {
-    let fault = if !PRIORITY_RANGE.contains(&request.priority) {
-        Some(("/priority", "must lie in -100..=100"))
-    } else if request
-        .max_attempts
-        .is_some_and(|max| !ATTEMPTS_MAX_RANGE.contains(&max))
-    {
-        Some(("/max_attempts", "must lie in 1..=20"))
-    } else if request.run_at.is_some_and(is_out_of_range) {
-        Some(("/run_at", "must lie in the years 1970 to 9999"))
-    } else if request.deadline.is_some_and(is_out_of_range) {
-        Some(("/deadline", "must lie in the years 1970 to 9999"))
-    } else if let Some(detail) = metadata_fault(&request.metadata) {
-        Some(("/metadata", detail))
-    } else if request.retain_for.is_some_and(|keep| {
-        keep <= TimeDelta::zero() || keep.num_seconds() as f64 > RETAIN_DAYS_MAX * 86_400.0
-    }) {
-        Some(("/retain_for", "must lie between a second and ten years"))
-    } else {
-        None
-    };
-    if let Some((pointer, detail)) = fault {
+    if let Some((pointer, detail)) = field_fault(request) {
         return Err(ApiError::invalid_field(pointer, "invalid", detail));
     }
     size::check(request, limits.job_bytes_max)
@@ -85,51 +62,18 @@ pub(crate) fn check_webhook(request: &mut JobRequest, egress: &Egress) -> Result
 
 /// A digest of the request and its image: a repetition has the same one.
 pub(crate) fn fingerprint(request: &JobRequest, image: Sha256Digest) -> Sha256Digest {
+    // The fields that a fingerprint always has. It has every other field only if the request has it: a fingerprint in the
+    // database may be older than the field.
     let mut asked = json!({
-        "model": request.model, "params": request.params, "priority": request.priority, "metadata": request.metadata,
-        "run_at": request.run_at, "deadline": request.deadline, "max_attempts": request.max_attempts,
-        "retain_for": request.retain_for.map(|keep| keep.num_seconds()), "image": image,
+        "model": null, "priority": 0, "run_at": null, "deadline": null, "max_attempts": null,
     });
-    // Only if there is one: fingerprints in the database are older than webhooks.
-    if let Some(webhook) = &request.webhook {
-        asked["webhook"] = json!(webhook);
+    let fields = serde_json::to_value(request).expect("a request is JSON");
+    if let (Value::Object(asked), Value::Object(fields)) = (&mut asked, fields) {
+        asked.extend(fields);
     }
+    asked["retain_for"] = json!(request.retain_for.map(|keep| keep.num_seconds()));
+    asked["image"] = json!(image);
     Sha256Digest::of(asked.to_string().as_bytes())
-}
-
-/// The job to queue.
-pub(crate) fn new_job(
-    request: JobRequest,
-    owner: &str,
-    model: Resolved,
-    params: Map<String, Value>,
-    image: Image,
-    trace_parent: String,
-    limits: &Limits,
-) -> NewJob {
-    NewJob {
-        id: JobId::now(),
-        owner: owner.to_owned(),
-        model,
-        image,
-        params,
-        metadata: request.metadata,
-        priority: request.priority,
-        run_at: request.run_at,
-        deadline: request.deadline,
-        retain_seconds: request
-            .retain_for
-            .map_or(limits.retain_days * 86_400.0, |keep| {
-                keep.num_seconds() as f64
-            }),
-        attempt_timeout_seconds: limits.attempt_timeout_seconds,
-        attempts_max: request.max_attempts.unwrap_or(limits.attempts_max),
-        interruptions_max: limits.interruptions_max,
-        trace_parent: Some(trace_parent),
-        idempotency: None,
-        member: None,
-        webhook_url: request.webhook.map(|webhook| webhook.url),
-    }
 }
 
 /// What is wrong with the metadata; `None` if nothing is.

@@ -60,9 +60,12 @@ fn json_form(url: &str, query: &[(String, String)]) -> Value {
     let mut unchecked = Vec::new();
     for (name, value) in query {
         match name.as_str() {
-            "model" => request.model = Some(value.clone()),
-            "run_at" | "deadline" | "retain_for" => unchecked.push((name, value.clone().into())),
-            "priority" | "max_attempts" => unchecked.push((name, scalar(value))),
+            field if JobRequest::TEXT_IN_QUERY.contains(&field) => {
+                unchecked.push((name, value.clone().into()));
+            }
+            field if JobRequest::NUMBERS_IN_QUERY.contains(&field) => {
+                unchecked.push((name, scalar(value)));
+            }
             _ => match name.strip_prefix("metadata.") {
                 Some(key) => drop(
                     request

@@ -48,6 +48,42 @@ pub struct Enqueued {
 }
 
 impl NewJob {
+    /// A job that is due now, at priority 0 and with the limits that `ops.enqueue` gives a job by default.
+    pub fn new(
+        owner: impl Into<String>,
+        model: Resolved,
+        image: Image,
+        params: Map<String, Value>,
+    ) -> Self {
+        Self {
+            id: JobId::now(),
+            owner: owner.into(),
+            model,
+            image,
+            params,
+            metadata: Map::new(),
+            priority: 0,
+            run_at: None,
+            deadline: None,
+            retain_seconds: 30.0 * 86_400.0,
+            attempt_timeout_seconds: 120,
+            attempts_max: 3,
+            interruptions_max: 5,
+            trace_parent: None,
+            idempotency: None,
+            member: None,
+            webhook_url: None,
+        }
+    }
+
+    /// Whether the prediction of an earlier job is an answer: no field asks for something that only a job of its own can do.
+    pub fn can_be_answered_by_earlier_job(&self) -> bool {
+        self.run_at.is_none()
+            && self.deadline.is_none()
+            && self.webhook_url.is_none()
+            && self.member.is_none()
+    }
+
     /// The job as [`find`](super::find()) would return it right after the commit.
     pub fn into_job(self, enqueued: &Enqueued) -> Job {
         Job {

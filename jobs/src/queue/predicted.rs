@@ -21,7 +21,7 @@ impl MatchingJob {
 /// Finds the one of the `recent` jobs of an image that can answer `job`: equal owner, model version, parameters and metadata,
 /// and at least equal retention. `recent` comes from [`crate::images::StoredImage::recent_jobs`].
 ///
-/// Runs no statement if `recent` is empty, or if `job` has a start time, a deadline, a webhook or a batch.
+/// Runs no statement if `recent` is empty, or if no earlier job can answer ([`NewJob::can_be_answered_by_earlier_job`]).
 ///
 /// The retention of a hit begins anew once a tenth of it has passed.
 ///
@@ -32,11 +32,7 @@ pub async fn find_matching_job(
     job: &NewJob,
     recent: &[JobId],
 ) -> Result<Option<MatchingJob>, QueueError> {
-    let is_special = job.run_at.is_some()
-        || job.deadline.is_some()
-        || job.webhook_url.is_some()
-        || job.member.is_some();
-    if recent.is_empty() || is_special {
+    if recent.is_empty() || !job.can_be_answered_by_earlier_job() {
         return Ok(None);
     }
     let recent: Vec<_> = recent.iter().map(|job| job.uuid()).collect();

@@ -14,7 +14,7 @@ super::mutants! {
         "../batches/begin.sql": "where $4::text is null or exists (select from key)" => "";
     }
     batch_results_must_be_filtered_by_owner: "queue::batches::batch_results_are_read_by_ranges_of_line_numbers" {
-        "../batches/results.sql": "and owner = $2" => "and $2::text is not null";
+        "../batches/results.rs" at "from ops.jobs": "and owner = $2" => "and $2::text is not null";
     }
     a_join_must_check_the_terms_of_the_live_job: "queue::prediction_cache::a_submit_does_not_join_a_job_with_worse_terms" {
         "predicted.sql": "and not j.cancel_requested" => "";

@@ -6,8 +6,8 @@ super::mutants! {
         "enqueue.sql": "on conflict (owner, key) do nothing" => "on conflict (owner, key) do update set job_id = excluded.job_id";
     }
     reads_must_be_filtered_by_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
-        "find.sql": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
-        "list.sql": "where owner = $1" => "where $1::text is not null";
+        "find.rs" at "from unnest($1::uuid[]": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
+        "list.rs" at "from ops.jobs": "where owner = $1" => "where $1::text is not null";
         "idempotency.rs" at "select job_id, batch_id, fingerprint": "owner = $1" => "$1::text is not null";
         "../images/finder.rs" at "with unused as": "select * from images i where i.owner = asked.owner" => "select * from images i where asked.owner is not null";
     }

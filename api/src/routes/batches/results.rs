@@ -19,9 +19,9 @@ use crate::{
         paging,
         waiting::{WaitPreference, wait_for_change},
     },
+    job_fields::job_body,
     limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
-    routes::jobs::body::job_body,
 };
 
 /// Lines that one statement reads.

@@ -15,10 +15,7 @@ use jobs::{
 };
 use wire::CacheOutcome;
 
-use super::{
-    body::{etag, job_body},
-    own_job, wait_for_job,
-};
+use super::{body::etag, own_job, wait_for_job};
 use crate::{
     ctx::Ctx,
     http::{
@@ -27,8 +24,14 @@ use crate::{
         trace::traceparent,
         waiting::WaitPreference,
     },
+    job_fields::{job_body, new_job},
     limits::{keyring::Caller, quotas::Reservation},
-    submit::{forms, image_input::ImageInput, job_request, stored_images},
+    submit::{
+        forms,
+        image_input::ImageInput,
+        job_request::{self, RawForm},
+        stored_images,
+    },
 };
 
 /// Stores the image and queues one job over it.
@@ -39,13 +42,8 @@ use crate::{
 #[utoipa::path(
     operation_id = "create_job", tag = "jobs",
     params(
-        ("model" = Option<String>, Query, description = "Raw form: `name`, `name@alias`, `name:version` or `name@sha256:…`"),
-        ("priority" = Option<i16>, Query, description = "Raw form: from -100 to 100; jobs with a higher priority run first"),
+        RawForm,
         ("metadata.KEY" = Option<String>, Query, description = "Raw form: your metadata, as text"),
-        ("run_at" = Option<String>, Query, format = DateTime, description = "Raw form: not before this time"),
-        ("deadline" = Option<String>, Query, format = DateTime, description = "Raw form: the job expires at this time"),
-        ("max_attempts" = Option<i16>, Query, minimum = 1, maximum = 20, description = "Raw form: from 1 to 20"),
-        ("retain_for" = Option<String>, Query, description = "Raw form: how long to keep the finished job: `P7D`, `PT12H`"),
         ("Idempotency-Key" = Option<String>, Header, description = "A key of yours, new for each job: repeating the request queues nothing twice"),
         ("Cache-Control" = Option<String>, Header, description = "`no-cache`: a new job, even if an earlier job made this prediction"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold the answer up to N (60) seconds for the job to end"),
@@ -110,7 +108,7 @@ pub(super) async fn create_job(
     } = Box::pin(store(&ctx, &caller, submit.image)).await?;
     let traceparent = traceparent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
-    let mut job = job_request::new_job(
+    let mut job = new_job(
         submit.request,
         owner,
         submit.model,

@@ -5,13 +5,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::body::job_body;
 use crate::{
     ctx::Ctx,
     http::{
         error::ApiError,
         paging::{cut_page, next_link, parse_limit, read_query},
     },
+    job_fields::job_body,
     limits::keyring::Caller,
     openapi::InvalidParams,
     submit::job_request::is_out_of_range,

@@ -14,11 +14,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use wire::{Attempt, micros};
 
-use super::{
-    body::{attempt_body, job_body},
-    job_id, own_job,
+use super::{job_id, own_job};
+use crate::{
+    ctx::Ctx,
+    http::error::ApiError,
+    job_fields::{attempt_body, job_body},
+    limits::keyring::Caller,
+    openapi::NotFound,
 };
-use crate::{ctx::Ctx, http::error::ApiError, limits::keyring::Caller, openapi::NotFound};
 
 /// How often a stream sends a comment while nothing happens, and reads the job in case a notification was lost.
 const HEARTBEAT: Duration = Duration::from_secs(15);
