@@ -18,7 +18,7 @@ pub async fn cancel(db: &PgPool, batch: BatchId, owner: &str) -> Result<bool, Qu
 }
 
 /// Cancels some jobs of a batch whose cancel was requested, of all such batches if `None`. Call it again until it returns 0.
-/// Returns how many jobs it processed.
+/// Returns how many jobs it processed. It locks them in the order of their ids, as `settle` does.
 ///
 /// # Errors
 /// Postgres is away.
@@ -33,7 +33,7 @@ pub async fn cancel_some(
                  and not j.cancel_requested
                limit 500
            )
-           select count(cancel_job(job_id, null)) as "canceled!" from live"#,
+           select count(cancel_job(job_id, null)) as "canceled!" from (select job_id from live order by job_id) as in_order"#,
         batch.map(BatchId::uuid)
     );
     Ok(canceled.fetch_one(db).await?)

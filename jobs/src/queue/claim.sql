@@ -26,7 +26,8 @@ claimed as (
     from picked where j.ctid = picked.tid
         -- A worker whose lease has run out, or that was asked to leave, gets nothing.
         and exists (select 1 from workers w where w.worker_id = $1 and w.lease_until > now() and w.ended_at is null and not w.draining)
-    returning j.*
+    returning j.job_id, j.lease_no, j.owner, j.model_id, j.model_version_id, j.image_sha256, j.image_upload, j.params, j.priority, j.seq,
+              j.interruptions, j.attempts_started, j.attempt_timeout_seconds, j.trace_parent, j.run_at
 ),
 told as materialized (
     select publish_starts(array_agg(job_id), array_agg(owner)) from claimed

@@ -38,6 +38,20 @@ pub struct NewJob {
     pub webhook_url: Option<String>,
 }
 
+/// What the jobs of a batch have in common: the statement gets each different set once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Terms<'a> {
+    model_version_id: i64,
+    model_ref: &'a str,
+    /// The bits of an `f64`, which has no `Eq`.
+    retain_seconds: u64,
+    attempt_timeout_seconds: i32,
+    attempts_max: i16,
+    interruptions_max: i16,
+    batch: Option<Uuid>,
+    webhook_url: Option<&'a str>,
+}
+
 /// What the database assigned to a new job.
 #[derive(Debug, Clone)]
 pub struct Enqueued {
@@ -82,6 +96,19 @@ impl NewJob {
             && self.deadline.is_none()
             && self.webhook_url.is_none()
             && self.member.is_none()
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms {
+            model_version_id: self.model.model_version_id,
+            model_ref: &self.model.model_ref,
+            retain_seconds: self.retain_seconds.to_bits(),
+            attempt_timeout_seconds: self.attempt_timeout_seconds,
+            attempts_max: self.attempts_max,
+            interruptions_max: self.interruptions_max,
+            batch: self.member.as_ref().map(|member| member.batch.uuid()),
+            webhook_url: self.webhook_url.as_deref(),
+        }
     }
 
     /// The job as [`find`](super::find()) would return it right after the commit.
@@ -146,24 +173,23 @@ pub(super) async fn enqueue_on(
     db: impl PgExecutor<'_>,
     jobs: &[NewJob],
 ) -> Result<Vec<Enqueued>, QueueError> {
-    let mut lanes = Numbered::default();
+    let (mut lanes, mut images, mut terms) = (
+        Numbered::default(),
+        Numbered::default(),
+        Numbered::default(),
+    );
     let (mut lane_nos, mut nths) = (Vec::new(), Vec::new());
+    let (mut image_nos, mut terms_nos) = (Vec::new(), Vec::new());
     for job in jobs {
         let lane = (job.model.model_id, job.priority, job.owner.as_str());
         let (lane_no, nth) = lanes.enter(lane, job);
         lane_nos.push(lane_no);
         nths.push(nth);
+        image_nos.push(images.enter((job.owner.as_str(), job.image.sha256), job).0);
+        terms_nos.push(terms.enter(job.terms(), job).0);
     }
-    let mut images = Numbered::default();
-    let image_nos: Vec<_> = jobs
-        .iter()
-        .map(|job| images.enter((job.owner.as_str(), job.image.sha256), job).0)
-        .collect();
-    let images: Vec<_> = images
-        .firsts
-        .iter()
-        .map(|job| (&job.owner, &job.image))
-        .collect();
+    let images = column(&images.firsts, |job| (&job.owner, &job.image));
+    let terms = column(&terms.firsts, |job| job.terms());
     let keyed: Vec<_> = jobs
         .iter()
         .filter_map(|job| Some((job, job.idempotency.as_ref()?)))
@@ -171,34 +197,26 @@ pub(super) async fn enqueue_on(
     let rows = sqlx::query_file!(
         "src/queue/enqueue.sql",
         &column(jobs, |job| job.id.uuid()),
-        &lane_nos,
+        &terms_nos,
         &nths,
         &image_nos,
         &column(jobs, |job| job.image.sha256.as_bytes().as_slice()) as &[&[u8]],
-        &column(jobs, |job| job.model.model_version_id),
-        &column(jobs, |job| job.model.model_ref.as_str()) as &[&str],
         &column(jobs, |job| Json(&job.params)) as &[Json<&Map<_, _>>],
         &column(jobs, |job| Json(&job.metadata)) as &[Json<&Map<_, _>>],
         &column(jobs, |job| job.run_at) as &[Option<DateTime<Utc>>],
         &column(jobs, |job| job.deadline) as &[Option<DateTime<Utc>>],
-        &column(jobs, |job| job.retain_seconds),
-        &column(jobs, |job| job.attempt_timeout_seconds),
-        &column(jobs, |job| job.attempts_max),
-        &column(jobs, |job| job.interruptions_max),
         &column(jobs, |job| job.trace_parent.as_deref()) as &[Option<&str>],
-        &column(jobs, |job| job
-            .member
-            .as_ref()
-            .map(|member| member.batch.uuid())) as &[Option<Uuid>],
-        &column(jobs, |job| job
-            .member
-            .as_ref()
-            .map(|member| member.position)) as &[Option<i32>],
-        &column(jobs, |job| job
-            .member
-            .as_ref()
-            .and_then(|member| member.custom_id.as_deref())) as &[Option<&str>],
-        &column(jobs, |job| job.webhook_url.as_deref()) as &[Option<&str>],
+        &column(jobs, |job| Some(job.member.as_ref()?.position)) as &[Option<i32>],
+        &column(jobs, |job| job.member.as_ref()?.custom_id.as_deref()) as &[Option<&str>],
+        &lane_nos,
+        &column(&terms, |terms| terms.model_version_id),
+        &column(&terms, |terms| terms.model_ref) as &[&str],
+        &column(&terms, |terms| f64::from_bits(terms.retain_seconds)),
+        &column(&terms, |terms| terms.attempt_timeout_seconds),
+        &column(&terms, |terms| terms.attempts_max),
+        &column(&terms, |terms| terms.interruptions_max),
+        &column(&terms, |terms| terms.batch) as &[Option<Uuid>],
+        &column(&terms, |terms| terms.webhook_url) as &[Option<&str>],
         &column(&lanes.firsts, |job| job.model.model_id),
         &column(&lanes.firsts, |job| job.priority),
         &column(&lanes.firsts, |job| job.owner.as_str()) as &[&str],
@@ -236,6 +254,8 @@ fn column<'a, R, T: 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
 
 /// Numbers distinct keys of jobs, from 1, like SQL numbers the elements of an array.
 struct Numbered<'a, K> {
+    /// The key of the job before, which most jobs share: it needs no hash.
+    latest: Option<(K, i32)>,
     numbers: HashMap<K, i32>,
     /// The first job of each number.
     firsts: Vec<&'a NewJob>,
@@ -245,6 +265,7 @@ struct Numbered<'a, K> {
 impl<K> Default for Numbered<'_, K> {
     fn default() -> Self {
         Self {
+            latest: None,
             numbers: HashMap::new(),
             firsts: Vec::new(),
             counts: Vec::new(),
@@ -252,15 +273,22 @@ impl<K> Default for Numbered<'_, K> {
     }
 }
 
-impl<'a, K: Eq + Hash> Numbered<'a, K> {
+impl<'a, K: Copy + Eq + Hash> Numbered<'a, K> {
     /// The number of `key`, and how many jobs have had this key, including this one.
     fn enter(&mut self, key: K, job: &'a NewJob) -> (i32, i64) {
-        let next = self.firsts.len() as i32 + 1;
-        let number = *self.numbers.entry(key).or_insert(next);
-        if number == next {
-            self.firsts.push(job);
-            self.counts.push(0);
-        }
+        let number = match self.latest {
+            Some((latest, number)) if latest == key => number,
+            _ => {
+                let next = self.firsts.len() as i32 + 1;
+                let number = *self.numbers.entry(key).or_insert(next);
+                if number == next {
+                    self.firsts.push(job);
+                    self.counts.push(0);
+                }
+                self.latest = Some((key, number));
+                number
+            }
+        };
         let count = &mut self.counts[number as usize - 1];
         *count += 1;
         (number, i64::from(*count))

@@ -1,15 +1,15 @@
--- Many jobs, one statement: their keys, their images, their places in the fair order, their rows. Lanes and images come once
--- each; a job names its own by number, so that nothing is joined row by row.
+-- Many jobs, one statement: their keys, their images, their places in the fair order, their rows. Lanes, images and terms come once
+-- each. A job names its own by number, so that nothing is joined row by row. Terms are what the jobs of a batch have in common.
 with first as (
     -- Whoever comes second waits here for the first one's commit, and then queues nothing.
     insert into idempotency_keys (owner, key, fingerprint, job_id)
-    select owner, key, fingerprint, job_id from unnest($32::text[], $33::text[], $34::bytea[], $35::uuid[]) as k(owner, key, fingerprint, job_id)
+    select owner, key, fingerprint, job_id from unnest($33::text[], $34::text[], $35::bytea[], $36::uuid[]) as k(owner, key, fingerprint, job_id)
     order by owner, key
     on conflict (owner, key) do nothing
     returning job_id
 ),
 replayed as materialized (
-    select job_id from unnest($35::uuid[]) as k(job_id) except select job_id from first
+    select job_id from unnest($36::uuid[]) as k(job_id) except select job_id from first
 ),
 counted as (
     select image_no, count(*) as jobs, (array_agg(job_id))[1:8] as recent_jobs from unnest($1::uuid[], $4::int[]) as i(job_id, image_no)
@@ -19,7 +19,7 @@ image as (
     -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
     insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs, recent_jobs)
     select m.owner, m.sha256, m.upload, m.content_type, m.bytes, m.width, m.height, c.jobs, c.recent_jobs
-    from unnest($25::text[], $26::bytea[], $27::uuid[], $28::text[], $29::bigint[], $30::int[], $31::int[]) with ordinality
+    from unnest($26::text[], $27::bytea[], $28::uuid[], $29::text[], $30::bigint[], $31::int[], $32::int[]) with ordinality
          as m(owner, sha256, upload, content_type, bytes, width, height, image_no)
     join counted c on c.image_no = m.image_no
     order by m.owner, m.sha256
@@ -38,7 +38,7 @@ lane as (
                (select max(o.next_seq) from lanes o where o.model_id = w.model_id and o.priority = w.priority),
                0),
            w.jobs
-    from unnest($21::bigint[], $22::smallint[], $23::text[], $24::int[]) as w(model_id, priority, owner, jobs)
+    from unnest($22::bigint[], $23::smallint[], $24::text[], $25::int[]) as w(model_id, priority, owner, jobs)
     order by w.model_id, w.priority, w.owner
     on conflict (model_id, priority, owner)
     do update set next_seq = greatest(l.next_seq, excluded.next_seq - excluded.taken) + excluded.taken, taken = excluded.taken
@@ -47,21 +47,18 @@ lane as (
 insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
                        run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
                        batch_id, batch_line, custom_id, webhook_url)
-select i.job_id, case when i.run_at > now() then 'scheduled' else 'queued' end::job_state, ($23::text[])[i.lane_no], ($21::bigint[])[i.lane_no],
-       i.model_version_id, i.model_ref, i.sha256, i.params, i.metadata, ($22::smallint[])[i.lane_no],
+select i.job_id, case when i.run_at > now() then 'scheduled'::job_state else 'queued'::job_state end, ($24::text[])[i.lane_no], ($22::bigint[])[i.lane_no],
+       ($14::bigint[])[i.terms_no], ($15::text[])[i.terms_no], i.sha256, i.params, i.metadata, ($23::smallint[])[i.lane_no],
        (select array_agg(l.before order by w.lane_no)
-        from unnest($21::bigint[], $22::smallint[], $23::text[]) with ordinality as w(model_id, priority, owner, lane_no)
+        from unnest($22::bigint[], $23::smallint[], $24::text[]) with ordinality as w(model_id, priority, owner, lane_no)
         join lane l using (model_id, priority, owner))[i.lane_no] + i.nth,
-       greatest(i.run_at, now()), i.deadline_at, make_interval(secs => i.retain_seconds), i.attempt_timeout_seconds,
-       i.attempts_max, i.interruptions_max, i.trace_parent,
+       greatest(i.run_at, now()), i.deadline_at, make_interval(secs => ($16::float8[])[i.terms_no]), ($17::int[])[i.terms_no],
+       ($18::smallint[])[i.terms_no], ($19::smallint[])[i.terms_no], i.trace_parent,
        (select array_agg(s.upload order by m.image_no)
-        from unnest($25::text[], $26::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
-       i.batch_id, i.batch_line, i.custom_id, i.webhook_url
-from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::bigint[], $7::text[], $8::jsonb[], $9::jsonb[],
-            $10::timestamptz[], $11::timestamptz[], $12::float8[], $13::int[], $14::smallint[], $15::smallint[], $16::text[],
-            $17::uuid[], $18::int[], $19::text[], $20::text[])
-     as i(job_id, lane_no, nth, image_no, sha256, model_version_id, model_ref, params, metadata,
-          run_at, deadline_at, retain_seconds, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent,
-          batch_id, batch_line, custom_id, webhook_url)
+        from unnest($26::text[], $27::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
+       ($20::uuid[])[i.terms_no], i.batch_line, i.custom_id, ($21::text[])[i.terms_no]
+from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::jsonb[], $7::jsonb[], $8::timestamptz[], $9::timestamptz[],
+            $10::text[], $11::int[], $12::text[], $13::int[])
+     as i(job_id, terms_no, nth, image_no, sha256, params, metadata, run_at, deadline_at, trace_parent, batch_line, custom_id, lane_no)
 where i.job_id not in (select job_id from replayed)
 returning job_id, state as "state: JobState", created_at, run_at

@@ -63,7 +63,7 @@ impl Outcome {
 }
 
 /// Settles attempts of any outcome in one statement. Returns the jobs that the leases still held; for the others nothing is
-/// written.
+/// written. The statement locks rows in the order that it gets, so this function sorts them by id: two calls cannot deadlock.
 ///
 /// # Errors
 /// Postgres is away: jobs whose outcome was not written come back when the worker's lease runs out.
@@ -71,6 +71,8 @@ pub async fn settle(
     db: impl PgExecutor<'_>,
     settlements: &[Settlement],
 ) -> Result<Vec<JobId>, QueueError> {
+    let mut settlements: Vec<_> = settlements.iter().collect();
+    settlements.sort_unstable_by_key(|one| one.lease.job_id.uuid());
     let leases = settlements.iter().map(|one| one.lease);
     let (ids, lease_nos): (Vec<_>, Vec<_>) = leases
         .map(|lease| (lease.job_id.uuid(), lease.lease_no.0))

@@ -29,7 +29,7 @@ super::mutants! {
 
 super::functions! {
     rescue_must_count_an_interruption: "queue::losing_workers::rescue_requeues_the_jobs_of_a_lost_worker_uncharged" {
-        "settle": "a.outcome = 'lost' and not j.cancel_requested as is_interrupted" => "false as is_interrupted";
-        "settle": "a.outcome in ('succeeded', 'failed', 'retried', 'timed_out')" => "a.outcome in ('succeeded', 'failed', 'retried', 'timed_out', 'lost')";
+        "settle": "j.interruptions + (h.outcome = 'lost')::int" => "j.interruptions";
+        "settle": "a.outcome in ('retried', 'timed_out') as is_charged" => "true as is_charged";
     }
 }

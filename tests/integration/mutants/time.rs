@@ -25,6 +25,6 @@ super::mutants! {
 
 super::functions! {
     a_time_out_after_the_deadline_must_end_the_job: "queue::expiring_and_promoting::an_attempt_ends_by_the_deadline_of_its_job" {
-        "settle": "j.attempts_max and (j.deadline_at > now()) is not false" => "j.attempts_max";
+        "goes_back": "job.attempts_max and (job.deadline_at > now()) is not false" => "job.attempts_max";
     }
 }
