@@ -162,8 +162,8 @@ async fn a_batch_line_is_documented_as_a_job_with_a_custom_id() {
 
     let image = STANDARD.encode(fixtures::photo("cat.jpg"));
     let sent = json!({"custom_id": "a", "image": {"data": image}, "priority": 2});
-    assert_eq!(faults(&document, &of_lines, &sent), [""; 0]);
-    let as_a_job = faults(&document, &of_jobs, &sent);
+    assert_eq!(mismatches(&document, &of_lines, &sent), [""; 0]);
+    let as_a_job = mismatches(&document, &of_jobs, &sent);
     assert_eq!(as_a_job, ["/custom_id is not documented"]);
     let request = stack.client.request(Method::POST, "/v1/batches");
     let request = request.header("content-type", "application/x-ndjson");
