@@ -41,106 +41,118 @@ set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
+declare
+    settled int := 0; part int;
 begin
-    -- A job of these outcomes either returns to the queue or ends, and a cancel under way decides which. So the rows are locked first,
-    -- all in the order of the ids, and the statement below sees what became of them.
+    -- Two statements below change rows. If both may do so in this call, all its rows are locked first, in the order of the ids.
     if outcomes && array['released', 'retried', 'timed_out', 'lost'] then
         perform from (select * from unnest(job_ids, lease_nos) as a(id, held_lease_no) order by id) a
         cross join lateral (select from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0 for update) j;
     end if;
-    -- Fenced by the primary key and lease_no alone: a job that was taken away has another number.
-    return query
-    with held as materialized (
-        select a.*, j.worker_id, j.claimed_at, a.outcome in ('retried', 'timed_out') as is_charged
-        from unnest(job_ids, lease_nos, outcomes, problems) as a(id, held_lease_no, outcome, problem)
-        cross join lateral (
-            select l.worker_id, l.claimed_at from live_jobs l where l.job_id = a.id offset 0
-        ) j
-        where a.outcome in ('released', 'retried', 'timed_out', 'lost')
-    ),
-    back as (
-        update live_jobs j
-        set state = case when h.is_charged then 'scheduled'::job_state else 'queued'::job_state end,
-            version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null, attempt_deadline_at = null,
-            attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + (h.outcome = 'lost')::int,
-            problem = case when h.is_charged then h.problem else j.problem end,
-            run_at = case when h.is_charged then now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
-                          else now() end
-        from held h where j.job_id = h.id and j.lease_no = h.held_lease_no and goes_back(h.outcome, j)
-        returning j.job_id, h.outcome, h.is_charged, h.problem, h.held_lease_no, h.worker_id, h.claimed_at, j.attempts_started
-    ),
-    -- The columns that most of the statements below read come first: a row is read only as far as needed.
-    gone as (
-        delete from live_jobs j
-        using unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
-              as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position)
-        where j.job_id = a.id and j.lease_no = a.held_lease_no and not goes_back(a.outcome, j)
-        returning
-            j.job_id, j.worker_id, j.owner, j.webhook_url, j.claimed_at, a.outcome, j.cancel_requested,
-            case when j.cancel_requested or a.outcome = 'canceled' then 'canceled'::job_state
-                 when a.outcome = 'succeeded' then 'succeeded'::job_state
-                 when a.outcome = 'expired' then 'expired'::job_state
-                 else 'failed'::job_state end as ended_as,
-            a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
-            a.outcome = 'lost' and not j.cancel_requested as is_interrupted,
-            a.problem, a.last_problem, a.result, a.timings, a.forward_batch_size, a.forward_batch_position,
-            j.version, j.model_id, j.model_version_id, j.model_ref, j.image_sha256, j.params, j.metadata, j.priority, j.created_at, j.run_at,
-            j.deadline_at, j.retain_for, j.lease_no, j.attempt_timeout_seconds, j.attempts_started, j.attempts_charged, j.attempts_max,
-            j.interruptions, j.interruptions_max, j.trace_parent, j.batch_id, j.batch_line, j.custom_id
-    ),
-    -- The calls of most workers are about jobs of one worker: its row is looked up once, not for each job.
-    takers as materialized (
-        select w.worker_id, w.name, w.device from workers w where w.worker_id = any(array(select distinct g.worker_id from gone g))
-    ),
-    -- What a job keeps when it ends: this and `gone` are the only lists of these columns. retry_job has the way back.
-    archived as (
-        insert into finished_jobs (
-            job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
-            deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
-            interruptions, interruptions_max, trace_parent, batch_id, batch_line, custom_id, webhook_url, worker, device, problem, result,
-            timings, forward_batch_size, forward_batch_position)
-        select
-            g.job_id, g.ended_as, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata, g.priority, g.created_at, g.run_at,
-            g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no + (g.outcome in ('lost', 'timed_out'))::int, g.claimed_at, g.attempt_timeout_seconds, g.attempts_started,
-            g.attempts_charged + g.is_charged::int, g.attempts_max,
-            g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device,
-            case when not g.cancel_requested then coalesce(g.last_problem, g.problem) end,
-            case when g.ended_as = 'succeeded' then g.result end,
-            g.timings, g.forward_batch_size, g.forward_batch_position
-        from gone g left join takers w using (worker_id)
-    ),
-    -- An attempt that succeeded stands in the job's own row.
-    tried as (
-        insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
-        select t.job_id, t.attempts_started, t.lease_no, t.worker_id, w.name, w.device, t.claimed_at, t.outcome, t.is_charged, t.problem
-        from (
-            select b.job_id, b.attempts_started, b.held_lease_no as lease_no, b.worker_id, b.claimed_at, b.outcome, b.is_charged, b.problem from back b
-            union all
-            select g.job_id, g.attempts_started, g.lease_no, g.worker_id, g.claimed_at,
-                   case when g.cancel_requested then 'canceled' when g.outcome = 'retried' then 'failed' else g.outcome end,
-                   g.is_charged, case when not g.cancel_requested or g.outcome in ('failed', 'retried') then g.problem end
-            from gone g
-            where g.claimed_at is not null and (g.outcome <> 'succeeded' or g.cancel_requested)
-        ) t left join workers w using (worker_id)
-    ),
-    -- One event for all jobs of an owner that end alike.
-    published as (
-        insert into events (owner, type, job_ids)
-        select g.owner, 'job.' || g.ended_as, array_agg(g.job_id) from gone g group by g.owner, g.ended_as
-    ),
-    notified as (
-        insert into webhook_deliveries (owner, endpoint_id, url, type, job_id)
-        select g.owner, r.endpoint_id, r.url, 'job.' || g.ended_as, g.job_id
-        from gone g cross join lateral (
-            select null::uuid as endpoint_id, g.webhook_url as url where g.webhook_url is not null
-            union all
-            select w.endpoint_id, w.url from webhook_endpoints w
-            where w.owner = g.owner and w.disabled_at is null and 'job.' || g.ended_as = any(w.events)
-        ) r
-        -- Without a receiver this is all that webhooks cost.
-        where g.webhook_url is not null or exists (select from webhook_endpoints w where w.disabled_at is null)
-    )
-    select b.job_id from back b union all select g.job_id from gone g;
+    -- A statement does not see what became of a row whose lock it had to wait for (a cancel of the same job), and leaves the row alone.
+    -- The second look sees the row as it is now. Nothing is left for a lease that is gone.
+    for look in 1..2 loop
+        return query
+        -- Fenced by the primary key and lease_no alone: a job that was taken away has another number. Each row is found by its key
+        -- (`offset 0` keeps the planner from other ways), and then named by its place.
+        with held as materialized (
+            select a.*, j.tid, j.worker_id, j.claimed_at, a.outcome in ('retried', 'timed_out') as is_charged
+            from unnest(job_ids, lease_nos, outcomes, problems) as a(id, held_lease_no, outcome, problem)
+            cross join lateral (
+                select l.ctid as tid, l.worker_id, l.claimed_at from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0
+            ) j
+            where a.outcome in ('released', 'retried', 'timed_out', 'lost')
+        ),
+        back as (
+            update live_jobs j
+            set state = case when h.is_charged then 'scheduled'::job_state else 'queued'::job_state end,
+                version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null, attempt_deadline_at = null,
+                attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + (h.outcome = 'lost')::int,
+                problem = case when h.is_charged then h.problem else j.problem end,
+                run_at = case when h.is_charged then now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
+                              else now() end
+            from held h where j.ctid = h.tid and goes_back(h.outcome, j)
+            returning j.job_id, h.outcome, h.is_charged, h.problem, h.held_lease_no, h.worker_id, h.claimed_at, j.attempts_started
+        ),
+        -- The columns that most of the statements below read come first: a row is read only as far as needed.
+        gone as (
+            delete from live_jobs j
+            using unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
+                  as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position)
+            cross join lateral (
+                select l.ctid as tid from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0
+            ) h
+            where j.ctid = h.tid and not goes_back(a.outcome, j)
+            returning
+                j.job_id, j.worker_id, j.owner, j.webhook_url, j.claimed_at, a.outcome, j.cancel_requested,
+                case when j.cancel_requested or a.outcome = 'canceled' then 'canceled'::job_state
+                     when a.outcome = 'succeeded' then 'succeeded'::job_state
+                     when a.outcome = 'expired' then 'expired'::job_state
+                     else 'failed'::job_state end as ended_as,
+                a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
+                a.outcome = 'lost' and not j.cancel_requested as is_interrupted,
+                a.problem, a.last_problem, a.result, a.timings, a.forward_batch_size, a.forward_batch_position,
+                j.version, j.model_id, j.model_version_id, j.model_ref, j.image_sha256, j.params, j.metadata, j.priority, j.created_at, j.run_at,
+                j.deadline_at, j.retain_for, j.lease_no, j.attempt_timeout_seconds, j.attempts_started, j.attempts_charged, j.attempts_max,
+                j.interruptions, j.interruptions_max, j.trace_parent, j.batch_id, j.batch_line, j.custom_id
+        ),
+        -- The calls of most workers are about jobs of one worker: its row is looked up once, not for each job.
+        takers as materialized (
+            select w.worker_id, w.name, w.device from workers w where w.worker_id = any(array(select distinct g.worker_id from gone g))
+        ),
+        -- What a job keeps when it ends: this and `gone` are the only lists of these columns. retry_job has the way back.
+        archived as (
+            insert into finished_jobs (
+                job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
+                deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
+                interruptions, interruptions_max, trace_parent, batch_id, batch_line, custom_id, webhook_url, worker, device, problem, result,
+                timings, forward_batch_size, forward_batch_position)
+            select
+                g.job_id, g.ended_as, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata, g.priority, g.created_at, g.run_at,
+                g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no + (g.outcome in ('lost', 'timed_out'))::int, g.claimed_at, g.attempt_timeout_seconds, g.attempts_started,
+                g.attempts_charged + g.is_charged::int, g.attempts_max,
+                g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device,
+                case when not g.cancel_requested then coalesce(g.last_problem, g.problem) end,
+                case when g.ended_as = 'succeeded' then g.result end,
+                g.timings, g.forward_batch_size, g.forward_batch_position
+            from gone g left join takers w using (worker_id)
+        ),
+        -- An attempt that succeeded stands in the job's own row.
+        tried as (
+            insert into attempts (job_id, number, lease_no, worker_id, worker, device, started_at, outcome, charged, problem)
+            select t.job_id, t.attempts_started, t.lease_no, t.worker_id, w.name, w.device, t.claimed_at, t.outcome, t.is_charged, t.problem
+            from (
+                select b.job_id, b.attempts_started, b.held_lease_no as lease_no, b.worker_id, b.claimed_at, b.outcome, b.is_charged, b.problem from back b
+                union all
+                select g.job_id, g.attempts_started, g.lease_no, g.worker_id, g.claimed_at,
+                       case when g.cancel_requested then 'canceled' when g.outcome = 'retried' then 'failed' else g.outcome end,
+                       g.is_charged, case when not g.cancel_requested or g.outcome in ('failed', 'retried') then g.problem end
+                from gone g
+                where g.claimed_at is not null and (g.outcome <> 'succeeded' or g.cancel_requested)
+            ) t left join workers w using (worker_id)
+        ),
+        -- One event for all jobs of an owner that end alike.
+        published as (
+            insert into events (owner, type, job_ids)
+            select g.owner, 'job.' || g.ended_as, array_agg(g.job_id) from gone g group by g.owner, g.ended_as
+        ),
+        notified as (
+            insert into webhook_deliveries (owner, endpoint_id, url, type, job_id)
+            select g.owner, r.endpoint_id, r.url, 'job.' || g.ended_as, g.job_id
+            from gone g cross join lateral (
+                select null::uuid as endpoint_id, g.webhook_url as url where g.webhook_url is not null
+                union all
+                select w.endpoint_id, w.url from webhook_endpoints w
+                where w.owner = g.owner and w.disabled_at is null and 'job.' || g.ended_as = any(w.events)
+            ) r
+            -- Without a receiver this is all that webhooks cost.
+            where g.webhook_url is not null or exists (select from webhook_endpoints w where w.disabled_at is null)
+        )
+        select b.job_id from back b union all select g.job_id from gone g;
+        get diagnostics part = row_count;
+        settled := settled + part;
+        exit when settled >= cardinality(job_ids);
+    end loop;
 end $$;
 comment on function settle is 'Settles attempts by their outcome, fenced by lease_no, and returns the jobs that the leases still held. The only way out of live_jobs.';
 

@@ -28,7 +28,7 @@ declare
         'pause_model', 'resume_model', 'set_model_alias', 'retire_model_version', 'drain_worker', 'revoke_api_key', 'audited',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
         'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events'];
-    internal  constant text[] := array['enqueue_job', 'checked_params', 'refused', 'grant_privileges'];
+    internal  constant text[] := array['goes_back', 'enqueue_job', 'checked_params', 'refused', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
     reading   constant text[] := array['job_name', 'job_id', 'first_job_id', 'explain'];
 begin

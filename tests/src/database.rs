@@ -98,9 +98,18 @@ pub async fn remove_databases_of_failed_tests(printed: &str) {
     }
 }
 
+/// Removes a database. After five seconds it stays on the test server: the removal waits for every backend of the server, and the
+/// connections that this test has begun to open make no progress now.
 async fn remove(name: &str) {
-    let statement = format!("drop database if exists {name} with (force)");
-    run(&mut admin().await, &statement).await;
+    let statement =
+        format!("set statement_timeout = '5s'; drop database if exists {name} with (force)");
+    let mut db = admin().await;
+    for statement in statement.split("; ") {
+        let removal = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
+        if let Err(error) = removal.execute(&mut db).await {
+            eprintln!("cannot remove the database {name} of the test: {error}");
+        }
+    }
 }
 
 /// Environment variable with a statement that removes a guard from each new database.

@@ -2,11 +2,11 @@
 
 super::functions! {
     complete_must_move_the_job_to_the_archive: "queue::fencing::a_result_is_committed_once" {
-        "settle": "g.timings, g.forward_batch_size, g.forward_batch_position\n        from gone g left join takers w using (worker_id)" => "g.timings, g.forward_batch_size, g.forward_batch_position\n        from gone g left join takers w using (worker_id) where false";
-        "settle": "delete from live_jobs j\n        using unnest" => "update live_jobs j set version = j.version\n        from unnest";
+        "settle": "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join takers w using (worker_id)" => "g.timings, g.forward_batch_size, g.forward_batch_position\n            from gone g left join takers w using (worker_id) where false";
+        "settle": "delete from live_jobs j\n            using unnest" => "update live_jobs j set version = j.version\n            from unnest";
     }
     fail_must_be_final: "queue::retrying::a_permanent_fault_ends_the_job_at_the_first_attempt" {
-        "settle": "delete from live_jobs j\n        using unnest" => "update live_jobs j set version = j.version\n        from unnest";
+        "settle": "delete from live_jobs j\n            using unnest" => "update live_jobs j set version = j.version\n            from unnest";
     }
     retry_must_back_off_and_stop_at_the_last_attempt:
         "queue::retrying::a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent" {

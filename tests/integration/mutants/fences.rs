@@ -18,16 +18,16 @@ super::mutants! {
 
 super::functions! {
     complete_must_check_the_lease_number: "queue::fencing::a_stale_lease_cannot_complete_a_job" {
-        "settle": "where j.job_id = a.id and j.lease_no = a.held_lease_no" => "where j.job_id = a.id";
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
     }
     fail_must_check_the_lease_number: "queue::fencing::a_stale_lease_cannot_fail_a_job" {
-        "settle": "where j.job_id = a.id and j.lease_no = a.held_lease_no" => "where j.job_id = a.id";
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
     }
     retry_must_check_the_lease_number: "queue::fencing::a_stale_lease_cannot_retry_a_job" {
-        "settle": "and j.lease_no = h.held_lease_no" => "";
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
     }
     release_must_check_the_lease_number: "queue::fencing::a_stale_lease_cannot_release_a_job" {
-        "settle": "and j.lease_no = h.held_lease_no" => "";
+        "settle": "and l.lease_no = a.held_lease_no" => "and a.held_lease_no is not null";
     }
     settle_must_increase_the_lease_number: "queue::invariants::a_job_never_gets_one_lease_number_twice" {
         "settle": "lease_no = j.lease_no + 1" => "lease_no = j.lease_no";

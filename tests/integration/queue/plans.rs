@@ -124,26 +124,16 @@ async fn assert_claim_reads_by_index(db: &given::Database) {
 async fn statement_of_settle(db: &mut PgConnection) -> String {
     let source = run(db, "select prosrc from pg_proc where proname = 'settle'").await;
     let (_, statement) = source[0].split_once("return query").unwrap();
-    let (statement, _) = statement.rsplit_once(';').unwrap();
-    [
-        "job_ids",
-        "lease_nos",
-        "outcomes",
-        "problems",
-        "last_problems",
-        "results",
-        "settle.timings",
-        "forward_batch_sizes",
-        "forward_batch_positions",
-    ]
-    .iter()
-    .zip(1..)
-    .fold(statement.to_owned(), |statement, (name, number)| {
-        let (first, last) = (format!("unnest({name},"), format!(", {name}"));
-        statement
-            .replace(&first, &format!("unnest(${number},"))
-            .replace(&format!("{last},"), &format!(", ${number},"))
-            .replace(&format!("{last})"), &format!(", ${number})"))
+    let (statement, _) = statement.split_once("get diagnostics").unwrap();
+    let statement = statement.trim().trim_end_matches(';');
+    let parameters = [
+        ("job_ids, lease_nos, outcomes, problems", "$1, $2, $3, $4"),
+        ("last_problems, results, settle.timings", "$5, $6, $7"),
+        ("forward_batch_sizes, forward_batch_positions", "$8, $9"),
+    ];
+    let numbered = parameters.iter();
+    numbered.fold(statement.to_owned(), |statement, (names, numbers)| {
+        statement.replace(names, numbers)
     })
 }
 
@@ -153,10 +143,18 @@ async fn settle_finds_jobs_by_primary_key() {
     let arguments = ["'{}'"; 9].join(", ");
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
+        let settings = "select 'set ' || c from pg_proc, unnest(proconfig) c where proname = 'settle' and c not like 'search_path%'";
+        for setting in run(&mut db, settings).await {
+            run(&mut db, setting).await;
+        }
         let statement = statement_of_settle(&mut db).await;
         let scans = scans_of_live_jobs(&mut db, &statement, types, &arguments).await;
-        assert_eq!(scans.len(), 3, "held, back and gone: {scans:?}");
-        for (scan, condition) in scans {
+        let (by_place, by_key): (Vec<_>, Vec<_>) = scans
+            .iter()
+            .partition(|(scan, _)| scan.starts_with("Tid Scan on"));
+        assert_eq!(by_place.len(), 2, "one update and one delete: {scans:?}");
+        assert_eq!(by_key.len(), 2, "one look-up for each: {scans:?}");
+        for (scan, condition) in by_key {
             let is_by_key = scan.starts_with("Index Scan using live_jobs_pkey");
             assert!(
                 is_by_key && condition.contains("(job_id = "),
