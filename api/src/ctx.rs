@@ -6,7 +6,7 @@ use jobs::{
     images,
     models::Resolver,
     object_store::ObjectStore,
-    queue::{ChangedListener, Enqueuer, Finder, Notifier},
+    queue::{ChangedListener, Enqueuer, JobLoader, Notifier},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +24,10 @@ pub(crate) struct Ctx {
     pub db: Db,
     pub store: ObjectStore,
     /// Connections with the prepared statements that every submit needs.
-    pub kept: StatementPool,
+    pub statements: StatementPool,
     pub enqueuer: Enqueuer,
-    pub finder: Finder,
-    pub images: images::Finder,
+    pub jobs: JobLoader,
+    pub images: images::ImageLoader,
     pub models: Resolver,
     pub notifier: Notifier,
     pub changes: ChangedListener,

@@ -108,12 +108,10 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
             config.store.s3_bucket
         );
     }
-    let kept = db::StatementPool::with_one_plan(pool.clone());
+    let statements = db::StatementPool::with_one_plan(pool.clone());
     let by_keys = db::StatementPool::by_keys(pool.clone());
-    let statements = kept.clone();
-    tasks::restart("queue housekeeping", move || {
-        queue::housekeep(statements.clone())
-    });
+    let db = statements.clone();
+    tasks::restart("queue housekeeping", move || queue::housekeep(db.clone()));
     let (db, batches) = (pool.clone(), config.batches.clone());
     tasks::restart("batch housekeeping", move || {
         batches::housekeep(db.clone(), batches.clone())
@@ -141,14 +139,14 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     let retry_after = Arc::new(RetryAfter::new(pool.clone()));
     let keyring = Keyring::new(pool.clone(), config.keys.clone(), !config.insecure_no_auth);
     Ok(Ctx {
-        enqueuer: queue::Enqueuer::start(kept.clone(), &config.queue),
-        finder: queue::Finder::start(by_keys.clone()),
-        images: images::Finder::start(by_keys),
-        models: Resolver::start(kept.clone()),
-        notifier: queue::Notifier::start(kept.clone()),
+        enqueuer: queue::Enqueuer::start(statements.clone(), &config.queue),
+        jobs: queue::JobLoader::start(by_keys.clone()),
+        images: images::ImageLoader::start(by_keys),
+        models: Resolver::start(statements.clone()),
+        notifier: queue::Notifier::start(statements.clone()),
         feed: FeedListener::start(pool.clone(), changes.any()),
         changes,
-        kept,
+        statements,
         egress,
         background: background.clone(),
         keyring: Arc::new(keyring),

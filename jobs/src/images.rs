@@ -1,7 +1,7 @@
 //! Uploaded images, named by owner and content. The bytes are in S3; `queue::enqueue` writes a row for each image.
 
 mod collect;
-mod finder;
+mod image_loader;
 mod purge;
 mod register;
 mod stored_bytes;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
-    finder::{Finder, find_all, find_many},
+    image_loader::{ImageLoader, find_all, find_many},
     purge::{PurgeOutcome, purge},
     register::register,
     stored_bytes::stored_bytes,

@@ -12,16 +12,16 @@ mod enqueuer;
 mod expire;
 mod explain;
 mod find;
-mod finder;
 mod heartbeat;
 mod housekeeping;
 mod idempotency;
+mod job_loader;
 mod latency;
 mod list;
 mod listen;
 mod low_water;
+mod matching_job;
 mod notify;
-mod predicted;
 mod promote;
 mod prune;
 mod purge;
@@ -41,26 +41,26 @@ mod workers;
 
 pub use cancel::{CancelOutcome, cancel};
 pub use changed_listener::{ChangedListener, JobWatch};
-pub use claim::{Claim, claim, claim_above, claim_on};
+pub use claim::{Claim, claim};
 pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
 pub use find::{attempts, attempts_of, find, find_all};
-pub use finder::Finder;
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{HousekeepingCounts, housekeep};
 pub use idempotency::{
     EarlierRequest, IdempotencyKey, find_earlier_request, forget_keys, remember_key,
 };
+pub use job_loader::JobLoader;
 pub use latency::{Latency, latency};
 pub use list::{JobFilter, list};
 pub use low_water::LowWater;
+pub use matching_job::{MatchingJob, find_matching_job};
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,
 };
-pub use predicted::{MatchingJob, find_matching_job};
 pub use promote::promote;
 pub use prune::{prune, prune_days};
 pub use purge::{PurgeOutcome, purge};

@@ -171,7 +171,8 @@ impl Subject {
     }
 
     async fn claim(&self, count: u16) -> Vec<queue::Settlement> {
-        let claims = queue::claim_above(&self.db, self.worker, &[], count, &self.low_water);
+        let claims =
+            tests::claiming::claim_with(&self.db, self.worker, &[], count, &self.low_water);
         let claims = claims.await.unwrap().into_iter();
         claims
             .map(|claim| given::completion(claim.lease, "no-op"))
@@ -231,7 +232,9 @@ impl Subject {
         let mut took_ms = Vec::new();
         for _ in 0..20 {
             let began = Instant::now();
-            let claims = queue::claim(&self.db, self.worker, &[], TEN).await.unwrap();
+            let claims = tests::claiming::claim(&self.db, self.worker, &[], TEN)
+                .await
+                .unwrap();
             took_ms.push(began.elapsed().as_secs_f64() * 1e3);
             let done: Vec<_> = claims
                 .iter()

@@ -139,7 +139,7 @@ pub async fn worker(db: &PgPool, name: &str) -> WorkerId {
 /// A new worker claims the next job.
 pub async fn claimed_by(db: &PgPool, name: &str) -> Held {
     let worker = worker(db, name).await;
-    let mut claims = queue::claim(db, worker, &[], 1).await.unwrap();
+    let mut claims = crate::claiming::claim(db, worker, &[], 1).await.unwrap();
     let claim = claims.pop().expect("there is no job to claim");
     Held { worker, claim }
 }

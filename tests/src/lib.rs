@@ -10,6 +10,7 @@
     reason = "a panic is a failed test"
 )]
 
+pub mod claiming;
 pub mod client;
 pub mod clock;
 pub mod database;

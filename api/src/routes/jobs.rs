@@ -53,7 +53,7 @@ fn job_id(request: &HttpRequest) -> Result<JobId, ApiError> {
 /// # Errors
 /// 404 if there is none, 410 if its data was deleted.
 async fn own_job(ctx: &Ctx, id: JobId, owner: &str) -> Result<Job, ApiError> {
-    let job = ctx.finder.find(id, owner).await?;
+    let job = ctx.jobs.find(id, owner).await?;
     let job = job.ok_or_else(ApiError::not_found)?;
     if job.purged_at.is_some() {
         let detail = "the data of this job was deleted, on request or because its time was over";

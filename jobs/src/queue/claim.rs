@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -34,38 +34,12 @@ pub struct Claim {
 ///
 /// Commits before inference starts: from then on the lease guards the job, not a row lock.
 /// `models`: names that the worker runs; empty for any.
+/// `low_water`: how far this worker has come. A job below its marks is found within a second. The result is empty only when no
+/// job is due.
 ///
 /// # Errors
-/// Postgres is away. What may have been claimed comes back when the worker's lease runs out.
+/// Postgres is away. Jobs that may have been claimed come back when the worker's lease runs out.
 pub async fn claim(
-    db: &PgPool,
-    worker: WorkerId,
-    models: &[String],
-    limit: u16,
-) -> Result<Vec<Claim>, QueueError> {
-    claim_above(db, worker, models, limit, &LowWater::default()).await
-}
-
-/// The same by a claimer that remembers how far it has come: see [`LowWater`]. What is queued below its marks is found
-/// within a second, and nothing is answered only when nothing is there.
-///
-/// # Errors
-/// As [`claim`].
-pub async fn claim_above(
-    db: &PgPool,
-    worker: WorkerId,
-    models: &[String],
-    limit: u16,
-    low_water: &LowWater,
-) -> Result<Vec<Claim>, QueueError> {
-    claim_on(&mut *db.acquire().await?, worker, models, limit, low_water).await
-}
-
-/// The same on a connection of the caller's.
-///
-/// # Errors
-/// As [`claim`].
-pub async fn claim_on(
     db: &mut PgConnection,
     worker: WorkerId,
     models: &[String],

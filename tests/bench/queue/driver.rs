@@ -184,7 +184,7 @@ async fn claim(
     let low_water = LowWater::default();
     loop {
         let claims = statements
-            .run(async |db| queue::claim_on(db, worker, &[], batch as u16, &low_water).await)
+            .run(async |db| queue::claim(db, worker, &[], batch as u16, &low_water).await)
             .await
             .unwrap();
         let leases: Vec<_> = claims.into_iter().map(|claim| claim.lease).collect();
@@ -234,7 +234,7 @@ async fn latency(pool: &Db, count: usize) {
         tokio::spawn(complete(statements.clone(), notifier, outcomes));
         loop {
             let claims = statements
-                .run(async |db| queue::claim_on(db, worker, &[], 8, &low_water).await)
+                .run(async |db| queue::claim(db, worker, &[], 8, &low_water).await)
                 .await
                 .unwrap();
             let now = Instant::now();

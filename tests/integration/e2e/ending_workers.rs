@@ -208,7 +208,9 @@ async fn a_job_whose_claim_got_no_response_is_queued_again_uncharged() {
     };
     let id = sqlx::query_scalar("select worker_id from workers").fetch_one(&*stack.db);
     let worker = jobs::WorkerId(id.await.unwrap());
-    let claimed = queue::claim(&stack.db, worker, &[], 1).await.unwrap();
+    let claimed = tests::claiming::claim(&stack.db, worker, &[], 1)
+        .await
+        .unwrap();
     assert_eq!(claimed[0].lease.job_id, job);
     eventually(A_WHILE, "the job is queued again", || async {
         (count(&stack, QUEUED).await == 1).then_some(())

@@ -136,7 +136,9 @@ async fn workers_claim_no_job_of_a_paused_model() {
     let pause = format!("{queue_path}/pause?why=bad%20scores");
     assert_eq!(ask(&stack, Method::POST, &pause).await.status, 204);
     let worker = given::worker(&stack.db, "w").await;
-    let none = queue::claim(&stack.db, worker, &[], 1).await.unwrap();
+    let none = tests::claiming::claim(&stack.db, worker, &[], 1)
+        .await
+        .unwrap();
     assert!(none.is_empty());
     let explained = stack.client.get(&format!("/v1/jobs/{id}/explain")).await;
     assert_eq!(explained.status, 200);
@@ -147,7 +149,9 @@ async fn workers_claim_no_job_of_a_paused_model() {
     );
     let resume = format!("{queue_path}/resume");
     assert_eq!(ask(&stack, Method::POST, &resume).await.status, 204);
-    let one = queue::claim(&stack.db, worker, &[], 1).await.unwrap();
+    let one = tests::claiming::claim(&stack.db, worker, &[], 1)
+        .await
+        .unwrap();
     assert_eq!(one.len(), 1);
     let verbs: Vec<String> = sqlx::query_scalar("select verb from audit order by audit_id")
         .fetch_all(&*stack.db)

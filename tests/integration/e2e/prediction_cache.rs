@@ -20,7 +20,9 @@ fn id(answer: &Answer) -> String {
 async fn complete_all_jobs(stack: &Stack) {
     let worker = given::worker(&stack.db, "w").await;
     loop {
-        let claims = queue::claim(&stack.db, worker, &[], 10).await.unwrap();
+        let claims = tests::claiming::claim(&stack.db, worker, &[], 10)
+            .await
+            .unwrap();
         if claims.is_empty() {
             return;
         }

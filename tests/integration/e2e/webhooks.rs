@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jobs::{keys::Scope, queue};
+use jobs::keys::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Receiver, Stack, client::send, eventually, fixtures, given, receiver::Heard};
@@ -143,7 +143,9 @@ async fn two_api_processes_send_each_message_once() {
         ids.push(submit_with_webhook(&stack.client, &receiver.url("/")).await);
     }
     let worker = given::worker(&stack.db, "w").await;
-    let claims = queue::claim(&stack.db, worker, &[], 100).await.unwrap();
+    let claims = tests::claiming::claim(&stack.db, worker, &[], 100)
+        .await
+        .unwrap();
     let done: Vec<_> = claims
         .iter()
         .map(|claim| given::completion(claim.lease, "cat"))

@@ -17,17 +17,17 @@ super::mutants! {
         "../batches/results.rs" at "from ops.jobs": "and owner = $2" => "and $2::text is not null";
     }
     a_join_must_check_the_terms_of_the_live_job: "queue::prediction_cache::a_submit_does_not_join_a_job_with_worse_terms" {
-        "predicted.sql": "and not j.cancel_requested" => "";
-        "predicted.sql": "and j.deadline_at is null" => "";
-        "predicted.sql": "and j.batch_id is null" => "";
-        "predicted.sql": "j.priority >= $7" => "$7::smallint is not null";
-        "predicted.sql": "(j.state in ('queued', 'running') or j.attempts_charged > 0) and" => "";
+        "matching_job.sql": "and not j.cancel_requested" => "";
+        "matching_job.sql": "and j.deadline_at is null" => "";
+        "matching_job.sql": "and j.batch_id is null" => "";
+        "matching_job.sql": "j.priority >= $7" => "$7::smallint is not null";
+        "matching_job.sql": "(j.state in ('queued', 'running') or j.attempts_charged > 0) and" => "";
     }
     a_hit_must_match_the_request: "queue::prediction_cache::only_the_success_of_an_equal_request_is_a_hit" {
-        "predicted.sql": "f.state = 'succeeded' and f.purged_at is null" => "true";
-        "predicted.sql": "f.model_version_id = $3" => "$3::bigint is not null";
-        "predicted.sql": "f.params = $4" => "$4::jsonb is not null";
-        "predicted.sql": "and f.metadata = $5" => "";
+        "matching_job.sql": "f.state = 'succeeded' and f.purged_at is null" => "true";
+        "matching_job.sql": "f.model_version_id = $3" => "$3::bigint is not null";
+        "matching_job.sql": "f.params = $4" => "$4::jsonb is not null";
+        "matching_job.sql": "and f.metadata = $5" => "";
     }
 }
 

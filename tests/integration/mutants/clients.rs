@@ -9,7 +9,7 @@ super::mutants! {
         "find.rs" at "from unnest($1::uuid[]": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
         "list.rs" at "from ops.jobs": "where owner = $1" => "where $1::text is not null";
         "idempotency.rs" at "select job_id, batch_id, fingerprint": "owner = $1" => "$1::text is not null";
-        "../images/finder.rs" at "with unused as": "select * from images i where i.owner = asked.owner" => "select * from images i where asked.owner is not null";
+        "../images/image_loader.rs" at "with unused as": "select * from images i where i.owner = asked.owner" => "select * from images i where asked.owner is not null";
     }
     claim_must_increase_the_version: "queue::contract::the_version_grows_with_every_change" {
         "claim.sql": "version = j.version + 1" => "version = j.version";

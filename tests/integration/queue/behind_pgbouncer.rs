@@ -205,7 +205,7 @@ async fn jobs_over_shared_connections_are_queued_and_completed_once() {
         let mut done = 0;
         while done < 100 {
             let claim =
-                async |db: &mut PgConnection| queue::claim_on(db, worker, &[], 9, &low_water).await;
+                async |db: &mut PgConnection| queue::claim(db, worker, &[], 9, &low_water).await;
             let claims = statement_pool.run(claim).await.unwrap().into_iter();
             let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
             let completions: Vec<_> = completions.collect();

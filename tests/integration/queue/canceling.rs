@@ -19,7 +19,12 @@ async fn cancel_ends_a_queued_job_at_once() {
     );
     assert_snapshot!(dump(&db).await, @"cat canceled lease=0 charged=0/3 interruptions=0/3");
     let worker = given::worker(&db, "w").await;
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -64,7 +69,7 @@ async fn a_running_job_with_a_requested_cancel_ends_canceled_after_a_failure() {
     let fault = || Problem::new(ProblemCode::ModelError, "made up");
     let [cat, dog, owl] = given::queued(&db, ["cat", "dog", "owl"]).await;
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 3).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 3).await.unwrap();
     for job in [cat, dog, owl] {
         queue::cancel(&db, job, OWNER).await.unwrap();
     }

@@ -10,7 +10,9 @@ use tests::{clock, database::wait_until_done_or_blocked, given};
 async fn claim_ids(db: &PgPool, models: &[&str], limit: u16) -> Vec<JobId> {
     let worker = given::worker(db, "w").await;
     let models: Vec<String> = models.iter().map(ToString::to_string).collect();
-    let claims = queue::claim(db, worker, &models, limit).await.unwrap();
+    let claims = tests::claiming::claim(db, worker, &models, limit)
+        .await
+        .unwrap();
     claims.iter().map(|claim| claim.lease.job_id).collect()
 }
 
@@ -81,7 +83,7 @@ async fn concurrent_claims_never_return_one_job_twice() {
             let worker = given::worker(db, &name).await;
             let mut mine = Vec::new();
             loop {
-                let claims = queue::claim(db, worker, &[], 3).await.unwrap();
+                let claims = tests::claiming::claim(db, worker, &[], 3).await.unwrap();
                 if claims.is_empty() {
                     return mine;
                 }
@@ -117,10 +119,12 @@ async fn a_job_in_an_uncommitted_claim_is_not_claimed_again() {
         given::worker(&db, "quick").await,
     );
     let uncommitted = db.in_open_transaction().await;
-    let claimed = queue::claim(&uncommitted, slow, &[], 1).await.unwrap();
+    let claimed = tests::claiming::claim(&uncommitted, slow, &[], 1)
+        .await
+        .unwrap();
     assert_eq!(claimed.len(), 1);
     let pool = db.another_pool();
-    let other = tokio::spawn(async move { queue::claim(&pool, quick, &[], 1).await });
+    let other = tokio::spawn(async move { tests::claiming::claim(&pool, quick, &[], 1).await });
     wait_until_done_or_blocked(&db, &other).await;
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
     let claimed = other.await.unwrap().unwrap();

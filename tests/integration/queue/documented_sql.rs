@@ -46,7 +46,7 @@ async fn make_jobs_of_every_kind(db: &Database) -> (String, String) {
     }
     queue::enqueue(db, &jobs).await.unwrap();
     let worker = given::worker(db, "gpu-07").await;
-    let claims = queue::claim(db, worker, &[], 3).await.unwrap();
+    let claims = tests::claiming::claim(db, worker, &[], 3).await.unwrap();
     let mut done = given::prediction(json!({"answer": "done"}));
     done.timings = json!({"infer": 19.4, "fetch": 12.0});
     let done = given::succeeded(claims[0].lease, done);
@@ -72,7 +72,7 @@ async fn make_jobs_of_every_kind(db: &Database) -> (String, String) {
     .execute(&**db)
     .await
     .unwrap();
-    let slow = queue::claim(db, worker, &[], 1).await.unwrap();
+    let slow = tests::claiming::claim(db, worker, &[], 1).await.unwrap();
     sqlx::query("update live_jobs set claimed_at = now() - interval '5 minutes' where job_id = $1")
         .bind(slow[0].lease.job_id.uuid())
         .execute(&**db)

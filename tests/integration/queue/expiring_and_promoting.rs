@@ -47,11 +47,22 @@ async fn a_scheduled_job_waits_for_its_run_time() {
     let planned = given::queued_with(&db, "planned", |job| job.run_at = tomorrow).await;
     let worker = given::worker(&db, "w").await;
     assert_eq!(queue::promote(&*db).await.unwrap().len(), 0);
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_snapshot!(dump(&db).await, @"planned scheduled lease=0 charged=0/3 interruptions=0/3");
     clock::came_due(&db, planned).await;
     assert_eq!(queue::promote(&*db).await.unwrap().len(), 1);
-    assert_eq!(queue::claim(&db, worker, &[], 1).await.unwrap().len(), 1);
+    assert_eq!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -100,7 +111,12 @@ async fn a_job_past_its_deadline_is_not_claimed() {
     let late = given::queued_with(&db, "late", |job| job.deadline = soon).await;
     clock::deadline_passed(&db, late).await;
     let worker = given::worker(&db, "w").await;
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(queue::expire(&*db).await.unwrap(), [late]);
 }
 

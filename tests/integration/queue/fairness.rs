@@ -19,7 +19,9 @@ fn jobs_of(owner: &str, model: &Resolved, jobs: usize) -> Vec<NewJob> {
 /// Claims up to `limit` jobs and returns the owner of each job.
 async fn owners_of_next(db: &PgPool, limit: u16) -> Vec<String> {
     let worker = given::worker(db, "w").await;
-    let claims = queue::claim(db, worker, &[], limit).await.unwrap();
+    let claims = tests::claiming::claim(db, worker, &[], limit)
+        .await
+        .unwrap();
     claims.into_iter().map(|claim| claim.owner).collect()
 }
 
@@ -101,7 +103,7 @@ async fn jobs_of_one_owner_keep_their_order() {
         queue::enqueue(&db, &jobs).await.unwrap();
     }
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 20).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 20).await.unwrap();
     let claimed: Vec<_> = claims.iter().map(|claim| claim.lease.job_id).collect();
     assert_eq!(claimed, submitted);
 }

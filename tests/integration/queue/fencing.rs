@@ -182,7 +182,12 @@ async fn an_expired_worker_cannot_claim() {
     given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "spot").await;
     clock::lease_ran_out(&db, worker).await;
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_snapshot!(dump(&db).await, @"cat queued lease=0 charged=0/3 interruptions=0/3");
 }
 
@@ -196,7 +201,12 @@ async fn a_worker_that_left_can_neither_renew_nor_claim() {
         queue::heartbeat(&db, worker, 60.0).await,
         Err(QueueError::LeaseLost)
     ));
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -205,7 +215,12 @@ async fn a_draining_worker_cannot_claim() {
     given::queued(&db, ["cat"]).await;
     let worker = given::worker(&db, "spot").await;
     queue::drain(&db, worker, "operator").await.unwrap();
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_snapshot!(dump(&db).await, @"cat queued lease=0 charged=0/3 interruptions=0/3");
 }
 
@@ -222,7 +237,7 @@ async fn a_heartbeat_returns_the_held_and_the_canceled_jobs() {
     let db = given::database().await;
     let [kept, unwanted, taken] = given::queued(&db, ["kept", "unwanted", "taken"]).await;
     let worker = given::worker(&db, "spot").await;
-    queue::claim(&db, worker, &[], 3).await.unwrap();
+    tests::claiming::claim(&db, worker, &[], 3).await.unwrap();
     queue::cancel(&db, unwanted, Some(given::OWNER))
         .await
         .unwrap();

@@ -6,7 +6,7 @@ use jobs::{
     db::StatementPool,
     images,
     models::Resolver,
-    queue::{Finder, QueueError},
+    queue::{JobLoader, QueueError},
 };
 use tests::given;
 
@@ -19,9 +19,9 @@ async fn concurrent_look_ups_return_only_jobs_of_their_owner() {
     tests::settling::complete(&db, &[held.completion("cat")])
         .await
         .unwrap();
-    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
+    let loader = JobLoader::start(StatementPool::by_keys(db.another_pool()));
     let find = async |job: JobId, owner: &str| {
-        let found = finder.find(job, owner).await.unwrap();
+        let found = loader.find(job, owner).await.unwrap();
         found.map(|job| (job.id, job.owner))
     };
     let mine = join_all([0, 1, 2, 1, 0].map(|n| find(cats[n], given::OWNER))).await;
@@ -41,12 +41,12 @@ async fn concurrent_look_ups_return_only_jobs_of_their_owner() {
 async fn a_look_up_reports_a_database_error_and_the_next_look_up_works() {
     let db = given::database().await;
     let [cat] = given::queued(&db, ["cat"]).await;
-    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
+    let loader = JobLoader::start(StatementPool::by_keys(db.another_pool()));
     sqlx::raw_sql("alter view ops.jobs rename to away")
         .execute(&*db)
         .await
         .unwrap();
-    let results = join_all((0..3).map(|_| finder.find(cat, given::OWNER))).await;
+    let results = join_all((0..3).map(|_| loader.find(cat, given::OWNER))).await;
     for result in results {
         assert!(matches!(result, Err(QueueError::Db(_))), "{result:?}");
     }
@@ -54,7 +54,7 @@ async fn a_look_up_reports_a_database_error_and_the_next_look_up_works() {
         .execute(&*db)
         .await
         .unwrap();
-    assert!(finder.find(cat, given::OWNER).await.unwrap().is_some());
+    assert!(loader.find(cat, given::OWNER).await.unwrap().is_some());
 }
 
 /// The driver panics when it decodes an infinite time.
@@ -67,10 +67,10 @@ async fn an_unreadable_row_fails_only_its_own_look_up() {
         .execute(&*db)
         .await
         .unwrap();
-    let finder = Finder::start(StatementPool::by_keys(db.another_pool()));
-    let result = finder.find(unreadable, given::OWNER).await;
+    let loader = JobLoader::start(StatementPool::by_keys(db.another_pool()));
+    let result = loader.find(unreadable, given::OWNER).await;
     assert!(matches!(result, Err(QueueError::Db(_))), "{result:?}");
-    assert!(finder.find(readable, given::OWNER).await.unwrap().is_some());
+    assert!(loader.find(readable, given::OWNER).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images() {
     let an_hour_ago =
         "update images set unused_since = now() - interval '1 hour' where owner = 'bob'";
     sqlx::query(an_hour_ago).execute(&*db).await.unwrap();
-    let finder = images::Finder::start(StatementPool::by_keys(db.another_pool()));
+    let loader = images::ImageLoader::start(StatementPool::by_keys(db.another_pool()));
     let look_ups = [
         (given::OWNER, "b"),
         ("bob", "a"),
@@ -134,7 +134,7 @@ async fn concurrent_image_look_ups_renew_the_grace_of_unneeded_images() {
         (given::OWNER, "c"),
         (given::OWNER, "b"),
     ];
-    let found = join_all(look_ups.map(|(owner, name)| finder.find(owner, digest(name)))).await;
+    let found = join_all(look_ups.map(|(owner, name)| loader.find(owner, digest(name)))).await;
     let found = found.into_iter().map(|one| one.unwrap());
     let found: Vec<_> = found
         .map(|one| one.map(|stored| (stored.image.sha256, stored.recent_jobs.len())))

@@ -75,7 +75,10 @@ async fn concurrent_rescues_take_each_job_once() {
     queue::enqueue(&db, &jobs).await.unwrap();
     let worker = given::worker(&db, "lost").await;
     assert_eq!(
-        queue::claim(&db, worker, &[], 200).await.unwrap().len(),
+        tests::claiming::claim(&db, worker, &[], 200)
+            .await
+            .unwrap()
+            .len(),
         200
     );
     clock::lease_ran_out(&db, worker).await;
@@ -117,7 +120,7 @@ async fn rescue_skips_a_locked_job() {
     let db = given::database().await;
     given::queued(&db, ["busy", "idle"]).await;
     let worker = given::worker(&db, "late").await;
-    let claims = queue::claim(&db, worker, &[], 2).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 2).await.unwrap();
     clock::lease_ran_out(&db, worker).await;
     let mut lock_holder = db.begin().await.unwrap();
     sqlx::query("select from live_jobs where job_id = $1 for update")

@@ -33,10 +33,10 @@ impl Claimer {
         let model = given::model_version(&db, given::MODEL).await;
         enqueue(&db, &model, "hoarder", BACKLOG).await;
         let (worker, low_water) = (given::worker(&db, "w").await, LowWater::default());
-        let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
+        let claims = tests::claiming::claim_with(&db, worker, &[], 1, &low_water).await;
         let first = claims.unwrap()[0].lease;
         tests::eventually(Duration::from_secs(20), "the marks are set", || async {
-            let claims = queue::claim_above(&db, worker, &[], 1, &low_water).await;
+            let claims = tests::claiming::claim_with(&db, worker, &[], 1, &low_water).await;
             assert_eq!(claims.unwrap().len(), 1, "the backlog must not run out");
             low_water.is_marked().then_some(())
         })
@@ -51,7 +51,8 @@ impl Claimer {
     }
 
     async fn claim(&self, limit: u16) -> Vec<queue::Claim> {
-        let claims = queue::claim_above(&self.db, self.worker, &[], limit, &self.low_water);
+        let claims =
+            tests::claiming::claim_with(&self.db, self.worker, &[], limit, &self.low_water);
         claims.await.unwrap()
     }
 }
@@ -150,7 +151,7 @@ async fn concurrent_claimers_with_marks_claim_each_job_once() {
             let (worker, low_water) = (given::worker(db, &name).await, LowWater::default());
             let mut mine = Vec::new();
             loop {
-                let claims = queue::claim_above(db, worker, &[], 7, &low_water).await;
+                let claims = tests::claiming::claim_with(db, worker, &[], 7, &low_water).await;
                 let claims = claims.unwrap();
                 if claims.is_empty() {
                     return mine;

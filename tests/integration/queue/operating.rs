@@ -108,7 +108,7 @@ async fn a_new_priority_moves_a_queued_job_behind_all_jobs_of_that_priority() {
         "a job that already has this priority keeps its place"
     );
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 2).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 2).await.unwrap();
     let order: Vec<_> = claims.iter().map(|claim| claim.lease.job_id).collect();
     assert_eq!(order, [owl, dog]);
     assert_eq!(
@@ -140,7 +140,12 @@ async fn a_paused_model_is_claimed_only_after_resume() {
             .unwrap()
     );
     let worker = given::worker(&db, "w").await;
-    assert!(queue::claim(&db, worker, &[], 1).await.unwrap().is_empty());
+    assert!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let explained = queue::explain(&db, cat, OWNER).await.unwrap().unwrap();
     assert!(
         explained.blocked_by[0].contains("bad labels"),
@@ -151,7 +156,13 @@ async fn a_paused_model_is_claimed_only_after_resume() {
             .await
             .unwrap()
     );
-    assert_eq!(queue::claim(&db, worker, &[], 1).await.unwrap().len(), 1);
+    assert_eq!(
+        tests::claiming::claim(&db, worker, &[], 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert!(
         !queue::pause(&db, "no-such-model", None, "api key 1f")
             .await

@@ -99,7 +99,7 @@ async fn darkroom_worker_can_run_all_statements_of_workers() {
     queue::report_loaded_models(&pool, worker, &[])
         .await
         .unwrap();
-    let claims = queue::claim(&pool, worker, &[], 4).await.unwrap();
+    let claims = tests::claiming::claim(&pool, worker, &[], 4).await.unwrap();
     assert!(
         models::version(&pool, claims[0].model_version_id)
             .await

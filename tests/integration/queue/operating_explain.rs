@@ -77,7 +77,9 @@ async fn explain_estimates_the_start_by_the_measured_rate() {
     let jobs: Vec<_> = (0..1_260).map(|_| given::job(&model, "any")).collect();
     queue::enqueue(&db, &jobs).await.unwrap();
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 1_200).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 1_200)
+        .await
+        .unwrap();
     let done: Vec<_> = claims
         .iter()
         .map(|claim| given::completion(claim.lease, "done"))

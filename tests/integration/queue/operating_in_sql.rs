@@ -94,7 +94,7 @@ async fn retry_failed_retries_a_limited_number_of_jobs_with_one_code() {
     let db = given::database().await;
     given::queued(&db, ["a", "b", "c", "d"]).await;
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 4).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 4).await.unwrap();
     let undecodable = || Problem::new(ProblemCode::ImageUndecodable, "made up");
     let faults = claims
         .iter()

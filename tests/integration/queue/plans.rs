@@ -8,7 +8,7 @@ const CLAIM: &str = include_str!("../../../jobs/src/queue/claim.sql");
 const ENQUEUE: &str = include_str!("../../../jobs/src/queue/enqueue.sql");
 const JOB: &str = include_str!("../../../jobs/src/job.rs");
 const FIND: &str = include_str!("../../../jobs/src/queue/find.rs");
-const PREDICTED: &str = include_str!("../../../jobs/src/queue/predicted.sql");
+const PREDICTED: &str = include_str!("../../../jobs/src/queue/matching_job.sql");
 
 async fn run(db: &mut PgConnection, statement: impl Into<String>) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(statement.into()))

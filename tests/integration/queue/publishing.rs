@@ -131,7 +131,7 @@ async fn events_of_one_statement_can_be_read_in_pages() {
     let db = given::database().await;
     let ids = given::queued(&db, ["a", "b", "c", "d", "e"]).await;
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 5).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 5).await.unwrap();
     let done: Vec<_> = claims
         .iter()
         .map(|claim| given::completion(claim.lease, "cat"))

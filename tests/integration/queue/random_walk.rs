@@ -249,7 +249,7 @@ impl Walk<'_> {
                     return Ok(());
                 };
                 let (id, alive) = self.workers[worker];
-                let claims = queue::claim(db, id, &[], *limit).await?;
+                let claims = tests::claiming::claim(db, id, &[], *limit).await?;
                 let waiting = self.jobs.values().filter(|(job, clock)| {
                     job.state == JobState::Queued && !clock.deadline_is_over
                 });

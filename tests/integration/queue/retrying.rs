@@ -59,7 +59,7 @@ async fn a_job_that_backs_off_is_not_claimed() {
     clock::stays_scheduled(&db, held.job_id()).await;
     assert_eq!(queue::promote(&*db).await.unwrap().len(), 0);
     assert!(
-        queue::claim(&db, held.worker, &[], 1)
+        tests::claiming::claim(&db, held.worker, &[], 1)
             .await
             .unwrap()
             .is_empty()
@@ -93,7 +93,7 @@ async fn the_backoff_has_jitter() {
     let db = given::database().await;
     let jobs = given::queued(&db, ["a", "b", "c", "d", "e", "f"]).await;
     let worker = given::worker(&db, "w").await;
-    let claims = queue::claim(&db, worker, &[], 6).await.unwrap();
+    let claims = tests::claiming::claim(&db, worker, &[], 6).await.unwrap();
     let faults: Vec<_> = claims.iter().map(|claim| (claim.lease, fault())).collect();
     tests::settling::retry(&db, &faults).await.unwrap();
     let moments: i64 = sqlx::query_scalar("select count(distinct run_at) from live_jobs")

@@ -223,7 +223,7 @@ impl ClaimTask {
         }
         let limit = self.places.num_permits() as u16;
         let claim = async |db: &mut PgConnection| {
-            queue::claim_on(db, self.worker, &self.models, limit, &self.low_water).await
+            queue::claim(db, self.worker, &self.models, limit, &self.low_water).await
         };
         let claims = context.statements.run(claim).await?;
         let ids = claims.iter().map(|claim| claim.lease.job_id);

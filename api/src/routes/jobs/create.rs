@@ -165,13 +165,13 @@ async fn reuse(
     recent_jobs: &[JobId],
     preference: Option<WaitPreference>,
 ) -> Result<Option<HttpResponse>, ApiError> {
-    let Some(predicted) = queue::find_matching_job(&ctx.kept, job, recent_jobs).await? else {
+    let Some(predicted) = queue::find_matching_job(&ctx.statements, job, recent_jobs).await? else {
         return Ok(None);
     };
     let id = predicted.job();
     let watch = preference.map(|_| ctx.changes.watch_end(id));
     // The job may have been purged or removed since.
-    let found = ctx.finder.find(id, &job.owner).await?;
+    let found = ctx.jobs.find(id, &job.owner).await?;
     let Some(found) = found.filter(|found| found.purged_at.is_none()) else {
         return Ok(None);
     };

@@ -125,7 +125,7 @@ async fn a_retried_job_goes_behind_the_queued_jobs_of_its_owner() {
     let mut order = Vec::new();
     for _ in 0..4 {
         order.extend(
-            queue::claim(&db, worker, &[], 1)
+            tests::claiming::claim(&db, worker, &[], 1)
                 .await
                 .unwrap()
                 .iter()

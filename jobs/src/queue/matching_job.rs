@@ -37,7 +37,7 @@ pub async fn find_matching_job(
     }
     let recent: Vec<_> = recent.iter().map(|job| job.uuid()).collect();
     let found = sqlx::query_file!(
-        "src/queue/predicted.sql",
+        "src/queue/matching_job.sql",
         &recent,
         job.owner,
         job.model.model_version_id,

@@ -30,7 +30,7 @@ pub async fn find_many(
 
 /// Finds images; concurrent look-ups share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Finder(BatchLoader<ImageLoad>);
+pub struct ImageLoader(BatchLoader<ImageLoad>);
 
 #[derive(Debug)]
 struct ImageLoad;
@@ -47,7 +47,7 @@ impl BatchLoad for ImageLoad {
     }
 }
 
-impl Finder {
+impl ImageLoader {
     /// `db`: a pool for look-ups [by keys](StatementPool::by_keys).
     pub fn start(db: StatementPool) -> Self {
         Self(BatchLoader::start(db))

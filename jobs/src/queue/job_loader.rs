@@ -9,7 +9,7 @@ use crate::{
 
 /// Finds jobs; concurrent look-ups share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Finder(BatchLoader<JobLoad>);
+pub struct JobLoader(BatchLoader<JobLoad>);
 
 #[derive(Debug)]
 struct JobLoad;
@@ -31,7 +31,7 @@ impl BatchLoad for JobLoad {
     }
 }
 
-impl Finder {
+impl JobLoader {
     /// `db`: a pool for look-ups [by keys](StatementPool::by_keys).
     pub fn start(db: StatementPool) -> Self {
         Self(BatchLoader::start(db))
