@@ -1,6 +1,9 @@
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgExecutor, PgPool, postgres::PgDatabaseError, types::Json};
 use uuid::Uuid;
@@ -96,6 +99,22 @@ impl NewJob {
             && self.deadline.is_none()
             && self.webhook_url.is_none()
             && self.member.is_none()
+    }
+
+    /// What the statement assigned, given the time of its transaction.
+    fn enqueued(&self, created_at: DateTime<Utc>) -> Enqueued {
+        // The database keeps microseconds.
+        let run_at = self.run_at.map(|at| at.trunc_subsecs(6));
+        let state = match run_at {
+            Some(run_at) if run_at > created_at => JobState::Scheduled,
+            _ => JobState::Queued,
+        };
+        Enqueued {
+            job_id: self.id,
+            state,
+            created_at,
+            run_at: run_at.map_or(created_at, |at| at.max(created_at)),
+        }
     }
 
     fn terms(&self) -> Terms<'_> {
@@ -194,7 +213,7 @@ pub(super) async fn enqueue_on(
         .iter()
         .filter_map(|job| Some((job, job.idempotency.as_ref()?)))
         .collect();
-    let rows = sqlx::query_file!(
+    let row = sqlx::query_file!(
         "src/queue/enqueue.sql",
         &column(jobs, |job| job.id.uuid()),
         &terms_nos,
@@ -236,16 +255,12 @@ pub(super) async fn enqueue_on(
             .as_slice()) as &[&[u8]],
         &column(&keyed, |(job, _)| job.id.uuid()),
     )
-    .fetch_all(db)
+    .fetch_one(db)
     .await
     .map_err(with_image_purged)?;
-    let rows = rows.into_iter().map(|row| Enqueued {
-        job_id: row.job_id.into(),
-        state: row.state,
-        created_at: row.created_at,
-        run_at: row.run_at,
-    });
-    Ok(rows.collect())
+    let replayed: HashSet<_> = row.replayed.into_iter().map(JobId::from).collect();
+    let queued = jobs.iter().filter(|job| !replayed.contains(&job.id));
+    Ok(queued.map(|job| job.enqueued(row.created_at)).collect())
 }
 
 fn column<'a, R, T: 'a>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {

@@ -43,22 +43,25 @@ lane as (
     on conflict (model_id, priority, owner)
     do update set next_seq = greatest(l.next_seq, excluded.next_seq - excluded.taken) + excluded.taken, taken = excluded.taken
     returning l.model_id, l.priority, l.owner, l.next_seq - l.taken as before
+),
+queued as (
+    insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
+                           run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
+                           batch_id, batch_line, custom_id, webhook_url)
+    select i.job_id, case when i.run_at > now() then 'scheduled'::job_state else 'queued'::job_state end, ($24::text[])[i.lane_no], ($22::bigint[])[i.lane_no],
+           ($14::bigint[])[i.terms_no], ($15::text[])[i.terms_no], i.sha256, i.params, i.metadata, ($23::smallint[])[i.lane_no],
+           (select array_agg(l.before order by w.lane_no)
+            from unnest($22::bigint[], $23::smallint[], $24::text[]) with ordinality as w(model_id, priority, owner, lane_no)
+            join lane l using (model_id, priority, owner))[i.lane_no] + i.nth,
+           greatest(i.run_at, now()), i.deadline_at, make_interval(secs => ($16::float8[])[i.terms_no]), ($17::int[])[i.terms_no],
+           ($18::smallint[])[i.terms_no], ($19::smallint[])[i.terms_no], i.trace_parent,
+           (select array_agg(s.upload order by m.image_no)
+            from unnest($26::text[], $27::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
+           ($20::uuid[])[i.terms_no], i.batch_line, i.custom_id, ($21::text[])[i.terms_no]
+    from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::jsonb[], $7::jsonb[], $8::timestamptz[], $9::timestamptz[],
+                $10::text[], $11::int[], $12::text[], $13::int[])
+         as i(job_id, terms_no, nth, image_no, sha256, params, metadata, run_at, deadline_at, trace_parent, batch_line, custom_id, lane_no)
+    where i.job_id not in (select job_id from replayed)
 )
-insert into live_jobs (job_id, state, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, seq,
-                       run_at, deadline_at, retain_for, attempt_timeout_seconds, attempts_max, interruptions_max, trace_parent, image_upload,
-                       batch_id, batch_line, custom_id, webhook_url)
-select i.job_id, case when i.run_at > now() then 'scheduled'::job_state else 'queued'::job_state end, ($24::text[])[i.lane_no], ($22::bigint[])[i.lane_no],
-       ($14::bigint[])[i.terms_no], ($15::text[])[i.terms_no], i.sha256, i.params, i.metadata, ($23::smallint[])[i.lane_no],
-       (select array_agg(l.before order by w.lane_no)
-        from unnest($22::bigint[], $23::smallint[], $24::text[]) with ordinality as w(model_id, priority, owner, lane_no)
-        join lane l using (model_id, priority, owner))[i.lane_no] + i.nth,
-       greatest(i.run_at, now()), i.deadline_at, make_interval(secs => ($16::float8[])[i.terms_no]), ($17::int[])[i.terms_no],
-       ($18::smallint[])[i.terms_no], ($19::smallint[])[i.terms_no], i.trace_parent,
-       (select array_agg(s.upload order by m.image_no)
-        from unnest($26::text[], $27::bytea[]) with ordinality as m(owner, sha256, image_no) left join image s using (owner, sha256))[i.image_no],
-       ($20::uuid[])[i.terms_no], i.batch_line, i.custom_id, ($21::text[])[i.terms_no]
-from unnest($1::uuid[], $2::int[], $3::bigint[], $4::int[], $5::bytea[], $6::jsonb[], $7::jsonb[], $8::timestamptz[], $9::timestamptz[],
-            $10::text[], $11::int[], $12::text[], $13::int[])
-     as i(job_id, terms_no, nth, image_no, sha256, params, metadata, run_at, deadline_at, trace_parent, batch_line, custom_id, lane_no)
-where i.job_id not in (select job_id from replayed)
-returning job_id, state as "state: JobState", created_at, run_at
+-- The caller knows everything else: returning a row for each job would cost as much as an index.
+select now() as "created_at!", array(select job_id from replayed) as "replayed!"

@@ -104,7 +104,7 @@ pub async fn settle(
         &sizes as &[Option<i16>],
         &positions as &[Option<i16>]
     );
-    let settled = settled.fetch_all(db).await?;
+    let settled = settled.fetch_one(db).await?;
     Ok(settled.into_iter().map(JobId::from).collect())
 }
 
