@@ -48,8 +48,8 @@ fn known() -> Vec<System> {
             name: DARKROOM.into(),
             command: vec![this.to_string_lossy().into(), "queue-driver".into()],
             has_unfinished_sql: "select exists (select from live_jobs)",
-            best: &[("QB_BATCH", "5000"), ("QB_CONC", "1")],
-            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "3")],
+            best: &[("QB_BATCH", "5000"), ("QB_CONC", "2")],
+            by_hundreds: &[("QB_BATCH", "100"), ("QB_CONC", "1")],
             single_submits: 20_000,
         },
         System {
