@@ -46,9 +46,11 @@ pub struct PooledConnection {
 impl StatementPool {
     /// Plans once, whatever the parameters. A sequential scan is disabled: it is the cheapest plan for a table that was empty
     /// when the plan was made.
-    pub const ONE_PLAN: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
+    pub const ONE_PLAN: &str =
+        "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off";
     /// As [`Self::ONE_PLAN`], and the plan must not contain a hash join or a merge join.
-    pub const BY_KEYS: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+    pub const BY_KEYS: &str =
+        "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
         set enable_hashjoin = off; set enable_mergejoin = off";
 
     /// For statements that have one sensible plan, whatever the statistics say. Postgres would plan them anew each time:
