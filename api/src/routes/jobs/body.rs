@@ -1,4 +1,4 @@
-//! What responses about one job have besides its JSON.
+//! The explanation of a job, and the `ETag` of a response about one job.
 
 use jobs::{Job, queue::Explanation};
 
