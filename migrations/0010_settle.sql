@@ -1,4 +1,4 @@
--- How an attempt ends: the one function that takes a job from its worker or out of the queue.
+-- How an attempt ends: the one function that takes a job from its worker or out of the queue. And retry_job, the way back.
 -- Workers settle the attempts that they ended. Rescue and time_out settle attempts that their worker did not end. Expire and
 -- cancel_job settle jobs that wait.
 
@@ -98,7 +98,7 @@ begin
                 j.deadline_at, j.retain_for, j.lease_no, j.attempt_timeout_seconds, j.attempts_started, j.attempts_charged, j.attempts_max,
                 j.interruptions, j.interruptions_max, j.trace_parent, j.batch_id, j.batch_line, j.custom_id
         ),
-        -- The calls of most workers are about jobs of one worker: its row is looked up once, not for each job.
+        -- Most calls settle jobs of one worker: its row is looked up once, not for each job.
         takers as materialized (
             select w.worker_id, w.name, w.device from workers w where w.worker_id = any(array(select distinct g.worker_id from gone g))
         ),

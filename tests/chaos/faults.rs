@@ -13,58 +13,11 @@ use tokio::{
 
 use crate::{
     clocks::WRONG_BY_SECONDS,
-    cluster::{BUCKET, Cluster, LEASE},
+    cluster::{Cluster, LEASE},
     disks::Disk,
     member::Member,
+    words,
 };
-
-/// Parts of the statements and requests that faults wait for.
-mod words {
-    pub const ENQUEUE: &str = "insert into live_jobs";
-    pub const CLAIM: &str = "set state = 'running'";
-    pub const COMPLETE: &str = "select settle(";
-    pub const HEARTBEAT: &str = "update workers set lease_until";
-    pub const SUBMIT: &str = "POST /v1/jobs";
-    pub const PUT: &str = "PUT /darkroom/images/";
-    pub const GET: &str = "GET /darkroom/images/";
-}
-const _: () = assert!(
-    BUCKET.len() == "darkroom".len(),
-    "the texts in `words` contain the name of the bucket"
-);
-// A fault that waits for other words than the program sends would never happen.
-const _: () = assert!(
-    occurs(
-        words::ENQUEUE,
-        include_str!("../../jobs/src/queue/enqueue.sql")
-    ) && occurs(words::CLAIM, include_str!("../../jobs/src/queue/claim.sql"))
-        && occurs(
-            words::COMPLETE,
-            include_str!("../../jobs/src/queue/settle.sql")
-        )
-        && occurs(
-            words::HEARTBEAT,
-            include_str!("../../jobs/src/queue/heartbeat.sql")
-        ),
-    "a statement does not contain its words"
-);
-
-/// `str::contains` for constants.
-const fn occurs(words: &str, statement: &str) -> bool {
-    let (words, statement) = (words.as_bytes(), statement.as_bytes());
-    let mut at = 0;
-    while at + words.len() <= statement.len() {
-        let mut same = 0;
-        while same < words.len() && statement[at + same] == words[same] {
-            same += 1;
-        }
-        if same == words.len() {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
 
 /// How long a fault waits for its message.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(6);

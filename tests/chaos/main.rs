@@ -20,6 +20,7 @@ mod photos;
 mod plans;
 mod survivors;
 mod witness;
+mod words;
 
 use std::{
     path::PathBuf,

@@ -27,8 +27,8 @@ pub(super) async fn find_on(
     jobs: &[Uuid],
     owners: &[String],
 ) -> Result<Vec<Job>, QueueError> {
-    // One row of the view for each pair of a job and an owner, found by primary keys whatever the statistics say. `offset 0`
-    // keeps the order of the join. With `=` instead of `any`, the planner may look an image up by its owner alone.
+    // The query reads one row of the view for each pair of a job and an owner. It finds rows by primary keys, whatever the
+    // statistics say: `offset 0` keeps the order of the join. With `=` instead of `any`, the planner may look an image up by its owner alone.
     let rows = query_jobs!(
         "from unnest($1::uuid[], $2::text[]) as asked(id, by)
          cross join lateral (select * from ops.jobs x where x.job_id = asked.id and x.owner = any(array[asked.by]) offset 0) j",
