@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use decode::Format;
 use jobs::{
     batches::BatchesConfig, db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig,
     retention::RetentionConfig,
@@ -68,14 +69,17 @@ pub struct Limits {
     /// Most pixels of an image
     #[arg(long, env = "DARKROOM_IMAGE_PIXELS_MAX", default_value_t = 40_000_000)]
     pub image_pixels_max: u64,
-    /// Image types to accept, of jpeg, png, webp, gif, bmp, tiff
+    /// Most bytes of memory that a worker may use to decode an image, as its `--decode-bytes-max`
+    #[arg(long, env = "DARKROOM_DECODE_BYTES_MAX", default_value_t = 512 << 20)]
+    pub decode_bytes_max: u64,
+    /// Image types to accept, separated by commas. Workers must accept them too (their `--formats`)
     #[arg(
         long,
         env = "DARKROOM_IMAGE_TYPES",
         value_delimiter = ',',
         default_value = "jpeg,png,webp,gif"
     )]
-    pub image_types: Vec<String>,
+    pub image_types: Vec<Format>,
     /// Fetch images that jobs name by their URL
     #[arg(long, env = "DARKROOM_IMAGE_URLS")]
     pub image_urls: bool,

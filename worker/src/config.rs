@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use image::ImageFormat;
+use decode::Format;
 use jobs::{db::DbConfig, object_store::StoreConfig};
 
 use crate::{
@@ -143,30 +143,6 @@ pub struct TuningConfig {
     /// Longest time between two claims when no wake-up arrives
     #[arg(long, env = "DARKROOM_POLL_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub poll_ms: u64,
-}
-
-/// A type of image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    Jpeg,
-    Png,
-    Webp,
-    Gif,
-    Bmp,
-    Tiff,
-}
-
-impl From<Format> for ImageFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Jpeg => Self::Jpeg,
-            Format::Png => Self::Png,
-            Format::Webp => Self::WebP,
-            Format::Gif => Self::Gif,
-            Format::Bmp => Self::Bmp,
-            Format::Tiff => Self::Tiff,
-        }
-    }
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {

@@ -10,7 +10,6 @@ mod claim_pause;
 mod claim_policy;
 mod complete;
 mod context;
-pub mod decode;
 mod decode_stage;
 mod fetch;
 mod forward_batch;
@@ -25,14 +24,13 @@ mod store;
 
 use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
-use image::ImageFormat;
 use jobs::{db::StatementPool, object_store::ObjectStore, queue};
 use tokio::sync::{Semaphore, mpsc};
 
 pub use self::placement::Placement;
 use self::{
     claim_pause::ClaimPause, claim_policy::ClaimSettings, context::StageContext,
-    decode::DecodeLimits, settings::PipelineSettings,
+    settings::PipelineSettings,
 };
 use crate::{
     background,
@@ -87,16 +85,11 @@ pub fn start(
         held_jobs,
         drain: drain.clone(),
         claim_pause: ClaimPause::default(),
-        limits: DecodeLimits {
+        limits: decode::Limits {
             pixels_max: config.limits.image_pixels_max,
             side_px_max: config.limits.image_side_px_max,
             bytes_max: config.limits.decode_bytes_max,
-            formats: config
-                .limits
-                .formats
-                .iter()
-                .map(|&format| ImageFormat::from(format))
-                .collect(),
+            formats: config.limits.formats.clone(),
         },
         image_bytes_max: config.limits.image_bytes_max,
     });

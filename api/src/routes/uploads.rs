@@ -100,11 +100,15 @@ fn check(upload: &UploadRequest, limits: &Limits) -> Result<(), ApiError> {
     if upload.bytes > limits.image_bytes_max as i64 {
         return Err(too_large(limits));
     }
-    let kind = upload.content_type.strip_prefix("image/");
-    if !kind.is_some_and(|kind| limits.image_types.iter().any(|known| known == kind)) {
+    let types = &limits.image_types;
+    if !types
+        .iter()
+        .any(|format| format.content_type() == upload.content_type)
+    {
+        let names: Vec<_> = types.iter().map(|format| format.name()).collect();
         let detail = format!(
             "images of these types are accepted here: {}",
-            limits.image_types.join(", ")
+            names.join(", ")
         );
         return Err(ApiError::new(ProblemCode::UnsupportedMediaType, detail));
     }

@@ -5,60 +5,28 @@ use std::{
     panic::UnwindSafe,
 };
 
+use decode::{Header, Reason, Refusal};
 use jobs::ProblemCode;
 
 use crate::{config::Limits, http::error::ApiError};
 
-/// Type and size of an image, from its header alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sniffed {
-    pub content_type: &'static str,
-    pub width: u32,
-    pub height: u32,
-}
-
-/// Bytes that tell the type.
-pub(crate) const MAGIC_BYTES: usize = 16;
-
-/// The type by the first bytes. Stricter than `imagesize::image_type`, which also accepts `GIF8…` and `BigTIFF`, and needs 12 bytes.
-fn content_type(head: &[u8]) -> Option<&'static str> {
-    let is_webp = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
-    let is_any = |magics: &[&[u8]]| magics.iter().any(|magic| head.starts_with(magic));
-    if is_any(&[b"\xff\xd8\xff"]) {
-        Some("image/jpeg")
-    } else if is_any(&[b"\x89PNG\r\n\x1a\n"]) {
-        Some("image/png")
-    } else if is_webp {
-        Some("image/webp")
-    } else if is_any(&[b"GIF87a", b"GIF89a"]) {
-        Some("image/gif")
-    } else if is_any(&[b"BM"]) {
-        Some("image/bmp")
-    } else if is_any(&[b"II*\0", b"MM\0*"]) {
-        Some("image/tiff")
-    } else {
-        None
+/// The limits that workers apply, too.
+fn decode_limits(limits: &Limits) -> decode::Limits {
+    decode::Limits {
+        pixels_max: limits.image_pixels_max,
+        side_px_max: limits.image_side_px_max,
+        bytes_max: limits.decode_bytes_max,
+        formats: limits.image_types.clone(),
     }
 }
 
-/// The type of an image that begins with these bytes.
+/// Checks the type of an image that begins with these bytes.
 ///
 /// # Errors
 /// `unsupported_media_type`: no image, or a type that is not accepted here.
-pub(crate) fn accept(head: &[u8], limits: &Limits) -> Result<&'static str, ApiError> {
-    let accepted = |kind: &&str| {
-        limits
-            .image_types
-            .iter()
-            .any(|known| kind.ends_with(known.as_str()))
-    };
-    content_type(head).filter(accepted).ok_or_else(|| {
-        let types = limits.image_types.join(", ");
-        ApiError::new(
-            ProblemCode::UnsupportedMediaType,
-            format!("the bytes are not an image of a type accepted here: {types}"),
-        )
-    })
+pub(crate) fn accept(head: &[u8], limits: &Limits) -> Result<(), ApiError> {
+    let accepted = decode_limits(limits).accept(head);
+    accepted.map(drop).map_err(api_error)
 }
 
 /// Reads the header of an image.
@@ -68,7 +36,7 @@ pub(crate) fn accept(head: &[u8], limits: &Limits) -> Result<&'static str, ApiEr
 pub(crate) fn sniff(
     mut image: impl BufRead + Seek + UnwindSafe,
     limits: &Limits,
-) -> Result<Sniffed, ApiError> {
+) -> Result<Header, ApiError> {
     let head = image
         .fill_buf()
         .map_err(|error| ApiError::internal(&error))?;
@@ -78,41 +46,29 @@ pub(crate) fn sniff(
             "the image is empty: no bytes arrived",
         ));
     }
-    let content_type = accept(head, limits)?;
-    // Untrusted bytes may make the parser panic: that refuses this image and nothing else.
-    let size = std::panic::catch_unwind(|| imagesize::reader_size(image));
-    let Ok(Ok(size)) = size else {
-        return Err(undecodable("its header is cut short or broken"));
+    let limits = decode_limits(limits);
+    // Untrusted bytes may make a parser panic: that refuses this image and nothing else.
+    let header = std::panic::catch_unwind(|| {
+        let header = Header::read(image, &limits)?;
+        limits.check(&header)?;
+        Ok(header)
+    });
+    let panicked = |_| {
+        Err(Refusal::new(
+            Reason::Undecodable,
+            "the image cannot be decoded: its header is broken",
+        ))
     };
-    let (Ok(width), Ok(height)) = (u32::try_from(size.width), u32::try_from(size.height)) else {
-        return Err(undecodable("its header is broken"));
-    };
-    if width == 0 || height == 0 {
-        return Err(undecodable("its header says that it has no pixels"));
-    }
-    let side_max = limits.image_side_px_max;
-    if width > side_max
-        || height > side_max
-        || u64::from(width) * u64::from(height) > limits.image_pixels_max
-    {
-        let detail = format!(
-            "the image is {width}×{height} pixels; accepted are up to {side_max} a side and {} in all",
-            limits.image_pixels_max
-        );
-        return Err(ApiError::new(ProblemCode::ImageTooManyPixels, detail));
-    }
-    Ok(Sniffed {
-        content_type,
-        width,
-        height,
-    })
+    header.unwrap_or_else(panicked).map_err(api_error)
 }
 
-fn undecodable(why: &str) -> ApiError {
-    ApiError::new(
-        ProblemCode::ImageUndecodable,
-        format!("the image cannot be decoded: {why}"),
-    )
+fn api_error(refusal: Refusal) -> ApiError {
+    let code = match refusal.reason {
+        Reason::UnsupportedFormat => ProblemCode::UnsupportedMediaType,
+        Reason::TooManyPixels => ProblemCode::ImageTooManyPixels,
+        Reason::Undecodable => ProblemCode::ImageUndecodable,
+    };
+    ApiError::new(code, refusal.detail)
 }
 
 #[cfg(test)]
@@ -121,7 +77,9 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{Sniffed, sniff};
+    use decode::Format;
+
+    use super::sniff;
     use crate::{Config, config::Limits};
 
     fn limits() -> Limits {
@@ -150,14 +108,10 @@ mod tests {
 
     #[test]
     fn a_png_header_is_enough() {
-        let sniffed = Sniffed {
-            content_type: "image/png",
-            width: 640,
-            height: 480,
-        };
+        let header = sniff(Cursor::new(png(640, 480)), &limits()).expect("fits");
         assert_eq!(
-            sniff(Cursor::new(png(640, 480)), &limits()).expect("fits"),
-            sniffed
+            (header.format, header.width, header.height),
+            (Format::Png, 640, 480)
         );
     }
 

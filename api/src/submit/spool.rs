@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
-use super::sniff::{self, sniff};
+use super::sniff::{accept, sniff};
 use crate::{
     config::Limits,
     http::{body::BodyClock, error::ApiError},
@@ -108,11 +108,11 @@ impl<'a> Spool<'a> {
             }
         };
         // A body that is no image is refused before the rest of it arrives.
-        if before < sniff::MAGIC_BYTES
-            && self.length >= sniff::MAGIC_BYTES
+        if before < Format::MAGIC_BYTES
+            && self.length >= Format::MAGIC_BYTES
             && let SpoolStorage::Memory(buffer) = &self.storage
         {
-            sniff::accept(buffer, self.limits)?;
+            accept(buffer, self.limits)?;
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl<'a> Spool<'a> {
     /// # Errors
     /// The bytes are no image that a worker could take.
     pub fn finish(self) -> Result<Upload, ApiError> {
-        let (sniffed, data) = match self.storage {
+        let (header, data) = match self.storage {
             SpoolStorage::Memory(buffer) => {
                 let bytes = buffer.freeze();
                 (
@@ -141,10 +141,10 @@ impl<'a> Spool<'a> {
         let image = Image {
             sha256: Sha256Digest::finish(self.hasher),
             upload: Uuid::now_v7(),
-            content_type: sniffed.content_type.to_owned(),
+            content_type: header.format.content_type().to_owned(),
             bytes: self.length as i64,
-            width: sniffed.width.cast_signed(),
-            height: sniffed.height.cast_signed(),
+            width: header.width.cast_signed(),
+            height: header.height.cast_signed(),
         };
         Ok(Upload { image, data })
     }

@@ -49,26 +49,26 @@ pub(crate) async fn find(
         return Err(too_large(limits));
     }
     let head = ctx.store.get_beginning(&object.key, HEAD_BYTES).await;
-    let sniffed = match head {
+    let header = match head {
         Err(StoreError::Missing(_)) => return Ok(None),
         head => sniff(Cursor::new(&head?[..]), limits),
     };
-    let sniffed = match sniffed {
+    let header = match header {
         // The header may be longer than these bytes: the whole image decides.
         Err(error) if object.bytes as u64 > HEAD_BYTES => {
             drop(error);
             let whole = ctx.store.get(&object.key, sha256).await?;
             sniff(Cursor::new(&whole[..]), limits)?
         }
-        sniffed => sniffed?,
+        header => header?,
     };
     let image = Image {
         sha256,
         upload,
-        content_type: sniffed.content_type.to_owned(),
+        content_type: header.format.content_type().to_owned(),
         bytes: object.bytes,
-        width: sniffed.width.cast_signed(),
-        height: sniffed.height.cast_signed(),
+        width: header.width.cast_signed(),
+        height: header.height.cast_signed(),
     };
     let reservation = ctx.quotas.reserve_bytes(caller, image.bytes).await?;
     // False if another request registered the image just now: that request took the room.

@@ -2,6 +2,7 @@
 //! one process, without HTTP, S3 and Postgres. The benches compare Darkroom with it.
 
 use std::{
+    io::Cursor,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
@@ -9,14 +10,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
+use decode::{Format, Header, decode};
 use fast_image_resize::Resizer;
-use image::ImageFormat;
 use jobs::models::ModelFolder;
 use serde_json::json;
 use worker::{
     pipeline::{
         Placement,
-        decode::{DecodeLimits, decode},
         postprocess::predict,
         preprocess::{preprocess, shrink},
     },
@@ -101,19 +101,22 @@ impl Loop<'_> {
         (resizer, memory): &mut (Resizer, Vec<u8>),
         batch: usize,
     ) -> anyhow::Result<Vec<(Vec<u8>, Placement)>> {
-        let limits = DecodeLimits {
+        let limits = decode::Limits {
             pixels_max: 40_000_000,
             side_px_max: 12_000,
             bytes_max: 256 << 20,
-            formats: vec![ImageFormat::Jpeg],
+            formats: vec![Format::Jpeg],
         };
         let input = &self.folder.manifest.input;
-        let shrink = |width, height| shrink(input, width, height);
         let inputs = (0..batch).map(|_| {
             let turn = self.next.fetch_add(1, Ordering::Relaxed);
             let photo = &self.photos[turn % self.photos.len()];
-            let image = decode(photo, &limits, &shrink, std::mem::take(memory))?;
-            let placement = Placement::of(input, image.width(), image.height());
+            let header = Header::read(Cursor::new(photo), &limits)?;
+            let (width, height) = header.upright_size();
+            let scale_min = shrink(input, width, height);
+            let memory_of_last = std::mem::take(memory);
+            let image = decode(photo, &header, scale_min, &limits, memory_of_last)?.pixels;
+            let placement = Placement::of(input, width, height);
             let input = preprocess(resizer, &image, input, &placement)?;
             *memory = image.into_raw();
             Ok((input, placement))

@@ -8,7 +8,7 @@ use jobs::{
     queue,
 };
 
-use super::{claim_pause::ClaimPause, decode::DecodeLimits};
+use super::claim_pause::ClaimPause;
 use crate::{drain::Drain, held_jobs::HeldJobs, models::Models};
 
 /// What every stage of the pipeline may need.
@@ -23,6 +23,6 @@ pub(super) struct StageContext {
     pub held_jobs: Arc<HeldJobs>,
     pub drain: Drain,
     pub claim_pause: ClaimPause,
-    pub limits: DecodeLimits,
+    pub limits: decode::Limits,
     pub image_bytes_max: u64,
 }

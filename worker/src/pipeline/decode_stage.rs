@@ -3,12 +3,13 @@
 //! A panic of a decoder fails one job only (docs/adr/0005-decoding.md).
 
 use std::{
-    cell::Cell,
+    io::Cursor,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Mutex,
     time::Instant,
 };
 
+use decode::{Header, Reason, Refusal};
 use fast_image_resize::Resizer;
 use jobs::{ProblemCode, job::StageError, manifest::InputSpec};
 use tokio::sync::mpsc;
@@ -16,7 +17,6 @@ use tokio::sync::mpsc;
 use super::{
     attempt::Outcome,
     context::StageContext,
-    decode::decode,
     fetch::FetchedImage,
     forward_batch::{Batcher, PreprocessedImage},
     placement::Placement,
@@ -103,16 +103,14 @@ fn decode_and_preprocess(
     input: &InputSpec,
     bytes: &[u8],
 ) -> Result<(Vec<u8>, Placement), StageError> {
-    // A JPEG may be decoded at a smaller scale. Then only this closure gets its full size.
-    let full_size = Cell::new(None);
-    let shrink = |width, height| {
-        full_size.set(Some((width, height)));
-        shrink(input, width, height)
-    };
     let memory = std::mem::take(&mut buffers.pixels);
-    let decode = || decode(bytes, &context.limits, &shrink, memory);
-    let image = timings.measure(Stage::Decode, decode)?;
-    let (width, height) = full_size.get().unwrap_or(image.dimensions());
+    let (width, height, image) = timings.measure(Stage::Decode, || {
+        let header = Header::read(Cursor::new(bytes), &context.limits).map_err(stage_error)?;
+        let (width, height) = header.upright_size();
+        let scale_min = shrink(input, width, height);
+        let decoded = decode::decode(bytes, &header, scale_min, &context.limits, memory);
+        Ok((width, height, decoded.map_err(stage_error)?.pixels))
+    })?;
     let placement = Placement::of(input, width, height);
     let preprocess = || preprocess(&mut buffers.resizer, &image, input, &placement);
     let pixels = timings.measure(Stage::Preprocess, preprocess);
@@ -122,4 +120,14 @@ fn decode_and_preprocess(
         buffers.pixels = Vec::new();
     }
     Ok((pixels?, placement))
+}
+
+fn stage_error(refusal: Refusal) -> StageError {
+    let code = match refusal.reason {
+        Reason::UnsupportedFormat => ProblemCode::UnsupportedMediaType,
+        Reason::TooManyPixels => ProblemCode::ImageTooManyPixels,
+        Reason::Undecodable => ProblemCode::ImageUndecodable,
+    };
+    let detail = refusal.detail.clone();
+    StageError::new(code, detail).caused_by(refusal)
 }

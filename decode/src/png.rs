@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// One sentence for the client.
-pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     const CUT: &str = "the PNG is cut short";
     let mut rest = bytes.get(8..).ok_or(CUT)?;
     loop {

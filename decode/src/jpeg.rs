@@ -1,12 +1,11 @@
 //! JPEG by turbojpeg. Scaling happens in the DCT domain, so a large photo costs little more than its entropy decoding.
 
-use image::{DynamicImage, RgbImage, metadata::Orientation};
-use jobs::job::StageError;
+use image::RgbImage;
 use turbojpeg::{
     Colorspace, DecompressHeader, Decompressor, Error, Image, PixelFormat, ScalingFactor,
 };
 
-use super::{DecodeLimits, Shrink, undecodable};
+use crate::{Refusal, Warning};
 
 /// Most scans of a progressive JPEG. Photos have about ten, and each scan may process every pixel.
 const SCANS_MAX: u32 = 100;
@@ -14,44 +13,23 @@ const SCANS_MAX: u32 = 100;
 /// Most extra bytes at the end of a picture that are accepted: some phones pad. Damaged pictures have more.
 const PADDING_BYTES_MAX: u32 = 16;
 
-pub(super) fn decode(
+pub(crate) fn decode(
     bytes: &[u8],
-    limits: &DecodeLimits,
-    shrink: Shrink<'_>,
+    scale_min: f64,
     memory: Vec<u8>,
-) -> Result<RgbImage, StageError> {
+    warnings: &mut Vec<Warning>,
+) -> Result<RgbImage, Refusal> {
     // A new decompressor for every image: it keeps the tables of the last image, and would use them for an image without
     // tables.
     let mut decompressor = Decompressor::new().map_err(damaged)?;
     decompressor.set_scan_limit(SCANS_MAX).map_err(damaged)?;
     let header = decompressor.read_header(bytes).map_err(damaged)?;
-    let (width, height) = (header.width as u32, header.height as u32);
-    limits.check(
-        width,
-        height,
-        decode_bytes(&header, ScalingFactor::ONE_EIGHTH),
-    )?;
-    let orientation = orientation(bytes);
-    let upright_size = match orientation {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height, width),
-        _ => (width, height),
-    };
     let scale = if header.is_lossless {
         ScalingFactor::ONE
     } else {
-        smallest_scale(shrink(upright_size.0, upright_size.1))
+        smallest_scale(scale_min)
     };
-    limits.check(width, height, decode_bytes(&header, scale))?;
-    let pixels = decode_pixels(&mut decompressor, bytes, &header, scale, memory)?;
-    if orientation == Orientation::NoTransforms {
-        return Ok(pixels);
-    }
-    let mut image = DynamicImage::ImageRgb8(pixels);
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    decode_pixels(&mut decompressor, bytes, &header, scale, memory, warnings)
 }
 
 fn decode_pixels(
@@ -60,7 +38,8 @@ fn decode_pixels(
     header: &DecompressHeader,
     scale: ScalingFactor,
     mut pixels: Vec<u8>,
-) -> Result<RgbImage, StageError> {
+    warnings: &mut Vec<Warning>,
+) -> Result<RgbImage, Refusal> {
     let is_cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
     let format = if is_cmyk {
         PixelFormat::CMYK
@@ -80,7 +59,9 @@ fn decode_pixels(
         format,
     };
     match decompressor.decompress(bytes, output) {
-        Err(Error::TurboJpegError(warning)) if is_padding(&warning) => {}
+        Err(Error::TurboJpegError(warning)) if is_padding(&warning) => {
+            warnings.push(Warning::StrayBytes);
+        }
         outcome => outcome.map_err(damaged)?,
     }
     if is_cmyk {
@@ -98,23 +79,12 @@ fn is_padding(warning: &str) -> bool {
     count.is_some_and(|count| count <= PADDING_BYTES_MAX)
 }
 
-/// Bytes of memory for a decode: the pixels, and all coefficients of a progressive JPEG.
-fn decode_bytes(header: &DecompressHeader, scale: ScalingFactor) -> u64 {
-    let area = |header: &DecompressHeader| header.width as u64 * header.height as u64;
-    let coefficients = if header.is_progressive {
-        area(header) * 2 * 3
-    } else {
-        0
-    };
-    coefficients + area(&header.scaled(scale)) * 4
-}
-
-/// The smallest scale with a fast kernel that is at least `shrink`.
-fn smallest_scale(shrink: f64) -> ScalingFactor {
+/// The smallest scale with a fast kernel that is at least `scale_min`.
+fn smallest_scale(scale_min: f64) -> ScalingFactor {
     let eighths = [1, 2, 4].into_iter();
     eighths
         .map(|eighths| ScalingFactor::new(eighths, 8))
-        .find(|scale| scale.num() as f64 / scale.denom() as f64 >= shrink)
+        .find(|scale| scale.num() as f64 / scale.denom() as f64 >= scale_min)
         .unwrap_or(ScalingFactor::ONE)
 }
 
@@ -130,35 +100,9 @@ fn cmyk_to_rgb(cmyk: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// The EXIF orientation of the first APP1 segment that has one. Broken EXIF data counts as no orientation.
-fn orientation(bytes: &[u8]) -> Orientation {
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let [0xff, marker, tail @ ..] = rest {
-        match marker {
-            0xff => rest = &rest[1..],         // a fill byte
-            0x01 | 0xd0..=0xd7 => rest = tail, // no payload
-            0xd9 | 0xda => break,              // the picture begins
-            _ => {
-                let [high, low, ..] = *tail else { break };
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                let Some(segment) = tail.get(2..length) else {
-                    break;
-                };
-                if *marker == 0xe1
-                    && let Some(exif) = segment.strip_prefix(b"Exif\0\0")
-                {
-                    return Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
-                }
-                rest = &tail[length..];
-            }
-        }
-    }
-    Orientation::NoTransforms
-}
-
 /// turbojpeg also reports warnings as errors: missing data, bad Huffman codes.
-fn damaged(error: Error) -> StageError {
-    undecodable("the JPEG is damaged or cut short").caused_by(error)
+fn damaged(error: Error) -> Refusal {
+    Refusal::undecodable("the JPEG is damaged or cut short").caused_by(error)
 }
 
 #[cfg(test)]

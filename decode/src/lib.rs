@@ -1,0 +1,28 @@
+//! Turns the bytes of an image into upright RGB pixels. Pure: no I/O, no clock, no device.
+//!
+//! The API reads the [`Header`] of an image at submit, and the worker reads it again before it decodes: one parser for both.
+//! The header says what a decode costs, so both sides refuse an image before anything is allocated. Decoders trust their
+//! input: a JPEG of 631 bytes once allocated 12.9 GB and ended the process (docs/adr/0005-decoding.md).
+//!
+//! An image whose every pixel can be decoded is accepted. What is wrong with its file is a [`Warning`]. An image with missing
+//! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
+
+mod format;
+mod header;
+mod jpeg;
+mod limits;
+mod pixels;
+mod png;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod warning;
+
+pub use self::{
+    format::Format,
+    header::Header,
+    limits::Limits,
+    pixels::{Decoded, decode},
+    refusal::{Reason, Refusal},
+    warning::Warning,
+};

@@ -1,0 +1,66 @@
+//! The limits of one image.
+
+use crate::{Format, Header, Reason, Refusal};
+
+/// The limits of one image, and the formats that are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels of the image, and of each picture that is decoded to make it.
+    pub pixels_max: u64,
+    pub side_px_max: u32,
+    /// Most bytes of memory for one decode.
+    pub bytes_max: u64,
+    pub formats: Vec<Format>,
+}
+
+impl Limits {
+    /// The format of an image that begins with these bytes, if it is accepted.
+    ///
+    /// # Errors
+    /// [`Reason::UnsupportedFormat`]
+    pub fn accept(&self, head: &[u8]) -> Result<Format, Refusal> {
+        let format = Format::of(head).filter(|format| self.formats.contains(format));
+        format.ok_or_else(|| {
+            let names: Vec<_> = self.formats.iter().map(|format| format.name()).collect();
+            let detail = format!(
+                "the bytes are not an image of a type accepted here: {}",
+                names.join(", ")
+            );
+            Refusal::new(Reason::UnsupportedFormat, detail)
+        })
+    }
+
+    /// Checks what a decode of the image would take, at the smallest scale that it may be decoded at.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyPixels`]
+    pub fn check(&self, header: &Header) -> Result<(), Refusal> {
+        for (width, height) in [(header.width, header.height), header.picture] {
+            let pixels = u64::from(width) * u64::from(height);
+            if width.max(height) > self.side_px_max || pixels > self.pixels_max {
+                let detail = format!(
+                    "the image is {width}×{height} pixels; accepted are up to {} a side and {} in all",
+                    self.side_px_max, self.pixels_max
+                );
+                return Err(Refusal::new(Reason::TooManyPixels, detail));
+            }
+        }
+        self.check_bytes(header.decode_bytes(0.0))
+    }
+
+    /// Checks the memory of a decode.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyPixels`]
+    pub fn check_bytes(&self, bytes: u64) -> Result<(), Refusal> {
+        if bytes <= self.bytes_max {
+            return Ok(());
+        }
+        let detail = format!(
+            "decoding the image would take {} MB of memory; allowed are {}",
+            bytes.div_ceil(1_000_000),
+            self.bytes_max / 1_000_000
+        );
+        Err(Refusal::new(Reason::TooManyPixels, detail))
+    }
+}
