@@ -8,8 +8,7 @@ use jobs::{
     batches::{self, Line, LineOutcome, Upload},
     keys::Scope,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use wire::BatchResult;
 
 use super::{batch_id, own_batch};
 use crate::{
@@ -28,20 +27,6 @@ use crate::{
 const PAGE_LINES: i32 = 200;
 /// How often a waiting stream reads, in case a notification was lost.
 const READ_EVERY: Duration = Duration::from_secs(1);
-
-/// One ended line of a batch: its `job`, or the `error` that refused it.
-// Not `wire::BatchResult`: the error is the problem that `jobs` stores.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BatchResult {
-    custom_id: Option<String>,
-    /// Its number, from 1.
-    line: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<Box<wire::Job>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<wire::Problem>)]
-    error: Option<Box<Problem>>,
-}
 
 /// The results of the lines of a batch, in order, as NDJSON.
 ///
