@@ -1,7 +1,7 @@
 //! What every part of Darkroom shares: ids, the job, the queue verbs (all SQL over jobs), models, keys and the object store.
 //!
 //! This crate knows neither actix nor tch: it serves no API and runs no model. Of `wire` it uses what it stores as the contract
-//! has it: problems.
+//! has it: problems and warnings.
 
 mod backoff;
 mod batch_loader;
@@ -31,7 +31,7 @@ pub use digest::Sha256Digest;
 pub use ids::{BatchId, JobId, LeaseNo, WorkerId};
 pub use job::{Attempt, BatchMember, Job, JobState};
 pub use secret::Secret;
-pub use wire::{Problem, ProblemCode};
+pub use wire::{InputWarning, Problem, ProblemCode};
 
 /// The numbered SQL of `migrations/`, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

@@ -66,6 +66,7 @@ impl Drop for Place {
 pub struct EndedAttempt {
     pub place: Place,
     pub timings: Timings,
+    pub input_warnings: Vec<decode::Warning>,
     pub outcome: Outcome,
     pub decided_at: Instant,
 }
@@ -76,6 +77,8 @@ pub struct EndedAttempt {
 pub struct Attempt {
     pub claim: Claim,
     pub timings: Timings,
+    /// What is wrong with the file of the image. Empty until the image is decoded.
+    pub input_warnings: Vec<decode::Warning>,
     place: Option<Place>,
     to_complete: mpsc::Sender<EndedAttempt>,
 }
@@ -85,6 +88,7 @@ impl Attempt {
         Self {
             claim,
             timings: Timings::default(),
+            input_warnings: Vec::new(),
             place: Some(place),
             to_complete,
         }
@@ -156,6 +160,7 @@ impl Attempt {
         let ended = EndedAttempt {
             place,
             timings: self.timings,
+            input_warnings: std::mem::take(&mut self.input_warnings),
             outcome,
             decided_at: Instant::now(),
         };
