@@ -1,7 +1,7 @@
 //! What every part of Darkroom shares: ids, the job, the queue verbs (all SQL over jobs), models, keys and the object store.
 //!
-//! This crate knows neither actix nor tch: it serves no API and runs no model. Of `wire` it uses what it stores as the contract
-//! has it: problems and warnings.
+//! This crate knows neither actix nor tch: it serves no API and runs no model. What the tables and the contract both have
+//! is a type of `wire`: problems, warnings, scopes, types of events.
 
 mod backoff;
 mod batch_loader;

@@ -51,8 +51,8 @@ pub use self::{
     time::{micros, rfc3339},
     usage::{Usage, UsageList},
     webhook::{
-        DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEndpointRequest,
-        WebhookMessage, WebhookSecret,
+        DeliveryAttempt, DeliveryStatus, NotADeliveryStatus, WebhookDelivery, WebhookEndpoint,
+        WebhookEndpointRequest, WebhookMessage, WebhookSecret,
     },
     worker::{LoadedModel, Worker},
 };

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use jobs::{
     BatchId, JobId, Problem, ProblemCode,
-    batches::{self, Line, LineOutcome, Upload},
+    batches::{self, BatchUpload, Line, LineOutcome},
     keys::Scope,
 };
 use wire::BatchResult;
@@ -60,7 +60,7 @@ pub(super) async fn get_batch_results(
         preference,
         page: VecDeque::new(),
         total: 0,
-        upload: Upload::Open,
+        upload: BatchUpload::Open,
     };
     // The first page is read before the head of the response, so that an error gets a status.
     results.read().await?;
@@ -95,7 +95,7 @@ struct ResultStream {
     page: VecDeque<BatchResult>,
     /// Number of the last line that the batch had when it was last read.
     total: i32,
-    upload: Upload,
+    upload: BatchUpload,
 }
 
 /// How reading went on.
@@ -146,7 +146,7 @@ impl ResultStream {
     /// Fills the page with the next lines that have ended.
     async fn read(&mut self) -> Result<Progress, ApiError> {
         // Only when needed: finding a running batch counts its jobs.
-        if self.after >= self.total && self.upload == Upload::Open {
+        if self.after >= self.total && self.upload == BatchUpload::Open {
             let batch = own_batch(&self.ctx, self.batch, &self.owner).await?;
             (self.total, self.upload) = (batch.counts.total as i32, batch.upload);
         }
@@ -169,8 +169,8 @@ impl ResultStream {
         }
         Ok(match self.upload {
             _ if !self.page.is_empty() => Progress::Page,
-            Upload::Open => Progress::Blocked(None),
-            Upload::Complete | Upload::BrokenOff => Progress::End,
+            BatchUpload::Open => Progress::Blocked(None),
+            BatchUpload::Complete | BatchUpload::BrokenOff => Progress::End,
         })
     }
 }
