@@ -372,7 +372,7 @@ mod tests {
         for warning in InputWarning::ALL {
             let code = serde_json::to_value(warning).expect("JSON");
             assert_eq!(code, warning.as_str());
-            let read: Extensible<_> = warning.as_str().to_owned().into();
+            let read: Extensible<InputWarning> = warning.as_str().to_owned().into();
             assert_eq!(read, Extensible::Known(warning));
         }
     }

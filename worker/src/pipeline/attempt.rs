@@ -190,7 +190,7 @@ impl Drop for Attempt {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, thread::JoinHandle};
 
     use jobs::{
         JobId, LeaseNo, Sha256Digest, WorkerId,
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn an_attempt_whose_thread_panics_counts_as_lost() {
         let (mut worker, attempt) = Worker::with_attempt();
-        let thread = std::thread::spawn(move || {
+        let thread: JoinHandle<()> = std::thread::spawn(move || {
             let _attempt = attempt;
             panic!("made up");
         });
