@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use decode::{Header, Reason, Refusal};
+use decode::{Decoded, Header, Reason, Refusal, Warning};
 use fast_image_resize::Resizer;
 use jobs::{ProblemCode, job::StageError, manifest::InputSpec};
 use tokio::sync::mpsc;
@@ -75,14 +75,17 @@ pub(super) fn decode_images(
             )))
         });
         match preprocessed {
-            Ok((pixels, placement)) => batcher.push(PreprocessedImage {
-                runs_alone: attempt.claim.interruptions > 0,
-                attempt,
-                model,
-                pixels,
-                placement,
-                waiting_since: Instant::now(),
-            }),
+            Ok((pixels, placement, warnings)) => {
+                attempt.input_warnings = warnings;
+                batcher.push(PreprocessedImage {
+                    runs_alone: attempt.claim.interruptions > 0,
+                    attempt,
+                    model,
+                    pixels,
+                    placement,
+                    waiting_since: Instant::now(),
+                });
+            }
             Err(error) => attempt.end(Outcome::Fail(error)),
         }
     }
@@ -102,15 +105,19 @@ fn decode_and_preprocess(
     context: &StageContext,
     input: &InputSpec,
     bytes: &[u8],
-) -> Result<(Vec<u8>, Placement), StageError> {
+) -> Result<(Vec<u8>, Placement, Vec<Warning>), StageError> {
     let memory = std::mem::take(&mut buffers.pixels);
-    let (width, height, image) = timings.measure(Stage::Decode, || {
+    let (width, height, decoded) = timings.measure(Stage::Decode, || {
         let header = Header::read(Cursor::new(bytes), &context.limits).map_err(stage_error)?;
         let (width, height) = header.upright_size();
         let scale_min = shrink(input, width, height);
         let decoded = decode::decode(bytes, &header, scale_min, &context.limits, memory);
-        Ok((width, height, decoded.map_err(stage_error)?.pixels))
+        Ok((width, height, decoded.map_err(stage_error)?))
     })?;
+    let Decoded {
+        pixels: image,
+        warnings,
+    } = decoded;
     let placement = Placement::of(input, width, height);
     let preprocess = || preprocess(&mut buffers.resizer, &image, input, &placement);
     let pixels = timings.measure(Stage::Preprocess, preprocess);
@@ -119,7 +126,7 @@ fn decode_and_preprocess(
     if buffers.pixels.capacity() > PIXEL_BUFFER_BYTES_MAX {
         buffers.pixels = Vec::new();
     }
-    Ok((pixels?, placement))
+    Ok((pixels?, placement, warnings))
 }
 
 fn stage_error(refusal: Refusal) -> StageError {
