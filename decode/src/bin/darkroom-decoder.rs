@@ -10,9 +10,7 @@ fn main() -> ExitCode {
         return say_who_starts_it();
     }
     let mut memory = Vec::new();
-    decode::process::serve(|image, pixels| {
-        decode::process::decode_into(image, pixels, &mut memory)
-    })
+    decode::process::serve(|image, pixels| decode::process::decode_into(image, pixels, &mut memory))
 }
 
 #[cfg(not(target_os = "linux"))]

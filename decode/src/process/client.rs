@@ -24,6 +24,8 @@ pub struct Settings {
     pub image_bytes_max: usize,
     /// CPU time for one image.
     pub cpu_max: Duration,
+    /// Is told each time that a decoder has ended. The next image gets a new decoder.
+    pub on_end: fn(&End),
 }
 
 /// Why an image was not decoded.
@@ -48,7 +50,6 @@ pub struct DecoderProcess {
     settings: Settings,
     memory: SharedMemory,
     running: Option<RunningDecoder>,
-    ends: Vec<End>,
 }
 
 impl DecoderProcess {
@@ -64,7 +65,6 @@ impl DecoderProcess {
             settings,
             memory,
             running: None,
-            ends: Vec::new(),
         })
     }
 
@@ -97,11 +97,6 @@ impl DecoderProcess {
     /// Process id of the running decoder.
     pub fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(RunningDecoder::pid)
-    }
-
-    /// How decoders ended since the last call.
-    pub fn take_ends(&mut self) -> Vec<End> {
-        std::mem::take(&mut self.ends)
     }
 
     /// Decodes an image whose header was read from `bytes`: see [`decode`](crate::decode).
@@ -175,7 +170,8 @@ impl DecoderProcess {
                 Ok(answer) => End::WrongAnswer(shorten(&format!("{answer:?}"))),
                 Err(end) => end,
             };
-            self.ended(end.clone());
+            self.clean_up();
+            (self.settings.on_end)(&end);
             match end {
                 End::EndedIdle(_) => {}
                 End::Killed if !is_second_try => is_second_try = true,
@@ -200,10 +196,9 @@ impl DecoderProcess {
         (is_whole || is_scaled) && bytes <= self.memory.pixel_bytes_max() as u64
     }
 
-    /// Notes the end of a decoder. It may have written to any part of the shared memory.
-    fn ended(&mut self, end: End) {
+    /// Removes a decoder that ended. It may have written to any part of the shared memory.
+    fn clean_up(&mut self) {
         self.running = None; // kills the process if it runs
-        self.ends.push(end);
         // Fails only if the system cannot make holes in files. Then the pages stay until the next image needs them.
         drop(self.memory.free_pixels());
     }

@@ -1,6 +1,8 @@
 //! How a decoder ended, and why one cannot be started.
 
-use std::{io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{
+    io, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration,
+};
 
 use nix::sys::signal::Signal;
 

@@ -117,7 +117,10 @@ impl<Fd: AsFd> Channel<Fd> {
     ) -> io::Result<()> {
         let message = serde_json::to_vec(message)?;
         let files = files.map(|file| file.as_raw_fd());
-        let (message, files) = ([IoSlice::new(&message)], [ControlMessage::ScmRights(&files)]);
+        let (message, files) = (
+            [IoSlice::new(&message)],
+            [ControlMessage::ScmRights(&files)],
+        );
         let flags = MsgFlags::MSG_NOSIGNAL;
         sendmsg::<()>(self.raw(), &message, &files, flags, None)?;
         Ok(())
@@ -164,7 +167,10 @@ impl<Fd: AsFd> Channel<Fd> {
     /// Waits until a message or the end of the other side can be received. `false`: the time is over.
     pub(super) fn is_readable_within(&self, wait: Duration) -> io::Result<bool> {
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+        match poll(
+            &mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)],
+            timeout,
+        ) {
             // A parent that was stopped for long finds the answer here, and no time left.
             Err(Errno::EINTR) => self.is_readable_within(Duration::ZERO),
             ready => Ok(ready? > 0),

@@ -58,7 +58,12 @@ pub(super) fn detach() -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     set_dumpable(false)?;
     // Ctrl-C and systemd signal the whole group of the worker. The worker still finishes its jobs then.
-    for ignored in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+    for ignored in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
         #[allow(unsafe_code)]
         // SAFETY: no handler is installed, and no other thread runs.
         unsafe {
@@ -107,10 +112,8 @@ fn mapped_bytes() -> io::Result<u64> {
 /// The kernel answers other calls with `EPERM`. It does not kill the process: the C library asks for files and for the machine
 /// on rare paths and goes on without an answer, and so do libraries that would like a second thread.
 pub(super) fn limit_system_calls() -> Result<(), Box<dyn Error>> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
-        .iter()
-        .map(|call| (*call, Vec::new()))
-        .collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // Memory may hold data, but no code.
     let without_code = || argument(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![without_code()?]);

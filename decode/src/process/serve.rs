@@ -30,7 +30,9 @@ pub struct Written {
 /// The loop of a decoder: the whole life of the program, which a worker starts.
 ///
 /// `decode` gets an image and the memory for its pixels. It runs without the rights that [`sandbox`] takes away.
-pub fn serve(decode: impl FnMut(EncodedImage<'_>, &mut [u8]) -> Result<Written, Refusal>) -> ExitCode {
+pub fn serve(
+    decode: impl FnMut(EncodedImage<'_>, &mut [u8]) -> Result<Written, Refusal>,
+) -> ExitCode {
     let channel = Channel::of_stdin();
     match set_up(&channel) {
         Ok(Some(decoder)) => {
@@ -133,7 +135,13 @@ pub fn decode_into(
     memory: &mut Vec<u8>,
 ) -> Result<Written, Refusal> {
     let own = std::mem::take(memory);
-    let decoded = crate::decode(image.bytes, image.header, image.scale_min, image.limits, own)?;
+    let decoded = crate::decode(
+        image.bytes,
+        image.header,
+        image.scale_min,
+        image.limits,
+        own,
+    )?;
     let (width, height) = decoded.pixels.dimensions();
     let rgb = decoded.pixels.into_raw();
     // The parent checks the size against the header, which the limits allow. So this cannot fail.

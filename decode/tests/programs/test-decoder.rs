@@ -31,15 +31,13 @@ mod linux {
     /// The word between the mark and a semicolon.
     fn wish(bytes: &[u8]) -> Option<String> {
         let at = bytes.windows(MARK.len()).position(|part| part == MARK)?;
-        let word = bytes[at + MARK.len()..].split(|byte| *byte == b';').next()?;
+        let word = bytes[at + MARK.len()..]
+            .split(|byte| *byte == b';')
+            .next()?;
         Some(String::from_utf8_lossy(word).into_owned())
     }
 
-    fn fulfil(
-        wish: &str,
-        image: EncodedImage<'_>,
-        pixels: &mut [u8],
-    ) -> Result<Written, Refusal> {
+    fn fulfil(wish: &str, image: EncodedImage<'_>, pixels: &mut [u8]) -> Result<Written, Refusal> {
         let size = |width, height| {
             let warnings = Vec::new();
             Ok(Written {
