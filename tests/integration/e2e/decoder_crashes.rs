@@ -173,5 +173,5 @@ async fn a_worker_can_decode_in_its_own_process() {
     let stack = Stack::with_models().await;
     let worker = stack.worker("w", &[("DARKROOM_DECODE_IN", "thread")]).await;
     stack.client.predicted("", fixtures::photo("cat.jpg")).await;
-    assert_eq!(decoders_of(worker.pid()), []);
+    assert!(decoders_of(worker.pid()).is_empty());
 }

@@ -74,7 +74,7 @@ mod tests {
                 std::thread::yield_now();
             }
             scope.spawn(move || {
-                let taken = budget.take(MIB, drain);
+                let taken = budget.take(2 * MIB, drain);
                 say_small.send("small").expect("heard");
                 drop(taken);
             });

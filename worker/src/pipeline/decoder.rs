@@ -1,22 +1,20 @@
 //! The decoder of one thread: a process of its own (docs/adr/0021-decoding-in-a-child.md), or the thread itself.
 
-use std::time::Duration;
-#[cfg(target_os = "linux")]
-use std::time::Instant;
-
-use anyhow::Context;
-#[cfg(target_os = "linux")]
-use decode::process::{self, DecoderProcess, End, Failure, Pixels};
 use decode::{Decoded, Header, Limits, Reason, Refusal, Warning, catch_panics};
 use jobs::{ProblemCode, job::StageError};
-use tokio::runtime::Handle;
+#[cfg(target_os = "linux")]
+use {
+    crate::{backoff::Backoff, drain::Phase},
+    anyhow::Context as _,
+    decode::process::{self, DecoderProcess, End, Failure, Pixels},
+    std::time::{Duration, Instant},
+    tokio::runtime::Handle,
+};
 
 use super::{attempt::Outcome, preprocess::RgbView};
-#[cfg(target_os = "linux")]
-use crate::backoff::Backoff;
 use crate::{
     config::{Config, DecodeIn},
-    drain::{Drain, Phase},
+    drain::Drain,
 };
 
 /// Most bytes of pixels that a thread keeps for its next image. A photo, scaled for a model, needs less.
@@ -36,10 +34,13 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
+/// The decoder of one thread.
 #[derive(Debug)]
 pub(super) enum Decoder {
+    /// A process of its own.
     #[cfg(target_os = "linux")]
     Process(Box<DecoderProcess>, Handle),
+    /// The thread itself.
     Thread {
         limits: Limits,
         /// The memory of the pixels of the last image.
