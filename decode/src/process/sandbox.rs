@@ -23,6 +23,9 @@ use seccompiler::{
 /// Memory of a decoder beside that of one decode, in bytes: stack, fragments of the heap, memory kept for the next image.
 const ROOM_BYTES: u64 = 64 << 20;
 
+/// Memory of the stacks and heaps of threads, in bytes.
+const THREADS_ROOM_BYTES: u64 = 64 << 20;
+
 /// System calls that a decoder may make with any arguments.
 ///
 /// `rt_sigaction`: the handlers of Rust and of `abort` remove themselves, so that a fault ends the process.
@@ -53,6 +56,21 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
+/// System calls of a process that has threads.
+const ALLOWED_TO_THREADS: &[libc::c_long] = &[
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_getcpu,
+    libc::SYS_sched_setaffinity,
+];
+
+/// Whether decoders may start threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    Allowed,
+    Forbidden,
+}
+
 /// Ends this process with the parent, closes all files but the socket, and hides the memory from other processes.
 pub(super) fn detach() -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
@@ -82,14 +100,19 @@ pub(super) fn detach() -> io::Result<()> {
 }
 
 /// Limits the memory to what this process has now, and `decode_bytes_max` for a decode. Allows no new file and no new process.
-pub(super) fn limit_resources(decode_bytes_max: u64) -> io::Result<()> {
+pub(super) fn limit_resources(decode_bytes_max: u64, threads: Threads) -> io::Result<()> {
     let memory_bytes = mapped_bytes()? + decode_bytes_max + ROOM_BYTES;
+    let (memory_bytes, processes) = match threads {
+        Threads::Forbidden => (memory_bytes, 0),
+        // The limit on processes counts threads of the whole user. The filter of system calls allows threads only.
+        Threads::Allowed => (memory_bytes + THREADS_ROOM_BYTES, u64::MAX),
+    };
     for (resource, limit) in [
         (Resource::RLIMIT_AS, memory_bytes),
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_FSIZE, 0),
         (Resource::RLIMIT_NOFILE, 3),
-        (Resource::RLIMIT_NPROC, 0),
+        (Resource::RLIMIT_NPROC, processes),
     ] {
         let (_, inherited) = getrlimit(resource)?;
         let limit = limit.min(inherited);
@@ -111,9 +134,8 @@ fn mapped_bytes() -> io::Result<u64> {
 ///
 /// The kernel answers other calls with `EPERM`. It does not kill the process: the C library asks for files and for the machine
 /// on rare paths and goes on without an answer, and so do libraries that would like a second thread.
-pub(super) fn limit_system_calls() -> Result<(), Box<dyn Error>> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+pub(super) fn limit_system_calls(threads: Threads) -> Result<(), Box<dyn Error>> {
+    let mut rules: Rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // Memory may hold data, but no code.
     let without_code = || argument(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     rules.insert(libc::SYS_mmap, vec![without_code()?]);
@@ -121,14 +143,33 @@ pub(super) fn limit_system_calls() -> Result<(), Box<dyn Error>> {
     // `abort` signals this process, and no other.
     let this_process = argument(0, SeccompCmpOp::Eq, std::process::id().into())?;
     rules.insert(libc::SYS_tgkill, vec![this_process]);
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into()?,
-    )?;
+    if threads == Threads::Allowed {
+        rules.extend(ALLOWED_TO_THREADS.iter().map(|call| (*call, Vec::new())));
+        let thread = libc::CLONE_THREAD as u64;
+        let only_a_thread = argument(0, SeccompCmpOp::MaskedEq(thread), thread)?;
+        rules.insert(libc::SYS_clone, vec![only_a_thread]);
+        // No filter can read the arguments of `clone3`. Without it the C library uses `clone`.
+        rules.insert(libc::SYS_clone3, Vec::new());
+        let unknown = Rules::from([(libc::SYS_clone3, Vec::new())]);
+        let errno = SeccompAction::Errno(libc::ENOSYS as u32);
+        apply(unknown, SeccompAction::Allow, errno)?;
+    }
+    let errno = SeccompAction::Errno(libc::EPERM as u32);
+    apply(rules, errno, SeccompAction::Allow)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Adds a filter. Of several filters the strictest one decides. Also sets `no_new_privs`.
+fn apply(
+    rules: Rules,
+    otherwise: SeccompAction,
+    listed: SeccompAction,
+) -> Result<(), Box<dyn Error>> {
+    let this_machine = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, otherwise, listed, this_machine)?;
     let filter: BpfProgram = filter.try_into()?;
-    apply_filter(&filter)?; // also sets `no_new_privs`
+    apply_filter(&filter)?;
     Ok(())
 }
 

@@ -5,10 +5,10 @@ use std::{io::Cursor, os::fd::BorrowedFd, process::ExitCode};
 use super::{
     KEPT_BYTES_MAX,
     messages::{Answer, Channel, Greeting, Request, shorten},
-    sandbox,
+    sandbox::{self, Threads},
     shared_memory::MappedMemory,
 };
-use crate::{Header, Limits, Refusal, Warning, catch_panics};
+use crate::{Format, Header, Limits, Refusal, Warning, catch_panics};
 
 /// The image that a decoder is asked to decode.
 #[derive(Debug, Clone, Copy)]
@@ -64,10 +64,21 @@ fn set_up(
     }
     let memory = MappedMemory::map(files)?;
     let limits = greeting.limits;
-    sandbox::limit_resources(limits.bytes_max)?;
-    sandbox::limit_system_calls()
+    let threads = threads_for(&limits.formats);
+    sandbox::limit_resources(limits.bytes_max, threads)?;
+    sandbox::limit_system_calls(threads)
         .map_err(|error| format!("no filter of system calls (seccomp): {error}"))?;
     Ok(Some(Decoder { memory, limits }))
+}
+
+/// The decoders of libheif do not work without a thread of their own.
+fn threads_for(formats: &[Format]) -> Threads {
+    let needs_threads = |format: &Format| ["heic", "avif"].contains(&format.name());
+    if formats.iter().any(needs_threads) {
+        Threads::Allowed
+    } else {
+        Threads::Forbidden
+    }
 }
 
 struct Decoder {
