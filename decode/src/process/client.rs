@@ -192,8 +192,8 @@ impl DecoderProcess {
                     && u64::from(size.0) == scaled(width, eighths)
                     && u64::from(size.1) == scaled(height, eighths)
             });
-        let bytes = u64::from(size.0) * u64::from(size.1) * 3;
-        (is_whole || is_scaled) && bytes <= self.memory.pixel_bytes_max() as u64
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        (is_whole || is_scaled) && pixels <= self.memory.pixel_bytes_max() as u64 / 3
     }
 
     /// Removes a decoder that ended. It may have written to any part of the shared memory.

@@ -94,7 +94,7 @@ pub(super) fn detach() -> io::Result<()> {
     let files = files.filter_map(|file| file.ok()?.file_name().to_str()?.parse::<i32>().ok());
     for inherited in files.filter(|file| *file > 2).collect::<Vec<_>>() {
         // One of these was the list of files itself, which is closed already.
-        drop(close(inherited));
+        let _ = close(inherited);
     }
     Ok(())
 }
