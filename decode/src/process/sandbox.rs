@@ -178,3 +178,22 @@ fn argument(index: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule
     let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)?;
     Ok(SeccompRule::new(vec![condition])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, process::Command, thread};
+
+    use super::{Threads, limit_system_calls};
+
+    /// The filter holds for the thread that sets it, and for the threads that this thread starts.
+    #[test]
+    fn a_decoder_that_may_start_threads_can_start_neither_programs_nor_connections() {
+        let sandboxed = thread::spawn(|| {
+            limit_system_calls(Threads::Allowed).expect("a filter");
+            let thread = thread::spawn(|| UdpSocket::bind("127.0.0.1:0").is_err());
+            let program = Command::new("/bin/true").status();
+            (thread.join().expect("a thread ends"), program.is_err())
+        });
+        assert_eq!(sandboxed.join().expect("no panic"), (true, true));
+    }
+}
