@@ -198,7 +198,7 @@ fn a_decoder_that_computes_without_end_is_killed_by_its_cpu_time() {
 }
 
 #[test]
-fn a_decoder_that_sleeps_is_killed_after_a_multiple_of_that_time() {
+fn a_decoder_that_sleeps_is_killed_after_twice_that_time() {
     let mut settings = settings(env!("CARGO_BIN_EXE_test-decoder"));
     settings.cpu_max = Duration::from_millis(100);
     let mut decoder = DecoderProcess::start(settings).expect("starts");
@@ -208,7 +208,7 @@ fn a_decoder_that_sleeps_is_killed_after_a_multiple_of_that_time() {
         matches!(failure, Failure::Ended(End::Asleep(_))),
         "{failure:?}"
     );
-    assert!(began.elapsed() >= Duration::from_millis(600));
+    assert!(began.elapsed() >= Duration::from_millis(200));
     assert_decodes(&mut decoder);
 }
 
@@ -318,7 +318,7 @@ fn waits(pid: u32) -> Option<u64> {
 #[test]
 fn an_image_whose_decoder_is_killed_is_decoded_once_more() {
     let mut settings = settings(env!("CARGO_BIN_EXE_test-decoder"));
-    settings.cpu_max = Duration::from_millis(500);
+    settings.cpu_max = Duration::from_secs(2);
     let mut decoder = DecoderProcess::start(settings).expect("starts");
     let pid = decoder.pid().expect("it runs");
     let before = waits(pid);

@@ -109,8 +109,8 @@ pub struct DecodeConfig {
     /// Program that decodes, of the version of the worker [default: `darkroom-decoder` beside the worker's program]
     #[arg(long, env = "DARKROOM_DECODER", value_name = "PATH")]
     pub decoder: Option<PathBuf>,
-    /// Most CPU time to decode one image, in seconds. A decode that takes longer, or six times as long without an answer,
-    /// fails the job. Only with `--decode-in process`
+    /// Most CPU time to decode one image, in seconds. A decode that takes longer, or uses no CPU time for twice as long, fails
+    /// the job. Only with `--decode-in process`
     #[arg(long, env = "DARKROOM_DECODE_SECONDS_MAX", default_value_t = 10.0, value_parser = parse_seconds)]
     pub decode_seconds_max: f64,
     /// Most bytes of memory that all decodes of this worker take together. A decode waits until its bytes are free. At least

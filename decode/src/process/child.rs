@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
@@ -23,8 +23,12 @@ use crate::Limits;
 /// A decoder must be ready within this time. It takes milliseconds, but the disk of a new machine may be slow.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The longest wait for an answer, as a multiple of the CPU time for one image. Other processes use the cores too.
-const WAIT_FACTOR: u32 = 6;
+/// The CPU time of a decoder is looked at this often in the CPU time that an image may take.
+const LOOKS: u32 = 10;
+/// A decoder that used no CPU time between so many looks is asleep. A busy machine gives it a little each time.
+const IDLE_LOOKS_MAX: u32 = 2 * LOOKS;
+/// A decoder must answer within so many looks, even if it uses CPU time now and then.
+const LOOKS_MAX: u32 = 30 * LOOKS;
 
 /// A running decoder. Dropping it kills the process.
 #[derive(Debug)]
@@ -101,32 +105,38 @@ impl RunningDecoder {
         }
     }
 
-    /// Waits until the decoder answers or ends; at most until the image has used `cpu_max` of CPU time, and up to a tenth more.
+    /// Waits until the decoder answers or ends; at most until the image has used `cpu_max` of CPU time, and up to a fifth more.
+    ///
+    /// Counts looks, not time: a machine that was suspended has not let the decoder run.
     fn wait_for_answer(&self, cpu_max: Duration) -> Result<(), End> {
-        let (began, wait_max) = (Instant::now(), cpu_max * WAIT_FACTOR);
-        let mut wait = cpu_max / 10;
+        let between = (cpu_max / LOOKS).max(Duration::from_millis(1));
         let mut cpu_before = None;
-        loop {
-            let is_readable = self.channel.is_readable_within(wait);
+        let mut cpu_last = Duration::ZERO;
+        let mut idle_looks = 0;
+        for _ in 0..LOOKS_MAX {
+            let is_readable = self.channel.is_readable_within(between);
             if is_readable.map_err(|error| End::WrongAnswer(error.to_string()))? {
                 return Ok(());
             }
             // Not read before the first wait: most images need no further system call.
             let cpu_now = self.cpu_time();
-            let used = cpu_now.saturating_sub(*cpu_before.get_or_insert(cpu_now));
-            if used >= cpu_max {
+            if cpu_now.saturating_sub(*cpu_before.get_or_insert(cpu_now)) >= cpu_max {
                 return Err(End::TookTooLong(cpu_max));
             }
-            let wait_left = wait_max.saturating_sub(began.elapsed());
-            if wait_left.is_zero() {
-                return Err(End::Asleep(wait_max));
+            idle_looks = if cpu_now == cpu_last {
+                idle_looks + 1
+            } else {
+                0
+            };
+            cpu_last = cpu_now;
+            if idle_looks >= IDLE_LOOKS_MAX {
+                return Err(End::Asleep(between * IDLE_LOOKS_MAX));
             }
-            let shortest = Duration::from_millis(10);
-            wait = (cpu_max - used).min(wait_left).max(shortest);
         }
+        Err(End::Asleep(between * LOOKS_MAX))
     }
 
-    /// CPU time that the process has used. Zero if it cannot be read; then the limit on the wait still holds.
+    /// CPU time that the process has used. Zero if it cannot be read; then the decoder counts as asleep.
     fn cpu_time(&self) -> Duration {
         let pid = Pid::from_raw(self.process.id() as i32);
         let clock = clock_getcpuclockid(pid).and_then(clock_gettime);

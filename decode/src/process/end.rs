@@ -21,7 +21,7 @@ pub enum End {
     /// The decode took more CPU time than allowed. The worker killed the decoder.
     #[error("the decode took more than {} s of CPU time", .0.as_secs_f64())]
     TookTooLong(Duration),
-    /// The decode took more time than allowed, but little CPU time. The worker killed the decoder.
+    /// The decoder used no CPU time for so long, or very little for many times as long. The worker killed the decoder.
     #[error("the decoder did not answer for {} s", .0.as_secs_f64())]
     Asleep(Duration),
     /// The answer was impossible. The worker killed the decoder.
