@@ -3,10 +3,10 @@
 //! Each thread that decodes owns a [`DecoderProcess`]: the parent's side of one child, the program `darkroom-decoder`. The
 //! child decodes one image at a time. A crash, a hang or an intruder in a decoder costs the image in hand.
 //!
-//! - [`messages`]: a socket carries the settings, one request for each image, and the answers.
-//! - [`shared_memory`]: the encoded image and the pixels lie in two sealed files in memory, which both sides map.
-//! - [`sandbox`]: before its first image the child gives up all rights that decoding does not need.
-//! - [`serve`]: the child's loop. [`client`] and [`child`]: the parent's side.
+//! - `messages`: a socket carries the settings, one request for each image, and the answers.
+//! - `shared_memory`: the encoded image and the pixels lie in two sealed files in memory, which both sides map.
+//! - `sandbox`: before its first image the child gives up all rights that decoding does not need.
+//! - `serve`: the child's loop. `client` and `child`: the parent's side.
 
 mod child;
 mod client;

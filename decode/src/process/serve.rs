@@ -29,7 +29,7 @@ pub struct Written {
 
 /// The loop of a decoder: the whole life of the program, which a worker starts.
 ///
-/// `decode` gets an image and the memory for its pixels. It runs without the rights that [`sandbox`] takes away.
+/// `decode` gets an image and the memory for its pixels. It runs without the rights that `sandbox.rs` takes away.
 pub fn serve(
     decode: impl FnMut(EncodedImage<'_>, &mut [u8]) -> Result<Written, Refusal>,
 ) -> ExitCode {
