@@ -20,7 +20,7 @@ mod warning;
 
 pub use self::{
     format::Format,
-    header::Header,
+    header::{Header, Layout},
     limits::Limits,
     pixels::{Decoded, decode},
     refusal::{Reason, Refusal},
