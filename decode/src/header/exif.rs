@@ -110,18 +110,21 @@ fn hide_child_directories(block: &mut [u8]) {
         Tag::InteropIFDPointer,
     ];
     let is_little_endian = block.starts_with(b"II");
-    let number = |bytes: [u8; 2]| {
+    let tags = TAGS.map(|tag| {
         if is_little_endian {
-            u16::from_le_bytes(bytes)
+            tag.number().to_le_bytes()
         } else {
-            u16::from_be_bytes(bytes)
+            tag.number().to_be_bytes()
         }
-    };
+    });
     for at in HEADER_BYTES..block.len().saturating_sub(3) {
-        let tag = number([block[at], block[at + 1]]);
-        let kind = number([block[at + 2], block[at + 3]]);
-        // Types of TIFF fields have the numbers 1 to 13.
-        if (1..=13).contains(&kind) && TAGS.iter().any(|pointer| pointer.number() == tag) {
+        let [first, second, kind @ ..] = [block[at], block[at + 1], block[at + 2], block[at + 3]];
+        // Types of fields have the numbers 1 to 13.
+        let is_type = matches!(
+            (is_little_endian, kind),
+            (true, [1..=13, 0]) | (false, [0, 1..=13])
+        );
+        if is_type && tags.contains(&[first, second]) {
             block[at..at + 2].fill(0);
         }
     }
