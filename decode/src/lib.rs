@@ -24,7 +24,7 @@ mod warning;
 
 pub use self::{
     format::Format,
-    header::Header,
+    header::{Header, Layout},
     limits::Limits,
     panics::catch_panics,
     pixels::{Decoded, decode},

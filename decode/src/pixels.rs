@@ -34,7 +34,7 @@ pub fn decode(
 ) -> Result<Decoded, Refusal> {
     limits.check(header)?;
     limits.check_bytes(header.decode_bytes(scale_min))?;
-    let mut warnings = Vec::new();
+    let mut warnings = header.warnings.clone();
     let pixels = match header.format {
         Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,
         Format::Png => {
