@@ -9,7 +9,7 @@ mod tests;
 
 use image::RgbImage;
 
-use self::libjpeg::{Decoder, Report};
+use self::libjpeg::{Decoder, Failure, Report};
 use crate::{Refusal, Warning};
 
 /// Decodes a JPEG whose header says that its size is `stored`, in pixels.
@@ -26,15 +26,15 @@ pub(crate) fn decode(
     let eighths = smallest_scale(scale_min);
     let report = match read_pixels(bytes, stored, eighths, &mut memory) {
         Ok(report) => report,
-        Err(failure) if (1..bytes.len()).contains(&failure.whole_bytes) => {
+        Err(refused) if (1..bytes.len()).contains(&refused.whole_bytes) => {
             // What looks like a marker behind the last scan stopped libjpeg before it made pixels of the scans.
-            let whole = &bytes[..failure.whole_bytes];
+            let whole = &bytes[..refused.whole_bytes];
             let mut report = read_pixels(whole, stored, eighths, &mut memory)?;
             report.has_stray_bytes = 1;
             report.misses_end = 0;
             report
         }
-        Err(failure) => return Err(failure.refusal),
+        Err(refused) => return Err(refused.refusal),
     };
     if report.has_stray_bytes == 1 && report.has_wrong_restarts == 1 {
         return Err(damaged("more restart markers than the picture has"));
@@ -72,7 +72,7 @@ fn read_pixels(
     stored: (u32, u32),
     eighths: u32,
     memory: &mut Vec<u8>,
-) -> Result<Report, Failure> {
+) -> Result<Report, Refused> {
     let decoder = Decoder::open(bytes, eighths)?;
     let header = decoder.header();
     if header.bits_per_sample != 8 {
@@ -89,22 +89,22 @@ fn read_pixels(
     Ok(decoder.read(memory)?)
 }
 
-struct Failure {
+struct Refused {
     refusal: Refusal,
     /// All scans of the image are in this many first bytes of the file. 0: not known.
     whole_bytes: usize,
 }
 
-impl From<Report> for Failure {
-    fn from(report: Report) -> Self {
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
         Self {
-            refusal: damaged(report.error()),
-            whole_bytes: report.whole_bytes,
+            refusal: damaged(failure.error),
+            whole_bytes: failure.whole_bytes,
         }
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
@@ -113,9 +113,9 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        failure.refusal
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        refused.refusal
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Report {
     pub has_stray_bytes: u8,
     pub misses_end: u8,
     pub dc_steps: [u16; 4],
-    pub whole_bytes: usize,
+    whole_bytes: usize,
     error: [u8; 200],
 }
 
@@ -75,16 +75,27 @@ impl Report {
         self.scaled_width as usize * self.scaled_height as usize
     }
 
-    /// The error of libjpeg, for the log.
-    pub(super) fn error(&self) -> String {
+    fn failure(&self) -> Failure {
         let error = CStr::from_bytes_until_nul(&self.error).unwrap_or_default();
-        error.to_string_lossy().into_owned()
+        Failure {
+            error: error.to_string_lossy().into_owned(),
+            whole_bytes: self.whole_bytes,
+        }
     }
+}
+
+/// Why a decoder gave up.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The error of libjpeg, for the log.
+    pub error: String,
+    /// All scans of the image are in this many first bytes of the file. 0: not known.
+    pub whole_bytes: usize,
 }
 
 /// The decode of one JPEG, whose header has been read.
 pub(super) struct Decoder<'a> {
-    decoder: NonNull<c_void>,
+    pointer: NonNull<c_void>,
     report: Report,
     /// libjpeg keeps a pointer to the bytes.
     bytes: PhantomData<&'a [u8]>,
@@ -92,16 +103,16 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// Reads the header of a JPEG that is to be decoded at `eighths` / 8 of its size: 1, 2, 4 or 8.
-    pub(super) fn open(bytes: &'a [u8], eighths: u32) -> Result<Self, Report> {
+    pub(super) fn open(bytes: &'a [u8], eighths: u32) -> Result<Self, Failure> {
         let mut report = Report::EMPTY;
         // SAFETY: `bytes` outlives the decoder, by the lifetime. `report` is as large as in C, and only used for the call.
-        let decoder = unsafe {
+        let pointer = unsafe {
             let (start, length) = (bytes.as_ptr(), bytes.len());
             darkroom_jpeg_open(start, length, eighths, SCANS_MAX, &raw mut report)
         };
-        let decoder = NonNull::new(decoder).ok_or(report)?;
+        let pointer = NonNull::new(pointer).ok_or_else(|| report.failure())?;
         Ok(Self {
-            decoder,
+            pointer,
             report,
             bytes: PhantomData,
         })
@@ -109,7 +120,7 @@ impl<'a> Decoder<'a> {
 
     /// As [`Decoder::open`], for the DC picture: 128 and an eighth of the DC coefficient of each block, not dequantized, in
     /// the colors of the file.
-    pub(super) fn open_dc_picture(bytes: &'a [u8]) -> Result<Self, Report> {
+    pub(super) fn open_dc_picture(bytes: &'a [u8]) -> Result<Self, Failure> {
         Self::open(bytes, 0)
     }
 
@@ -119,17 +130,17 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decodes all pixels, row by row, to the start of `pixels`. Fails if any are missing.
-    pub(super) fn read(mut self, pixels: &mut [u8]) -> Result<Report, Report> {
+    pub(super) fn read(mut self, pixels: &mut [u8]) -> Result<Report, Failure> {
         // SAFETY: the decoder is open, and is read once, because this method consumes it. C writes to `pixels` only after it
         // has checked that all rows fit, and writes nowhere else but to `report`.
         let is_whole = unsafe {
-            let (decoder, report) = (self.decoder.as_ptr(), &raw mut self.report);
+            let (decoder, report) = (self.pointer.as_ptr(), &raw mut self.report);
             darkroom_jpeg_read(decoder, pixels.as_mut_ptr(), pixels.len(), report)
         };
         if is_whole == 1 {
             Ok(self.report)
         } else {
-            Err(self.report)
+            Err(self.report.failure())
         }
     }
 }
@@ -137,6 +148,6 @@ impl<'a> Decoder<'a> {
 impl Drop for Decoder<'_> {
     fn drop(&mut self) {
         // SAFETY: the pointer is of an open decoder, and nothing uses it after the drop.
-        unsafe { darkroom_jpeg_close(self.decoder.as_ptr()) }
+        unsafe { darkroom_jpeg_close(self.pointer.as_ptr()) }
     }
 }

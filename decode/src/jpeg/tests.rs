@@ -101,7 +101,7 @@ fn insert(bytes: &[u8], at: usize, extra: &[u8]) -> Vec<u8> {
     replace(bytes, at..at, extra)
 }
 
-/// Numbers that look random, the same in each run (SplitMix64).
+/// Numbers that look random, the same in each run (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
