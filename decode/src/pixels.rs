@@ -36,7 +36,10 @@ pub fn decode(
     limits.check_bytes(header.decode_bytes(scale_min))?;
     let mut warnings = header.warnings.clone();
     let pixels = match header.format {
-        Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,
+        Format::Jpeg => {
+            let stored = (header.width, header.height);
+            jpeg::decode(bytes, stored, scale_min, memory, &mut warnings)?
+        }
         Format::Png => {
             png::check(bytes).map_err(Refusal::undecodable)?;
             decode_whole(bytes, ImageFormat::Png, limits)?
