@@ -16,7 +16,7 @@ const AT_ONCE: usize = 16;
 
 const KIB: u64 = 1 << 10;
 
-/// Most bytes for all decodes of the worker: the default, written out. Each of the PNGs takes more than half of them.
+/// Most bytes for all decodes of the worker: the default, written out. Each PNG takes almost half of them.
 const DECODE_MEMORY_BYTES_MAX: u64 = 1 << 30;
 
 /// What the worker and its decoders may take besides: files in hand, forward batches, and memory that their allocators keep.
@@ -42,15 +42,11 @@ async fn sixteen_huge_pictures_of_each_kind_stay_within_the_memory_of_their_work
     ])
     .await;
     stack.push_models().await;
-    let decode_bytes_max = DECODE_MEMORY_BYTES_MAX.to_string();
+    let decode_memory = DECODE_MEMORY_BYTES_MAX.to_string();
     let worker_env = [
+        ("DARKROOM_DECODE_MEMORY_BYTES_MAX", decode_memory.as_str()),
         // Without a common limit, this many pictures would be decoded at once.
         ("DARKROOM_DECODE_THREADS", "16"),
-        (
-            "DARKROOM_DECODE_MEMORY_BYTES_MAX",
-            decode_bytes_max.as_str(),
-        ),
-        ("DARKROOM_DECODE_BYTES_MAX", decode_bytes_max.as_str()),
     ];
     let worker = stack.worker("w", &worker_env).await;
     let photos = || (0..AT_ONCE).map(|_| fixtures::photo("cat.jpg"));
