@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::fixtures;
+use crate::{Answer, Client, fixtures};
 
 /// Labels to ask for. A label that is missing in a result has a score below 1 %, and counts as 0.
 pub const TOP_K: u32 = 100;
@@ -56,6 +56,15 @@ pub fn with_bmp_and_tiff() -> Vec<OddPicture> {
     });
     odd.extend(references);
     odd
+}
+
+/// What became of a submit, from its answer. Waits until its job has ended.
+pub async fn ending(client: &Client, answer: &Answer) -> Ending {
+    let answered = answer.json();
+    if answer.status != 202 {
+        return Ending::Refused(answered);
+    }
+    Ending::Ended(client.ended(answered["id"].as_str().unwrap()).await)
 }
 
 /// Asserts that every picture ended as its manifest says. The message lists all pictures that did not.

@@ -8,8 +8,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
-use tests::{Stack, fixtures, odd_pictures::check_attempts, scene, stack::Running};
+use serde_json::json;
+use tests::{
+    Stack, fixtures,
+    odd_pictures::{self, Ending, check_attempts},
+    scene,
+    stack::Running,
+};
 
 /// Pictures of each kind that are sent at once.
 const AT_ONCE: usize = 16;
@@ -50,9 +55,8 @@ async fn sixteen_huge_pictures_of_each_kind_stay_within_the_memory_of_their_work
     ];
     let worker = stack.worker("w", &worker_env).await;
     let photos = || (0..AT_ONCE).map(|_| fixtures::photo("cat.jpg"));
-    for job in run(&stack, photos().collect()).await {
-        assert_eq!(job["status"], "succeeded", "before the attack: {job:#}");
-    }
+    let warm = run(&stack, photos().collect()).await;
+    assert!(warm.iter().all(|ending| is_expected(ending, true)));
 
     let before = memory_of_family(worker.pid());
     let peak_before = peak_of_process(worker.pid());
@@ -64,17 +68,16 @@ async fn sixteen_huge_pictures_of_each_kind_stay_within_the_memory_of_their_work
         pictures.extend(vec![fixtures::read(&format!("inputs/{file}")); AT_ONCE]);
     }
     pictures.extend(photos());
-    let jobs = run(&stack, pictures).await;
+    let endings = run(&stack, pictures).await;
     let peak = watch.stop();
 
     let mut kinds = vec![("a PNG", true)];
     kinds.extend(HUGE_FRAMES.map(|file| (file, false)));
     kinds.push(("a photo", true));
     let mut faults = Vec::new();
-    for ((kind, succeeds), jobs) in kinds.into_iter().zip(jobs.chunks(AT_ONCE)) {
-        let unexpected = |job: &&Value| !ended_as_expected(job, succeeds);
-        let unexpected = jobs.iter().filter(unexpected);
-        faults.extend(unexpected.map(|job| format!("{kind}: {job:#}")));
+    for ((kind, succeeds), endings) in kinds.into_iter().zip(endings.chunks(AT_ONCE)) {
+        let unexpected = endings.iter().filter(|one| !is_expected(one, succeeds));
+        faults.extend(unexpected.map(|ending| format!("{kind}: {ending:?}")));
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 
@@ -94,15 +97,20 @@ async fn sixteen_huge_pictures_of_each_kind_stay_within_the_memory_of_their_work
     }
 }
 
-/// Whether the job succeeded, or failed because of its image, in one attempt.
-fn ended_as_expected(job: &Value, succeeds: bool) -> bool {
+/// Whether the job succeeded in one attempt; or was refused, or failed in one attempt, because of its image.
+fn is_expected(ending: &Ending, succeeds: bool) -> bool {
     let codes = [json!("image_too_many_pixels"), json!("image_undecodable")];
-    let is_expected = if succeeds {
-        job["status"] == "succeeded"
-    } else {
-        job["status"] == "failed" && codes.contains(&job["error"]["code"])
-    };
-    is_expected && check_attempts(job).is_ok()
+    match ending {
+        Ending::Refused(problem) => !succeeds && codes.contains(&problem["code"]),
+        Ending::Ended(job) => {
+            let is_expected = if succeeds {
+                job["status"] == "succeeded"
+            } else {
+                job["status"] == "failed" && codes.contains(&job["error"]["code"])
+            };
+            is_expected && check_attempts(job).is_ok()
+        }
+    }
 }
 
 #[track_caller]
@@ -115,15 +123,16 @@ fn assert_within(what: &str, peak: u64, limit: u64) {
 }
 
 /// Submits all images at once and waits until their jobs have ended.
-async fn run(stack: &Stack, images: Vec<Vec<u8>>) -> Vec<Value> {
+async fn run(stack: &Stack, images: Vec<Vec<u8>>) -> Vec<Ending> {
+    let client = &stack.client;
     let submits = images
         .into_iter()
-        .map(|image| stack.client.submit("", image));
-    let mut ended = Vec::new();
-    for job in join_all(submits).await {
-        ended.push(stack.client.ended(job["id"].as_str().unwrap()).await);
+        .map(|image| client.post_job("", "application/octet-stream", image));
+    let mut endings = Vec::new();
+    for answer in join_all(submits).await {
+        endings.push(odd_pictures::ending(client, &answer).await);
     }
-    ended
+    endings
 }
 
 /// Limits the address space of a running worker. Processes that the worker starts from now on inherit the limit.

@@ -184,13 +184,7 @@ async fn put_into_the_store(client: &Client, picture: &OddPicture) -> String {
 async fn endings(client: &Client, answers: BTreeMap<String, Answer>) -> Endings {
     let mut endings = Endings::new();
     for (file, answer) in answers {
-        let ending = if answer.status == 202 {
-            let job = answer.json();
-            Ending::Ended(client.ended(job["id"].as_str().unwrap()).await)
-        } else {
-            Ending::Refused(answer.json())
-        };
-        endings.insert(file, ending);
+        endings.insert(file, odd_pictures::ending(client, &answer).await);
     }
     endings
 }
