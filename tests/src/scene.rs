@@ -75,7 +75,7 @@ pub fn jpeg_with_orientation(image: &RgbImage, exif_orientation: u8) -> Vec<u8> 
 /// A transparent PNG with 16 bits for each of its four channels, and this EXIF orientation. The file is small at any size.
 pub fn deep_png_with_orientation(width: u32, height: u32, exif_orientation: u8) -> Vec<u8> {
     let color = image::ExtendedColorType::Rgba16;
-    let pixels = vec![0; usize::try_from(color.buffer_size(width, height)).unwrap()];
+    let pixels = vec![0; 8 * width as usize * height as usize];
     let mut bytes = Vec::new();
     let (compression, filter) = (CompressionType::Fast, FilterType::NoFilter);
     let mut encoder = PngEncoder::new_with_quality(&mut bytes, compression, filter);

@@ -97,8 +97,9 @@ async fn every_odd_picture_ends_as_expected_through_the_python_client() {
     let runner = ClientRunner::new("python").await;
     let program = "tests/integration/e2e/odd_pictures/submit.py";
     let folder = fixtures::folder().join("inputs").display().to_string();
-    let run = runner.python(&[program, &folder, &TOP_K.to_string()]);
-    let lines = String::from_utf8(run.await.stdout).unwrap();
+    let top_k = TOP_K.to_string();
+    let run = runner.python(&[program, &folder, &top_k]).await;
+    let lines = String::from_utf8(run.stdout).unwrap();
     let ending = |line: &str| {
         let mut line: Value = serde_json::from_str(line).unwrap();
         let ending = match line["job"].take() {
