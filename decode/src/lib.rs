@@ -29,7 +29,7 @@ mod webp;
 
 pub use self::{
     format::Format,
-    header::Header,
+    header::{Header, Layout},
     limits::Limits,
     pixels::{Decoded, decode},
     refusal::{Reason, Refusal},

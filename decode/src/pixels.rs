@@ -29,7 +29,7 @@ pub fn decode(
 ) -> Result<Decoded, Refusal> {
     limits.check(header)?;
     limits.check_bytes(header.decode_bytes(scale_min))?;
-    let mut warnings = Vec::new();
+    let mut warnings = header.warnings.clone();
     // Each decoder returns RGB on white. Its file says what memory it takes at once.
     let pixels = match header.format {
         Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,

@@ -4,7 +4,7 @@ use std::{fs, io::Cursor, path::PathBuf};
 
 use image::metadata::Orientation;
 
-use crate::{Decoded, Format, Header, Limits, Refusal, Warning, decode};
+use crate::{Decoded, Header, Limits, Refusal, Warning, decode};
 
 /// A file of `tests/fixtures`.
 pub(crate) fn fixture(path: &str) -> Vec<u8> {
@@ -16,27 +16,12 @@ pub(crate) fn input(name: &str) -> Vec<u8> {
     fixture(&format!("inputs/{name}"))
 }
 
-pub(crate) fn limits() -> Limits {
-    Limits {
-        pixels_max: 40_000_000,
-        side_px_max: 12_000,
-        bytes_max: 512 << 20,
-        formats: vec![
-            Format::Jpeg,
-            Format::Png,
-            Format::Webp,
-            Format::Gif,
-            Format::Bmp,
-            Format::Tiff,
-        ],
-    }
-}
-
 /// Decodes at full size, and does not turn.
 pub(crate) fn decode_as_stored(file: &[u8]) -> Result<Decoded, Refusal> {
-    let mut header = Header::read(Cursor::new(file), &limits())?;
+    let limits = Limits::tests();
+    let mut header = Header::read(Cursor::new(file), &limits)?;
     header.orientation = Orientation::NoTransforms;
-    decode(file, &header, 1.0, &limits(), Vec::new())
+    decode(file, &header, 1.0, &limits, Vec::new())
 }
 
 /// Checks that a file is accepted with these warnings, and that no channel differs from its twin by more than

@@ -1,13 +1,10 @@
 use std::io::Cursor;
 
-use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, metadata::Orientation,
-};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::decode;
 use crate::{
-    Header, Reason, Warning,
-    header::Layout,
+    Header, Limits, Reason, Warning,
     on_white::blend,
     twins::{Random, assert_no_cut_changes_pixels, assert_twins, decode_as_stored, fixture, input},
 };
@@ -244,14 +241,7 @@ impl Png {
     }
 
     fn header(&self) -> Header {
-        Header {
-            format: crate::Format::Png,
-            width: self.size.0,
-            height: self.size.1,
-            picture: self.size,
-            orientation: Orientation::NoTransforms,
-            layout: Layout::Whole { bytes_per_pixel: 8 },
-        }
+        Header::read(Cursor::new(self.file()), &Limits::tests()).expect("a header")
     }
 
     fn file(&self) -> Vec<u8> {

@@ -1,17 +1,11 @@
-//! The container of a WebP: finds the first frame, and what is wrong with the rest.
+//! The container of a WebP: finds the first frame.
 
 use crate::{Refusal, Warning};
 
 /// Bytes before the first chunk: `RIFF`, a size, `WEBP`.
 const RIFF_BYTES: usize = 12;
 
-/// The flags of VP8X, and the chunks that they promise.
-const PROMISES: [(u8, [u8; 4]); 4] = [
-    (0x20, *b"ICCP"),
-    (0x10, *b"ALPH"),
-    (0x08, *b"EXIF"),
-    (0x04, *b"XMP "),
-];
+/// Flags of VP8X.
 const ALPHA_FLAG: u8 = 0x10;
 const ANIMATION_FLAG: u8 = 0x02;
 
@@ -42,7 +36,8 @@ pub(super) enum Kind<'file> {
 }
 
 impl<'file> Frame<'file> {
-    /// Finds the first frame. Adds what is wrong with the rest of the file to `warnings`.
+    /// Finds the first frame. Adds a warning if the size of the file is wrong; the other warnings come with the
+    /// [`Header`](crate::Header).
     ///
     /// # Errors
     /// [`Reason::Undecodable`](crate::Reason::Undecodable): there is no whole frame, or its sizes do not fit together.
@@ -51,76 +46,42 @@ impl<'file> Frame<'file> {
         let size = size.ok_or_else(cut)?;
         let end = 8_usize.saturating_add(u32::from_le_bytes(*size) as usize);
         // Programs that write to a pipe leave the size 0, and others do not update it.
-        if let Some(inside) = file.get(RIFF_BYTES..end)
-            && let Ok(frame) = Self::find_in(inside, warnings)
-        {
+        let inside = file.get(RIFF_BYTES..end).map(Chunks);
+        if let Some(Ok(frame)) = inside.map(Self::find_in) {
             return Ok(frame);
         }
-        let frame = Self::find_in(file.get(RIFF_BYTES..).ok_or_else(cut)?, warnings)?;
+        let frame = Self::find_in(Chunks(file.get(RIFF_BYTES..).ok_or_else(cut)?))?;
         warnings.push(Warning::BadHeader);
         Ok(frame)
     }
 
-    fn find_in(chunks: &'file [u8], warnings: &mut Vec<Warning>) -> Result<Self, Refusal> {
-        let mut extended = None;
-        let mut pictures = Pictures::default();
-        let mut kinds = Vec::new();
-        for chunk in Chunks(chunks) {
-            match &chunk.kind {
-                b"VP8X" if extended.is_none() && chunk.is_whole => {
-                    extended = Some(chunk.data.first_chunk::<10>().ok_or_else(damaged)?);
-                }
-                b"ANMF" if pictures.animation_frame.is_none() => {
-                    pictures.animation_frame = Some(chunk);
-                }
-                _ => pictures.still.add(chunk),
-            }
-            // Few kinds exist. The limit is for files of many tiny chunks.
-            if kinds.len() < 16 && !kinds.contains(&chunk.kind) {
-                kinds.push(chunk.kind);
-            }
+    fn find_in(mut chunks: Chunks<'file>) -> Result<Self, Refusal> {
+        let first = chunks.clone().next().ok_or_else(cut)?;
+        if &first.kind != b"VP8X" {
+            let (kind, data, size) = Picture::find(chunks).read()?;
+            return Self::within(size, (0, 0), size, kind, data);
         }
-        let Some(&[flags, _, _, _, w0, w1, w2, h0, h1, h2]) = extended else {
-            let (kind, data, (width, height)) = pictures.still.read()?;
-            return Self::within((width, height), (0, 0), (width, height), kind, data);
-        };
+        let extended = first.data.first_chunk().ok_or_else(cut)?;
+        let &[flags, _, _, _, w0, w1, w2, h0, h1, h2] = extended;
         let canvas = (1 + u24([w0, w1, w2]), 1 + u24([h0, h1, h2]));
-        let is_animated = flags & ANIMATION_FLAG != 0;
-        let is_still = pictures.still.data.is_some();
-        let frame = match pictures.animation_frame {
-            Some(chunk) if is_animated || !is_still => Self::of_animation(canvas, &chunk)?,
-            _ => {
-                let (kind, data, size) = pictures.still.read()?;
-                if size != canvas {
-                    return Err(Refusal::undecodable(
-                        "the WebP says two sizes of its picture that differ",
-                    ));
-                }
-                Self::within(canvas, (0, 0), size, kind, data)?
-            }
-        };
-        let keeps = |(flag, kind): &(u8, [u8; 4])| {
-            // Only lossy pictures have their alpha in a chunk. The frames of an animation are not searched.
-            let is_elsewhere = *flag == ALPHA_FLAG
-                && (matches!(frame.kind, Kind::Lossless { .. })
-                    || pictures.animation_frame.is_some());
-            flags & flag == 0 || is_elsewhere || kinds.contains(kind)
-        };
-        if !PROMISES.iter().all(keeps) || is_animated != pictures.animation_frame.is_some() {
-            warnings.push(Warning::BadHeader);
+        if flags & ANIMATION_FLAG != 0 {
+            let frame = chunks.find(|chunk| &chunk.kind == b"ANMF");
+            return Self::of_animation(canvas, &frame.ok_or_else(cut)?);
         }
-        Ok(frame)
+        let (kind, data, size) = Picture::find(chunks).read()?;
+        if size != canvas {
+            return Err(Refusal::undecodable(
+                "the WebP says two sizes of its picture that differ",
+            ));
+        }
+        Self::within(canvas, (0, 0), size, kind, data)
     }
 
     fn of_animation(canvas: (u32, u32), chunk: &Chunk<'file>) -> Result<Self, Refusal> {
         let (header, chunks) = chunk.data.split_first_chunk::<16>().ok_or_else(cut)?;
         let &[x0, x1, x2, y0, y1, y2, w0, w1, w2, h0, h1, h2, ..] = header;
         let place = (2 * u24([x0, x1, x2]), 2 * u24([y0, y1, y2]));
-        let mut still = Still::default();
-        for chunk in Chunks(chunks) {
-            still.add(chunk);
-        }
-        let (kind, data, size) = still.read()?;
+        let (kind, data, size) = Picture::find(Chunks(chunks)).read()?;
         if size != (1 + u24([w0, w1, w2]), 1 + u24([h0, h1, h2])) {
             return Err(Refusal::undecodable(
                 "the WebP says two sizes of its first frame that differ",
@@ -189,28 +150,28 @@ fn push_chunk(file: &mut Vec<u8>, kind: [u8; 4], data: &[u8]) {
     }
 }
 
-#[derive(Debug, Default)]
-struct Pictures<'file> {
-    still: Still<'file>,
-    /// The first `ANMF`.
-    animation_frame: Option<Chunk<'file>>,
-}
-
 /// The first picture among some chunks.
 #[derive(Debug, Default)]
-struct Still<'file> {
+struct Picture<'file> {
     alpha: Option<Chunk<'file>>,
     data: Option<Chunk<'file>>,
 }
 
-impl<'file> Still<'file> {
-    fn add(&mut self, chunk: Chunk<'file>) {
-        match &chunk.kind {
-            b"VP8 " | b"VP8L" if self.data.is_none() => self.data = Some(chunk),
-            // Alpha comes before the picture.
-            b"ALPH" if self.data.is_none() && self.alpha.is_none() => self.alpha = Some(chunk),
-            _ => {}
+impl<'file> Picture<'file> {
+    fn find(chunks: Chunks<'file>) -> Self {
+        let mut picture = Self::default();
+        for chunk in chunks {
+            match &chunk.kind {
+                // Alpha comes before the picture.
+                b"ALPH" if picture.alpha.is_none() => picture.alpha = Some(chunk),
+                b"VP8 " | b"VP8L" => {
+                    picture.data = Some(chunk);
+                    break;
+                }
+                _ => {}
+            }
         }
+        picture
     }
 
     /// The kind, the data and the size of the picture.
@@ -257,6 +218,7 @@ struct Chunk<'file> {
     is_whole: bool,
 }
 
+#[derive(Debug, Clone)]
 struct Chunks<'file>(&'file [u8]);
 
 impl<'file> Iterator for Chunks<'file> {
