@@ -75,7 +75,7 @@ fn check_size(frame: &Frame, header: &Header) -> Result<(), Refusal> {
 /// The rows of a frame in the order of the file.
 fn rows(frame: &Frame) -> impl Iterator<Item = usize> + use<> {
     let height = usize::from(frame.height);
-    let passes: &[(usize, usize)] = if frame.interlaced {
+    let passes: &'static [(usize, usize)] = if frame.interlaced {
         &[(0, 8), (4, 8), (2, 4), (1, 2)]
     } else {
         &[(0, 1)]

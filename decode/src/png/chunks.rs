@@ -185,7 +185,7 @@ impl<'file> Parts<'file> {
             return Ok(());
         }
         // The crate `png` panics over a palette of 4 bytes.
-        let is_whole = (3..=768).contains(&data.len()) && data.len() % 3 == 0;
+        let is_whole = (3..=768).contains(&data.len()) && data.len().is_multiple_of(3);
         if !is_whole || self.palette.is_some() {
             return Err(Refusal::undecodable("the palette of the PNG is damaged"));
         }
@@ -227,7 +227,7 @@ impl ImageHeader {
     const INDEXED: u8 = 3;
 
     fn read<'file>(chunk: Chunk<'file>) -> Result<(Self, &'file [u8; 13]), Refusal> {
-        let data = chunk.data.try_into().ok();
+        let data: Option<&[u8; 13]> = chunk.data.try_into().ok();
         let is_right = &chunk.kind == b"IHDR" && chunk.checksum() == Checksum::Right;
         let Some(data) = data.filter(|_| is_right) else {
             return Err(Refusal::undecodable("the header of the PNG is damaged"));

@@ -138,45 +138,51 @@ impl<'file> CleanPng<'file> {
         Ok(inflated)
     }
 
-    /// Makes the next part of the PNG.
+    /// Makes the next part of the PNG. After an error there is none.
     fn advance(&mut self) -> io::Result<()> {
         self.frame.clear();
         self.frame_read = 0;
         if self.stage == Stage::End {
             return Ok(());
         }
+        let block_bytes = self.inflate_block()?;
         if self.stage == Stage::Rows {
             // The checksum of the chunk before, which `png` ignores.
             self.frame.extend([0; 4]);
         }
-        if self.rows_left == 0 {
-            self.stage = Stage::End;
+        if block_bytes > 0 {
+            self.push_block_header(block_bytes);
+            self.stage = Stage::Rows;
+        } else {
             push_chunk(&mut self.frame, *b"IEND", &[]);
-            return Ok(());
+            self.stage = Stage::End;
         }
+        Ok(())
+    }
+
+    /// Inflates the next bytes of rows. Returns 0 after the last row.
+    fn inflate_block(&mut self) -> io::Result<u16> {
         let bytes_max = BLOCK_BYTES_MAX.min(usize::try_from(self.rows_left).unwrap_or(usize::MAX));
-        let inflated = loop {
+        while bytes_max > 0 {
             let is_at_end = self.input_left == 0;
-            let inflated = self
-                .inflate(bytes_max)
+            let inflated = self.inflate(bytes_max);
+            let inflated = inflated
                 .map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("{error:?}")))?;
             if inflated > 0 {
-                break inflated;
+                self.rows_left -= inflated as u64;
+                self.block = self.filled - inflated..self.filled;
+                return Ok(inflated as u16);
             }
             if is_at_end || self.inflater.is_done() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-        };
-        self.rows_left -= inflated as u64;
-        self.block = self.filled - inflated..self.filled;
-        let is_first = self.stage == Stage::Head;
-        self.stage = Stage::Rows;
-        self.push_block_header(inflated as u16, is_first);
-        Ok(())
+        }
+        Ok(0)
     }
 
     /// A chunk with one block of deflate that is not compressed. The first one has the header of the stream.
-    fn push_block_header(&mut self, block_bytes: u16, is_first: bool) {
+    fn push_block_header(&mut self, block_bytes: u16) {
+        let is_first = self.stage == Stage::Head;
         let stream_header: &[u8] = if is_first { &[0x78, 0x01] } else { &[] };
         let chunk_bytes = stream_header.len() as u32 + 5 + u32::from(block_bytes);
         self.frame.extend(chunk_bytes.to_be_bytes());

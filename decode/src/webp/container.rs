@@ -61,7 +61,7 @@ impl<'file> Frame<'file> {
             let (kind, data, size) = Picture::find(chunks).read()?;
             return Self::within(size, (0, 0), size, kind, data);
         }
-        let extended = first.data.first_chunk().ok_or_else(cut)?;
+        let extended = first.data.first_chunk::<10>().ok_or_else(cut)?;
         let &[flags, _, _, _, w0, w1, w2, h0, h1, h2] = extended;
         let canvas = (1 + u24([w0, w1, w2]), 1 + u24([h0, h1, h2]));
         if flags & ANIMATION_FLAG != 0 {
