@@ -56,6 +56,12 @@ fn read_rows(
     let row_bytes = 3 * header.width as usize;
     // Pixels of an earlier image are overwritten, or the image is refused.
     pixels.resize(row_bytes * header.height as usize, 0);
+    if channels == 3 && !is_16_bits && !reader.info().interlaced {
+        for row in pixels.chunks_exact_mut(row_bytes) {
+            reader.read_row(row)?;
+        }
+        return Ok(rgb_image(header, pixels));
+    }
     let mut eight_bits = Vec::new();
     let mut rgb = vec![0; row_bytes];
     let mut lines = 0..header.height as usize;
@@ -77,7 +83,11 @@ fn read_rows(
             to_rgb(samples, channels, false, pixels);
         }
     }
-    Ok(RgbImage::from_raw(header.width, header.height, pixels).expect("three bytes a pixel"))
+    Ok(rgb_image(header, pixels))
+}
+
+fn rgb_image(header: &Header, pixels: Vec<u8>) -> RgbImage {
+    RgbImage::from_raw(header.width, header.height, pixels).expect("three bytes a pixel")
 }
 
 fn refusal(error: DecodingError) -> Refusal {
