@@ -3,7 +3,7 @@ use ::gif::{Encoder, Frame};
 use super::decode;
 use crate::{
     Decoded, Header, Limits, Reason, Warning,
-    twins::{assert_no_cut_changes_pixels, assert_twins, decode_as_stored, fixture, input, limits},
+    twins::{assert_no_cut_changes_pixels, assert_twins, decode_as_stored, fixture, input},
 };
 
 #[test]
