@@ -54,12 +54,10 @@ pub enum Layout {
     },
     /// All pixels are decoded, whatever scale is asked for.
     Whole {
-        /// Bytes of each pixel that the decoder delivers.
-        pixel_bytes: u32,
-        /// The decoder delivers transparency, which is blended with white.
-        has_alpha: bool,
-        /// Most bytes that the decoder takes beside the pixels that it delivers.
-        working_bytes: u64,
+        /// Most bytes that decoding takes at once. Turning upright comes afterwards.
+        decoding_bytes: u64,
+        /// Bytes that the decoded memory has for each pixel: 4 if the decoder writes RGBA, which becomes RGB in place.
+        pixel_bytes: u64,
     },
 }
 
@@ -121,12 +119,10 @@ impl Header {
         )
     }
 
-    /// Most bytes of memory that a decode takes at once, beside the file and less than a megabyte of tables. Only JPEGs are
-    /// decoded at a smaller scale: see [`eighths`].
+    /// Most bytes of memory that a decode takes at once: beside the file, a copy of its compressed pixels, and less than a
+    /// megabyte of tables. Only JPEGs are decoded at a smaller scale: see [`eighths`].
     pub fn decode_bytes(&self, scale_min: f64) -> u64 {
-        let stored = area((self.width, self.height));
-        // The steps follow each other: what one step needs is freed before the next but one begins.
-        let steps = match self.layout {
+        let (pixels, pixel_bytes, decoding_bytes) = match self.layout {
             Layout::Jpeg {
                 components,
                 is_lossless,
@@ -137,45 +133,24 @@ impl Header {
                 let eighths = if is_lossless { 8 } else { eighths(scale_min) };
                 let scaled = |side: u32| (u64::from(side) * u64::from(eighths)).div_ceil(8);
                 let pixels = scaled(self.width) * scaled(self.height);
+                // CMYK, or else RGB.
+                let pixel_bytes = if components == 4 { 4 } else { 3 };
                 let coefficients = if keeps_coefficients { 2 * samples } else { 0 };
                 // libjpeg works on the rows of a group of blocks (up to 32) with those above and below it.
                 let rows = 64 * u64::from(self.width) * u64::from(components);
-                [
-                    // libjpeg writes CMYK at 4 bytes a pixel, everything else as RGB.
-                    coefficients + rows + pixels * if components == 4 { 4 } else { 3 },
-                    // CMYK is copied to RGB.
-                    pixels * if components == 4 { 4 + 3 } else { 3 },
-                    self.turning_bytes(pixels),
-                ]
+                // Where bytes are left over, one sample of each block is decoded again.
+                let samples_again = samples / 64;
+                let decoding_bytes = pixels * pixel_bytes + coefficients + rows + samples_again;
+                (pixels, pixel_bytes, decoding_bytes)
             }
             Layout::Whole {
+                decoding_bytes,
                 pixel_bytes,
-                has_alpha,
-                working_bytes,
-            } => {
-                let pixel_bytes = u64::from(pixel_bytes);
-                let converted_bytes = match (pixel_bytes, has_alpha) {
-                    (3, false) => 3,
-                    (_, false) => pixel_bytes + 3,
-                    (4, true) => 4 + 3,
-                    // First a copy as 8-bit RGBA; then RGBA becomes RGB.
-                    (_, true) => (pixel_bytes + 4).max(4 + 3),
-                };
-                [
-                    stored
-                        .saturating_mul(pixel_bytes)
-                        .saturating_add(working_bytes),
-                    stored.saturating_mul(converted_bytes),
-                    self.turning_bytes(stored),
-                ]
-            }
+            } => (area((self.width, self.height)), pixel_bytes, decoding_bytes),
         };
-        steps.into_iter().max().unwrap_or_default()
-    }
-
-    /// Bytes that turning upright takes: a quarter turn copies the RGB pixels, everything else happens in place.
-    fn turning_bytes(&self, pixels: u64) -> u64 {
-        pixels.saturating_mul(if self.swaps_sides() { 3 + 3 } else { 3 })
+        // A quarter turn copies the RGB pixels. All else happens in place.
+        let copy_bytes = if self.swaps_sides() { 3 } else { 0 };
+        decoding_bytes.max(pixels.saturating_mul(pixel_bytes + copy_bytes))
     }
 }
 

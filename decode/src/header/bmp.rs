@@ -4,18 +4,16 @@ use std::io::{BufRead, Seek};
 
 use image::{ImageDecoder, codecs::bmp::BmpDecoder};
 
-use super::{Header, Layout, cut_short};
+use super::{Header, Layout, area, cut_short};
 use crate::{Format, Refusal};
 
 pub(super) fn read(image: &mut (impl BufRead + Seek)) -> Result<Header, Refusal> {
     let decoder = BmpDecoder::new(image).map_err(cut_short)?;
     let (width, height) = decoder.dimensions();
     let layout = Layout::Whole {
-        // The decoder may be told to deliver alpha, though the header does not.
+        // RGBA, and two rows.
+        decoding_bytes: area((width, height)) * 4 + u64::from(width) * 8,
         pixel_bytes: 4,
-        has_alpha: true,
-        // Two rows.
-        working_bytes: u64::from(width) * 8,
     };
     Ok(Header::new(Format::Bmp, (width, height), layout))
 }

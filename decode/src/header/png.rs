@@ -7,7 +7,7 @@ use std::io::{BufRead, Read, Seek};
 
 use flate2::read::ZlibDecoder;
 
-use super::{Header, Layout, broken, cut_short, exif::ExifBlocks, read_array, skip};
+use super::{Header, Layout, area, broken, cut_short, exif::ExifBlocks, read_array, skip};
 use crate::{Format, Refusal};
 
 /// Most chunks that are read. Most programs write the pixels in chunks of 8 KB or more.
@@ -28,15 +28,21 @@ pub(super) fn read(image: &mut (impl BufRead + Seek)) -> Result<Header, Refusal>
         }
         _ => return Err(broken()),
     }
-    let image_header = ImageHeader::read(image)?;
+    let (width, height) = read_size(image)?;
     let checksum = 4;
     skip(image, checksum)?;
     // A file that ends early has no pixels, which the decoder tells.
     let chunks = Chunks::read(image);
     let mut header = Header::new(
         Format::Png,
-        (image_header.width, image_header.height),
-        image_header.layout(chunks.has_transparency || !chunks.has_pixels),
+        (width, height),
+        Layout::Whole {
+            // RGB; rows of up to 8 bytes a pixel, as they are read and converted; and a window of compressed data.
+            decoding_bytes: area((width, height))
+                .saturating_mul(3)
+                .saturating_add(64 * u64::from(width) + (1 << 19)),
+            pixel_bytes: 3,
+        },
     );
     let has_chunk = chunks.exif.is_used();
     let exif = if has_chunk {
@@ -48,58 +54,25 @@ pub(super) fn read(image: &mut (impl BufRead + Seek)) -> Result<Header, Refusal>
     Ok(header)
 }
 
-/// The fields of the chunk IHDR.
-struct ImageHeader {
-    width: u32,
-    height: u32,
-    bits: u8,
-    color_type: u8,
-}
-
-impl ImageHeader {
-    fn read(image: &mut impl BufRead) -> Result<Self, Refusal> {
-        let width = u32::from_be_bytes(read_array(image)?);
-        let height = u32::from_be_bytes(read_array(image)?);
-        let [bits, color_type, compression, filter, interlacing] = read_array(image)?;
-        let is_known = matches!(
-            (color_type, bits),
-            (0, 1 | 2 | 4 | 8 | 16) | (3, 1 | 2 | 4 | 8) | (2 | 4 | 6, 8 | 16)
-        );
-        if is_known && compression == 0 && filter == 0 && interlacing <= 1 {
-            Ok(Self {
-                width,
-                height,
-                bits,
-                color_type,
-            })
-        } else {
-            Err(broken())
-        }
-    }
-
-    /// Fewer than 8 bits are decoded as 8, a palette as RGB, and a transparent color as alpha.
-    fn layout(&self, has_transparency: bool) -> Layout {
-        const ALPHA: u8 = 4;
-        let colors = if matches!(self.color_type, 0 | ALPHA) {
-            1
-        } else {
-            3
-        };
-        let has_alpha = self.color_type & ALPHA != 0 || has_transparency;
-        Layout::Whole {
-            pixel_bytes: (colors + u32::from(has_alpha)) * if self.bits == 16 { 2 } else { 1 },
-            has_alpha,
-            // Two rows, and a window of compressed data.
-            working_bytes: (1 << 18) + u64::from(self.width) * 16,
-        }
+/// The size in the chunk IHDR, whose other fields must be known.
+fn read_size(image: &mut impl BufRead) -> Result<(u32, u32), Refusal> {
+    let width = u32::from_be_bytes(read_array(image)?);
+    let height = u32::from_be_bytes(read_array(image)?);
+    let [bits, color_type, compression, filter, interlacing] = read_array(image)?;
+    let is_known = matches!(
+        (color_type, bits),
+        (0, 1 | 2 | 4 | 8 | 16) | (3, 1 | 2 | 4 | 8) | (2 | 4 | 6, 8 | 16)
+    );
+    if is_known && compression == 0 && filter == 0 && interlacing <= 1 {
+        Ok((width, height))
+    } else {
+        Err(broken())
     }
 }
 
 /// What the chunks behind IHDR say.
 #[derive(Default)]
 struct Chunks {
-    has_transparency: bool,
-    has_pixels: bool,
     /// Of chunks eXIf.
     exif: ExifBlocks,
     /// Of text chunks.
@@ -125,8 +98,6 @@ impl Chunks {
         let mut left = bytes;
         match &read_array::<4>(image)? {
             b"IEND" => return Ok(false),
-            b"IDAT" => self.has_pixels = true,
-            b"tRNS" => self.has_transparency = true,
             b"eXIf" => {
                 self.exif.read(image, bytes)?;
                 left = 0;
@@ -206,47 +177,18 @@ mod tests {
         Header::read(Cursor::new(bytes), &Limits::tests())
     }
 
-    fn layout(bits: u8, color_type: u8, more: &[u8]) -> (u32, bool) {
-        let header = read(&[&image_header(bits, color_type), more, &chunk(b"IDAT", b"")]);
-        match header.expect("a header").layout {
-            Layout::Whole {
-                pixel_bytes,
-                has_alpha,
-                ..
-            } => (pixel_bytes, has_alpha),
-            Layout::Jpeg { .. } => panic!("the layout of a PNG"),
+    #[test]
+    fn pixels_count_as_rgb_whatever_their_depth_and_again_for_a_quarter_turn() {
+        for (bits, color_type) in [(1, 0), (8, 3), (16, 2), (8, 4), (16, 6)] {
+            for (orientation, bytes) in [(1, 3), (3, 3), (6, 6)] {
+                let mut start = image_header(bits, color_type);
+                start[8..16].copy_from_slice(&[0, 0, 0x1f, 0x40, 0, 0, 0x13, 0x88]);
+                let exif = chunk(b"eXIf", &block(orientation));
+                let header = read(&[&start, &exif]).expect("a header");
+                assert_eq!((header.width, header.height), (8000, 5000));
+                assert_eq!(header.decode_bytes(0.0) / 40_000_000, bytes);
+            }
         }
-    }
-
-    #[test]
-    fn the_bytes_of_a_pixel_follow_from_its_depth_and_its_colors() {
-        let transparency = chunk(b"tRNS", b"\0\0");
-        assert_eq!(layout(1, 0, b""), (1, false));
-        assert_eq!(layout(8, 3, b""), (3, false));
-        assert_eq!(layout(8, 3, &transparency), (4, true));
-        assert_eq!(layout(16, 2, b""), (6, false));
-        assert_eq!(layout(16, 2, &transparency), (8, true));
-        assert_eq!(layout(8, 4, b""), (2, true));
-        assert_eq!(layout(16, 6, b""), (8, true));
-    }
-
-    #[test]
-    fn deep_pixels_count_with_their_conversion() {
-        let bytes = |bits, color_type, orientation| {
-            let exif = chunk(b"eXIf", &block(orientation));
-            let header = read(&[&image_header(bits, color_type), &exif, &chunk(b"IDAT", b"")]);
-            let large = Header {
-                width: 8000,
-                height: 5000,
-                ..header.expect("a header")
-            };
-            large.decode_bytes(0.0) / 40_000_000
-        };
-        // 16-bit RGBA beside its copy as 8-bit RGBA: more than the turn of 8-bit RGB takes.
-        assert_eq!(bytes(16, 6, 6), 8 + 4);
-        assert_eq!(bytes(8, 6, 1), 4 + 3);
-        assert_eq!(bytes(8, 2, 1), 3);
-        assert_eq!(bytes(8, 2, 6), 3 + 3);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::io::{BufRead, Seek, SeekFrom};
 use image::metadata::Orientation;
 
 use self::bitstream::Bitstream;
-use super::{Header, Layout, area, broken, cut_short, exif::ExifBlocks, read_array, skip};
+use super::{Header, broken, cut_short, exif::ExifBlocks, read_array, skip};
 use crate::{Format, Refusal, Warning};
 
 /// Most chunks that are read. Each frame of an animation is one.
@@ -39,8 +39,7 @@ pub(super) fn read(image: &mut (impl BufRead + Seek)) -> Result<Header, Refusal>
         }
         _ => {
             let frame = Bitstream::read(image, &chunk)?;
-            let layout = still_layout(&frame, frame.is_lossless_with_alpha, false);
-            Header::new(Format::Webp, frame.size, layout)
+            Header::new(Format::Webp, frame.size, frame.layout(false, frame.size))
         }
     };
     let file_bytes = image.seek(SeekFrom::End(0)).map_err(cut_short)?;
@@ -200,23 +199,7 @@ impl Parts {
             )));
         }
         let has_alpha = self.has_alpha_chunk || bitstream.is_lossless_with_alpha;
-        let layout = if canvas.is_animated {
-            Layout::Whole {
-                // RGBA.
-                pixel_bytes: 4,
-                has_alpha: true,
-                // The canvas; and the frame as RGBA, before it is placed on the canvas.
-                working_bytes: area(canvas.size) * 4
-                    + area(frame.size) * 4
-                    + bitstream.working_bytes(self.has_alpha_chunk),
-            }
-        } else {
-            still_layout(
-                bitstream,
-                has_alpha || canvas.has_alpha,
-                self.has_alpha_chunk,
-            )
-        };
+        let layout = bitstream.layout(self.has_alpha_chunk, canvas.size);
         let mut header = Header::new(Format::Webp, canvas.size, layout);
         let breaks_promise = canvas.has_profile && !self.has_profile
             || canvas.has_xmp && !self.has_xmp
@@ -227,13 +210,5 @@ impl Parts {
         }
         header.orientation = self.exif.orientation(&mut header.warnings);
         Ok(header)
-    }
-}
-
-fn still_layout(bitstream: &Bitstream, has_alpha: bool, has_alpha_chunk: bool) -> Layout {
-    Layout::Whole {
-        pixel_bytes: if has_alpha { 4 } else { 3 },
-        has_alpha,
-        working_bytes: bitstream.working_bytes(has_alpha_chunk),
     }
 }

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use super::Chunk;
 use crate::{
     Refusal,
-    header::{area, broken, read_array},
+    header::{Layout, area, broken, read_array},
 };
 
 /// What the header of a chunk VP8 or VP8L says.
@@ -54,21 +54,37 @@ impl Bitstream {
         }
     }
 
-    /// Most bytes that decoding takes beside the pixels that are delivered.
-    pub fn working_bytes(&self, has_alpha_chunk: bool) -> u64 {
+    /// What decoding takes. The frame is decoded as RGB or RGBA, and then placed on the canvas if it is smaller.
+    pub fn layout(&self, has_alpha_chunk: bool, canvas: (u32, u32)) -> Layout {
         // Tables of the lossless format have an entry for each square of 4×4 pixels or more.
         const TABLES: u64 = 1;
-        let pixels = area(self.size);
-        if self.is_lossless {
-            return pixels * (4 + TABLES);
-        }
-        // Luma, and chroma at half the width and half the height, in blocks of 16×16 pixels.
+        let pixel_bytes = if self.is_lossless || has_alpha_chunk {
+            4
+        } else {
+            3
+        };
         let padded = (
             self.size.0.next_multiple_of(16),
             self.size.1.next_multiple_of(16),
         );
-        // Alpha is the green of a lossless picture.
-        let alpha_bytes = if has_alpha_chunk { 4 + TABLES + 1 } else { 0 };
-        area(padded) * 3 / 2 + pixels * alpha_bytes
+        let working_bytes = if self.is_lossless {
+            area(self.size) * TABLES
+        } else {
+            // Alpha is the green of a lossless picture.
+            let alpha_bytes = if has_alpha_chunk { 4 + TABLES + 1 } else { 0 };
+            // Luma, and chroma at half the width and half the height.
+            area(self.size) * alpha_bytes + area(padded) * 3 / 2
+        };
+        let frame_bytes = area(self.size) * pixel_bytes;
+        let covers_canvas = self.size == canvas;
+        let placing_bytes = if covers_canvas {
+            0
+        } else {
+            frame_bytes + area(canvas) * 3
+        };
+        Layout::Whole {
+            decoding_bytes: placing_bytes.max(frame_bytes + working_bytes),
+            pixel_bytes: if covers_canvas { pixel_bytes } else { 3 },
+        }
     }
 }
