@@ -147,7 +147,7 @@ impl<'file> Parts<'file> {
                     if checksum == Checksum::Wrong {
                         warnings.push(Warning::BadChecksum);
                     }
-                    is_ended = true;
+                    is_ended = checksum != Checksum::Missing;
                     break;
                 }
                 _ if checksum == Checksum::Missing => break,

@@ -20,7 +20,7 @@ const LOOKBACK_BYTES: usize = 32 << 10;
 /// Most bytes of a block that is not compressed.
 const BLOCK_BYTES_MAX: usize = 0xFFFF;
 const WINDOW_BYTES: usize = 256 << 10;
-/// The checksum at the end of the compressed stream.
+/// The checksum of a stream, and that of a chunk.
 const CHECKSUM_BYTES: usize = 4;
 /// Most bytes behind the last row that are inflated to look for the end of the stream.
 const STRAY_BYTES_MAX: usize = 64 << 10;
@@ -146,14 +146,16 @@ impl<'file> CleanPng<'file> {
             return Ok(());
         }
         let block_bytes = self.inflate_block()?;
-        if self.stage == Stage::Rows {
-            // The checksum of the chunk before, which `png` ignores.
-            self.frame.extend([0; 4]);
-        }
+        // Checksums are 0: `png` ignores them.
         if block_bytes > 0 {
+            if self.stage == Stage::Rows {
+                self.frame.extend([0; CHECKSUM_BYTES]);
+            }
             self.push_block_header(block_bytes);
             self.stage = Stage::Rows;
         } else {
+            // Those of the stream and of its last chunk.
+            self.frame.extend([0; 2 * CHECKSUM_BYTES]);
             push_chunk(&mut self.frame, *b"IEND", &[]);
             self.stage = Stage::End;
         }
@@ -180,15 +182,18 @@ impl<'file> CleanPng<'file> {
         Ok(0)
     }
 
-    /// A chunk with one block of deflate that is not compressed. The first one has the header of the stream.
+    /// A chunk with one block of deflate that is not compressed. The first one has the header of the stream, and the last one
+    /// its checksum.
     fn push_block_header(&mut self, block_bytes: u16) {
         let is_first = self.stage == Stage::Head;
+        let is_last = self.rows_left == 0;
         let stream_header: &[u8] = if is_first { &[0x78, 0x01] } else { &[] };
-        let chunk_bytes = stream_header.len() as u32 + 5 + u32::from(block_bytes);
-        self.frame.extend(chunk_bytes.to_be_bytes());
+        let checksum_bytes = if is_last { CHECKSUM_BYTES } else { 0 };
+        let chunk_bytes = stream_header.len() + 5 + usize::from(block_bytes) + checksum_bytes;
+        self.frame.extend((chunk_bytes as u32).to_be_bytes());
         self.frame.extend(b"IDAT");
         self.frame.extend(stream_header);
-        self.frame.push(0);
+        self.frame.push(u8::from(is_last));
         self.frame.extend(block_bytes.to_le_bytes());
         self.frame.extend((!block_bytes).to_le_bytes());
     }
@@ -198,7 +203,7 @@ fn push_chunk(png: &mut Vec<u8>, kind: [u8; 4], data: &[u8]) {
     png.extend((data.len() as u32).to_be_bytes());
     png.extend(kind);
     png.extend(data);
-    png.extend([0; 4]);
+    png.extend([0; CHECKSUM_BYTES]);
 }
 
 impl BufRead for CleanPng<'_> {
