@@ -341,7 +341,7 @@ mod tests {
         let (frame, scan) = photo();
         let end = [0xff, 0xd9];
         for parts in [
-            &[][..],
+            &[&segment(0xfe, b"a comment")[..]][..],
             &[&frame[..12]],
             &[&frame],
             &[&scan],

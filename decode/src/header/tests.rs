@@ -77,6 +77,7 @@ fn pictures_are_turned_as_their_metadata_say() {
         "exif-long-ii.jpg",
         "exif-two-6-then-1.jpg",
         "exif-unsorted.jpg",
+        "motion-photo.jpg",
         "png-exif-6-after-idat.png",
         "png-exif-6-prefixed.png",
         "png-raw-profile-6.png",

@@ -8,8 +8,6 @@ mod tests;
 
 use std::io::{BufRead, Seek, SeekFrom};
 
-use image::metadata::Orientation;
-
 use self::bitstream::Bitstream;
 use super::{Header, broken, cut_short, exif::ExifBlocks, read_array, skip};
 use crate::{Format, Refusal, Warning};

@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use image::metadata::Orientation;
+
 use super::*;
 use crate::{Limits, header::exif::tests::block};
 
@@ -160,11 +162,12 @@ fn a_webp_without_a_picture_is_refused() {
         &[&vp8x(2, 30, 20), &vp8(30, 20)],
         &[&vp8x(2, 30, 20), &anmf((0, 0), (30, 20), b"")],
         &[&chunk(b"EXIF", b""), &vp8(30, 20)],
-        &[&vp8(30, 20)[..14]],
+        &[&vp8(30, 20)[..14].to_vec()],
         &[&chunk(b"VP8 ", &[1, 0, 0, 0x9d, 0x01, 0x2a, 30, 0, 20, 0])],
         &[&chunk(b"VP8L", &[0x2f, 0, 0, 0, 0xff])],
     ] {
-        assert_eq!(read(&webp(chunks)).expect_err("refused").detail, detail);
+        let chunks: Vec<_> = chunks.iter().map(|chunk| &chunk[..]).collect();
+        assert_eq!(read(&webp(&chunks)).expect_err("refused").detail, detail);
     }
     let refusal = read(&webp(&[&vp8(0, 20)])).expect_err("refused");
     assert!(refusal.detail.contains("no pixels"), "{}", refusal.detail);
