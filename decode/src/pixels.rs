@@ -32,7 +32,10 @@ pub fn decode(
     let mut warnings = header.warnings.clone();
     // Each decoder returns RGB on white. Its file says what memory it takes at once.
     let pixels = match header.format {
-        Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,
+        Format::Jpeg => {
+            let stored = (header.width, header.height);
+            jpeg::decode(bytes, stored, scale_min, memory, &mut warnings)?
+        }
         Format::Png => png::decode(bytes, header, memory, &mut warnings)?,
         Format::Webp => webp::decode(bytes, header, memory, &mut warnings)?,
         Format::Gif => gif::decode(bytes, header, memory, &mut warnings)?,

@@ -58,7 +58,8 @@ pub(super) fn decode(
             return Err(unusual());
         }
         limits.check_bytes(strip_header.decode_bytes(1.0))?;
-        let strip = jpeg::decode(&jpeg, 1.0, Vec::new(), warnings)?;
+        let size = (strip_header.width, strip_header.height);
+        let strip = jpeg::decode(&jpeg, size, 1.0, Vec::new(), warnings)?;
         let bytes = 3 * header.width as usize * rows as usize;
         rgb.extend_from_slice(strip.as_raw().get(..bytes).ok_or_else(unusual)?);
         rows_left -= rows;
