@@ -4,7 +4,7 @@ use std::{fs, io::Cursor, path::PathBuf};
 
 use image::metadata::Orientation;
 
-use crate::{Decoded, Header, Limits, Refusal, Warning, decode};
+use crate::{Decoded, Header, Limits, Reason, Refusal, Warning, decode};
 
 /// A file of `tests/fixtures`.
 pub(crate) fn fixture(path: &str) -> Vec<u8> {
@@ -22,6 +22,14 @@ pub(crate) fn decode_as_stored(file: &[u8]) -> Result<Decoded, Refusal> {
     let mut header = Header::read(Cursor::new(file), &limits)?;
     header.orientation = Orientation::NoTransforms;
     decode(file, &header, 1.0, &limits, Vec::new())
+}
+
+/// Why a file is refused.
+pub(crate) fn reason(file: &[u8]) -> Reason {
+    match decode_as_stored(file) {
+        Ok(decoded) => panic!("accepted with {:?}", decoded.warnings),
+        Err(refusal) => refusal.reason,
+    }
 }
 
 /// Checks that a file is accepted with these warnings, and that no channel differs from its twin by more than
