@@ -8,10 +8,15 @@
 //! An image whose every pixel can be decoded is accepted. What is wrong with its file is a [`Warning`]. An image with missing
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
+mod bmp;
 mod format;
+mod gif;
 mod header;
 mod jpeg;
 mod limits;
+#[cfg(test)]
+mod mutations;
+mod on_white;
 mod panics;
 mod pixels;
 mod png;
@@ -20,7 +25,11 @@ pub mod process;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod tiff;
+#[cfg(test)]
+mod twins;
 mod warning;
+mod webp;
 
 pub use self::{
     format::Format,
