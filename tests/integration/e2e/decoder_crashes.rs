@@ -115,7 +115,7 @@ async fn a_decoder_that_crashes_or_hangs_costs_one_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_decoders_cost_nothing() {
+async fn killed_decoders_lose_nothing() {
     let stack = Stack::with_models().await;
     let ids = submit_good_jobs(&stack, 60).await;
     let worker = start_worker(&stack).await;
@@ -137,7 +137,12 @@ async fn killed_decoders_cost_nothing() {
         };
         eventually(Duration::from_secs(30), "two new decoders run", replaced).await;
     }
-    assert_all_succeed(&stack, &ids).await;
+    // An image whose decoder is killed twice is tried again, so it may have two attempts.
+    for id in &ids {
+        let job = stack.client.ended(id).await;
+        assert_eq!(job["status"], "succeeded", "{job:#}");
+        assert_eq!(job["attempts"]["interruptions"], 0, "{job:#}");
+    }
     assert_one_worker(&stack).await;
 }
 
