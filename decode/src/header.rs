@@ -1,5 +1,8 @@
 //! What the header of an image says: its format, its size, its orientation, and what a decode costs.
 
+mod heif;
+mod jxl;
+
 use std::io::{BufRead, Seek};
 
 use image::metadata::Orientation;
@@ -44,19 +47,35 @@ impl Header {
         let broken = || {
             Refusal::undecodable("the image cannot be decoded: its header is cut short or broken")
         };
+        let no_pixels = || {
+            Refusal::undecodable(
+                "the image cannot be decoded: its header says that it has no pixels",
+            )
+        };
         let head = image
             .fill_buf()
             .map_err(|error| broken().caused_by(error))?;
         let format = limits.accept(head)?;
+        let header = match format {
+            Format::Avif | Format::Heic => Some(heif::read(&mut image, format)),
+            Format::Jxl => Some(jxl::read(&mut image)),
+            _ => None,
+        };
+        if let Some(header) = header {
+            let header = header.map_err(|error| broken().caused_by(error))?;
+            return if header.width == 0 || header.height == 0 {
+                Err(no_pixels())
+            } else {
+                Ok(header)
+            };
+        }
         let size = imagesize::reader_size(image).map_err(|error| broken().caused_by(error))?;
         let (Ok(width), Ok(height)) = (u32::try_from(size.width), u32::try_from(size.height))
         else {
             return Err(broken());
         };
         if width == 0 || height == 0 {
-            return Err(Refusal::undecodable(
-                "the image cannot be decoded: its header says that it has no pixels",
-            ));
+            return Err(no_pixels());
         }
         Ok(Self {
             format,

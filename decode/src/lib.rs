@@ -7,10 +7,14 @@
 //! An image whose every pixel can be decoded is accepted. What is wrong with its file is a [`Warning`]. An image with missing
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
+mod color;
 mod format;
 mod header;
+mod heif;
 mod jpeg;
+mod jxl;
 mod limits;
+mod on_white;
 mod pixels;
 mod png;
 mod refusal;
@@ -19,10 +23,12 @@ mod tests;
 mod warning;
 
 pub use self::{
+    color::Color,
     format::Format,
     header::Header,
+    heif::{MissingLibrary, preload},
     limits::Limits,
-    pixels::{Decoded, decode},
+    pixels::{Decoded, Request, decode},
     refusal::{Reason, Refusal},
     warning::Warning,
 };

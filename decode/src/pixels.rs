@@ -7,7 +7,17 @@ use image::{
     metadata::Orientation,
 };
 
-use crate::{Format, Header, Limits, Reason, Refusal, Warning, jpeg, png};
+use crate::{
+    Color, Format, Header, Limits, Reason, Refusal, Warning, color, heif, jpeg, jxl, on_white, png,
+};
+
+/// What pixels a model needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request {
+    /// The smallest scale that the image may be decoded at: 1.0 for its full size.
+    pub scale_min: f64,
+    pub color: Color,
+}
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +30,7 @@ pub struct Decoded {
 
 /// Decodes an image whose header was read from `bytes`.
 ///
-/// A JPEG is decoded at a smaller scale, but not below `scale_min` of its size. The pixels are written to `memory`: pass that
+/// A JPEG is decoded at a smaller scale, but not below `request.scale_min` of its size. The pixels are written to `memory`: pass that
 /// of an earlier image to avoid an allocation.
 ///
 /// # Errors
@@ -28,14 +38,15 @@ pub struct Decoded {
 pub fn decode(
     bytes: &[u8],
     header: &Header,
-    scale_min: f64,
+    request: Request,
     limits: &Limits,
     memory: Vec<u8>,
 ) -> Result<Decoded, Refusal> {
+    let Request { scale_min, color } = request;
     limits.check(header)?;
     limits.check_bytes(header.decode_bytes(scale_min))?;
     let mut warnings = Vec::new();
-    let pixels = match header.format {
+    let mut pixels = match header.format {
         Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,
         Format::Png => {
             png::check(bytes).map_err(Refusal::undecodable)?;
@@ -45,7 +56,12 @@ pub fn decode(
         Format::Gif => decode_whole(bytes, ImageFormat::Gif, limits)?,
         Format::Bmp => decode_whole(bytes, ImageFormat::Bmp, limits)?,
         Format::Tiff => decode_whole(bytes, ImageFormat::Tiff, limits)?,
+        Format::Avif | Format::Heic => heif::decode(bytes, header, limits, &mut warnings)?,
+        Format::Jxl => jxl::decode(bytes, header, color, limits, &mut warnings)?,
     };
+    if color == Color::Srgb {
+        color::convert(&mut pixels, bytes, header, &mut warnings);
+    }
     warnings.sort_unstable();
     warnings.dedup();
     Ok(Decoded {
@@ -87,14 +103,9 @@ fn to_rgb_on_white(image: DynamicImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let mut rgb = Vec::with_capacity(image.len() / 4 * 3);
     for &[red, green, blue, alpha] in image.as_raw().as_chunks::<4>().0 {
-        rgb.extend([red, green, blue].map(|channel| blend_with_white(channel, alpha)));
+        rgb.extend([red, green, blue].map(|channel| on_white::blend(channel, alpha)));
     }
     RgbImage::from_raw(width, height, rgb).expect("three bytes a pixel")
-}
-
-fn blend_with_white(channel: u8, alpha: u8) -> u8 {
-    let (channel, alpha) = (u32::from(channel), u32::from(alpha));
-    ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
 fn refusal(error: ImageError) -> Refusal {

@@ -37,6 +37,7 @@ use crate::{
 /// The settings cannot work, or the worker failed at work (see [`Drain::fail`]).
 pub async fn run(config: Config) -> anyhow::Result<()> {
     keep_memory_of_passes();
+    decode::preload(&config.limits.formats).context("not all of --formats can be decoded")?;
     let metrics = telemetry::start_metrics()?;
     let drain = Drain::new();
     shutdown_signals::listen(&drain)?;

@@ -9,9 +9,13 @@ use std::{
     time::Instant,
 };
 
-use decode::{Header, Reason, Refusal};
+use decode::{Header, Reason, Refusal, Request};
 use fast_image_resize::Resizer;
-use jobs::{ProblemCode, job::StageError, manifest::InputSpec};
+use jobs::{
+    ProblemCode,
+    job::StageError,
+    manifest::{self, InputSpec},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -107,8 +111,14 @@ fn decode_and_preprocess(
     let (width, height, image) = timings.measure(Stage::Decode, || {
         let header = Header::read(Cursor::new(bytes), &context.limits).map_err(stage_error)?;
         let (width, height) = header.upright_size();
-        let scale_min = shrink(input, width, height);
-        let decoded = decode::decode(bytes, &header, scale_min, &context.limits, memory);
+        let request = Request {
+            scale_min: shrink(input, width, height),
+            color: match input.color {
+                manifest::Color::Srgb => decode::Color::Srgb,
+                manifest::Color::Raw => decode::Color::Raw,
+            },
+        };
+        let decoded = decode::decode(bytes, &header, request, &context.limits, memory);
         Ok((width, height, decoded.map_err(stage_error)?.pixels))
     })?;
     let placement = Placement::of(input, width, height);
