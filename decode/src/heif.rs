@@ -23,11 +23,14 @@ use crate::{Format, Header, Limits, Reason, Refusal, Warning, on_white};
 
 /// A format that this machine has no decoder for.
 #[derive(Debug, thiserror::Error)]
-#[error("format {} needs {needed}: apt-get install libheif1 {plugin} (on Debian 12 libheif1 is enough)", format.name())]
-pub struct MissingLibrary {
-    pub format: Format,
-    needed: String,
-    plugin: &'static str,
+pub enum MissingLibrary {
+    #[error("format {} needs libheif: apt-get install libheif1 ({cause})", format.name())]
+    Libheif { format: Format, cause: &'static str },
+    #[error("format {} needs a decoder that libheif has not: apt-get install {package}", format.name())]
+    Codec {
+        format: Format,
+        package: &'static str,
+    },
 }
 
 /// Loads the libraries that decode these formats. Call this at the start of a process that decodes, before it enters a
@@ -40,20 +43,14 @@ pub fn preload(formats: &[Format]) -> Result<(), MissingLibrary> {
         let Some(codec) = codec_of(format) else {
             continue;
         };
-        let (codec_name, plugin) = match codec {
-            Codec::Hevc => ("HEVC", "libheif-plugin-libde265"),
-            Codec::Av1 => ("AV1", "libheif-plugin-dav1d"),
-        };
-        let needed = match Libheif::get() {
-            Ok(libheif) if libheif.has_decoder(codec) => continue,
-            Ok(_) => format!("a decoder of libheif for {codec_name}"),
-            Err(cause) => format!("libheif ({cause})"),
-        };
-        return Err(MissingLibrary {
-            format,
-            needed,
-            plugin,
-        });
+        let libheif = Libheif::get().map_err(|cause| MissingLibrary::Libheif { format, cause })?;
+        if !libheif.has_decoder(codec) {
+            let package = match codec {
+                Codec::Hevc => "libheif-plugin-libde265",
+                Codec::Av1 => "libheif-plugin-dav1d",
+            };
+            return Err(MissingLibrary::Codec { format, package });
+        }
     }
     Ok(())
 }
