@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use decode::Format;
 use jobs::{db::DbConfig, object_store::StoreConfig};
 

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use decode::{Header, Reason, Refusal, Request};
+use decode::{Decoded, Header, Reason, Refusal, Request, Warning};
 use fast_image_resize::Resizer;
 use jobs::{
     ProblemCode,
@@ -79,14 +79,17 @@ pub(super) fn decode_images(
             )))
         });
         match preprocessed {
-            Ok((pixels, placement)) => batcher.push(PreprocessedImage {
-                runs_alone: attempt.claim.interruptions > 0,
-                attempt,
-                model,
-                pixels,
-                placement,
-                waiting_since: Instant::now(),
-            }),
+            Ok((pixels, placement, warnings)) => {
+                attempt.input_warnings = warnings;
+                batcher.push(PreprocessedImage {
+                    runs_alone: attempt.claim.interruptions > 0,
+                    attempt,
+                    model,
+                    pixels,
+                    placement,
+                    waiting_since: Instant::now(),
+                });
+            }
             Err(error) => attempt.end(Outcome::Fail(error)),
         }
     }
@@ -106,9 +109,9 @@ fn decode_and_preprocess(
     context: &StageContext,
     input: &InputSpec,
     bytes: &[u8],
-) -> Result<(Vec<u8>, Placement), StageError> {
+) -> Result<(Vec<u8>, Placement, Vec<Warning>), StageError> {
     let memory = std::mem::take(&mut buffers.pixels);
-    let (width, height, image) = timings.measure(Stage::Decode, || {
+    let (width, height, decoded) = timings.measure(Stage::Decode, || {
         let header = Header::read(Cursor::new(bytes), &context.limits).map_err(stage_error)?;
         let (width, height) = header.upright_size();
         let request = Request {
@@ -119,8 +122,12 @@ fn decode_and_preprocess(
             },
         };
         let decoded = decode::decode(bytes, &header, request, &context.limits, memory);
-        Ok((width, height, decoded.map_err(stage_error)?.pixels))
+        Ok((width, height, decoded.map_err(stage_error)?))
     })?;
+    let Decoded {
+        pixels: image,
+        warnings,
+    } = decoded;
     let placement = Placement::of(input, width, height);
     let preprocess = || preprocess(&mut buffers.resizer, &image, input, &placement);
     let pixels = timings.measure(Stage::Preprocess, preprocess);
@@ -129,7 +136,7 @@ fn decode_and_preprocess(
     if buffers.pixels.capacity() > PIXEL_BUFFER_BYTES_MAX {
         buffers.pixels = Vec::new();
     }
-    Ok((pixels?, placement))
+    Ok((pixels?, placement, warnings))
 }
 
 fn stage_error(refusal: Refusal) -> StageError {
