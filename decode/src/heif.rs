@@ -73,15 +73,14 @@ pub(crate) fn decode(
     limits: &Limits,
     warnings: &mut Vec<Warning>,
 ) -> Result<RgbImage, Refusal> {
-    let codec = codec_of(header.format).expect("only called for HEIC and AVIF");
-    check_coded_size(bytes, codec)?;
+    check_coded_size(bytes, header)?;
     let libheif = Libheif::get().map_err(|cause| missing(&cause))?;
     // libde265 waits for its thread for ever if the thread could not be started.
-    if matches!(codec, Codec::Hevc) && !can_start_threads() {
+    if header.format == Format::Heic && !can_start_threads() {
         return Err(missing(&"threads are forbidden, and libde265 needs one"));
     }
     // dav1d starts a thread for each CPU that it may use.
-    let _one_cpu = matches!(codec, Codec::Av1).then(OneCpu::enter);
+    let _one_cpu = (header.format == Format::Avif).then(OneCpu::enter);
     let side_px_max = limits.pixels_max.isqrt() + 1;
     let image = libheif.open(bytes, u32::try_from(side_px_max).unwrap_or(u32::MAX));
     let image = image.map_err(refusal)?;
@@ -106,7 +105,12 @@ pub(crate) fn decode(
         .ok_or_else(|| Refusal::undecodable("the image has no pixels"))
 }
 
-fn check_coded_size(bytes: &[u8], codec: Codec) -> Result<(), Refusal> {
+/// Checks what libheif does not check: see [`coded_size::check`].
+///
+/// # Errors
+/// [`Reason::Undecodable`]
+pub(crate) fn check_coded_size(bytes: &[u8], header: &Header) -> Result<(), Refusal> {
+    let codec = codec_of(header.format).expect("only called for HEIC and AVIF");
     let broken = "the image cannot be decoded: its header is cut short or broken";
     let meta = boxes::read_meta(Cursor::new(bytes));
     let meta = meta.map_err(|error| Refusal::undecodable(broken).caused_by(error))?;

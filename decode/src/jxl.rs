@@ -112,26 +112,12 @@ fn render(image: &JxlImage, header: &Header) -> Result<RgbImage, Cause> {
     }
     let (width, height) = (header.width as usize, header.height as usize);
     let mut row = vec![0_u8; width * channels];
-    let mut colors = Vec::with_capacity(width * 4);
     let mut rgb = Vec::with_capacity(width * height * 3);
     for _ in 0..height {
         if stream.write_to_buffer(&mut row) < row.len() {
             return Err("rows are missing".into());
         }
-        match channels {
-            1 => rgb.extend(row.iter().flat_map(|&gray| [gray; 3])),
-            2 => {
-                let pixels = row.as_chunks::<2>().0;
-                colors.clear();
-                colors.extend(
-                    pixels
-                        .iter()
-                        .flat_map(|&[gray, alpha]| [gray, gray, gray, alpha]),
-                );
-                on_white::add_row(&colors, 4, is_premultiplied, &mut rgb);
-            }
-            _ => on_white::add_row(&row, channels, is_premultiplied, &mut rgb),
-        }
+        on_white::add_row(&row, channels, is_premultiplied, &mut rgb);
     }
     let pixels = RgbImage::from_raw(header.width, header.height, rgb);
     pixels.ok_or_else(|| "the image has no pixels".into())

@@ -7,25 +7,33 @@
 //! An image whose every pixel can be decoded is accepted. What is wrong with its file is a [`Warning`]. An image with missing
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
+mod bmp;
 mod color;
 mod format;
+mod gif;
 mod header;
 mod heif;
 mod jpeg;
 mod jxl;
 mod limits;
+#[cfg(test)]
+mod mutations;
 mod on_white;
 mod pixels;
 mod png;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod tiff;
+#[cfg(test)]
+mod twins;
 mod warning;
+mod webp;
 
 pub use self::{
     color::Color,
     format::Format,
-    header::Header,
+    header::{Header, Layout},
     heif::{MissingLibrary, preload},
     limits::Limits,
     pixels::{Decoded, Request, decode},

@@ -7,15 +7,12 @@ use std::{fs, io::Cursor, path::PathBuf};
 use image::{RgbImage, imageops::FilterType};
 use serde_json::Value;
 
-use crate::{Color, Decoded, Format, Header, Limits, Reason, Refusal, Request, decode};
+use crate::{
+    Color, Decoded, Format, Header, Limits, Reason, Refusal, Request, decode, twins::FULL_SIZE,
+};
 
 /// Largest mean difference of a channel between twins, of 255. Measured: up to 2.6 (EXIF rotations, CMYK JPEG).
 const TWIN_DIFFERENCE_MAX: f64 = 4.0;
-
-const FULL_SIZE: Request = Request {
-    scale_min: 1.0,
-    color: Color::Srgb,
-};
 
 fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))

@@ -1,10 +1,15 @@
 //! Decodes `tests/fixtures/formats`: each file looks like its twin in a format that every machine decodes.
 
-use super::{FULL_SIZE, difference, fixtures, square};
-use crate::{
-    Color, Decoded, Format, Header, Limits, Reason, Refusal, Request, Warning, decode, preload,
-};
 use std::{fs, io::Cursor};
+
+use image::RgbImage;
+
+use super::{difference, fixtures, square};
+use crate::{
+    Color, Decoded, Format, Header, Limits, Reason, Refusal, Request, Warning, color, decode, heif,
+    preload,
+    twins::{FULL_SIZE, Random},
+};
 
 /// Largest mean difference of a channel between twins, of 255. Measured: up to 2.2.
 const TWIN_DIFFERENCE_MAX: f64 = 4.0;
@@ -239,4 +244,38 @@ fn a_missing_library_names_the_next_step() {
         }
     }
     preload(&[Format::Jpeg, Format::Jxl]).expect("these need no library");
+}
+
+/// Our own parsers, and the decoder in Rust. libheif runs in a sandbox.
+#[test]
+fn no_damaged_byte_makes_a_parser_panic() {
+    let mut random = Random(0xA076_1D64_78BD_642F);
+    for name in [
+        "cat.avif",
+        "alpha.heic",
+        "grid.heic",
+        "p3-code-points.avif",
+        "p3-lossless.jxl",
+        "turned.jxl",
+        "packed.jxl",
+    ] {
+        let file = read(name);
+        let is_jxl = name.ends_with(".jxl");
+        for _ in 0..if is_jxl { 60 } else { 2000 } {
+            let mut damaged = file.clone();
+            for _ in 0..=random.below(3) {
+                let place = random.below(damaged.len().min(1500));
+                damaged[place] = random.byte();
+            }
+            let Ok(header) = Header::read(Cursor::new(&damaged), &limits()) else {
+                continue;
+            };
+            if is_jxl {
+                let _ = decode(&damaged, &header, FULL_SIZE, &limits(), Vec::new());
+            } else {
+                let _ = heif::check_coded_size(&damaged, &header);
+                color::convert(&mut RgbImage::new(1, 1), &damaged, &header, &mut Vec::new());
+            }
+        }
+    }
 }
