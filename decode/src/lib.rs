@@ -1,4 +1,5 @@
-//! Turns the bytes of an image into upright RGB pixels. Pure: no I/O, no clock, no device.
+//! Turns the bytes of an image into upright RGB pixels. Pure: no I/O, no clock, no device. Only [`process`] has these: it
+//! decodes in a process of its own.
 //!
 //! The API reads the [`Header`] of an image at submit, and the worker reads it again before it decodes: one parser for both.
 //! The header says what a decode costs, so both sides refuse an image before anything is allocated. Decoders trust their
@@ -19,8 +20,11 @@ mod limits;
 #[cfg(test)]
 mod mutations;
 mod on_white;
+mod panics;
 mod pixels;
 mod png;
+#[cfg(target_os = "linux")]
+pub mod process;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -36,6 +40,7 @@ pub use self::{
     header::{Header, Layout},
     heif::{MissingLibrary, preload},
     limits::Limits,
+    panics::catch_panics,
     pixels::{Decoded, Request, decode},
     refusal::{Reason, Refusal},
     warning::Warning,

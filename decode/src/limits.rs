@@ -1,9 +1,11 @@
 //! The limits of one image.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Format, Header, Reason, Refusal};
 
 /// The limits of one image, and the formats that are accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Most pixels of the image, and of each picture that is decoded to make it.
     pub pixels_max: u64,

@@ -5,6 +5,7 @@ mod behind_pgbouncer;
 mod clients;
 mod command;
 mod console;
+mod decoder_crashes;
 mod documents;
 mod ending_workers;
 mod events;

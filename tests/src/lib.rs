@@ -14,6 +14,7 @@ pub mod claiming;
 pub mod client;
 pub mod clock;
 pub mod database;
+pub mod decoders;
 pub mod dump;
 mod eventually;
 pub mod fixtures;
