@@ -7,7 +7,7 @@ use jxl_oxide::{
     RenderingIntent,
 };
 
-use crate::{Color, Header, Limits, Reason, Refusal, Warning, color, on_white};
+use crate::{Color, Header, Reason, Refusal, Warning, color, on_white};
 
 /// Most frames before the first one that is shown, such as the layers of a drawing.
 const FRAMES_MAX: usize = 256;
@@ -25,11 +25,11 @@ pub(crate) fn decode(
     bytes: &[u8],
     header: &Header,
     wanted: Color,
-    limits: &Limits,
     warnings: &mut Vec<Warning>,
 ) -> Result<RgbImage, Refusal> {
     let codestream = codestream(bytes).map_err(refusal)?;
-    let limit = usize::try_from(limits.bytes_max).unwrap_or(usize::MAX);
+    // No file takes more memory than its header told.
+    let limit = usize::try_from(header.decode_bytes(1.0)).unwrap_or(usize::MAX);
     let tracker = AllocTracker::with_limit(limit);
     let mut image = load_first_frame(&codestream, tracker).map_err(refusal)?;
     drop(codestream);

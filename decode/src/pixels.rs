@@ -54,7 +54,7 @@ pub fn decode(
         Format::Bmp => bmp::decode(bytes, header, memory)?,
         Format::Tiff => tiff::decode(bytes, header, limits, memory, &mut warnings)?,
         Format::Avif | Format::Heic => heif::decode(bytes, header, limits, &mut warnings)?,
-        Format::Jxl => jxl::decode(bytes, header, color, limits, &mut warnings)?,
+        Format::Jxl => jxl::decode(bytes, header, color, &mut warnings)?,
     };
     if color == Color::Srgb {
         color::convert(&mut pixels, bytes, header, &mut warnings);

@@ -11,6 +11,12 @@ use moxcms::{
 /// Steps of a linear channel. A step is less than half a step of 8-bit sRGB, also in the shadows.
 const LINEAR_STEPS: usize = 8192;
 
+/// A power of two that is larger than `LINEAR_STEPS`: an index can be cut to it without a comparison.
+const TABLE_LEN: usize = 2 * LINEAR_STEPS;
+
+/// Added to a number below 2²², this leaves the nearest integer in the lowest bits of the sum. Much faster than a conversion.
+const TO_LOW_BITS: f32 = 8_388_608.0;
+
 /// The largest difference of a channel that counts as none: profiles of sRGB are rounded in many ways.
 const DIFFERENCE_MAX: u8 = 1;
 
@@ -95,9 +101,10 @@ impl Shaper {
 
     /// Whether all colors stay as they are: the color space is sRGB.
     pub fn keeps_colors(&self) -> bool {
+        let srgb = srgb_of_linear();
         let steps = || (0..=255_u8).step_by(51);
         let keeps = |color: [u8; 3]| {
-            let mut differences = self.color(color).into_iter().zip(color);
+            let mut differences = self.color(srgb, color).into_iter().zip(color);
             differences.all(|(to, from)| to.abs_diff(from) <= DIFFERENCE_MAX)
         };
         (0..=255).all(|gray| keeps([gray; 3]))
@@ -105,13 +112,14 @@ impl Shaper {
     }
 
     pub fn convert(&self, pixels: &mut RgbImage) {
+        let srgb = srgb_of_linear();
         for pixel in pixels.as_chunks_mut::<3>().0 {
-            *pixel = self.color(*pixel);
+            *pixel = self.color(srgb, *pixel);
         }
     }
 
-    fn color(&self, [red, green, blue]: [u8; 3]) -> [u8; 3] {
-        let srgb = srgb_of_linear();
+    #[inline]
+    fn color(&self, srgb: &[u8; TABLE_LEN], [red, green, blue]: [u8; 3]) -> [u8; 3] {
         let [red, green, blue] = [
             self.linear[0][usize::from(red)],
             self.linear[1][usize::from(green)],
@@ -119,17 +127,19 @@ impl Shaper {
         ];
         self.matrix.map(|row| {
             let light = row[0] * red + row[1] * green + row[2] * blue;
-            srgb[(light.clamp(0.0, 1.0) * LINEAR_STEPS as f32 + 0.5) as usize]
+            // Not `clamp`: of a number and nonsense, `max` and `min` return the number.
+            let step = light.max(0.0).min(1.0) * LINEAR_STEPS as f32;
+            srgb[(step + TO_LOW_BITS).to_bits() as usize % TABLE_LEN]
         })
     }
 }
 
-/// The 8-bit sRGB values of linear light.
-fn srgb_of_linear() -> &'static [u8; LINEAR_STEPS + 1] {
-    static TABLE: OnceLock<Box<[u8; LINEAR_STEPS + 1]>> = OnceLock::new();
+/// The 8-bit sRGB values of linear light, from 0 to `LINEAR_STEPS`.
+fn srgb_of_linear() -> &'static [u8; TABLE_LEN] {
+    static TABLE: OnceLock<Box<[u8; TABLE_LEN]>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let value = |step: usize| {
-            let light = step as f64 / LINEAR_STEPS as f64;
+            let light = step.min(LINEAR_STEPS) as f64 / LINEAR_STEPS as f64;
             let value = if light <= 0.003_130_8 {
                 light * 12.92
             } else {
