@@ -1,11 +1,11 @@
-//! Damaged files: no decoder panics, and none takes more memory or time than its header says.
+//! Damaged files: no decoder panics.
 
 use crate::{
     Warning,
     twins::{Random, decode_as_stored, fixture, input},
 };
 
-const MUTATIONS: usize = 600;
+const MUTATIONS: usize = 2000;
 
 /// Small files of every format that is not JPEG.
 const FILES: [&str; 14] = [
@@ -58,7 +58,7 @@ fn no_damaged_pixel_makes_a_decoder_panic() {
     ] {
         let file = input(name);
         let mut random = Random(0xD1B5_4A32_D192_ED03);
-        for _ in 0..MUTATIONS / 20 {
+        for _ in 0..MUTATIONS / 40 {
             let mut damaged = file.clone();
             // Half of the damage is in the headers.
             let places = if random.below(2) == 0 {

@@ -1,6 +1,6 @@
 //! PNG. A picture is accepted if the file has all its rows, whatever else is wrong with the file.
 //!
-//! Memory: the image as RGB, one row, and less than half a megabyte.
+//! Memory: the image as RGB, a few rows, and less than a megabyte.
 
 mod chunks;
 mod clean;

@@ -4,7 +4,7 @@ use std::{fs, io::Cursor, path::PathBuf};
 
 use image::metadata::Orientation;
 
-use crate::{Color, Decoded, Header, Limits, Refusal, Request, Warning, decode};
+use crate::{Color, Decoded, Header, Limits, Reason, Refusal, Request, Warning, decode};
 
 pub(crate) const FULL_SIZE: Request = Request {
     scale_min: 1.0,
@@ -27,6 +27,14 @@ pub(crate) fn decode_as_stored(file: &[u8]) -> Result<Decoded, Refusal> {
     let mut header = Header::read(Cursor::new(file), &limits)?;
     header.orientation = Orientation::NoTransforms;
     decode(file, &header, FULL_SIZE, &limits, Vec::new())
+}
+
+/// Why a file is refused.
+pub(crate) fn reason(file: &[u8]) -> Reason {
+    match decode_as_stored(file) {
+        Ok(decoded) => panic!("accepted with {:?}", decoded.warnings),
+        Err(refusal) => refusal.reason,
+    }
 }
 
 /// Checks that a file is accepted with these warnings, and that no channel differs from its twin by more than

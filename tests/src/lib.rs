@@ -21,6 +21,7 @@ pub mod fixtures;
 pub mod given;
 pub mod metadata_service;
 pub mod mutant;
+pub mod odd_pictures;
 pub mod openapi;
 pub mod pgbouncer;
 pub mod proxy;

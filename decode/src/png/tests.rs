@@ -288,7 +288,7 @@ fn zlib(bytes: &[u8]) -> Vec<u8> {
         a = (a + u32::from(*byte)) % 65_521;
         b = (b + a) % 65_521;
     }
-    stream.extend((b << 16 | a).to_be_bytes());
+    stream.extend(((b << 16) | a).to_be_bytes());
     stream
 }
 
