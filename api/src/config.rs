@@ -72,7 +72,8 @@ pub struct Limits {
     /// Most bytes of memory that a worker may use to decode an image, as its `--decode-bytes-max`
     #[arg(long, env = "DARKROOM_DECODE_BYTES_MAX", default_value_t = 512 << 20)]
     pub decode_bytes_max: u64,
-    /// Image types to accept, separated by commas. Workers must accept them too (their `--formats`)
+    /// Image types to accept, separated by commas. Workers must accept them too (their `--formats`). Off by default: `bmp`,
+    /// `tiff`, `avif`, `heic` and `jxl`
     #[arg(
         long,
         env = "DARKROOM_IMAGE_TYPES",

@@ -6,7 +6,9 @@
 mod bmp;
 mod exif;
 mod gif;
+mod heif;
 mod jpeg;
+mod jxl;
 mod png;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,8 @@ impl Header {
     pub fn read(mut image: impl BufRead + Seek, limits: &Limits) -> Result<Self, Refusal> {
         let head = image.fill_buf().map_err(cut_short)?;
         let header = match limits.accept(head)? {
+            format @ (Format::Avif | Format::Heic) => heif::read(&mut image, format),
+            Format::Jxl => jxl::read(&mut image),
             Format::Jpeg => jpeg::read(&mut image),
             Format::Png => png::read(&mut image),
             Format::Webp => webp::read(&mut image),

@@ -9,10 +9,13 @@
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
 mod bmp;
+mod color;
 mod format;
 mod gif;
 mod header;
+mod heif;
 mod jpeg;
+mod jxl;
 mod limits;
 #[cfg(test)]
 mod mutations;
@@ -32,11 +35,13 @@ mod warning;
 mod webp;
 
 pub use self::{
+    color::Color,
     format::Format,
     header::{Header, Layout},
+    heif::{MissingLibrary, preload},
     limits::Limits,
     panics::catch_panics,
-    pixels::{Decoded, decode},
+    pixels::{Decoded, Request, decode},
     refusal::{Reason, Refusal},
     warning::Warning,
 };

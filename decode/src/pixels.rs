@@ -2,7 +2,18 @@
 
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
-use crate::{Format, Header, Limits, Refusal, Warning, bmp, gif, jpeg, png, tiff, webp};
+use crate::{
+    Color, Format, Header, Limits, Refusal, Warning, bmp, color, gif, heif, jpeg, jxl, png, tiff,
+    webp,
+};
+
+/// What pixels a model needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request {
+    /// The smallest scale that the image may be decoded at: 1.0 for its full size.
+    pub scale_min: f64,
+    pub color: Color,
+}
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +26,7 @@ pub struct Decoded {
 
 /// Decodes an image whose header was read from `bytes`.
 ///
-/// A JPEG is decoded at a smaller scale, but not below `scale_min` of its size. The pixels are written to `memory`: pass that
+/// A JPEG is decoded at a smaller scale, but not below `request.scale_min` of its size. The pixels are written to `memory`: pass that
 /// of an earlier image to avoid an allocation.
 ///
 /// # Errors
@@ -23,15 +34,16 @@ pub struct Decoded {
 pub fn decode(
     bytes: &[u8],
     header: &Header,
-    scale_min: f64,
+    request: Request,
     limits: &Limits,
     memory: Vec<u8>,
 ) -> Result<Decoded, Refusal> {
+    let Request { scale_min, color } = request;
     limits.check(header)?;
     limits.check_bytes(header.decode_bytes(scale_min))?;
     let mut warnings = header.warnings.clone();
     // Each decoder returns RGB on white. Its file says what memory it takes at once.
-    let pixels = match header.format {
+    let mut pixels = match header.format {
         Format::Jpeg => {
             let stored = (header.width, header.height);
             jpeg::decode(bytes, stored, scale_min, memory, &mut warnings)?
@@ -41,7 +53,12 @@ pub fn decode(
         Format::Gif => gif::decode(bytes, header, memory, &mut warnings)?,
         Format::Bmp => bmp::decode(bytes, header, memory)?,
         Format::Tiff => tiff::decode(bytes, header, limits, memory, &mut warnings)?,
+        Format::Avif | Format::Heic => heif::decode(bytes, header, limits, &mut warnings)?,
+        Format::Jxl => jxl::decode(bytes, header, color, &mut warnings)?,
     };
+    if color == Color::Srgb {
+        color::convert(&mut pixels, bytes, header, &mut warnings);
+    }
     warnings.sort_unstable();
     warnings.dedup();
     Ok(Decoded {

@@ -1,11 +1,15 @@
 //! Decodes the images of `tests/fixtures`: a good image looks like its twin, and a bad one fails with its code.
 
+mod formats;
+
 use std::{fs, io::Cursor, path::PathBuf};
 
 use image::{RgbImage, imageops::FilterType};
 use serde_json::Value;
 
-use crate::{Decoded, Format, Header, Limits, Reason, Refusal, decode};
+use crate::{
+    Color, Decoded, Format, Header, Limits, Reason, Refusal, Request, decode, twins::FULL_SIZE,
+};
 
 /// Largest mean difference of a channel between twins, of 255. Measured: up to 2.6 (EXIF rotations, CMYK JPEG).
 const TWIN_DIFFERENCE_MAX: f64 = 4.0;
@@ -31,8 +35,11 @@ fn decode_for_model(bytes: &[u8], is_full: bool) -> Result<Decoded, Refusal> {
     let limits = limits();
     let header = Header::read(Cursor::new(bytes), &limits)?;
     let side = f64::from(header.width.min(header.height));
-    let scale_min = if is_full { 1.0 } else { 224.0 / side };
-    decode(bytes, &header, scale_min, &limits, Vec::new())
+    let request = Request {
+        scale_min: if is_full { 1.0 } else { 224.0 / side },
+        color: Color::Srgb,
+    };
+    decode(bytes, &header, request, &limits, Vec::new())
 }
 
 fn reason(bytes: &[u8]) -> Option<&'static str> {
@@ -134,7 +141,7 @@ fn the_header_is_refused_before_memory_is_taken() {
     let bytes = fs::read(fixtures().join("photos/cat.jpg")).expect("photo");
     let refused = |bytes: &[u8], limits: &Limits| {
         let header = Header::read(Cursor::new(bytes), limits).expect("a header");
-        decode(bytes, &header, 1.0, limits, Vec::new())
+        decode(bytes, &header, FULL_SIZE, limits, Vec::new())
             .expect_err("refused")
             .reason
     };
@@ -163,7 +170,8 @@ fn memory_of_an_earlier_image_does_not_change_the_pixels() {
     let photo = fs::read(fixtures().join("photos/cat.jpg")).expect("a photo");
     let header = Header::read(Cursor::new(&photo), &limits()).expect("a header");
     for left in [vec![], vec![7; 100], vec![7; 5_000_000]] {
-        let image = |memory| decode(&photo, &header, 1.0, &limits(), memory).expect("decodes");
+        let image =
+            |memory| decode(&photo, &header, FULL_SIZE, &limits(), memory).expect("decodes");
         assert_eq!(image(left), image(Vec::new()));
     }
 }

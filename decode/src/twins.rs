@@ -4,7 +4,12 @@ use std::{fs, io::Cursor, path::PathBuf};
 
 use image::metadata::Orientation;
 
-use crate::{Decoded, Header, Limits, Reason, Refusal, Warning, decode};
+use crate::{Color, Decoded, Header, Limits, Reason, Refusal, Request, Warning, decode};
+
+pub(crate) const FULL_SIZE: Request = Request {
+    scale_min: 1.0,
+    color: Color::Srgb,
+};
 
 /// A file of `tests/fixtures`.
 pub(crate) fn fixture(path: &str) -> Vec<u8> {
@@ -21,7 +26,7 @@ pub(crate) fn decode_as_stored(file: &[u8]) -> Result<Decoded, Refusal> {
     let limits = Limits::tests();
     let mut header = Header::read(Cursor::new(file), &limits)?;
     header.orientation = Orientation::NoTransforms;
-    decode(file, &header, 1.0, &limits, Vec::new())
+    decode(file, &header, FULL_SIZE, &limits, Vec::new())
 }
 
 /// Why a file is refused.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use decode::{
-    Format, Header, Limits, Reason, Refusal,
+    Color, Format, Header, Limits, Reason, Refusal, Request,
     process::{DecoderProcess, End, Failure, Settings, Unavailable},
 };
 use nix::{
@@ -34,6 +34,41 @@ thread_local! {
 
 fn take_ends() -> Vec<End> {
     ENDS.take()
+}
+
+/// The library for HEIC and AVIF loads files, starts a thread and keeps to one CPU: the sandbox must allow what it needs.
+#[test]
+fn a_decoder_decodes_the_formats_of_phones_in_its_sandbox() {
+    let formats = [Format::Jxl, Format::Avif, Format::Heic];
+    if let Err(missing) = decode::preload(&formats) {
+        eprintln!("not tested: {missing}");
+        return;
+    }
+    let limits = Limits {
+        formats: formats.to_vec(),
+        ..limits()
+    };
+    let mut decoder = DecoderProcess::start(Settings {
+        limits: limits.clone(),
+        ..settings(env!("CARGO_BIN_EXE_darkroom-decoder"))
+    })
+    .expect("starts");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/formats");
+    let mut images = 0;
+    for file in fs::read_dir(folder).expect("images").flatten() {
+        let bytes = fs::read(file.path()).expect("an image");
+        let Ok(header) = Header::read(Cursor::new(&bytes), &limits) else {
+            continue;
+        };
+        let here = decode::decode(&bytes, &header, request(1.0), &limits, Vec::new());
+        let here = here.expect("decodes here");
+        let pixels = decoder.decode(&bytes, &header, request(1.0));
+        let pixels = pixels.unwrap_or_else(|failure| panic!("{file:?}: {failure:?}"));
+        assert!(pixels.rgb() == here.pixels.as_raw().as_slice(), "{file:?}");
+        images += 1;
+    }
+    assert!(images > 20, "{images}");
+    assert!(take_ends().is_empty());
 }
 
 fn settings(program: &str) -> Settings {
@@ -72,6 +107,13 @@ fn photo_that_asks_for(wish: &str) -> Vec<u8> {
     .concat()
 }
 
+fn request(scale_min: f64) -> Request {
+    Request {
+        scale_min,
+        color: Color::Srgb,
+    }
+}
+
 /// Size and pixels of a photo, decoded at this scale.
 fn decode(
     decoder: &mut DecoderProcess,
@@ -79,7 +121,7 @@ fn decode(
     scale_min: f64,
 ) -> Result<(u32, u32, Vec<u8>), Failure> {
     let header = Header::read(Cursor::new(bytes), &limits()).expect("a header");
-    let pixels = decoder.decode(bytes, &header, scale_min)?;
+    let pixels = decoder.decode(bytes, &header, request(scale_min))?;
     Ok((pixels.width, pixels.height, pixels.rgb().to_vec()))
 }
 
@@ -121,9 +163,11 @@ fn a_decoder_gives_the_pixels_that_decoding_in_this_process_gives() {
             continue;
         };
         for scale_min in [0.1, 0.3, 1.0] {
-            let here = decode::decode(&bytes, &header, scale_min, &limits(), Vec::new());
+            let here = decode::decode(&bytes, &header, request(scale_min), &limits(), Vec::new());
             let here = here.expect("decodes here");
-            let pixels = decoder.decode(&bytes, &header, scale_min).expect("decodes");
+            let pixels = decoder
+                .decode(&bytes, &header, request(scale_min))
+                .expect("decodes");
             assert_eq!((pixels.width, pixels.height), here.pixels.dimensions());
             assert_eq!(pixels.warnings, here.warnings);
             assert!(pixels.rgb() == here.pixels.as_raw().as_slice(), "{file:?}");

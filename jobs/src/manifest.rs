@@ -97,6 +97,8 @@ pub struct InputSpec {
     /// Decode JPEGs at full size instead of the smallest DCT scale that covers the input.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full_decode: bool,
+    #[serde(default, skip_serializing_if = "Color::is_default")]
+    pub color: Color,
 }
 
 fn whole() -> f64 {
@@ -113,6 +115,24 @@ fn gray() -> [u8; 3] {
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
 fn is_gray(color: &[u8; 3]) -> bool {
     *color == GRAY
+}
+
+/// The colors of the pixels that the model gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Color {
+    /// sRGB: images whose file names another color space are converted.
+    #[default]
+    Srgb,
+    /// The numbers in the file, whatever color space they are in.
+    Raw,
+}
+
+impl Color {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

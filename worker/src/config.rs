@@ -87,8 +87,8 @@ pub struct LimitsConfig {
     /// Most bytes of memory to decode one image
     #[arg(long, env = "DARKROOM_DECODE_BYTES_MAX", default_value_t = 512 << 20)]
     pub decode_bytes_max: u64,
-    /// Types of images to decode, separated by commas. The type is detected from the bytes. `bmp` and `tiff` are off by
-    /// default
+    /// Types of images to decode, separated by commas. The type is detected from the bytes. Off by default: `bmp`, `tiff`,
+    /// `jxl`, and `avif` and `heic`, which need libheif (apt-get install libheif1)
     #[arg(
         long,
         env = "DARKROOM_FORMATS",

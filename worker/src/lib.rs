@@ -36,6 +36,7 @@ use crate::{
 /// # Errors
 /// The settings cannot work, or the worker failed at work (see [`Drain::fail`]).
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    decode::preload(&config.limits.formats).context("not all of --formats can be decoded")?;
     let metrics = telemetry::start_metrics()?;
     let drain = Drain::new();
     shutdown_signals::listen(&drain)?;

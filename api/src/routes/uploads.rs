@@ -7,6 +7,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use chrono::Utc;
+use decode::Format;
 use jobs::{ProblemCode, Sha256Digest, images, keys::Scope};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
@@ -101,10 +102,8 @@ fn check(upload: &UploadRequest, limits: &Limits) -> Result<(), ApiError> {
         return Err(too_large(limits));
     }
     let types = &limits.image_types;
-    if !types
-        .iter()
-        .any(|format| format.content_type() == upload.content_type)
-    {
+    let declared = Format::of_content_type(&upload.content_type);
+    if !declared.is_some_and(|format| types.contains(&format)) {
         let names: Vec<_> = types.iter().map(|format| format.name()).collect();
         let detail = format!(
             "images of these types are accepted here: {}",

@@ -9,7 +9,7 @@ use super::{
     messages::{Answer, Request, shorten},
     shared_memory::SharedMemory,
 };
-use crate::{Format, Header, Limits, Refusal, Warning};
+use crate::{self as decode, Format, Header, Limits, Refusal, Warning};
 
 /// Starts for one image at most. More mean that something kills every decoder.
 const STARTS_MAX: usize = 4;
@@ -109,7 +109,7 @@ impl DecoderProcess {
         &mut self,
         bytes: &[u8],
         header: &Header,
-        scale_min: f64,
+        decode::Request { scale_min, color }: decode::Request,
     ) -> Result<Pixels<'_>, Failure> {
         let limits = &self.settings.limits;
         limits.check(header)?;
@@ -123,6 +123,7 @@ impl DecoderProcess {
         let request = Request {
             image_bytes: bytes.len(),
             scale_min,
+            color,
         };
         let answer = self.ask(request, header);
         if bytes.len() > KEPT_BYTES_MAX {

@@ -19,7 +19,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Limits, Reason, Refusal, Warning};
+use crate::{Color, Limits, Reason, Refusal, Warning};
 
 /// Longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
@@ -40,6 +40,7 @@ pub(super) struct Request {
     /// Bytes of the encoded image.
     pub image_bytes: usize,
     pub scale_min: f64,
+    pub color: Color,
 }
 
 /// What a decoder says. The parent trusts nothing of it.
@@ -184,7 +185,7 @@ impl<Fd: AsFd> Channel<Fd> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Channel, Request, TEXT_CHARS_MAX, shorten};
+    use super::{Answer, Channel, Color, Request, TEXT_CHARS_MAX, shorten};
 
     #[test]
     fn messages_keep_their_limits_and_the_end_is_seen() {
@@ -194,6 +195,7 @@ mod tests {
             let request = Request {
                 image_bytes,
                 scale_min: 0.1,
+                color: Color::Raw,
             };
             parent.send(&request).expect("sent");
         }

@@ -8,14 +8,14 @@ use super::{
     sandbox::{self, Threads},
     shared_memory::MappedMemory,
 };
-use crate::{Format, Header, Limits, Refusal, Warning, catch_panics};
+use crate::{self as decode, Format, Header, Limits, Refusal, Warning, catch_panics};
 
 /// The image that a decoder is asked to decode.
 #[derive(Debug, Clone, Copy)]
 pub struct EncodedImage<'a> {
     pub bytes: &'a [u8],
     pub header: &'a Header,
-    pub scale_min: f64,
+    pub request: decode::Request,
     pub limits: &'a Limits,
 }
 
@@ -64,6 +64,8 @@ fn set_up(
     }
     let memory = MappedMemory::map(files)?;
     let limits = greeting.limits;
+    // Loading reads files, which the sandbox forbids.
+    decode::preload(&limits.formats)?;
     let threads = threads_for(&limits.formats);
     sandbox::limit_resources(limits.bytes_max, threads)?;
     sandbox::limit_system_calls(threads)
@@ -73,7 +75,7 @@ fn set_up(
 
 /// The decoders of libheif do not work without a thread of their own.
 fn threads_for(formats: &[Format]) -> Threads {
-    let needs_threads = |format: &Format| ["heic", "avif"].contains(&format.name());
+    let needs_threads = |format: &Format| matches!(format, Format::Heic | Format::Avif);
     if formats.iter().any(needs_threads) {
         Threads::Allowed
     } else {
@@ -128,7 +130,10 @@ impl Decoder {
             let image = EncodedImage {
                 bytes,
                 header: &header,
-                scale_min: request.scale_min,
+                request: decode::Request {
+                    scale_min: request.scale_min,
+                    color: request.color,
+                },
                 limits: &self.limits,
             };
             decode(image, &mut self.memory.pixels)
@@ -146,13 +151,7 @@ pub fn decode_into(
     memory: &mut Vec<u8>,
 ) -> Result<Written, Refusal> {
     let own = std::mem::take(memory);
-    let decoded = crate::decode(
-        image.bytes,
-        image.header,
-        image.scale_min,
-        image.limits,
-        own,
-    )?;
+    let decoded = crate::decode(image.bytes, image.header, image.request, image.limits, own)?;
     let (width, height) = decoded.pixels.dimensions();
     let rgb = decoded.pixels.into_raw();
     // The parent checks the size against the header, which the limits allow. So this cannot fail.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
-use decode::{Format, Header, decode};
+use decode::{Color, Format, Header, Request, decode};
 use fast_image_resize::Resizer;
 use jobs::models::ModelFolder;
 use serde_json::json;
@@ -110,9 +110,12 @@ impl Loop<'_> {
             let photo = &self.photos[turn % self.photos.len()];
             let header = Header::read(Cursor::new(photo), &limits)?;
             let (width, height) = header.upright_size();
-            let scale_min = shrink(input, width, height);
+            let request = Request {
+                scale_min: shrink(input, width, height),
+                color: Color::Srgb,
+            };
             let memory_of_last = std::mem::take(memory);
-            let image = decode(photo, &header, scale_min, &limits, memory_of_last)?.pixels;
+            let image = decode(photo, &header, request, &limits, memory_of_last)?.pixels;
             let placement = Placement::of(input, width, height);
             let input = preprocess(resizer, &image, input, &placement)?;
             *memory = image.into_raw();

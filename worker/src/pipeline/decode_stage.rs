@@ -9,9 +9,13 @@ use std::{
     time::Instant,
 };
 
-use decode::{Header, Warning};
+use decode::{Header, Request, Warning};
 use fast_image_resize::Resizer;
-use jobs::{ProblemCode, job::StageError, manifest::InputSpec};
+use jobs::{
+    ProblemCode,
+    job::StageError,
+    manifest::{self, InputSpec},
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -112,13 +116,19 @@ fn decode_and_preprocess(
 ) -> Result<Preprocessed, Outcome> {
     let header = Header::read(Cursor::new(bytes), &context.limits).map_err(refused)?;
     let (width, height) = header.upright_size();
-    let scale_min = shrink(input, width, height);
-    let decode_bytes = header.decode_bytes(scale_min);
+    let request = Request {
+        scale_min: shrink(input, width, height),
+        color: match input.color {
+            manifest::Color::Srgb => decode::Color::Srgb,
+            manifest::Color::Raw => decode::Color::Raw,
+        },
+    };
+    let decode_bytes = header.decode_bytes(request.scale_min);
     context.limits.check(&header).map_err(refused)?;
     context.limits.check_bytes(decode_bytes).map_err(refused)?;
     let taken = context.decode_budget.take(decode_bytes, &context.drain);
     let _taken = taken.ok_or(Outcome::Release)?;
-    let image = timings.measure(Stage::Decode, || decoder.decode(bytes, &header, scale_min))?;
+    let image = timings.measure(Stage::Decode, || decoder.decode(bytes, &header, request))?;
     let placement = Placement::of(input, width, height);
     let preprocess = || preprocess(resizer, image.view(), input, &placement);
     let pixels = timings.measure(Stage::Preprocess, preprocess);

@@ -1,6 +1,6 @@
 //! The decoder of one thread: a process of its own (docs/adr/0021-decoding-in-a-child.md), or the thread itself.
 
-use decode::{Decoded, Header, Limits, Reason, Refusal, Warning, catch_panics};
+use decode::{Decoded, Header, Limits, Reason, Refusal, Request, Warning, catch_panics};
 use jobs::{ProblemCode, job::StageError};
 #[cfg(target_os = "linux")]
 use {
@@ -132,18 +132,18 @@ impl Decoder {
         &mut self,
         bytes: &[u8],
         header: &Header,
-        scale_min: f64,
+        request: Request,
     ) -> Result<DecodedImage<'_>, Outcome> {
         match self {
             Self::Thread { limits, memory } => {
                 let own = std::mem::take(memory);
-                let decode = || decode::decode(bytes, header, scale_min, limits, own);
+                let decode = || decode::decode(bytes, header, request, limits, own);
                 let decoded = catch_panics(decode).map_err(refused)?;
                 Ok(DecodedImage::Own { decoded, memory })
             }
             #[cfg(target_os = "linux")]
             Self::Process(process, _) => {
-                let pixels = process.decode(bytes, header, scale_min);
+                let pixels = process.decode(bytes, header, request);
                 pixels.map(DecodedImage::Shared).map_err(outcome_of_failure)
             }
         }

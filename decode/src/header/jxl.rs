@@ -1,0 +1,66 @@
+//! The header of JPEG XL files.
+
+use std::io::BufRead;
+
+use jxl_bitstream::{Bitstream, ContainerParser, ParseEvent};
+use jxl_oxide::ImageHeader;
+use jxl_oxide_common::Bundle;
+
+use super::{Header, Layout, area, broken, cut_short};
+use crate::{Format, Refusal};
+
+/// Bytes of the codestream that are enough for its header. Names of channels may make a header long.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a decode for each pixel, beside channels such as alpha. Measured: up to 38 (ADR 22). The decoder gets no more.
+const BYTES_PER_PIXEL: u64 = 40;
+const BYTES_PER_EXTRA_SAMPLE: u64 = 8;
+
+/// Bytes for tables and for the groups of pixels in work, which small images need too.
+const FIXED_BYTES: u64 = 8 << 20;
+
+/// Reads the header. The size is that of the upright image: the decoder turns.
+///
+/// # Errors
+/// The header is cut short or broken.
+pub(super) fn read(mut image: impl BufRead) -> Result<Header, Refusal> {
+    let mut container = ContainerParser::new();
+    let mut codestream = Vec::new();
+    let mut left = Vec::new();
+    loop {
+        // The parser wants bytes again that it did not use: a part of the header of a box.
+        let chunk = image.fill_buf().map_err(cut_short)?;
+        let chunk = &chunk[..chunk.len().min(HEADER_BYTES_MAX)];
+        let is_end = chunk.is_empty();
+        let read = chunk.len();
+        left.extend_from_slice(chunk);
+        image.consume(read);
+        for event in container.feed_bytes(&left) {
+            if let ParseEvent::Codestream(bytes) = event.map_err(cut_short)? {
+                let room = HEADER_BYTES_MAX - codestream.len();
+                codestream.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+        }
+        left.drain(..container.previous_consumed_bytes());
+        match ImageHeader::parse(&mut Bitstream::new(&codestream), ()) {
+            Ok(header) => return Ok(header_of(&header)),
+            Err(error) if !error.unexpected_eof() => return Err(cut_short(error)),
+            Err(_) if is_end || codestream.len() == HEADER_BYTES_MAX => return Err(broken()),
+            Err(_) => {}
+        }
+    }
+}
+
+fn header_of(header: &ImageHeader) -> Header {
+    let size = (
+        header.width_with_orientation(),
+        header.height_with_orientation(),
+    );
+    let extra_channels = header.metadata.ec_info.len() as u64;
+    let bytes_per_pixel = BYTES_PER_PIXEL + BYTES_PER_EXTRA_SAMPLE * extra_channels;
+    let layout = Layout::Whole {
+        decoding_bytes: area(size) * bytes_per_pixel + FIXED_BYTES,
+        pixel_bytes: 3,
+    };
+    Header::new(Format::Jxl, size, layout)
+}
