@@ -8,6 +8,8 @@
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz_targets;
 mod header;
 mod jpeg;
 mod limits;
