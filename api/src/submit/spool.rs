@@ -8,6 +8,7 @@ use std::{
 
 use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
+use decode::Format;
 use jobs::{ProblemCode, Sha256Digest, images::Image, object_store::Body};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
