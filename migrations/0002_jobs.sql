@@ -115,11 +115,13 @@ create table finished_jobs (
     timings                 jsonb,
     forward_batch_size      smallint,
     forward_batch_position  smallint,
+    input_warnings          text[],
     purged_at               timestamptz,
     purged_object           text,
     constraint finished_means_terminal check (state in ('succeeded', 'failed', 'canceled', 'expired')),
     constraint a_result_exactly_when_succeeded check ((state = 'succeeded' and purged_at is null) = (result is not null)),
-    constraint a_problem_when_failed check (state <> 'failed' or problem is not null)
+    constraint a_problem_when_failed check (state <> 'failed' or problem is not null),
+    constraint null_when_there_are_no_warnings check (input_warnings <> '{}')
 ) partition by range (job_id);
 create table finished_jobs_default partition of finished_jobs default;
 create index finished_jobs_by_owner on finished_jobs (owner, job_id);
@@ -134,6 +136,7 @@ create index finished_jobs_purged_objects on finished_jobs (job_id) where purged
 comment on table  finished_jobs is 'Terminal jobs; function settle moves the row of a job that ends here.';
 comment on column finished_jobs.claimed_at is 'Start of the last attempt.';
 comment on column finished_jobs.timings is 'Stage to milliseconds, of the last attempt.';
+comment on column finished_jobs.input_warnings is 'Codes of what is wrong with the file of the image, as the last attempt found; null if nothing is.';
 comment on column finished_jobs.purged_at is 'When the data of the job was deleted; the row stays as a tombstone.';
 comment on column finished_jobs.purged_object is 'The object of a purged result, until it is deleted from the bucket.';
 

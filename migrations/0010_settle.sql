@@ -19,7 +19,7 @@ comment on function goes_back is 'Whether a job returns to the queue after an ou
 --
 -- | outcome   | the job                                                          | the attempt           |
 -- |-----------|------------------------------------------------------------------|-----------------------|
--- | succeeded | ends with `result`                                               | charged, kept in the job's row |
+-- | succeeded | ends with `result` and `input_warnings`                          | charged, kept in the job's row |
 -- | failed    | ends with `problem`                                              | charged               |
 -- | retried   | backs off (1 s, doubling to 10 min, with jitter), or ends with `problem` when its attempts are used up | charged |
 -- | timed_out | as retried; ends too when its own deadline has passed            | charged               |
@@ -28,10 +28,13 @@ comment on function goes_back is 'Whether a job returns to the queue after an ou
 -- | expired   | waits no longer: ends with `problem`                             | none                  |
 -- | canceled  | waits no longer: ends                                            | none                  |
 --
+-- `input_warnings` has one text for each job: its codes, joined by commas, or null. The array is empty if no job has any.
+--
 -- A running job whose cancel was requested ends as canceled under every outcome, and its attempt is not charged.
 create function settle(
     job_ids uuid[], lease_nos int[], outcomes text[], problems jsonb[] default '{}', last_problems jsonb[] default '{}',
-    results jsonb[] default '{}', timings jsonb[] default '{}', forward_batch_sizes smallint[] default '{}', forward_batch_positions smallint[] default '{}')
+    results jsonb[] default '{}', timings jsonb[] default '{}', forward_batch_sizes smallint[] default '{}', forward_batch_positions smallint[] default '{}',
+    input_warnings text[] default '{}')
 returns setof uuid
 language plpgsql security definer
 set search_path = pg_catalog, public, pg_temp
@@ -79,8 +82,9 @@ begin
         -- The columns that most of the statements below read come first: a row is read only as far as needed.
         gone as (
             delete from live_jobs j
-            using unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions)
-                  as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position)
+            using unnest(job_ids, lease_nos, outcomes, problems, last_problems, results, settle.timings, forward_batch_sizes, forward_batch_positions,
+                         settle.input_warnings)
+                  as a(id, held_lease_no, outcome, problem, last_problem, result, timings, forward_batch_size, forward_batch_position, input_warnings)
             cross join lateral (
                 select l.ctid as tid from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0
             ) h
@@ -93,7 +97,7 @@ begin
                      else 'failed'::job_state end as ended_as,
                 a.outcome in ('succeeded', 'failed', 'retried', 'timed_out') and not j.cancel_requested as is_charged,
                 a.outcome = 'lost' and not j.cancel_requested as is_interrupted,
-                a.problem, a.last_problem, a.result, a.timings, a.forward_batch_size, a.forward_batch_position,
+                a.problem, a.last_problem, a.result, a.timings, a.forward_batch_size, a.forward_batch_position, a.input_warnings,
                 j.version, j.model_id, j.model_version_id, j.model_ref, j.image_sha256, j.params, j.metadata, j.priority, j.created_at, j.run_at,
                 j.deadline_at, j.retain_for, j.lease_no, j.attempt_timeout_seconds, j.attempts_started, j.attempts_charged, j.attempts_max,
                 j.interruptions, j.interruptions_max, j.trace_parent, j.batch_id, j.batch_line, j.custom_id
@@ -108,7 +112,7 @@ begin
                 job_id, state, version, owner, model_id, model_version_id, model_ref, image_sha256, params, metadata, priority, created_at, run_at,
                 deadline_at, retain_for, retain_until, lease_no, claimed_at, attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
                 interruptions, interruptions_max, trace_parent, batch_id, batch_line, custom_id, webhook_url, worker, device, problem, result,
-                timings, forward_batch_size, forward_batch_position)
+                input_warnings, timings, forward_batch_size, forward_batch_position)
             select
                 g.job_id, g.ended_as, g.version + 1, g.owner, g.model_id, g.model_version_id, g.model_ref, g.image_sha256, g.params, g.metadata, g.priority, g.created_at, g.run_at,
                 g.deadline_at, g.retain_for, now() + g.retain_for, g.lease_no + (g.outcome in ('lost', 'timed_out'))::int, g.claimed_at, g.attempt_timeout_seconds, g.attempts_started,
@@ -116,7 +120,7 @@ begin
                 g.interruptions + g.is_interrupted::int, g.interruptions_max, g.trace_parent, g.batch_id, g.batch_line, g.custom_id, g.webhook_url, w.name, w.device,
                 case when not g.cancel_requested then coalesce(g.last_problem, g.problem) end,
                 case when g.ended_as = 'succeeded' then g.result end,
-                g.timings, g.forward_batch_size, g.forward_batch_position
+                string_to_array(g.input_warnings, ','), g.timings, g.forward_batch_size, g.forward_batch_position
             from gone g left join takers w using (worker_id)
         ),
         -- An attempt that succeeded stands in the job's own row.

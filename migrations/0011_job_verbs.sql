@@ -90,7 +90,7 @@ create function purge_finished(ids uuid[]) returns bigint language sql as $$
     with purged as (
         update finished_jobs f
         set purged_at = now(), version = f.version + 1, result = null, params = '{}', metadata = '{}', trace_parent = null,
-            problem = problem_code_only(f.problem), purged_object = f.result ->> 'object_key'
+            problem = problem_code_only(f.problem), input_warnings = null, purged_object = f.result ->> 'object_key'
         from unnest(ids) as due(job_id) where f.job_id = due.job_id and f.purged_at is null
         returning f.job_id, f.owner, f.image_sha256
     ),
@@ -112,7 +112,7 @@ create function purge_finished(ids uuid[]) returns bigint language sql as $$
     )
     select count(*) from purged
 $$;
-comment on function purge_finished is 'Deletes result, parameters, metadata and details of problems of finished jobs. Answers how many jobs it purged. The rows stay as tombstones, and an image without jobs is collected after a grace period.';
+comment on function purge_finished is 'Deletes result, parameters, metadata, warnings and details of problems of finished jobs. Answers how many jobs it purged. The rows stay as tombstones, and an image without jobs is collected after a grace period.';
 
 create function purge_job(job uuid, owner text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$

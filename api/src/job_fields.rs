@@ -105,6 +105,7 @@ pub(crate) fn job_body(job: Job, attempts: Option<Vec<jobs::Attempt>>) -> wire::
             bytes: job.image.bytes,
             width: job.image.width,
             height: job.image.height,
+            warnings: job.image.warnings,
         },
         params: job.params,
         result: job

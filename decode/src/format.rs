@@ -1,7 +1,9 @@
 //! The formats of images, told by the first bytes. A declared type or a file name does not count.
 
+use serde::{Deserialize, Serialize};
+
 /// A format of images that this installation may decode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Format {
     Jpeg,

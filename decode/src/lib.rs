@@ -1,4 +1,5 @@
-//! Turns the bytes of an image into upright RGB pixels. Pure: no I/O, no clock, no device.
+//! Turns the bytes of an image into upright RGB pixels. Pure: no I/O, no clock, no device. Only [`process`] has these: it
+//! decodes in a process of its own.
 //!
 //! The API reads the [`Header`] of an image at submit, and the worker reads it again before it decodes: one parser for both.
 //! The header says what a decode costs, so both sides refuse an image before anything is allocated. Decoders trust their
@@ -7,23 +8,36 @@
 //! An image whose every pixel can be decoded is accepted. What is wrong with its file is a [`Warning`]. An image with missing
 //! pixels is refused: most decoders would return a half-gray picture, and the model would predict the gray.
 
+mod bmp;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz_targets;
+mod gif;
 mod header;
 mod jpeg;
 mod limits;
+#[cfg(test)]
+mod mutations;
+mod on_white;
+mod panics;
 mod pixels;
 mod png;
+#[cfg(target_os = "linux")]
+pub mod process;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod tiff;
+#[cfg(test)]
+mod twins;
 mod warning;
+mod webp;
 
 pub use self::{
     format::Format,
-    header::Header,
+    header::{Header, Layout},
     limits::Limits,
+    panics::catch_panics,
     pixels::{Decoded, decode},
     refusal::{Reason, Refusal},
     warning::Warning,

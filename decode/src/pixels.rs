@@ -1,13 +1,8 @@
 //! Decodes the pixels of an image: upright, 8 bits, RGB, with alpha blended on white, and only the first of several frames.
 
-use std::io::Cursor;
+use image::{DynamicImage, RgbImage, metadata::Orientation};
 
-use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
-    metadata::Orientation,
-};
-
-use crate::{Format, Header, Limits, Reason, Refusal, Warning, jpeg, png};
+use crate::{Format, Header, Limits, Refusal, Warning, bmp, gif, jpeg, png, tiff, webp};
 
 /// A decoded image.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +19,7 @@ pub struct Decoded {
 /// of an earlier image to avoid an allocation.
 ///
 /// # Errors
-/// [`Reason::TooManyPixels`] or [`Reason::Undecodable`].
+/// [`Reason::TooManyPixels`](crate::Reason::TooManyPixels) or [`Reason::Undecodable`](crate::Reason::Undecodable).
 pub fn decode(
     bytes: &[u8],
     header: &Header,
@@ -34,17 +29,18 @@ pub fn decode(
 ) -> Result<Decoded, Refusal> {
     limits.check(header)?;
     limits.check_bytes(header.decode_bytes(scale_min))?;
-    let mut warnings = Vec::new();
+    let mut warnings = header.warnings.clone();
+    // Each decoder returns RGB on white. Its file says what memory it takes at once.
     let pixels = match header.format {
-        Format::Jpeg => jpeg::decode(bytes, scale_min, memory, &mut warnings)?,
-        Format::Png => {
-            png::check(bytes).map_err(Refusal::undecodable)?;
-            decode_whole(bytes, ImageFormat::Png, limits)?
+        Format::Jpeg => {
+            let stored = (header.width, header.height);
+            jpeg::decode(bytes, stored, scale_min, memory, &mut warnings)?
         }
-        Format::Webp => decode_whole(bytes, ImageFormat::WebP, limits)?,
-        Format::Gif => decode_whole(bytes, ImageFormat::Gif, limits)?,
-        Format::Bmp => decode_whole(bytes, ImageFormat::Bmp, limits)?,
-        Format::Tiff => decode_whole(bytes, ImageFormat::Tiff, limits)?,
+        Format::Png => png::decode(bytes, header, memory, &mut warnings)?,
+        Format::Webp => webp::decode(bytes, header, memory, &mut warnings)?,
+        Format::Gif => gif::decode(bytes, header, memory, &mut warnings)?,
+        Format::Bmp => bmp::decode(bytes, header, memory)?,
+        Format::Tiff => tiff::decode(bytes, header, limits, memory, &mut warnings)?,
     };
     warnings.sort_unstable();
     warnings.dedup();
@@ -54,21 +50,7 @@ pub fn decode(
     })
 }
 
-fn decode_whole(bytes: &[u8], format: ImageFormat, limits: &Limits) -> Result<RgbImage, Refusal> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut decoder_limits = image::Limits::no_limits();
-    decoder_limits.max_image_width = Some(limits.side_px_max);
-    decoder_limits.max_image_height = Some(limits.side_px_max);
-    decoder_limits.max_alloc = Some(limits.bytes_max);
-    reader.limits(decoder_limits.clone());
-    let mut decoder = reader.into_decoder().map_err(refusal)?;
-    // Checked again: `from_decoder` checks nothing, and some decoders ignore their limits.
-    limits.check_bytes(decoder.total_bytes())?;
-    decoder.set_limits(decoder_limits).map_err(refusal)?;
-    let image = DynamicImage::from_decoder(decoder).map_err(refusal)?;
-    Ok(to_rgb_on_white(image))
-}
-
+/// Takes 3 bytes a pixel more if the image is turned by 90 degrees.
 fn turn_upright(pixels: RgbImage, orientation: Orientation) -> RgbImage {
     if orientation == Orientation::NoTransforms {
         return pixels;
@@ -76,35 +58,4 @@ fn turn_upright(pixels: RgbImage, orientation: Orientation) -> RgbImage {
     let mut image = DynamicImage::ImageRgb8(pixels);
     image.apply_orientation(orientation);
     image.into_rgb8()
-}
-
-/// Converts to 8-bit RGB. Transparent pixels are blended with white, as on a web page.
-fn to_rgb_on_white(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
-    }
-    let image = image.into_rgba8();
-    let (width, height) = image.dimensions();
-    let mut rgb = Vec::with_capacity(image.len() / 4 * 3);
-    for &[red, green, blue, alpha] in image.as_raw().as_chunks::<4>().0 {
-        rgb.extend([red, green, blue].map(|channel| blend_with_white(channel, alpha)));
-    }
-    RgbImage::from_raw(width, height, rgb).expect("three bytes a pixel")
-}
-
-fn blend_with_white(channel: u8, alpha: u8) -> u8 {
-    let (channel, alpha) = (u32::from(channel), u32::from(alpha));
-    ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-}
-
-fn refusal(error: ImageError) -> Refusal {
-    match error {
-        ImageError::Limits(_) => Refusal::new(
-            Reason::TooManyPixels,
-            "decoding the image would take too much memory",
-        )
-        .caused_by(error),
-        _ => Refusal::undecodable("the image is damaged, cut short or of an unusual kind")
-            .caused_by(error),
-    }
 }

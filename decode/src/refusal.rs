@@ -2,8 +2,10 @@
 
 use std::error::Error;
 
+use serde::{Deserialize, Serialize};
+
 /// Why an image is refused. No later try can succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// The bytes are no image, or an image of a format that is not accepted.
     UnsupportedFormat,

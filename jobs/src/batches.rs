@@ -17,7 +17,7 @@ mod retry_failed;
 mod seal;
 
 pub use append::{AppendOutcome, Chunk, Refusal, append};
-pub use batch::{Batch, BatchStatus, Counts, Upload, find, find_all};
+pub use batch::{Batch, Counts, find, find_all};
 pub use begin::{BeginOutcome, begin};
 pub use cancel::{cancel, cancel_some};
 pub use finish::finish_due;
@@ -28,6 +28,7 @@ pub use results::{Line, LineOutcome, results};
 pub use resume::{ResumeOutcome, resume, taken_beyond};
 pub use retry_failed::retry_failed;
 pub use seal::{seal, seal_abandoned};
+pub use wire::{BatchStatus, BatchUpload};
 
 use crate::BatchId;
 

@@ -8,8 +8,6 @@ mod feed;
 mod history;
 mod tail;
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 
 pub use self::{
@@ -18,57 +16,9 @@ pub use self::{
     history::{Step, history},
     tail::{FeedListener, FeedWatch},
 };
+pub use wire::EventType;
+
 use crate::{BatchId, JobId};
-
-/// Types of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventType {
-    JobStarted,
-    JobSucceeded,
-    JobFailed,
-    JobCanceled,
-    JobExpired,
-    BatchCompleted,
-}
-
-impl EventType {
-    pub const ALL: [Self; 6] = [
-        Self::JobStarted,
-        Self::JobSucceeded,
-        Self::JobFailed,
-        Self::JobCanceled,
-        Self::JobExpired,
-        Self::BatchCompleted,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JobStarted => "job.started",
-            Self::JobSucceeded => "job.succeeded",
-            Self::JobFailed => "job.failed",
-            Self::JobCanceled => "job.canceled",
-            Self::JobExpired => "job.expired",
-            Self::BatchCompleted => "batch.completed",
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no such event: want job.started, job.succeeded, job.failed, job.canceled, job.expired or batch.completed"
-)]
-pub struct NotAnEvent;
-
-impl FromStr for EventType {
-    type Err = NotAnEvent;
-
-    fn from_str(text: &str) -> Result<Self, NotAnEvent> {
-        Self::ALL
-            .into_iter()
-            .find(|event| event.as_str() == text)
-            .ok_or(NotAnEvent)
-    }
-}
 
 /// The job or batch of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
+use wire::Extensible;
 
-use crate::{BatchId, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
+use crate::{BatchId, InputWarning, JobId, LeaseNo, Problem, ProblemCode, Sha256Digest};
 
 /// Where a job is in `docs/states.md`.
 #[derive(
@@ -139,6 +140,7 @@ pub(crate) struct JobRow {
     pub batch_line: Option<i32>,
     pub custom_id: Option<String>,
     pub webhook_url: Option<String>,
+    pub input_warnings: Option<Vec<String>>,
     pub purged_at: Option<DateTime<Utc>>,
 }
 
@@ -155,7 +157,7 @@ macro_rules! query_jobs {
        cancel_requested as "cancel_requested!", lease_no as "lease_no!", attempts_started as "attempts_started!",
        attempts_charged as "attempts_charged!", attempts_max as "attempts_max!", interruptions as "interruptions!",
        interruptions_max as "interruptions_max!", worker, device, result, problem, timings, batch_size, batch_position,
-       trace_parent, batch_uuid, batch_line, custom_id, webhook_url, purged_at
+       trace_parent, batch_uuid, batch_line, custom_id, webhook_url, input_warnings, purged_at
 "# + $from
             $(, $argument)*
         )
@@ -188,6 +190,12 @@ impl TryFrom<JobRow> for Job {
                 bytes: row.bytes,
                 width: row.width,
                 height: row.height,
+                warnings: row
+                    .input_warnings
+                    .into_iter()
+                    .flatten()
+                    .map(Extensible::from)
+                    .collect(),
             },
             params: row.params,
             metadata: row.metadata,
@@ -242,7 +250,7 @@ pub struct ResolvedModel {
     pub digest: Sha256Digest,
 }
 
-/// A job's image. Only the digest is left once the image's row is pruned.
+/// A job's image. The digest and the warnings are left once the image's row is pruned.
 #[derive(Debug, Clone)]
 pub struct JobImage {
     pub sha256: Sha256Digest,
@@ -250,6 +258,8 @@ pub struct JobImage {
     pub bytes: Option<i64>,
     pub width: Option<i32>,
     pub height: Option<i32>,
+    /// What is wrong with the file, although all its pixels are there. Empty until the job ends, and once it is purged.
+    pub warnings: Vec<Extensible<InputWarning>>,
 }
 
 /// One attempt of a worker at a job.

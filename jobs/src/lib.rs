@@ -1,6 +1,7 @@
 //! What every part of Darkroom shares: ids, the job, the queue verbs (all SQL over jobs), models, keys and the object store.
 //!
-//! This crate knows neither actix nor tch: it serves no API and runs no model.
+//! This crate knows neither actix nor tch: it serves no API and runs no model. What the tables and the contract both have
+//! is a type of `wire`: problems, warnings, scopes, types of events.
 
 mod backoff;
 mod batch_loader;
@@ -19,7 +20,6 @@ pub mod manifest;
 pub mod models;
 pub mod object_store;
 pub mod orphans;
-pub mod problem;
 pub mod queue;
 pub mod results;
 pub mod retention;
@@ -32,8 +32,8 @@ pub use backoff::Backoff;
 pub use digest::Sha256Digest;
 pub use ids::{BatchId, JobId, LeaseNo, WorkerId};
 pub use job::{Attempt, BatchMember, Job, JobState};
-pub use problem::{Problem, ProblemCode};
 pub use secret::Secret;
+pub use wire::{InputWarning, Problem, ProblemCode};
 
 /// The numbered SQL of `migrations/`, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

@@ -10,7 +10,7 @@ pub use output::{Activation, BoxLayout, BoxUnit, BoxesSpec, Column, MaskSpec, Ou
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 
-use crate::problem::{Problem, ProblemCode};
+use crate::{Problem, ProblemCode};
 
 /// The manifest of a model version; `docs/models.md` explains each field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

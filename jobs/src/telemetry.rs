@@ -102,6 +102,10 @@ fn describe() {
             "Forward batches that failed and were split in halves",
         ),
         (
+            "darkroom_decoder_restarts_total",
+            "Decoders that ended and were started again, by cause",
+        ),
+        (
             "darkroom_spot_notices_total",
             "Notices of the cloud that it takes this machine back",
         ),

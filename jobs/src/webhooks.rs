@@ -17,10 +17,11 @@ pub use self::{
     claim::{Delivery, HostLoad, claim},
     endpoints::{Endpoint, create_endpoint, delete_endpoint, disable_endpoint, endpoints},
     ids::{DeliveryId, EndpointId},
-    list::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list},
+    list::{DeliveryAttempt, DeliveryFilter, DeliveryView, list},
     prune::prune_deliveries,
     redeliver::redeliver,
     secrets::{OwnerSecret, new_secret, owner_secret, rotate_secret},
     settle::{AttemptResult, DeliveryOutcome, settle},
     signature::sign,
 };
+pub use wire::DeliveryStatus;

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 pub(crate) const TICKS: f64 = 100.0;
 
 /// Programs, and their names in the figures.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("darkroom-api", "api"),
     ("darkroom-worker", "worker"),
+    ("darkroom-decode", "worker"), // darkroom-decoder: the kernel keeps 15 characters
     ("postgres", "postgres"),
     ("darkroom-local", "s3"),
 ];

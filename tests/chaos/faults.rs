@@ -33,6 +33,7 @@ pub enum Fault {
     WorkerFrozenBeforeCompletion,
     WorkerDrained,
     WorkersGone,
+    DecodersKilled,
     ClockJumps,
     ApiKilled,
     ApiKilledBetweenPutAndInsert,
@@ -67,7 +68,7 @@ pub enum Fault {
 
 impl Fault {
     /// Faults of processes. One at a time.
-    pub const PROCESSES: [Self; 15] = [
+    pub const PROCESSES: [Self; 16] = [
         Self::WorkerKilled,
         Self::WorkerKilledAsItClaims,
         Self::WorkerKilledInferring,
@@ -77,6 +78,7 @@ impl Fault {
         Self::WorkerFrozenBeforeCompletion,
         Self::WorkerDrained,
         Self::WorkersGone,
+        Self::DecodersKilled,
         Self::ClockJumps,
         Self::ApiKilled,
         Self::ApiKilledBetweenPutAndInsert,
@@ -160,6 +162,19 @@ impl Fault {
             }
             Self::WorkerDrained => worker.signal(Signal::SIGTERM),
             Self::WorkersGone => stop_all_workers(cluster, dice).await,
+            Self::DecodersKilled => {
+                // Kills the decoders of the worker shortly after it has fetched its image.
+                let later = Duration::from_millis(dice.random_range(0..20));
+                let victim = worker.clone();
+                let act = action(move || async move {
+                    tokio::spawn(async move {
+                        sleep(later).await;
+                        victim.kill_decoders();
+                    });
+                    Then::Forward
+                });
+                return happens_in_time(worker.s3.arm(On::Answered(words::GET), act)).await;
+            }
             Self::ClockJumps => {
                 let wrong_by = dice.random_range(-WRONG_BY_SECONDS..=WRONG_BY_SECONDS);
                 return member.set_clock(wrong_by);

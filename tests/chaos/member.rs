@@ -10,7 +10,10 @@ use std::{
 };
 
 use local::{Process, Program, Signal};
-use tests::proxy::{NetworkState, Protocol, Proxy};
+use tests::{
+    decoders::kill_decoders_of,
+    proxy::{NetworkState, Protocol, Proxy},
+};
 use tokio::time::sleep;
 
 use crate::clocks::Clock;
@@ -160,6 +163,13 @@ impl Member {
 
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
+    }
+
+    /// Kills the decoders of a worker.
+    pub fn kill_decoders(&self) {
+        if let Some(process) = &*self.process.lock().unwrap() {
+            kill_decoders_of(process.pid());
+        }
     }
 
     /// Sets whether the supervisor starts the process again.

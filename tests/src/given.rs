@@ -181,6 +181,7 @@ pub fn prediction(result: Value) -> queue::Prediction {
     queue::Prediction {
         result,
         timings: json!({ "infer": 1.5 }),
+        input_warnings: vec![],
         forward_batch_size: 1,
         forward_batch_position: 0,
     }

@@ -4,7 +4,10 @@ use std::io::Cursor;
 
 use image::{
     DynamicImage, ImageEncoder, Rgb, RgbImage,
-    codecs::{jpeg::JpegEncoder, png::PngEncoder},
+    codecs::{
+        jpeg::JpegEncoder,
+        png::{CompressionType, FilterType, PngEncoder},
+    },
     metadata::Orientation,
 };
 
@@ -65,6 +68,19 @@ pub fn jpeg_with_orientation(image: &RgbImage, exif_orientation: u8) -> Vec<u8> 
     encoder.set_exif_metadata(exif(exif_orientation)).unwrap();
     let (width, height) = stored.dimensions();
     let written = encoder.write_image(&stored, width, height, image::ExtendedColorType::Rgb8);
+    written.unwrap();
+    bytes
+}
+
+/// A transparent PNG with 16 bits for each of its four channels, and this EXIF orientation. The file is small at any size.
+pub fn deep_png_with_orientation(width: u32, height: u32, exif_orientation: u8) -> Vec<u8> {
+    let color = image::ExtendedColorType::Rgba16;
+    let pixels = vec![0; 8 * width as usize * height as usize];
+    let mut bytes = Vec::new();
+    let (compression, filter) = (CompressionType::Fast, FilterType::NoFilter);
+    let mut encoder = PngEncoder::new_with_quality(&mut bytes, compression, filter);
+    encoder.set_exif_metadata(exif(exif_orientation)).unwrap();
+    let written = encoder.write_image(&pixels, width, height, color);
     written.unwrap();
     bytes
 }

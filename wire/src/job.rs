@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ImageSource, Object, Problem, TaskResult, WebhookTarget, duration,
+    Extensible, ImageSource, Object, Problem, TaskResult, WebhookTarget, duration,
     time::{micros, some_micros},
 };
 
@@ -137,7 +137,7 @@ pub struct ResolvedModel {
     pub digest: String,
 }
 
-/// The image of a job. All fields but `image` are empty once the image is deleted.
+/// The image of a job. The fields from `content_type` to `height` are empty once the image is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Input))]
 pub struct JobInput {
@@ -148,6 +148,30 @@ pub struct JobInput {
     /// In pixels, before any EXIF rotation.
     pub width: Option<i32>,
     pub height: Option<i32>,
+    /// What is wrong with the file, although all its pixels are there. Filled when the job has succeeded.
+    #[serde(default)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(value_type = Vec<InputWarning>, required = true)
+    )]
+    pub warnings: Vec<Extensible<InputWarning>>,
+}
+
+/// What is wrong with the file of an image whose pixels are all there. The job succeeds nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum InputWarning {
+    /// A header has a wrong value that does not change the pixels.
+    BadHeader,
+    /// A checksum that the pixels do not depend on is wrong.
+    BadChecksum,
+    /// EXIF data or a color profile cannot be read, and was ignored.
+    BadMetadata,
+    /// There are bytes where the format allows none.
+    StrayBytes,
+    /// The mark at the end of the file is missing.
+    MissingEnd,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -286,6 +310,43 @@ impl fmt::Display for JobStatus {
     }
 }
 
+impl InputWarning {
+    pub const ALL: [Self; 5] = [
+        Self::BadHeader,
+        Self::BadChecksum,
+        Self::BadMetadata,
+        Self::StrayBytes,
+        Self::MissingEnd,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadHeader => "bad_header",
+            Self::BadChecksum => "bad_checksum",
+            Self::BadMetadata => "bad_metadata",
+            Self::StrayBytes => "stray_bytes",
+            Self::MissingEnd => "missing_end",
+        }
+    }
+}
+
+impl Extensible<InputWarning> {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(warning) => warning.as_str(),
+            Self::Unknown(code) => code,
+        }
+    }
+}
+
+impl From<String> for Extensible<InputWarning> {
+    fn from(code: String) -> Self {
+        let known = InputWarning::ALL.into_iter();
+        let mut known = known.filter(|warning| warning.as_str() == code);
+        known.next().map_or(Self::Unknown(code), Self::Known)
+    }
+}
+
 impl CacheOutcome {
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -299,4 +360,26 @@ impl CacheOutcome {
 #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
 fn is_zero(priority: &i16) -> bool {
     *priority == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InputWarning;
+    use crate::Extensible;
+
+    #[test]
+    fn every_warning_has_the_code_that_serde_gives_it() {
+        for warning in InputWarning::ALL {
+            let code = serde_json::to_value(warning).expect("JSON");
+            assert_eq!(code, warning.as_str());
+            let read: Extensible<InputWarning> = warning.as_str().to_owned().into();
+            assert_eq!(read, Extensible::Known(warning));
+        }
+    }
+
+    #[test]
+    fn a_warning_that_is_newer_keeps_its_code() {
+        let newer: Extensible<InputWarning> = "bad_weather".to_owned().into();
+        assert_eq!((newer.known(), newer.as_str()), (None, "bad_weather"));
+    }
 }

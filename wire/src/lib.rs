@@ -34,8 +34,8 @@ pub use self::{
     extensible::Extensible,
     image::{Image, PresignedPut, Upload, UploadRequest},
     job::{
-        Attempt, CacheOutcome, ForwardBatch, Job, JobAttempts, JobInput, JobRequest, JobStatus,
-        JobUrls, ResolvedModel,
+        Attempt, CacheOutcome, ForwardBatch, InputWarning, Job, JobAttempts, JobInput, JobRequest,
+        JobStatus, JobUrls, ResolvedModel,
     },
     key::{ApiKey, ApiKeyRequest, KeyLimits, Scope},
     list::{List, Page},
@@ -51,8 +51,8 @@ pub use self::{
     time::{micros, rfc3339},
     usage::{Usage, UsageList},
     webhook::{
-        DeliveryAttempt, DeliveryStatus, WebhookDelivery, WebhookEndpoint, WebhookEndpointRequest,
-        WebhookMessage, WebhookSecret,
+        DeliveryAttempt, DeliveryStatus, NotADeliveryStatus, WebhookDelivery, WebhookEndpoint,
+        WebhookEndpointRequest, WebhookMessage, WebhookSecret,
     },
     worker::{LoadedModel, Worker},
 };

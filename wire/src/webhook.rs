@@ -1,3 +1,5 @@
+use std::{fmt, str::FromStr};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -134,5 +136,27 @@ impl DeliveryStatus {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
         }
+    }
+}
+
+/// The text is no [`DeliveryStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotADeliveryStatus;
+
+impl fmt::Display for NotADeliveryStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be pending, delivered or failed")
+    }
+}
+
+impl std::error::Error for NotADeliveryStatus {}
+
+impl FromStr for DeliveryStatus {
+    type Err = NotADeliveryStatus;
+
+    fn from_str(text: &str) -> Result<Self, NotADeliveryStatus> {
+        let mut all = [Self::Pending, Self::Delivered, Self::Failed].into_iter();
+        all.find(|status| status.as_str() == text)
+            .ok_or(NotADeliveryStatus)
     }
 }

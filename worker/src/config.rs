@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use decode::Format;
 use jobs::{db::DbConfig, object_store::StoreConfig};
@@ -22,6 +23,8 @@ pub struct Config {
     pub store: StoreConfig,
     #[command(flatten)]
     pub limits: LimitsConfig,
+    #[command(flatten)]
+    pub decoding: DecodeConfig,
     #[command(flatten)]
     pub tuning: TuningConfig,
     #[command(flatten)]
@@ -93,6 +96,36 @@ pub struct LimitsConfig {
         default_value = "jpeg,png,webp,gif"
     )]
     pub formats: Vec<Format>,
+}
+
+/// Where images are decoded, and what that may cost.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Decoding")]
+pub struct DecodeConfig {
+    /// Where images are decoded. `process`: each decode thread has a child process without rights, so a crash or a hang costs
+    /// one image. `thread`: in the worker itself, for measurements and for systems other than Linux
+    #[arg(long, env = "DARKROOM_DECODE_IN", value_enum, default_value_t)]
+    pub decode_in: DecodeIn,
+    /// Program that decodes, of the version of the worker [default: `darkroom-decoder` beside the worker's program]
+    #[arg(long, env = "DARKROOM_DECODER", value_name = "PATH")]
+    pub decoder: Option<PathBuf>,
+    /// Most CPU time to decode one image, in seconds. A decode that takes longer, or uses no CPU time for twice as long, fails
+    /// the job. Only with `--decode-in process`
+    #[arg(long, env = "DARKROOM_DECODE_SECONDS_MAX", default_value_t = 10.0, value_parser = parse_seconds)]
+    pub decode_seconds_max: f64,
+    /// Most bytes of memory that all decodes of this worker take together. A decode waits until its bytes are free. At least
+    /// `--decode-bytes-max`
+    #[arg(long, env = "DARKROOM_DECODE_MEMORY_BYTES_MAX", default_value_t = 1 << 30)]
+    pub decode_memory_bytes_max: u64,
+}
+
+/// Where images are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum DecodeIn {
+    #[cfg_attr(target_os = "linux", default)]
+    Process,
+    #[cfg_attr(not(target_os = "linux"), default)]
+    Thread,
 }
 
 /// When a worker ends by itself, with exit code 0. It claims no more jobs and finishes the held ones first.
@@ -175,6 +208,21 @@ impl Config {
             let host = host.as_deref().map_or("worker", str::trim);
             format!("{host}-{}", std::process::id())
         })
+    }
+
+    /// `--decoder`, or `darkroom-decoder` beside the program that runs.
+    pub fn decoder_program(&self) -> anyhow::Result<PathBuf> {
+        if let Some(program) = &self.decoding.decoder {
+            return Ok(program.clone());
+        }
+        let worker = std::env::current_exe().context("finding the path of this program")?;
+        Ok(worker.with_file_name("darkroom-decoder"))
+    }
+
+    /// `--decode-memory-bytes-max`, but enough for one image.
+    pub fn decode_memory_bytes_max(&self) -> u64 {
+        let bytes_max = self.decoding.decode_memory_bytes_max;
+        bytes_max.max(self.limits.decode_bytes_max)
     }
 
     /// `--model-cache-dir`, or a folder in the cache folder of the user.

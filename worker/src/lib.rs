@@ -28,7 +28,7 @@ use crate::{
     drain::{Drain, Phase},
     held_jobs::HeldJobs,
     pipeline::WakeUps,
-    torch::{Device, PrecisionChoice, keep_memory_of_passes},
+    torch::{Device, PrecisionChoice},
 };
 
 /// Runs the worker until a signal, a notice of the cloud, an operator or its settings end it.
@@ -36,7 +36,6 @@ use crate::{
 /// # Errors
 /// The settings cannot work, or the worker failed at work (see [`Drain::fail`]).
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    keep_memory_of_passes();
     let metrics = telemetry::start_metrics()?;
     let drain = Drain::new();
     shutdown_signals::listen(&drain)?;

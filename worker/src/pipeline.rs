@@ -10,7 +10,9 @@ mod claim_pause;
 mod claim_policy;
 mod complete;
 mod context;
+mod decode_budget;
 mod decode_stage;
+mod decoder;
 mod fetch;
 mod forward_batch;
 mod infer;
@@ -25,12 +27,15 @@ mod store;
 use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use jobs::{db::StatementPool, object_store::ObjectStore, queue};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+};
 
 pub use self::placement::Placement;
 use self::{
     claim_pause::ClaimPause, claim_policy::ClaimSettings, context::StageContext,
-    settings::PipelineSettings,
+    decode_budget::DecodeBudget, decoder::Decoder, settings::PipelineSettings,
 };
 use crate::{
     background,
@@ -60,6 +65,7 @@ pub fn start(
     drain: &Drain,
 ) -> anyhow::Result<()> {
     let settings = PipelineSettings::new(config, device);
+    let decoders = Decoder::for_threads(config, settings.decode_threads)?;
     let db = statements.db().clone();
     tracing::info!(?settings, "pipeline started");
     let models = Models::new(
@@ -85,12 +91,8 @@ pub fn start(
         held_jobs,
         drain: drain.clone(),
         claim_pause: ClaimPause::default(),
-        limits: decode::Limits {
-            pixels_max: config.limits.image_pixels_max,
-            side_px_max: config.limits.image_side_px_max,
-            bytes_max: config.limits.decode_bytes_max,
-            formats: config.limits.formats.clone(),
-        },
+        limits: decoder::limits(config),
+        decode_budget: DecodeBudget::new(config.decode_memory_bytes_max(), Handle::current()),
         image_bytes_max: config.limits.image_bytes_max,
     });
 
@@ -131,10 +133,10 @@ pub fn start(
     // Short, so that few fetched images wait in memory. The other jobs wait before their fetch.
     let (to_decode, fetched) = mpsc::channel(settings.decode_threads);
     let fetched = Arc::new(Mutex::new(fetched));
-    for index in 0..settings.decode_threads {
+    for (index, decoder) in decoders.into_iter().enumerate() {
         let (context, batcher, fetched) = (context.clone(), batcher.clone(), fetched.clone());
         background::spawn_thread(drain, format!("decode-{index}"), move || {
-            decode_stage::decode_images(&context, &fetched, &batcher);
+            decode_stage::decode_images(&context, &fetched, &batcher, decoder);
         })?;
     }
 

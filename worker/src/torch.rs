@@ -17,7 +17,7 @@ pub use self::{
     device::Device,
     forward_error::ForwardError,
     load::load_program,
-    memory::{give_back_freed_memory, keep_memory_of_passes},
+    memory::give_back_freed_memory,
     output::Output,
     program::Program,
     settings::{DeviceChoice, PrecisionChoice},

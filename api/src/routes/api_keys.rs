@@ -92,7 +92,7 @@ fn new_key(request: ApiKeyRequest) -> Result<NewKey, ApiError> {
     if let Some((pointer, detail)) = fault {
         return Err(ApiError::invalid_field(&pointer, "invalid", detail));
     }
-    let mut scopes: Vec<_> = request.scopes.into_iter().map(scope).collect();
+    let mut scopes = request.scopes;
     scopes.sort_unstable();
     scopes.dedup();
     Ok(NewKey {
@@ -102,15 +102,6 @@ fn new_key(request: ApiKeyRequest) -> Result<NewKey, ApiError> {
         expires_at: request.expires_at,
         limits,
     })
-}
-
-fn scope(scope: wire::Scope) -> Scope {
-    match scope {
-        wire::Scope::Submit => Scope::Submit,
-        wire::Scope::Read => Scope::Read,
-        wire::Scope::Operate => Scope::Operate,
-        wire::Scope::Admin => Scope::Admin,
-    }
 }
 
 /// Creates an API key. Only this response shows it.

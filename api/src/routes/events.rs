@@ -191,31 +191,9 @@ pub(crate) fn webhook_message(
     data: EventSubject,
 ) -> WebhookMessage {
     WebhookMessage {
-        event_type: Extensible::Known(event_type_body(event_type)),
+        event_type: Extensible::Known(event_type),
         timestamp,
         data,
-    }
-}
-
-pub(super) fn event_type_body(event_type: EventType) -> wire::EventType {
-    match event_type {
-        EventType::JobStarted => wire::EventType::JobStarted,
-        EventType::JobSucceeded => wire::EventType::JobSucceeded,
-        EventType::JobFailed => wire::EventType::JobFailed,
-        EventType::JobCanceled => wire::EventType::JobCanceled,
-        EventType::JobExpired => wire::EventType::JobExpired,
-        EventType::BatchCompleted => wire::EventType::BatchCompleted,
-    }
-}
-
-pub(super) fn event_type(event_type: wire::EventType) -> EventType {
-    match event_type {
-        wire::EventType::JobStarted => EventType::JobStarted,
-        wire::EventType::JobSucceeded => EventType::JobSucceeded,
-        wire::EventType::JobFailed => EventType::JobFailed,
-        wire::EventType::JobCanceled => EventType::JobCanceled,
-        wire::EventType::JobExpired => EventType::JobExpired,
-        wire::EventType::BatchCompleted => EventType::BatchCompleted,
     }
 }
 

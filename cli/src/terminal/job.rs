@@ -1,6 +1,6 @@
 //! A job on a page, and its outcome on a line.
 
-use wire::{Attempt, Job};
+use wire::{Attempt, Extensible, InputWarning, Job};
 
 use super::{aligned, facts, one_line, pairs, result, some, some_time, table};
 
@@ -46,6 +46,7 @@ pub(crate) fn page(job: &Job, with_attempts: bool) -> String {
                 some(input.bytes)
             ),
         ),
+        ("warnings", warnings(job)),
         ("params", pairs(&job.params)),
         ("metadata", pairs(&job.metadata)),
         ("created", wire::rfc3339(&job.created_at)),
@@ -89,6 +90,12 @@ fn status(job: &Job) -> String {
         Some(reason) if job.error.is_none() => format!("{} ({reason})", job.status),
         _ => job.status.to_string(),
     }
+}
+
+fn warnings(job: &Job) -> String {
+    let codes = job.input.warnings.iter();
+    let codes = codes.map(Extensible::<InputWarning>::as_str);
+    codes.collect::<Vec<_>>().join(", ")
 }
 
 fn timings(job: &Job) -> String {
@@ -149,7 +156,7 @@ pub(crate) mod tests {
         let mut job = json!({
             "id": "job_1", "object": "job", "version": 1, "status": "queued", "status_reason": null, "task": "classify",
             "model": "lite@default", "resolved_model": {"name": "lite", "version": 3, "digest": "sha256:9c"},
-            "input": {"image": "sha256:4f", "content_type": "image/jpeg", "bytes": 10, "width": 4, "height": 2},
+            "input": {"image": "sha256:4f", "content_type": "image/jpeg", "bytes": 10, "width": 4, "height": 2, "warnings": []},
             "params": {"top_k": 5}, "result": null, "error": null, "priority": 0, "batch_id": null, "metadata": {},
             "created_at": "2026-01-31T12:00:00Z", "run_at": "2026-01-31T12:00:00Z", "started_at": null,
             "finished_at": null, "deadline": null, "retain_until": null,
@@ -192,6 +199,8 @@ pub(crate) mod tests {
              attempts  1 charged of 3, 0 interrupted\n"
         );
         let done = job(&json!({
+            "input": {"image": "sha256:4f", "content_type": "image/jpeg", "bytes": 10, "width": 4, "height": 2,
+                      "warnings": ["stray_bytes", "a_newer_one"]},
             "status": "succeeded", "result": {"value": 36.6, "unit": "°C", "precision": "bf16"},
             "timings_ms": {"infer": 19.44, "total": 93.5}, "batch": {"size": 16, "position": 4},
             "attempts": {"charged": 1, "max": 3, "interruptions": 0, "items": [
@@ -199,6 +208,10 @@ pub(crate) mod tests {
                  "outcome": null, "charged": true, "error": null}]},
         }));
         let page = page(&done, true);
+        assert!(
+            page.contains("warnings    stray_bytes, a_newer_one\n"),
+            "{page}"
+        );
         assert!(
             page.contains("timings ms  infer=19.4 total=93.5\n"),
             "{page}"

@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
+use wire::{BatchStatus, BatchUpload};
 
 use crate::{BatchId, queue::QueueError};
 
@@ -11,7 +12,7 @@ pub struct Batch {
     pub id: BatchId,
     pub metadata: Value,
     pub created_at: DateTime<Utc>,
-    pub upload: Upload,
+    pub upload: BatchUpload,
     pub cancel_requested: bool,
     pub finished_at: Option<DateTime<Utc>>,
     pub counts: Counts,
@@ -33,30 +34,6 @@ pub struct Counts {
     pub refused: i64,
 }
 
-/// Whether more lines may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upload {
-    Open,
-    Complete,
-    /// The upload ended early. A repeated upload with the same `Idempotency-Key` resumes it.
-    BrokenOff,
-}
-
-/// The state of a whole batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchStatus {
-    /// Lines may come, or jobs wait or run.
-    Running,
-    /// Every line succeeded.
-    Succeeded,
-    /// Some lines did not succeed, or were not uploaded.
-    PartlyFailed,
-    /// No line succeeded.
-    Failed,
-    /// A cancel was requested, and came before some jobs had ended.
-    Canceled,
-}
-
 impl Batch {
     pub fn status(&self) -> BatchStatus {
         let counts = &self.counts;
@@ -65,7 +42,7 @@ impl Batch {
         } else if counts.canceled > 0 && (self.cancel_requested || counts.canceled == counts.total)
         {
             BatchStatus::Canceled
-        } else if counts.succeeded == counts.total && self.upload == Upload::Complete {
+        } else if counts.succeeded == counts.total && self.upload == BatchUpload::Complete {
             BatchStatus::Succeeded
         } else if counts.succeeded == 0 {
             BatchStatus::Failed
@@ -81,7 +58,7 @@ impl Batch {
     /// Whether the batch can be ended: no job waits or runs, and no line can follow.
     fn is_due(&self) -> bool {
         let live = self.counts.queued + self.counts.running + self.counts.scheduled;
-        !self.has_ended() && self.upload != Upload::Open && live == 0
+        !self.has_ended() && self.upload != BatchUpload::Open && live == 0
     }
 }
 
@@ -112,9 +89,9 @@ impl From<BatchRow> for Batch {
             metadata: row.metadata,
             created_at: row.created_at,
             upload: match (row.is_sealed, row.broke_off) {
-                (false, _) => Upload::Open,
-                (true, false) => Upload::Complete,
-                (true, true) => Upload::BrokenOff,
+                (false, _) => BatchUpload::Open,
+                (true, false) => BatchUpload::Complete,
+                (true, true) => BatchUpload::BrokenOff,
             },
             cancel_requested: row.cancel_requested,
             finished_at: row.finished_at,
@@ -172,7 +149,7 @@ mod tests {
     use chrono::Utc;
     use serde_json::json;
 
-    use super::{Batch, BatchStatus as S, Counts, Upload};
+    use super::{Batch, BatchStatus as S, BatchUpload, Counts};
     use crate::BatchId;
 
     fn ended(counts: Counts) -> Batch {
@@ -180,7 +157,7 @@ mod tests {
             id: BatchId::now(),
             metadata: json!({}),
             created_at: Utc::now(),
-            upload: Upload::Complete,
+            upload: BatchUpload::Complete,
             cancel_requested: false,
             finished_at: Some(Utc::now()),
             counts,
@@ -220,7 +197,7 @@ mod tests {
     #[test]
     fn a_batch_whose_upload_broke_off_never_counts_as_a_success() {
         let mut batch = ended(counts(3, 0, 0, 0));
-        batch.upload = Upload::BrokenOff;
+        batch.upload = BatchUpload::BrokenOff;
         assert_eq!(batch.status(), S::PartlyFailed);
     }
 }

@@ -146,6 +146,7 @@ impl NewJob {
                 bytes: Some(self.image.bytes),
                 width: Some(self.image.width),
                 height: Some(self.image.height),
+                warnings: Vec::new(),
             },
             params: self.params.into(),
             metadata: self.metadata.into(),

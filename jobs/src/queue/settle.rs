@@ -2,7 +2,7 @@ use serde_json::Value;
 use sqlx::PgExecutor;
 
 use super::{Lease, QueueError};
-use crate::{JobId, Problem};
+use crate::{InputWarning, JobId, Problem};
 
 /// What one attempt came to, and the lease that entitles its worker to say so.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Prediction {
     pub result: Value,
     /// Stage to milliseconds: `fetch`, `decode`, `preprocess`, `batch_wait`, `infer`, `postprocess`, `complete`.
     pub timings: Value,
+    /// What is wrong with the file of the image; most images have nothing.
+    pub input_warnings: Vec<InputWarning>,
     /// Images of the forward batch.
     pub forward_batch_size: i16,
     /// Place of this image in the forward batch, from 0.
@@ -59,6 +61,13 @@ impl Outcome {
             Self::Succeeded(prediction) => Some(prediction),
             _ => None,
         }
+    }
+
+    /// The codes of the warnings as one text, separated by commas; `None` if there are none.
+    fn input_warnings(&self) -> Option<String> {
+        let warnings = &self.prediction()?.input_warnings;
+        let codes: Vec<_> = warnings.iter().map(|warning| warning.as_str()).collect();
+        (!codes.is_empty()).then(|| codes.join(","))
     }
 }
 
@@ -93,6 +102,11 @@ pub async fn settle(
     let positions: Vec<_> = predictions()
         .map(|one| one.map(|one| one.forward_batch_position))
         .collect();
+    // An array of nulls would say no more than an empty array, and most calls have no warning.
+    let mut input_warnings: Vec<_> = outcomes().map(Outcome::input_warnings).collect();
+    if input_warnings.iter().all(Option::is_none) {
+        input_warnings.clear();
+    }
     let settled = sqlx::query_file_scalar!(
         "src/queue/settle.sql",
         &ids,
@@ -102,7 +116,8 @@ pub async fn settle(
         &results as &[Option<&Value>],
         &timings as &[Option<&Value>],
         &sizes as &[Option<i16>],
-        &positions as &[Option<i16>]
+        &positions as &[Option<i16>],
+        &input_warnings as &[Option<String>]
     );
     let settled = settled.fetch_one(db).await?;
     Ok(settled.into_iter().map(JobId::from).collect())

@@ -1,47 +1,10 @@
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::PgPool;
+use wire::{DeliveryStatus, NotADeliveryStatus};
 
 use super::{DeliveryId, EndpointId};
 use crate::{JobId, events::Subject};
-
-/// State of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryStatus {
-    /// Not sent yet, or waiting for its next attempt.
-    Pending,
-    /// Answered with 2xx.
-    Delivered,
-    /// No attempt follows.
-    Failed,
-}
-
-impl DeliveryStatus {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("must be pending, delivered or failed")]
-pub struct NotADeliveryStatus;
-
-impl FromStr for DeliveryStatus {
-    type Err = NotADeliveryStatus;
-
-    fn from_str(text: &str) -> Result<Self, NotADeliveryStatus> {
-        [Self::Pending, Self::Delivered, Self::Failed]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(NotADeliveryStatus)
-    }
-}
 
 /// One attempt to send a delivery.
 #[derive(Debug, Clone, Deserialize)]

@@ -12,14 +12,14 @@ fn root() -> PathBuf {
 }
 
 /// A stack with a worker, and the API key that client programs get.
-struct ClientRunner {
+pub(super) struct ClientRunner {
     stack: Stack,
     _worker: tests::stack::Running,
     key: String,
 }
 
 impl ClientRunner {
-    async fn new(needs: &str) -> Self {
+    pub(super) async fn new(needs: &str) -> Self {
         let setup = Command::new(root().join("clients/setup"))
             .arg(needs)
             .output();
@@ -49,7 +49,7 @@ impl ClientRunner {
         output
     }
 
-    async fn python(&self, args: &[&str]) -> Output {
+    pub(super) async fn python(&self, args: &[&str]) -> Output {
         let path = ["clients/python/src", ".local/clients/python"].map(|path| root().join(path));
         let path = path.map(|path| path.display().to_string()).join(":");
         let env = [

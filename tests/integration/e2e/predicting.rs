@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tests::{
     Stack,
+    client::send,
     fixtures::{self, CLASSIFIER, EMBEDDER, answered_embedding, cosine, embedding},
 };
 
@@ -204,6 +206,44 @@ async fn every_bad_image_fails_alone_and_every_unusual_image_equals_its_twin() {
         "the worker took {} MiB",
         worker.memory_peak_mib()
     );
+}
+
+/// A photo with bytes that the format does not allow, between the last pixel and the end marker.
+fn photo_with_stray_bytes() -> Vec<u8> {
+    let mut photo = fixtures::photo("cat.jpg");
+    let end = photo.len() - 2;
+    assert_eq!(photo[end..], [0xff, 0xd9], "the end marker");
+    photo.splice(end..end, [0; 12]);
+    photo
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stray_bytes_are_a_warning_of_a_job_that_succeeds() {
+    let stack = Stack::with_models().await;
+    let worker = stack.worker("w", &[]).await;
+    // Without `Cache-Control`, so that the second submit is a hit.
+    let submit = async || {
+        let request = stack.client.plain_request(Method::POST, "/v1/jobs");
+        send(request.body(photo_with_stray_bytes())).await
+    };
+    let accepted = submit().await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    assert_eq!(accepted.json()["input"]["warnings"], json!([]));
+    let job = stack
+        .client
+        .ended(accepted.json()["id"].as_str().unwrap())
+        .await;
+    assert_eq!(job["status"], "succeeded", "{job:#}");
+    assert_eq!(job["input"]["warnings"], json!(["stray_bytes"]));
+    assert_eq!(job["attempts"]["charged"], 1);
+    let hit = submit().await;
+    assert_eq!((hit.status, &hit.json()["cache"]), (200, &json!("hit")));
+    assert_eq!(hit.json()["input"], job["input"]);
+    let clean = stack.client.predicted("", fixtures::photo("cat.jpg")).await;
+    assert_eq!(clean["input"]["warnings"], json!([]));
+    let label = |job: &Value| job["result"]["labels"][0]["label"].clone();
+    assert_eq!(label(&clean), label(&job));
+    assert!(worker.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use insta::assert_snapshot;
-use jobs::{Problem, ProblemCode, queue};
+use jobs::{InputWarning, JobState, Problem, ProblemCode, queue};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tests::{clock, given};
@@ -185,6 +185,83 @@ async fn a_finished_job_shows_its_result_and_its_timings() {
     assert!(job.started_at.unwrap() <= job.finished_at.unwrap());
     let retention = job.retain_until.unwrap() - job.finished_at.unwrap();
     assert_eq!(retention.num_seconds(), 86_400);
+}
+
+#[tokio::test]
+async fn a_finished_job_keeps_the_warnings_of_its_own_image() {
+    let db = given::database().await;
+    let ids = given::queued(&db, ["odd", "fine", "newer"]).await;
+    let worker = given::worker(&db, "w").await;
+    let claims = tests::claiming::claim(&db, worker, &[], 3).await.unwrap();
+    let found = [
+        vec![InputWarning::BadHeader, InputWarning::StrayBytes],
+        vec![],
+        vec![InputWarning::MissingEnd],
+    ];
+    let done: Vec<_> = ids
+        .iter()
+        .zip(found)
+        .map(|(id, input_warnings)| {
+            let claim = claims.iter().find(|claim| claim.lease.job_id == *id);
+            let prediction = queue::Prediction {
+                input_warnings,
+                ..given::prediction(json!({}))
+            };
+            given::succeeded(claim.unwrap().lease, prediction)
+        })
+        .collect();
+    tests::settling::complete(&db, &done).await.unwrap();
+    // A code of a later version.
+    sqlx::query("update finished_jobs set input_warnings = '{bad_weather}' where job_id = $1")
+        .bind(ids[2].uuid())
+        .execute(&*db)
+        .await
+        .unwrap();
+    let warnings = async |id| {
+        let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+        let warnings = job.image.warnings.into_iter();
+        let codes: Vec<_> = warnings.map(|one| one.as_str().to_owned()).collect();
+        codes.join(" ")
+    };
+    assert_eq!(warnings(ids[0]).await, "bad_header stray_bytes");
+    assert_eq!(warnings(ids[1]).await, "");
+    assert_eq!(warnings(ids[2]).await, "bad_weather");
+    let nulls: i64 =
+        sqlx::query_scalar("select count(*) from ops.jobs where input_warnings is null")
+            .fetch_one(&*db)
+            .await
+            .unwrap();
+    assert_eq!(nulls, 1, "no warning is null");
+    queue::purge(&db, ids[0], None).await.unwrap();
+    assert_eq!(warnings(ids[0]).await, "", "a purge deletes them");
+}
+
+#[tokio::test]
+async fn a_retried_job_starts_without_warnings() {
+    let db = given::database().await;
+    let [id] = given::queued(&db, ["cat"]).await;
+    let held = given::claimed_by(&db, "w").await;
+    // A job that is canceled while its outcome is written keeps what its attempt found.
+    queue::cancel(&db, id, None).await.unwrap();
+    let prediction = queue::Prediction {
+        input_warnings: vec![InputWarning::StrayBytes],
+        ..given::prediction(json!({}))
+    };
+    tests::settling::complete(&db, &[given::succeeded(held.lease(), prediction)])
+        .await
+        .unwrap();
+    let warnings = async || {
+        let job = queue::find(&db, id, given::OWNER).await.unwrap().unwrap();
+        (job.state, job.image.warnings.len())
+    };
+    assert_eq!(warnings().await, (JobState::Canceled, 1));
+    queue::retry(&db, id, None).await.unwrap();
+    assert_eq!(warnings().await, (JobState::Queued, 0));
+    let held = given::claimed_by(&db, "w").await;
+    tests::settling::complete(&db, &[held.completion("cat")])
+        .await
+        .unwrap();
+    assert_eq!(warnings().await, (JobState::Succeeded, 0));
 }
 
 #[tokio::test]

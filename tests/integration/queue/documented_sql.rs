@@ -1,6 +1,6 @@
 //! Every statement of `docs/sql.md` runs without a change and returns rows.
 
-use jobs::{Problem, ProblemCode, Sha256Digest, queue};
+use jobs::{InputWarning, Problem, ProblemCode, Sha256Digest, queue};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tests::{Database, clock, given};
@@ -49,6 +49,7 @@ async fn make_jobs_of_every_kind(db: &Database) -> (String, String) {
     let claims = tests::claiming::claim(db, worker, &[], 3).await.unwrap();
     let mut done = given::prediction(json!({"answer": "done"}));
     done.timings = json!({"infer": 19.4, "fetch": 12.0});
+    done.input_warnings = vec![InputWarning::StrayBytes];
     let done = given::succeeded(claims[0].lease, done);
     tests::settling::complete(db, &[done]).await.unwrap();
     tests::settling::fail(db, &[(claims[1].lease, fault())])

@@ -130,6 +130,7 @@ async fn statement_of_settle(db: &mut PgConnection) -> String {
         ("job_ids, lease_nos, outcomes, problems", "$1, $2, $3, $4"),
         ("last_problems, results, settle.timings", "$5, $6, $7"),
         ("forward_batch_sizes, forward_batch_positions", "$8, $9"),
+        ("settle.input_warnings", "$10"),
     ];
     let numbered = parameters.iter();
     numbered.fold(statement.to_owned(), |statement, (names, numbers)| {
@@ -139,8 +140,9 @@ async fn statement_of_settle(db: &mut PgConnection) -> String {
 
 #[tokio::test]
 async fn settle_finds_jobs_by_primary_key() {
-    let types = "uuid[], int[], text[], jsonb[], jsonb[], jsonb[], jsonb[], smallint[], smallint[]";
-    let arguments = ["'{}'"; 9].join(", ");
+    let types =
+        "uuid[], int[], text[], jsonb[], jsonb[], jsonb[], jsonb[], smallint[], smallint[], text[]";
+    let arguments = ["'{}'"; 10].join(", ");
     for db in [given::database().await, drained_queue().await] {
         let mut db = db.connection().await;
         let settings = "select 'set ' || c from pg_proc, unnest(proconfig) c where proname = 'settle' and c not like 'search_path%'";

@@ -1,7 +1,7 @@
 //! The prediction cache: an earlier job may answer a submit.
 
 use jobs::{
-    BatchId, BatchMember, JobId,
+    BatchId, BatchMember, InputWarning, JobId,
     db::Db,
     models::Resolved,
     queue::{self, MatchingJob, NewJob},
@@ -44,6 +44,24 @@ async fn a_submit_joins_a_live_job_and_hits_a_succeeded_job() {
         .await
         .unwrap();
     assert_eq!(answer(&db, &again).await, Some(MatchingJob::Hit(first)));
+}
+
+#[tokio::test]
+async fn a_hit_has_the_warnings_of_its_image() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    enqueue_job(&db, &job_with(&model, |_| ())).await;
+    let held = given::claimed_by(&db, "w").await;
+    let prediction = queue::Prediction {
+        input_warnings: vec![InputWarning::MissingEnd],
+        ..given::prediction(serde_json::json!({}))
+    };
+    tests::settling::complete(&db, &[given::succeeded(held.lease(), prediction)])
+        .await
+        .unwrap();
+    let hit = answer(&db, &job_with(&model, |_| ())).await.unwrap();
+    let job = queue::find(&db, hit.job(), given::OWNER).await.unwrap();
+    assert_eq!(job.unwrap().image.warnings, [InputWarning::MissingEnd]);
 }
 
 /// Worse terms: a deadline, a later start, a batch, a lower priority, fewer attempts, a requested cancel.

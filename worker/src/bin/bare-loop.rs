@@ -20,10 +20,7 @@ use worker::{
         postprocess::predict,
         preprocess::{preprocess, shrink},
     },
-    torch::{
-        Device, DeviceChoice, Output, PrecisionChoice, Program, keep_memory_of_passes,
-        load_program, prepare_thread,
-    },
+    torch::{Device, DeviceChoice, Output, PrecisionChoice, Program, load_program, prepare_thread},
 };
 
 /// Decodes photos and runs the model on them in a loop; prints one JSON line.
@@ -148,7 +145,6 @@ impl Loop<'_> {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    keep_memory_of_passes();
     let folder = ModelFolder::read(&args.model)?;
     let device = Device::open(args.device)?;
     let precision = device.precision(args.precision, &folder.manifest.precision);

@@ -66,6 +66,7 @@ impl Drop for Place {
 pub struct EndedAttempt {
     pub place: Place,
     pub timings: Timings,
+    pub input_warnings: Vec<decode::Warning>,
     pub outcome: Outcome,
     pub decided_at: Instant,
 }
@@ -76,6 +77,8 @@ pub struct EndedAttempt {
 pub struct Attempt {
     pub claim: Claim,
     pub timings: Timings,
+    /// What is wrong with the file of the image. Empty until the image is decoded.
+    pub input_warnings: Vec<decode::Warning>,
     place: Option<Place>,
     to_complete: mpsc::Sender<EndedAttempt>,
 }
@@ -85,6 +88,7 @@ impl Attempt {
         Self {
             claim,
             timings: Timings::default(),
+            input_warnings: Vec::new(),
             place: Some(place),
             to_complete,
         }
@@ -156,6 +160,7 @@ impl Attempt {
         let ended = EndedAttempt {
             place,
             timings: self.timings,
+            input_warnings: std::mem::take(&mut self.input_warnings),
             outcome,
             decided_at: Instant::now(),
         };
@@ -180,5 +185,102 @@ impl Drop for Attempt {
             tracing::error!(job.id = %job, "the attempt was dropped by a stage; releasing the job");
             self.send(Outcome::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread::JoinHandle};
+
+    use jobs::{
+        JobId, LeaseNo, Sha256Digest, WorkerId,
+        queue::{Claim, Lease},
+    };
+    use serde_json::json;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::{Attempt, EndedAttempt, Outcome, Place};
+    use crate::held_jobs::HeldJobs;
+
+    /// A worker with one place, and an attempt that has the place.
+    struct Worker {
+        held_jobs: Arc<HeldJobs>,
+        places: Arc<Semaphore>,
+        ended: mpsc::Receiver<EndedAttempt>,
+    }
+
+    impl Worker {
+        fn with_attempt() -> (Self, Attempt) {
+            let (held_jobs, worker) = (Arc::new(HeldJobs::default()), WorkerId(1));
+            held_jobs.set_worker(Some(worker));
+            let places = Arc::new(Semaphore::new(1));
+            let (to_complete, ended) = mpsc::channel(1);
+            let claim = claim();
+            let place = Place {
+                job: held_jobs.add(worker, claim.lease),
+                held_jobs: held_jobs.clone(),
+                permit: places.clone().try_acquire_owned().expect("a free place"),
+            };
+            let attempt = Attempt::new(claim, place, to_complete);
+            let worker = Self {
+                held_jobs,
+                places,
+                ended,
+            };
+            (worker, attempt)
+        }
+
+        /// Jobs that the worker holds, and places that are free.
+        fn held_and_free(&self) -> (usize, usize) {
+            (self.held_jobs.len(), self.places.available_permits())
+        }
+    }
+
+    fn claim() -> Claim {
+        let job_id = JobId::now();
+        Claim {
+            lease: Lease {
+                job_id,
+                lease_no: LeaseNo(1),
+            },
+            owner: "alice".into(),
+            model_version_id: 1,
+            image_sha256: Sha256Digest::of(b"image"),
+            image_upload: job_id.uuid(),
+            params: json!({}),
+            interruptions: 0,
+            attempt: 1,
+            attempt_timeout_seconds: 60,
+            trace_parent: None,
+            queue_ms: 0.0,
+        }
+    }
+
+    #[test]
+    fn an_attempt_whose_thread_panics_counts_as_lost() {
+        let (mut worker, attempt) = Worker::with_attempt();
+        let thread: JoinHandle<()> = std::thread::spawn(move || {
+            let _attempt = attempt;
+            panic!("made up");
+        });
+        thread.join().expect_err("the thread panics");
+        let ended = worker.ended.try_recv();
+        assert!(ended.is_err(), "an outcome was sent: {ended:?}");
+        assert_eq!(worker.held_and_free(), (0, 1));
+    }
+
+    #[test]
+    fn an_attempt_that_is_dropped_is_released() {
+        let (mut worker, attempt) = Worker::with_attempt();
+        drop(attempt);
+        let ended = worker.ended.try_recv().expect("an outcome was sent");
+        assert!(matches!(ended.outcome, Outcome::Release), "{ended:?}");
+        assert_eq!(
+            worker.held_and_free(),
+            (1, 0),
+            "until the outcome is written"
+        );
+        drop(ended);
+        assert_eq!(worker.held_and_free(), (0, 1));
     }
 }

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use decode::Warning;
 use jobs::{
-    JobId, ProblemCode, db,
+    InputWarning, JobId, ProblemCode, db,
     job::StageError,
     queue::{self, Lease, QueueError, Settlement},
 };
@@ -63,6 +64,7 @@ async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
     for EndedAttempt {
         place,
         mut timings,
+        input_warnings,
         outcome,
         decided_at,
     } in ended
@@ -81,6 +83,7 @@ async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
             Outcome::Succeeded(prediction) => queue::Outcome::Succeeded(queue::Prediction {
                 result: prediction.result,
                 timings: timings.to_json(),
+                input_warnings: input_warnings.into_iter().map(input_warning).collect(),
                 forward_batch_size: prediction.batch_size.try_into().unwrap_or(i16::MAX),
                 forward_batch_position: prediction.batch_position.try_into().unwrap_or(i16::MAX),
             }),
@@ -97,6 +100,17 @@ async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
     // Postgres refuses the whole statement because of one row. The other rows must still be written.
     for (settlement, place) in settlements.into_iter().zip(places) {
         settle_alone(context, settlement, place).await;
+    }
+}
+
+/// The warning as the job has it: `decode` does not know the contract.
+fn input_warning(warning: Warning) -> InputWarning {
+    match warning {
+        Warning::BadHeader => InputWarning::BadHeader,
+        Warning::BadChecksum => InputWarning::BadChecksum,
+        Warning::BadMetadata => InputWarning::BadMetadata,
+        Warning::StrayBytes => InputWarning::StrayBytes,
+        Warning::MissingEnd => InputWarning::MissingEnd,
     }
 }
 

@@ -8,7 +8,7 @@ use jobs::{
     queue,
 };
 
-use super::claim_pause::ClaimPause;
+use super::{claim_pause::ClaimPause, decode_budget::DecodeBudget};
 use crate::{drain::Drain, held_jobs::HeldJobs, models::Models};
 
 /// What every stage of the pipeline may need.
@@ -24,5 +24,7 @@ pub(super) struct StageContext {
     pub drain: Drain,
     pub claim_pause: ClaimPause,
     pub limits: decode::Limits,
+    /// The memory that all decodes share.
+    pub decode_budget: DecodeBudget,
     pub image_bytes_max: u64,
 }

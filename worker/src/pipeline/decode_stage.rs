@@ -1,6 +1,6 @@
 //! The decode stage: threads that decode and preprocess one image after the other, outside of the async runtime.
 //!
-//! A panic of a decoder fails one job only (docs/adr/0005-decoding.md).
+//! A panic, a crash or a hang of a decoder fails one job only (docs/adr/0005-decoding.md, 0021-decoding-in-a-child.md).
 
 use std::{
     io::Cursor,
@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use decode::{Header, Reason, Refusal};
+use decode::{Header, Warning};
 use fast_image_resize::Resizer;
 use jobs::{ProblemCode, job::StageError, manifest::InputSpec};
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     attempt::Outcome,
     context::StageContext,
+    decoder::{Decoder, refused},
     fetch::FetchedImage,
     forward_batch::{Batcher, PreprocessedImage},
     placement::Placement,
@@ -25,16 +26,16 @@ use super::{
 };
 use crate::panic_message::panic_message;
 
-/// Most bytes of pixels that a thread keeps for its next image. A photo, scaled for a model, needs less.
-const PIXEL_BUFFER_BYTES_MAX: usize = 16 << 20;
-
 /// Decodes and preprocesses images until the channel is closed.
 pub(super) fn decode_images(
     context: &StageContext,
     fetched: &Mutex<mpsc::Receiver<FetchedImage>>,
     batcher: &Batcher<PreprocessedImage>,
+    mut decoder: Decoder,
 ) {
-    let mut buffers = Buffers::default();
+    let mut resizer = Resizer::default();
+    // Before the first image, so that no image waits for the start.
+    decoder.wait_until_running(&context.drain);
     loop {
         // One thread waits for the next image and holds the lock; the other threads wait for the lock.
         let next = fetched
@@ -52,10 +53,15 @@ pub(super) fn decode_images(
         let Some(mut attempt) = attempt.if_wanted(&context.drain) else {
             continue;
         };
+        if !decoder.wait_until_running(&context.drain) {
+            attempt.end(Outcome::Release);
+            continue;
+        }
         let mut timings = attempt.timings;
         let preprocessed = catch_unwind(AssertUnwindSafe(|| {
             decode_and_preprocess(
-                &mut buffers,
+                &mut decoder,
+                &mut resizer,
                 &mut timings,
                 context,
                 &model.manifest.input,
@@ -64,70 +70,58 @@ pub(super) fn decode_images(
         }));
         attempt.timings = timings;
         let preprocessed = preprocessed.unwrap_or_else(|panic| {
-            buffers = Buffers::default(); // the panic may have left its buffers half-written
-            Err(StageError::new(
-                ProblemCode::ImageUndecodable,
-                "the image is damaged or of an unusual kind",
-            )
-            .caused_by(anyhow::anyhow!(
-                "a decoder panicked: {}",
-                panic_message(&*panic)
-            )))
+            resizer = Resizer::default(); // the panic may have left its buffers half-written
+            Err(Outcome::Fail(
+                StageError::new(
+                    ProblemCode::ImageUndecodable,
+                    "the image is damaged or of an unusual kind",
+                )
+                .caused_by(anyhow::anyhow!(
+                    "the decode stage panicked: {}",
+                    panic_message(&*panic)
+                )),
+            ))
         });
         match preprocessed {
-            Ok((pixels, placement)) => batcher.push(PreprocessedImage {
-                runs_alone: attempt.claim.interruptions > 0,
-                attempt,
-                model,
-                pixels,
-                placement,
-                waiting_since: Instant::now(),
-            }),
-            Err(error) => attempt.end(Outcome::Fail(error)),
+            Ok((pixels, placement, warnings)) => {
+                attempt.input_warnings = warnings;
+                batcher.push(PreprocessedImage {
+                    runs_alone: attempt.claim.interruptions > 0,
+                    attempt,
+                    model,
+                    pixels,
+                    placement,
+                    waiting_since: Instant::now(),
+                });
+            }
+            Err(outcome) => attempt.end(outcome),
         }
     }
 }
 
-/// Buffers that a thread reuses for its next image.
-#[derive(Debug, Default)]
-struct Buffers {
-    resizer: Resizer,
-    /// The memory of the pixels of the last image.
-    pixels: Vec<u8>,
-}
+/// The input of the model, where the image lies in it, and what is wrong with the file.
+type Preprocessed = (Vec<u8>, Placement, Vec<Warning>);
 
 fn decode_and_preprocess(
-    buffers: &mut Buffers,
+    decoder: &mut Decoder,
+    resizer: &mut Resizer,
     timings: &mut Timings,
     context: &StageContext,
     input: &InputSpec,
     bytes: &[u8],
-) -> Result<(Vec<u8>, Placement), StageError> {
-    let memory = std::mem::take(&mut buffers.pixels);
-    let (width, height, image) = timings.measure(Stage::Decode, || {
-        let header = Header::read(Cursor::new(bytes), &context.limits).map_err(stage_error)?;
-        let (width, height) = header.upright_size();
-        let scale_min = shrink(input, width, height);
-        let decoded = decode::decode(bytes, &header, scale_min, &context.limits, memory);
-        Ok((width, height, decoded.map_err(stage_error)?.pixels))
-    })?;
+) -> Result<Preprocessed, Outcome> {
+    let header = Header::read(Cursor::new(bytes), &context.limits).map_err(refused)?;
+    let (width, height) = header.upright_size();
+    let scale_min = shrink(input, width, height);
+    let decode_bytes = header.decode_bytes(scale_min);
+    context.limits.check(&header).map_err(refused)?;
+    context.limits.check_bytes(decode_bytes).map_err(refused)?;
+    let taken = context.decode_budget.take(decode_bytes, &context.drain);
+    let _taken = taken.ok_or(Outcome::Release)?;
+    let image = timings.measure(Stage::Decode, || decoder.decode(bytes, &header, scale_min))?;
     let placement = Placement::of(input, width, height);
-    let preprocess = || preprocess(&mut buffers.resizer, &image, input, &placement);
+    let preprocess = || preprocess(resizer, image.view(), input, &placement);
     let pixels = timings.measure(Stage::Preprocess, preprocess);
-    buffers.pixels = image.into_raw();
-    // Otherwise the memory of a huge image would stay as long as the thread.
-    if buffers.pixels.capacity() > PIXEL_BUFFER_BYTES_MAX {
-        buffers.pixels = Vec::new();
-    }
-    Ok((pixels?, placement))
-}
-
-fn stage_error(refusal: Refusal) -> StageError {
-    let code = match refusal.reason {
-        Reason::UnsupportedFormat => ProblemCode::UnsupportedMediaType,
-        Reason::TooManyPixels => ProblemCode::ImageTooManyPixels,
-        Reason::Undecodable => ProblemCode::ImageUndecodable,
-    };
-    let detail = refusal.detail.clone();
-    StageError::new(code, detail).caused_by(refusal)
+    let warnings = image.finish();
+    Ok((pixels.map_err(Outcome::Fail)?, placement, warnings))
 }

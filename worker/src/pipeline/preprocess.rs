@@ -13,6 +13,24 @@ use jobs::{
 
 use super::placement::{Placement, Region};
 
+/// Upright pixels: RGB, 3 bytes each, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct RgbView<'a> {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: &'a [u8],
+}
+
+impl<'a> From<&'a RgbImage> for RgbView<'a> {
+    fn from(image: &'a RgbImage) -> Self {
+        Self {
+            width: image.width(),
+            height: image.height(),
+            rgb: image.as_raw(),
+        }
+    }
+}
+
 /// The smallest scale of an upright image at which the input loses no detail; 1 or more if the image is enlarged.
 pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
     if input.full_decode {
@@ -30,12 +48,13 @@ pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
 ///
 /// # Errors
 /// [`ProblemCode::ModelError`]: the geometry of the manifest is impossible.
-pub fn preprocess(
+pub fn preprocess<'a>(
     resizer: &mut Resizer,
-    image: &RgbImage,
+    image: impl Into<RgbView<'a>>,
     input: &InputSpec,
     placement: &Placement,
 ) -> Result<Vec<u8>, StageError> {
+    let image = image.into();
     let impossible = |cause: anyhow::Error| {
         StageError::new(
             ProblemCode::ModelError,
@@ -53,14 +72,14 @@ pub fn preprocess(
         top,
         width,
         height,
-    } = placement.source_in(image.width(), image.height());
+    } = placement.source_in(image.width, image.height);
     let (left, width) = avoid_exact_pixels(left, width, placement.width);
     let (top, height) = avoid_exact_pixels(top, height, placement.height);
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .crop(left, top, width, height)
         .use_alpha(false);
-    let source = ImageRef::new(image.width(), image.height(), image, PixelType::U8x3)
+    let source = ImageRef::new(image.width, image.height, image.rgb, PixelType::U8x3)
         .map_err(|error| impossible(error.into()))?;
     let mut output = Image::new(placement.width, placement.height, PixelType::U8x3);
     resizer

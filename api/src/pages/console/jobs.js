@@ -119,6 +119,7 @@ function drawFacts(job) {
   const facts = {
     Model: `${job.model}, ${model.digest}`,
     Image: image.filter(Boolean).join(", "),
+    Warnings: input.warnings.map((code) => code.replaceAll("_", " ")).join(", "),
     Parameters: object(job.params),
     Metadata: object(job.metadata),
     Priority: String(job.priority),

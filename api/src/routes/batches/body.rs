@@ -2,41 +2,23 @@
 
 use jobs::{
     Sha256Digest,
-    batches::{Batch, BatchStatus, Counts, Upload},
+    batches::{Batch, Counts},
 };
-use wire::{BatchCounts, BatchUpload, BatchUrls, Object};
+use wire::{BatchCounts, BatchUrls, Object};
 
 /// The JSON of a batch.
 pub(crate) fn batch_body(batch: Batch) -> wire::Batch {
     wire::Batch {
         id: batch.id.to_string(),
         object: Object::Batch,
-        status: status(batch.status()),
-        upload: upload(batch.upload),
+        status: batch.status(),
+        upload: batch.upload,
         counts: counts(batch.counts),
         cancel_requested: batch.cancel_requested,
         metadata: batch.metadata,
         created_at: batch.created_at,
         finished_at: batch.finished_at,
         urls: BatchUrls::new(batch.id),
-    }
-}
-
-fn status(status: BatchStatus) -> wire::BatchStatus {
-    match status {
-        BatchStatus::Running => wire::BatchStatus::Running,
-        BatchStatus::Succeeded => wire::BatchStatus::Succeeded,
-        BatchStatus::PartlyFailed => wire::BatchStatus::PartlyFailed,
-        BatchStatus::Failed => wire::BatchStatus::Failed,
-        BatchStatus::Canceled => wire::BatchStatus::Canceled,
-    }
-}
-
-fn upload(upload: Upload) -> BatchUpload {
-    match upload {
-        Upload::Open => BatchUpload::Open,
-        Upload::Complete => BatchUpload::Complete,
-        Upload::BrokenOff => BatchUpload::BrokenOff,
     }
 }
 

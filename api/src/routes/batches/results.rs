@@ -5,11 +5,10 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use jobs::{
     BatchId, JobId, Problem, ProblemCode,
-    batches::{self, Line, LineOutcome, Upload},
+    batches::{self, BatchUpload, Line, LineOutcome},
     keys::Scope,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use wire::BatchResult;
 
 use super::{batch_id, own_batch};
 use crate::{
@@ -28,20 +27,6 @@ use crate::{
 const PAGE_LINES: i32 = 200;
 /// How often a waiting stream reads, in case a notification was lost.
 const READ_EVERY: Duration = Duration::from_secs(1);
-
-/// One ended line of a batch: its `job`, or the `error` that refused it.
-// Not `wire::BatchResult`: the error is the problem that `jobs` stores.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BatchResult {
-    custom_id: Option<String>,
-    /// Its number, from 1.
-    line: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    job: Option<Box<wire::Job>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<wire::Problem>)]
-    error: Option<Box<Problem>>,
-}
 
 /// The results of the lines of a batch, in order, as NDJSON.
 ///
@@ -75,7 +60,7 @@ pub(super) async fn get_batch_results(
         preference,
         page: VecDeque::new(),
         total: 0,
-        upload: Upload::Open,
+        upload: BatchUpload::Open,
     };
     // The first page is read before the head of the response, so that an error gets a status.
     results.read().await?;
@@ -110,7 +95,7 @@ struct ResultStream {
     page: VecDeque<BatchResult>,
     /// Number of the last line that the batch had when it was last read.
     total: i32,
-    upload: Upload,
+    upload: BatchUpload,
 }
 
 /// How reading went on.
@@ -161,7 +146,7 @@ impl ResultStream {
     /// Fills the page with the next lines that have ended.
     async fn read(&mut self) -> Result<Progress, ApiError> {
         // Only when needed: finding a running batch counts its jobs.
-        if self.after >= self.total && self.upload == Upload::Open {
+        if self.after >= self.total && self.upload == BatchUpload::Open {
             let batch = own_batch(&self.ctx, self.batch, &self.owner).await?;
             (self.total, self.upload) = (batch.counts.total as i32, batch.upload);
         }
@@ -184,8 +169,8 @@ impl ResultStream {
         }
         Ok(match self.upload {
             _ if !self.page.is_empty() => Progress::Page,
-            Upload::Open => Progress::Blocked(None),
-            Upload::Complete | Upload::BrokenOff => Progress::End,
+            BatchUpload::Open => Progress::Blocked(None),
+            BatchUpload::Complete | BatchUpload::BrokenOff => Progress::End,
         })
     }
 }

@@ -2,7 +2,7 @@ use actix_web::{HttpRequest, HttpResponse, get, post, web::Data};
 use jobs::{
     events::Subject,
     keys::Scope,
-    webhooks::{DeliveryAttempt, DeliveryFilter, DeliveryStatus, DeliveryView, list, redeliver},
+    webhooks::{DeliveryAttempt, DeliveryFilter, DeliveryView, list, redeliver},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,7 +40,7 @@ fn delivery_body(listed: DeliveryView) -> WebhookDelivery {
         id: listed.id.to_string(),
         object: Object::WebhookDelivery,
         event_type: listed.event_type,
-        status: status(listed.status),
+        status: listed.status,
         url: listed.url,
         endpoint_id: listed.endpoint.map(|id| id.to_string()),
         job_id,
@@ -58,14 +58,6 @@ fn attempt_body(attempt: DeliveryAttempt) -> wire::DeliveryAttempt {
         status: attempt.status,
         error: attempt.error,
         took_ms: attempt.took_ms,
-    }
-}
-
-fn status(status: DeliveryStatus) -> wire::DeliveryStatus {
-    match status {
-        DeliveryStatus::Pending => wire::DeliveryStatus::Pending,
-        DeliveryStatus::Delivered => wire::DeliveryStatus::Delivered,
-        DeliveryStatus::Failed => wire::DeliveryStatus::Failed,
     }
 }
 

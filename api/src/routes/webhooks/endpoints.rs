@@ -18,7 +18,6 @@ use crate::{
     http::{error::ApiError, json::read_json},
     limits::keyring::Caller,
     openapi::{InvalidRequest, NotFound, SlowBody},
-    routes::events::{event_type, event_type_body},
 };
 
 /// A receiver of your webhooks.
@@ -46,7 +45,7 @@ pub(crate) struct EndpointList {
 
 /// The JSON of an endpoint, with its secret in the response that creates it.
 fn endpoint_body(endpoint: Endpoint, secret: Option<&Secret>) -> WebhookEndpoint {
-    let events = endpoint.events.into_iter().map(event_type_body);
+    let events = endpoint.events.into_iter();
     WebhookEndpoint {
         id: endpoint.id.to_string(),
         object: Object::WebhookEndpoint,
@@ -89,14 +88,13 @@ pub(super) async fn create_webhook_endpoint(
             "name one event at least",
         ));
     }
-    let events: Vec<_> = endpoint.events.into_iter().map(event_type).collect();
     let endpoints_max = ctx.config.webhooks.webhook_endpoints_max;
     let secret = new_secret();
     let made = create_endpoint(
         &ctx.db,
         &caller.owner,
         url.as_str(),
-        &events,
+        &endpoint.events,
         &secret,
         endpoints_max.into(),
     );

@@ -2,7 +2,7 @@
 
 use jobs::{
     Problem, ProblemCode,
-    batches::{self, BatchStatus, Chunk, Refusal, Upload},
+    batches::{self, BatchStatus, BatchUpload, Chunk, Refusal},
     queue,
 };
 use tests::given;
@@ -63,7 +63,7 @@ async fn a_batch_does_not_end_while_its_upload_is_open() {
     let open = find_batch(&db, writer.batch).await;
     assert_eq!(
         (open.status(), open.upload),
-        (BatchStatus::Running, Upload::Open)
+        (BatchStatus::Running, BatchUpload::Open)
     );
 }
 

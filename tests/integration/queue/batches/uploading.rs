@@ -2,7 +2,7 @@
 
 use jobs::{
     BatchId,
-    batches::{self, AppendOutcome, BatchStatus, BeginOutcome, ResumeOutcome, Upload},
+    batches::{self, AppendOutcome, BatchStatus, BatchUpload, BeginOutcome, ResumeOutcome},
     queue,
 };
 use serde_json::Map;
@@ -50,7 +50,7 @@ async fn an_abandoned_upload_is_sealed_and_its_jobs_run() {
     complete_next_job(&db).await;
     complete_next_job(&db).await;
     let ended = find_batch(&db, writer.batch).await;
-    assert_eq!(ended.upload, Upload::BrokenOff);
+    assert_eq!(ended.upload, BatchUpload::BrokenOff);
     assert_eq!(
         ended.status(),
         BatchStatus::PartlyFailed,
@@ -134,6 +134,6 @@ async fn an_upload_can_resume_a_batch_that_was_sealed_as_broken_off() {
     let again = find_batch(&db, first.batch).await;
     assert_eq!(
         (again.status(), again.upload),
-        (BatchStatus::Running, Upload::Open)
+        (BatchStatus::Running, BatchUpload::Open)
     );
 }
