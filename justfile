@@ -24,7 +24,7 @@ psql *options:
 test *words:
     ./tests/run {{ words }}
 
-# Runs every test on the programs that ship, and on PostgreSQL 15 if it is installed
+# Runs every test on the programs that ship, and on PostgreSQL 15 if it is installed; fuzzes every parser
 nightly:
     ./tests/nightly
 
@@ -33,8 +33,12 @@ chaos *options:
     ./tests/chaos/run {{ options }}
 
 # Sends good and bad requests to every route of the OpenAPI document: --seed N --examples N
-fuzz *options:
-    ./tests/fuzz/run {{ options }}
+fuzz-rest *options:
+    ./tests/fuzz-rest/run {{ options }}
+
+# Fuzzes every parser of untrusted bytes with libFuzzer, a minute each: --seconds N, names of targets
+fuzz-parsers *options:
+    ./fuzz/run {{ options }}
 
 # Runs every check that a change must pass
 ci:

@@ -1,6 +1,6 @@
 //! Takes batches in: reads them line by line or file by file, and queues their jobs in chunks.
 
-mod entry;
+pub(crate) mod entry;
 mod files;
 mod intake;
 mod lines;

@@ -5,6 +5,8 @@ mod batches;
 mod config;
 mod ctx;
 mod egress;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz_targets;
 mod http;
 mod job_fields;
 mod limits;

@@ -13,7 +13,7 @@ mod stats;
 mod unknown;
 mod uploads;
 mod usage;
-mod webhooks;
+pub(crate) mod webhooks;
 mod workers;
 
 use actix_web::App;

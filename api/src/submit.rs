@@ -4,6 +4,6 @@ pub(crate) mod forms;
 pub(crate) mod image_input;
 mod image_url;
 pub(crate) mod job_request;
-mod sniff;
+pub(crate) mod sniff;
 pub(crate) mod spool;
 pub(crate) mod stored_images;

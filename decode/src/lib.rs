@@ -11,6 +11,8 @@
 mod bmp;
 mod color;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz_targets;
 mod gif;
 mod header;
 mod heif;

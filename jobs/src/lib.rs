@@ -9,6 +9,8 @@ pub mod batches;
 pub mod db;
 pub mod digest;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz_targets;
 pub mod health;
 pub mod ids;
 pub mod images;

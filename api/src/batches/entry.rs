@@ -39,7 +39,7 @@ impl BatchEntry {
 }
 
 /// Parses a line of NDJSON: the `custom_id`, and the fields of a job. The `custom_id` is read even if the job is invalid.
-pub(super) fn parse(line: &[u8]) -> (Option<String>, Result<JobRequest, ApiError>) {
+pub(crate) fn parse(line: &[u8]) -> (Option<String>, Result<JobRequest, ApiError>) {
     let fields = serde_json::from_slice::<Map<String, Value>>(line);
     let mut fields = match fields {
         Ok(fields) => fields,

@@ -46,7 +46,8 @@ impl Lines {
                 }
                 return None;
             };
-            let line = self.buffer.split_to(self.searched + end + 1);
+            let mut line = self.buffer.split_to(self.searched + end + 1);
+            line.truncate(line.len() - 1);
             self.searched = 0;
             if let Some(entry) = self.line(&line) {
                 return Some(entry);
@@ -62,13 +63,16 @@ impl Lines {
     }
 
     fn line(&mut self, line: &[u8]) -> Option<BatchEntry> {
-        let line = line.trim_ascii();
-        if line.is_empty() && !self.is_overlong {
+        // Blanks at the ends count, because the bytes that were dropped before may have been blanks, too. A line is then
+        // refused, and hashed, alike however its bytes arrive.
+        let is_overlong = std::mem::take(&mut self.is_overlong) || line.len() > self.line_bytes_max;
+        let line = if is_overlong { line } else { line.trim_ascii() };
+        if line.is_empty() && !is_overlong {
             return None;
         }
         self.hasher.update(line);
         self.hasher.update(b"\n");
-        if std::mem::take(&mut self.is_overlong) || line.len() > self.line_bytes_max {
+        if is_overlong {
             return Some(BatchEntry::Refused {
                 custom_id: None,
                 problem: Box::new(self.too_long()),
@@ -146,6 +150,18 @@ mod tests {
         assert_eq!(whole.0, ["one", "two", "!", "three"]);
         for piece in 1..20 {
             assert_eq!(cut(body, piece).0, whole.0, "{piece}");
+        }
+    }
+
+    /// A repetition under an Idempotency-Key has the digest of the first try, even if the network cuts it differently.
+    #[test]
+    fn an_overlong_line_with_blanks_has_one_digest_however_its_bytes_arrive() {
+        for body in [" far  too  long \nb", "\ta          \nb", "            \nb"] {
+            let whole = cut(body, 1000);
+            assert_eq!(whole.0, ["!", "b"], "{body:?}");
+            for piece in 1..20 {
+                assert_eq!(cut(body, piece), whole, "{body:?} in pieces of {piece}");
+            }
         }
     }
 

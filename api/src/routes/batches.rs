@@ -3,7 +3,7 @@
 pub(crate) mod body;
 mod create;
 mod line_schema;
-mod results;
+pub(crate) mod results;
 
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ async fn list_batches(
 }
 
 /// The cursor and the limit of a list.
-fn list_query(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
+pub(crate) fn list_query(query: &str) -> Result<(Option<BatchId>, u16), ApiError> {
     let (mut before, mut limit) = (None, LIMIT_DEFAULT);
     for (name, value) in paging::query(query) {
         let fault = match &*name {

@@ -105,7 +105,7 @@ async fn list_events(
 
 /// The parsed query of the feed.
 #[derive(Debug)]
-struct FeedQuery {
+pub(crate) struct FeedQuery {
     /// `None`: from now on.
     after: Option<Cursor>,
     types: Vec<EventType>,
@@ -113,7 +113,7 @@ struct FeedQuery {
 }
 
 impl FeedQuery {
-    fn parse(text: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let mut query = Self {
             after: Some(Cursor::BEGINNING),
             types: Vec::new(),

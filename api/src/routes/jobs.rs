@@ -2,7 +2,7 @@
 
 mod body;
 mod create;
-mod list;
+pub(crate) mod list;
 mod steps;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! `/v1/webhook_…`: endpoints, signing secrets, deliveries.
 
-mod deliveries;
+pub(crate) mod deliveries;
 mod endpoints;
 mod secret;
 

@@ -12,6 +12,7 @@ use super::{
     spool::{Spool, Upload, receive, too_large},
 };
 use crate::{
+    config::Limits,
     ctx::Ctx,
     http::{
         body::BodyClock,
@@ -45,7 +46,8 @@ pub(crate) async fn read(
     let content_type = request.content_type().to_ascii_lowercase();
     let (job, (model, params), image) = if content_type == "multipart/form-data" {
         refuse_query(request, "the part `job`")?;
-        let (mut job, upload) = read_multipart(ctx, request, body, &clock).await?;
+        let limits = &ctx.config.limits;
+        let (mut job, upload) = read_multipart(limits, request, body, &clock).await?;
         let model = check(ctx, request, &mut job).await?;
         (job, model, ImageInput::Uploaded(upload))
     } else if content_type == "application/json" {
@@ -151,8 +153,8 @@ async fn read_json(ctx: &Ctx, body: &mut Payload, clock: &BodyClock) -> Result<V
 }
 
 /// Reads a form: the part `image` once, the part `job` at most once, no other parts.
-async fn read_multipart(
-    ctx: &Ctx,
+pub(crate) async fn read_multipart(
+    limits: &Limits,
     request: &HttpRequest,
     body: Payload,
     clock: &BodyClock,
@@ -163,7 +165,7 @@ async fn read_multipart(
     while let Some(mut part) = clock.next(&mut parts).await? {
         match part.name() {
             Some("image") if upload.is_none() => {
-                let mut spool = Spool::new(&ctx.config.limits, 0);
+                let mut spool = Spool::new(limits, 0);
                 while let Some(chunk) = clock.next(&mut part).await? {
                     spool.push(&chunk)?;
                 }
@@ -171,7 +173,7 @@ async fn read_multipart(
             }
             Some("job") if job.is_none() => {
                 let too_long = || invalid("the part `job` is too long");
-                let bytes_max = ctx.config.limits.job_bytes_max;
+                let bytes_max = limits.job_bytes_max;
                 let json = clock.read_all(&mut part, bytes_max, too_long).await?;
                 job = Some(from_json(&json)?);
             }

@@ -72,7 +72,7 @@ pub(super) async fn get_batch_results(
     Ok(response.streaming(results.lines()))
 }
 
-fn after(query: &str) -> Result<i32, ApiError> {
+pub(crate) fn after(query: &str) -> Result<i32, ApiError> {
     let mut after = 0;
     for (name, value) in paging::query(query) {
         let line = (name == "after").then(|| value.parse().ok());

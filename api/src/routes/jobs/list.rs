@@ -82,14 +82,14 @@ pub(super) async fn list_jobs(
 
 /// The parsed query of a list.
 #[derive(Debug)]
-struct ListQuery {
+pub(crate) struct ListQuery {
     filter: queue::JobFilter,
     limit: u16,
     with_attempts: bool,
 }
 
 impl ListQuery {
-    fn parse(text: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let mut query = Self {
             filter: queue::JobFilter::default(),
             limit: LIMIT_DEFAULT,

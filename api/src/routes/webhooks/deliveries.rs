@@ -97,7 +97,7 @@ pub(super) async fn list_webhook_deliveries(
     }))
 }
 
-fn parse(query: &str) -> Result<(DeliveryFilter, u16), ApiError> {
+pub(crate) fn parse(query: &str) -> Result<(DeliveryFilter, u16), ApiError> {
     let (mut filter, mut limit) = (DeliveryFilter::default(), LIMIT_DEFAULT);
     read_query(query, |name, value| {
         let accepted = match name {
