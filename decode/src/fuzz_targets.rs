@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use fuzzing::{PieceReader, peak_bytes};
 
-use crate::{Decoded, Format, Header, Limits, Refusal};
+use crate::{Color, Decoded, Format, Header, Limits, Refusal, Request};
 
 /// Pixels up to here are decoded twice, to see that nothing of an earlier image remains.
 const DECODED_TWICE_PX_MAX: u64 = 1 << 16;
@@ -97,7 +97,11 @@ fn decode_as_announced(bytes: &[u8]) {
         return;
     };
     let decode = |scale_min, memory| {
-        let decode = || crate::decode(bytes, &header, scale_min, &limits, memory);
+        let request = Request {
+            scale_min,
+            color: Color::Srgb,
+        };
+        let decode = || crate::decode(bytes, &header, request, &limits, memory);
         let (decoded, peak) = peak_bytes(decode);
         let announced = header.decode_bytes(scale_min);
         assert!(
