@@ -17,7 +17,7 @@ mod webp;
 
 use std::{
     error::Error,
-    io::{BufRead, Read, Seek},
+    io::{self, BufRead, Read, Seek},
 };
 
 use image::metadata::Orientation;
@@ -71,9 +71,9 @@ impl Header {
     /// - [`Reason::Undecodable`](crate::Reason::Undecodable): the header is cut short or broken, there are no pixels, or the
     ///   image is of a kind that no decoder here can take.
     pub fn read(mut image: impl BufRead + Seek, limits: &Limits) -> Result<Self, Refusal> {
-        let head = image.fill_buf().map_err(cut_short)?;
-        let header = match limits.accept(head)? {
-            format @ (Format::Avif | Format::Heic) => heif::read(&mut image, format),
+        let format = limits.accept(&read_head(&mut image).map_err(cut_short)?)?;
+        let header = match format {
+            Format::Avif | Format::Heic => heif::read(&mut image, format),
             Format::Jxl => jxl::read(&mut image),
             Format::Jpeg => jpeg::read(&mut image),
             Format::Png => png::read(&mut image),
@@ -170,6 +170,17 @@ pub(crate) fn eighths(scale_min: f64) -> u32 {
 /// Number of pixels. Two `u32` cannot overflow it.
 fn area((width, height): (u32, u32)) -> u64 {
     u64::from(width) * u64::from(height)
+}
+
+/// The bytes that tell the format, or all bytes of a shorter image. Moves back to the start.
+fn read_head(image: &mut (impl BufRead + Seek)) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(Format::MAGIC_BYTES);
+    image
+        .by_ref()
+        .take(Format::MAGIC_BYTES as u64)
+        .read_to_end(&mut head)?;
+    image.seek_relative(-(head.len() as i64))?;
+    Ok(head)
 }
 
 /// The next bytes of an image.
