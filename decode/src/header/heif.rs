@@ -45,7 +45,9 @@ fn header_of(meta: &Meta, format: Format) -> Option<Header> {
         bytes_per_pixel += ALPHA_BYTES_PER_PIXEL;
     }
     // The decoder's own memory, and the image as RGB.
-    let decoding_bytes = area(picture) * bytes_per_pixel + area(size) * 3;
+    let decoding_bytes = area(picture)
+        .saturating_mul(bytes_per_pixel)
+        .saturating_add(area(size).saturating_mul(3));
     let layout = Layout::Whole {
         decoding_bytes,
         pixel_bytes: 3,

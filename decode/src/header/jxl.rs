@@ -59,7 +59,9 @@ fn header_of(header: &ImageHeader) -> Header {
     let extra_channels = header.metadata.ec_info.len() as u64;
     let bytes_per_pixel = BYTES_PER_PIXEL + BYTES_PER_EXTRA_SAMPLE * extra_channels;
     let layout = Layout::Whole {
-        decoding_bytes: area(size) * bytes_per_pixel + FIXED_BYTES,
+        decoding_bytes: area(size)
+            .saturating_mul(bytes_per_pixel)
+            .saturating_add(FIXED_BYTES),
         pixel_bytes: 3,
     };
     Header::new(Format::Jxl, size, layout)
