@@ -12,15 +12,19 @@ use crate::{Color, Decoded, Format, Header, Limits, Refusal, Request};
 /// Pixels up to here are decoded twice, to see that nothing of an earlier image remains.
 const DECODED_TWICE_PX_MAX: u64 = 1 << 16;
 
+/// A color profile has up to 4 MiB, and its tables become floats.
+const PROFILE_MEMORY_BYTES_MAX: u64 = 24 << 20;
+
 /// Most bytes of memory that reading a header takes, and that a decode takes beside what its header says.
 fn table_bytes_max(format: Option<Format>) -> u64 {
-    match format {
-        // The crate `tiff` reads up to 1 MiB of values of one tag, and takes 32 bytes for each.
-        Some(Format::Tiff) => 40 << 20,
-        // The crate `image-webp` takes up to 16 MiB for a part of the picture before it sees that the file ends.
-        Some(Format::Webp) => 17 << 20,
-        _ => 1 << 20,
-    }
+    PROFILE_MEMORY_BYTES_MAX
+        + match format {
+            // The crate `tiff` reads up to 1 MiB of values of one tag, and takes 32 bytes for each.
+            Some(Format::Tiff) => 40 << 20,
+            // The crate `image-webp` takes up to 16 MiB for a part of the picture before it sees that the file ends.
+            Some(Format::Webp) => 17 << 20,
+            _ => 1 << 20,
+        }
 }
 
 /// Small, so that a fuzzer decodes many images in a second.
