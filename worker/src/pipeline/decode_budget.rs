@@ -99,9 +99,11 @@ mod tests {
         let budget = DecodeBudget::new(MIB, Handle::current());
         let drain = Drain::new();
         std::thread::scope(|scope| {
-            let _all = budget.take(MIB, &drain).expect("free");
-            scope.spawn(|| assert!(budget.take(MIB, &drain).is_none()));
+            let all = budget.take(MIB, &drain).expect("free");
+            let waiting = scope.spawn(|| budget.take(MIB, &drain).is_none());
             drain.advance(Phase::Draining, "a test");
+            assert!(waiting.join().expect("no panic"));
+            drop(all);
         });
     }
 }
