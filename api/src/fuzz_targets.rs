@@ -15,7 +15,12 @@ mod tests {
 
     #[test]
     fn uploads_are_taken_alike_however_their_bytes_arrive() {
-        let images = ["tests/fixtures/inputs", "tests/fixtures/bad"];
+        let images = [
+            "fuzz/seeds/image",
+            "tests/fixtures/inputs",
+            "tests/fixtures/bad",
+            "tests/fixtures/formats",
+        ];
         smoke(super::sniff, &images, "", 3_000);
     }
 

@@ -98,7 +98,7 @@ fn decode_as_announced(bytes: &[u8]) {
         let (decoded, peak) = peak_bytes(decode);
         let announced = header.decode_bytes(scale_min);
         assert!(
-            peak <= announced + EXTRA_BYTES_MAX,
+            peak <= announced.saturating_add(EXTRA_BYTES_MAX),
             "{peak} bytes, but the header says {announced}"
         );
         decoded
@@ -139,7 +139,8 @@ fn check_small(small: &Decoded, (width, height): (u32, u32)) {
 mod tests {
     use fuzzing::smoke;
 
-    const IMAGES: [&str; 5] = [
+    const IMAGES: [&str; 6] = [
+        "fuzz/seeds/image",
         "tests/fixtures/inputs",
         "tests/fixtures/bad",
         "tests/fixtures/formats",

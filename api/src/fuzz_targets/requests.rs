@@ -17,11 +17,13 @@ use crate::config::{Config, Limits};
 /// Longer bodies do not arrive byte by byte, because that takes long.
 const BYTEWISE_BYTES_MAX: usize = 2048;
 
-/// The default limits, but with short lines, so that a fuzzer writes lines that are too long.
+/// The default limits, but with all formats, and with short lines, so that a fuzzer writes lines that
+/// are too long.
 pub(super) static LIMITS: LazyLock<Limits> = LazyLock::new(|| {
     let database = ["--database-url", "postgres://nobody@localhost"];
     let mut limits = Config::parse_from(["darkroom-api"].into_iter().chain(database)).limits;
     limits.batch_line_bytes_max = 200;
+    limits.image_types = decode::Format::ALL.to_vec();
     limits
 });
 

@@ -35,18 +35,29 @@ pub(super) fn read(mut image: impl BufRead) -> Result<Header, Refusal> {
         let read = chunk.len();
         left.extend_from_slice(chunk);
         image.consume(read);
+        // A broken box behind the header is no fault of the header, whether its bytes have arrived or not.
+        let mut broken_box = None;
         for event in container.feed_bytes(&left) {
-            if let ParseEvent::Codestream(bytes) = event.map_err(cut_short)? {
-                let room = HEADER_BYTES_MAX - codestream.len();
-                codestream.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            match event {
+                Ok(ParseEvent::Codestream(bytes)) => {
+                    let room = HEADER_BYTES_MAX - codestream.len();
+                    codestream.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                }
+                Ok(_) => {}
+                Err(error) => broken_box = Some(error),
             }
         }
         left.drain(..container.previous_consumed_bytes());
         match ImageHeader::parse(&mut Bitstream::new(&codestream), ()) {
             Ok(header) => return Ok(header_of(&header)),
             Err(error) if !error.unexpected_eof() => return Err(cut_short(error)),
-            Err(_) if is_end || codestream.len() == HEADER_BYTES_MAX => return Err(broken()),
             Err(_) => {}
+        }
+        if let Some(error) = broken_box {
+            return Err(cut_short(error));
+        }
+        if is_end || codestream.len() == HEADER_BYTES_MAX {
+            return Err(broken());
         }
     }
 }
@@ -65,4 +76,30 @@ fn header_of(header: &ImageHeader) -> Header {
         pixel_bytes: 3,
     };
     Header::new(Format::Jxl, size, layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor};
+
+    use crate::{Format, Header, Limits, twins::fixture};
+
+    /// A worker has the whole file in memory. The API may read it from a disk, in parts.
+    #[test]
+    fn a_broken_box_behind_the_header_does_not_matter() {
+        let mut file = fixture("formats/p3-packed.jxl");
+        let limits = Limits {
+            formats: vec![Format::Jxl],
+            ..Limits::tests()
+        };
+        let expected = Header::read(Cursor::new(&file), &limits).expect("a header");
+        let name = file.windows(4).position(|name| name == b"jbrd");
+        // A whole codestream must not follow a part of one.
+        file[name.expect("a packed JPEG")..][..4].copy_from_slice(b"jxlc");
+        let header = Header::read(Cursor::new(&file), &limits);
+        assert_eq!(header.expect("a header"), expected);
+        let slow = BufReader::with_capacity(16, Cursor::new(&file));
+        let header = Header::read(slow, &limits);
+        assert_eq!(header.expect("a header"), expected);
+    }
 }
