@@ -124,7 +124,7 @@ impl Header {
     }
 
     /// Most bytes of memory that a decode takes at once: beside the file, a copy of its compressed pixels, and less than a
-    /// megabyte of tables. Only JPEGs are decoded at a smaller scale: see [`eighths`].
+    /// megabyte of tables. Only JPEGs are decoded at a smaller scale, in eighths.
     pub fn decode_bytes(&self, scale_min: f64) -> u64 {
         let (pixels, pixel_bytes, decoding_bytes) = match self.layout {
             Layout::Jpeg {

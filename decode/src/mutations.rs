@@ -1,7 +1,7 @@
 //! Damaged files: no decoder panics.
 
 use crate::{
-    Warning,
+    Format, Warning,
     twins::{Random, decode_as_stored, fixture, input},
 };
 
@@ -29,6 +29,7 @@ const FILES: [&str; 14] = [
 fn no_damaged_byte_makes_a_decoder_panic() {
     for name in FILES {
         let file = fixture(name);
+        let is_png = Format::of(&file) == Some(Format::Png);
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         for _ in 0..MUTATIONS {
             let mut damaged = file.clone();
@@ -36,7 +37,7 @@ fn no_damaged_byte_makes_a_decoder_panic() {
                 let place = random.below(damaged.len());
                 damaged[place] = random.byte();
             }
-            if name.ends_with(".png") && random.below(4) > 0 {
+            if is_png && random.below(4) > 0 {
                 correct_checksums(&mut damaged);
             }
             assert_no_panic(name, &damaged);
@@ -74,13 +75,9 @@ fn no_damaged_pixel_makes_a_decoder_panic() {
 
 fn assert_no_panic(name: &str, damaged: &[u8]) {
     let outcome = std::panic::catch_unwind(|| decode_as_stored(damaged).map(|it| it.warnings));
-    match outcome {
-        Ok(Ok(warnings)) => assert!(warnings.len() <= Warning::ALL.len()),
-        Ok(Err(_)) => {}
-        Err(_) => {
-            let hex: String = damaged.iter().map(|byte| format!("{byte:02x}")).collect();
-            panic!("{name}: a panic over {hex}");
-        }
+    let decoded = outcome.unwrap_or_else(|_| panic!("{name}: a panic over {damaged:02x?}"));
+    if let Ok(warnings) = decoded {
+        assert!(warnings.len() <= Warning::ALL.len());
     }
 }
 

@@ -126,8 +126,8 @@ fn decode(
 }
 
 fn ask_for(decoder: &mut DecoderProcess, wish: &str) -> Failure {
-    let decoded = decode(decoder, &photo_that_asks_for(wish), 0.2);
-    decoded
+    let photo = photo_that_asks_for(wish);
+    decode(decoder, &photo, 0.2)
         .map(|(width, height, _)| (width, height))
         .expect_err(wish)
 }

@@ -54,7 +54,6 @@ pub struct WakeUps {
 }
 
 /// Starts all stages. The claimer ends when the worker drains; the other stages then finish the jobs that are left.
-#[expect(clippy::too_many_lines)] // a list of the stages and their channels, in the order of the pipeline
 pub fn start(
     config: &Config,
     device: Device,

@@ -127,8 +127,12 @@ impl Shaper {
         ];
         self.matrix.map(|row| {
             let light = row[0] * red + row[1] * green + row[2] * blue;
-            // Not `clamp`: of a number and nonsense, `max` and `min` return the number.
-            let step = light.max(0.0).min(1.0) * LINEAR_STEPS as f32;
+            #[expect(
+                clippy::manual_clamp,
+                reason = "of a number and NaN, `max` and `min` return the number"
+            )]
+            let light = light.max(0.0).min(1.0);
+            let step = light * LINEAR_STEPS as f32;
             srgb[(step + TO_LOW_BITS).to_bits() as usize % TABLE_LEN]
         })
     }

@@ -63,10 +63,10 @@ fn cut(block: &[u8]) -> &[u8] {
     &block[..block.len().min(65_000)]
 }
 
-fn riff_chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+fn riff_chunk(name: &[u8], content: &[u8]) -> Vec<u8> {
     let padding: &[u8] = if content.len() % 2 == 1 { &[0] } else { &[] };
     let length = content.len() as u32;
-    [&name[..], &length.to_le_bytes(), content, padding].concat()
+    [name, &length.to_le_bytes(), content, padding].concat()
 }
 
 const PNG_SIGNATURE_BYTES: usize = 8;

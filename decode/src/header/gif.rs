@@ -123,7 +123,7 @@ mod tests {
         read(&gif([30, 20], b";", [30, 20])).expect_err("refused");
         read(&gif(
             [30, 20],
-            &[b"!\xfe", &[1; 1 << 20][..]].concat(),
+            &[b"!\xfe", &vec![1; 1 << 20][..]].concat(),
             [30, 20],
         ))
         .expect_err("refused");

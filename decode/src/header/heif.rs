@@ -96,14 +96,14 @@ struct Samples {
 impl Samples {
     /// Nothing for items that are made from others.
     fn of(meta: &Meta, item: u32) -> Option<Self> {
-        if let Some(hevc) = meta.property(item, b"hvcC") {
+        if let Some(hevc) = meta.property(item, *b"hvcC") {
             let (chroma, bits) = (hevc.0.get(16)? & 3, 8 + (hevc.0.get(17)? & 7));
             return Some(Self {
                 bits,
                 is_420: chroma < 2,
             });
         }
-        let flags = meta.property(item, b"av1C")?.0.get(2).copied()?;
+        let flags = meta.property(item, *b"av1C")?.0.get(2).copied()?;
         let is = |bit: u8| flags >> bit & 1 == 1;
         Some(Self {
             bits: if is(6) { 10 } else { 8 },

@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn fill_bytes_are_legal_before_every_marker() {
         let (frame, scan) = photo();
-        let header = read(&[&[0xff; 9], &frame, &[0xff; 20_000], &scan]).expect("a header");
+        let header = read(&[&[0xff; 9], &frame, &vec![0xff; 20_000], &scan]).expect("a header");
         assert_eq!((header.width, header.warnings), (30, vec![]));
     }
 

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::{Limits, Warning};
 
-    fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
         let length = (data.len() as u32).to_be_bytes();
         [&length[..], name, data, &[0; 4]].concat()
     }
@@ -208,7 +208,7 @@ mod tests {
     fn a_text_chunk_with_an_exif_profile_turns_unless_a_chunk_of_its_own_does() {
         let exif = [b"Exif\0\0", &block(6)[..]].concat();
         let digits: Vec<_> = exif.iter().map(|byte| format!("{byte:02x}")).collect();
-        let digits: Vec<_> = digits.chunks(10).map(|line| line.concat()).collect();
+        let digits: Vec<_> = digits.chunks(10).map(<[String]>::concat).collect();
         let text = format!("\nexif\n      {}\n{}\n", exif.len(), digits.join("\n"));
         let plain = chunk(b"tEXt", format!("Raw profile type exif\0{text}").as_bytes());
         let mut deflated =

@@ -53,7 +53,7 @@ fn every_picture_has_the_upright_size_of_its_twin() {
         let name = file["file"].as_str().expect("a name");
         match (read(&bytes(name)), file["reference"].as_str()) {
             (Err(refusal), _) if !REFUSED.contains(&name) => {
-                wrong.push(format!("{name}: {refusal}"))
+                wrong.push(format!("{name}: {refusal}"));
             }
             (Ok(header), Some(twin)) => {
                 let twin = read(&bytes(twin)).expect("a twin").upright_size();

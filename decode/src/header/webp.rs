@@ -23,22 +23,19 @@ pub(super) fn read(image: &mut (impl BufRead + Seek)) -> Result<Header, Refusal>
     let riff_bytes = u64::from(u32::from_le_bytes(read_array(image)?));
     let _webp: [u8; 4] = read_array(image)?;
     let chunk = Chunk::read(image)?;
-    let mut header = match &chunk.name {
-        b"VP8X" => {
-            let canvas = Canvas::read(image, &chunk)?;
-            // A size that leaves no room for a chunk is no size: programs that write to a stream leave 0.
-            let mut left = if riff_bytes < 12 {
-                u64::MAX
-            } else {
-                riff_bytes - 4
-            };
-            left = left.saturating_sub(chunk.whole_bytes());
-            Parts::read(image, left, &canvas)?.header(&canvas)?
-        }
-        _ => {
-            let frame = Bitstream::read(image, &chunk)?;
-            Header::new(Format::Webp, frame.size, frame.layout(false, frame.size))
-        }
+    let mut header = if &chunk.name == b"VP8X" {
+        let canvas = Canvas::read(image, &chunk)?;
+        // A size that leaves no room for a chunk is no size: programs that write to a stream leave 0.
+        let mut left = if riff_bytes < 12 {
+            u64::MAX
+        } else {
+            riff_bytes - 4
+        };
+        left = left.saturating_sub(chunk.whole_bytes());
+        Parts::read(image, left, &canvas)?.header(&canvas)?
+    } else {
+        let frame = Bitstream::read(image, &chunk)?;
+        Header::new(Format::Webp, frame.size, frame.layout(false, frame.size))
     };
     let file_bytes = image.seek(SeekFrom::End(0)).map_err(cut_short)?;
     if riff_bytes < 12 || riff_bytes + 8 > file_bytes {

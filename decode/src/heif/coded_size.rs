@@ -53,9 +53,9 @@ impl Codec {
     /// Every size that the item's data and its configuration tell. Nothing if these are broken.
     fn coded_sizes(self, meta: &Meta, item: u32, data: &[u8]) -> Option<Vec<(u32, u32)>> {
         match self {
-            Self::Hevc => hevc_sizes(meta.property(item, b"hvcC")?, data),
+            Self::Hevc => hevc_sizes(meta.property(item, *b"hvcC")?, data),
             Self::Av1 => {
-                let mut config = meta.property(item, b"av1C")?;
+                let mut config = meta.property(item, *b"av1C")?;
                 config.take(4)?;
                 let mut sizes = av1_sizes(config.0)?;
                 sizes.extend(av1_sizes(data)?);
@@ -85,6 +85,9 @@ fn hevc_sizes(mut config: Bytes, data: &[u8]) -> Option<Vec<(u32, u32)>> {
     Some(sizes)
 }
 
+/// `chroma_format_idc` of 4:4:4.
+const WITH_ALL_COLORS: u32 = 3;
+
 /// The size in a sequence parameter set; none for other units.
 ///
 /// Nothing if the set is broken.
@@ -113,7 +116,6 @@ fn hevc_size(unit: &[u8]) -> Option<Option<(u32, u32)>> {
         bits.skip(skipped)?;
     }
     bits.exp_golomb()?;
-    const WITH_ALL_COLORS: u32 = 3;
     if bits.exp_golomb()? == WITH_ALL_COLORS {
         bits.skip(1)?;
     }

@@ -117,14 +117,14 @@ impl<'a> Meta<'a> {
         })
     }
 
-    pub fn property(&self, item: u32, kind: &[u8; 4]) -> Option<Bytes<'a>> {
+    pub fn property(&self, item: u32, kind: [u8; 4]) -> Option<Bytes<'a>> {
         let mut properties = self.properties(item);
-        Some(properties.find(|property| &property.kind == kind)?.content)
+        Some(properties.find(|property| property.kind == kind)?.content)
     }
 
     /// The size of an item before it is cropped and turned.
     pub fn size(&self, item: u32) -> Option<(u32, u32)> {
-        let mut content = self.property(item, b"ispe")?;
+        let mut content = self.property(item, *b"ispe")?;
         content.version_and_flags()?;
         Some((content.u32()?, content.u32()?))
     }
@@ -136,7 +136,7 @@ impl<'a> Meta<'a> {
     /// The item that holds the alpha channel of an item.
     pub fn alpha(&self, item: u32) -> Option<u32> {
         let is_alpha = |item| {
-            let kind = self.property(item, b"auxC").and_then(|mut content| {
+            let kind = self.property(item, *b"auxC").and_then(|mut content| {
                 content.version_and_flags()?;
                 Some(content.0)
             });

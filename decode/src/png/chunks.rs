@@ -47,22 +47,19 @@ impl<'file> Iterator for Chunks<'file> {
         let length = u32::from_be_bytes(*length) as usize;
         let whole = data.split_at_checked(length);
         let whole = whole.and_then(|(data, rest)| Some((data, rest.split_first_chunk::<4>()?)));
-        let chunk = match whole {
-            Some((data, (checksum, rest))) => {
-                self.rest = rest;
-                Chunk {
-                    kind: *kind,
-                    data,
-                    checked: Some((&named[..4 + length], *checksum)),
-                }
+        let chunk = if let Some((data, (checksum, rest))) = whole {
+            self.rest = rest;
+            Chunk {
+                kind: *kind,
+                data,
+                checked: Some((&named[..4 + length], *checksum)),
             }
-            None => {
-                self.rest = &[];
-                Chunk {
-                    kind: *kind,
-                    data: &data[..length.min(data.len())],
-                    checked: None,
-                }
+        } else {
+            self.rest = &[];
+            Chunk {
+                kind: *kind,
+                data: &data[..length.min(data.len())],
+                checked: None,
             }
         };
         Some(chunk)
@@ -226,7 +223,7 @@ impl ImageHeader {
     const RGB: u8 = 2;
     const INDEXED: u8 = 3;
 
-    fn read<'file>(chunk: Chunk<'file>) -> Result<(Self, &'file [u8; 13]), Refusal> {
+    fn read(chunk: Chunk<'_>) -> Result<(Self, &[u8; 13]), Refusal> {
         let data: Option<&[u8; 13]> = chunk.data.try_into().ok();
         let is_right = &chunk.kind == b"IHDR" && chunk.checksum() == Checksum::Right;
         let Some(data) = data.filter(|_| is_right) else {

@@ -165,7 +165,10 @@ impl<'file> CleanPng<'file> {
     /// Inflates the next bytes of rows. Returns 0 after the last row.
     fn inflate_block(&mut self) -> io::Result<u16> {
         let bytes_max = BLOCK_BYTES_MAX.min(usize::try_from(self.rows_left).unwrap_or(usize::MAX));
-        while bytes_max > 0 {
+        if bytes_max == 0 {
+            return Ok(0);
+        }
+        loop {
             let is_at_end = self.input_left == 0;
             let inflated = self.inflate(bytes_max);
             let inflated = inflated
@@ -179,7 +182,6 @@ impl<'file> CleanPng<'file> {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(0)
     }
 
     /// A chunk with one block of deflate that is not compressed. The first one has the header of the stream, and the last one

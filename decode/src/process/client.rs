@@ -84,12 +84,11 @@ impl DecoderProcess {
     }
 
     fn running(&mut self) -> Result<&mut RunningDecoder, Unavailable> {
-        let running = match self.running.take() {
-            Some(running) => running,
-            None => {
-                let settings = &self.settings;
-                RunningDecoder::start(&settings.program, &settings.limits, &self.memory)?
-            }
+        let running = if let Some(running) = self.running.take() {
+            running
+        } else {
+            let settings = &self.settings;
+            RunningDecoder::start(&settings.program, &settings.limits, &self.memory)?
         };
         Ok(self.running.insert(running))
     }

@@ -30,7 +30,9 @@ pub(super) fn decode(
         _ => return Err(unusual()),
     };
     let tables = decoder.find_tag(Tag::JPEGTables).map_err(refusal)?;
-    let tables = tables.map(|tables| tables.into_u8_vec()).transpose();
+    let tables = tables
+        .map(tiff::decoder::ifd::Value::into_u8_vec)
+        .transpose();
     let tables = tables.map_err(refusal)?.unwrap_or_default();
     let offsets = decoder.get_tag_u64_vec(Tag::StripOffsets);
     let lengths = decoder.get_tag_u64_vec(Tag::StripByteCounts);

@@ -23,6 +23,9 @@ pub(super) struct Frame<'file> {
     data: &'file [u8],
 }
 
+/// The kind, the data and the size of a picture.
+type PictureParts<'file> = (Kind<'file>, &'file [u8], (u32, u32));
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind<'file> {
     Lossy,
@@ -174,8 +177,7 @@ impl<'file> Picture<'file> {
         picture
     }
 
-    /// The kind, the data and the size of the picture.
-    fn read(&self) -> Result<(Kind<'file>, &'file [u8], (u32, u32)), Refusal> {
+    fn read(&self) -> Result<PictureParts<'file>, Refusal> {
         let Some(Chunk {
             kind,
             data,

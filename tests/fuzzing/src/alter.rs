@@ -65,7 +65,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], numbers: &mut Numbers) {
         4 => {
             bytes[at] = bytes[at]
                 .wrapping_add(numbers.below(9) as u8)
-                .wrapping_sub(4)
+                .wrapping_sub(4);
         }
         5 => drop(bytes.drain(numbers.span(bytes))),
         6 => {

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 use super::*;
 use crate::{Limits, header::exif::tests::block};
 
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u32).to_le_bytes();
     let padding = &[0][..data.len() % 2];
     [name, &length[..], data, padding].concat()
@@ -76,8 +76,11 @@ fn each_kind_has_the_size_of_its_header() {
 
 #[test]
 fn scale_bits_are_no_part_of_the_size() {
-    assert_eq!(size(&[&vp8(30 | 1 << 14, 20 | 3 << 14)]), (30, 20));
-    assert_eq!(size(&[&vp8x(0, 30, 20), &vp8(30 | 2 << 14, 20)]), (30, 20));
+    assert_eq!(size(&[&vp8(30 + (1 << 14), 20 + (3 << 14))]), (30, 20));
+    assert_eq!(
+        size(&[&vp8x(0, 30, 20), &vp8(30 + (2 << 14), 20)]),
+        (30, 20)
+    );
 }
 
 #[test]
