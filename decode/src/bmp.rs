@@ -53,7 +53,7 @@ mod tests {
         assert_twins("bmp-32-zero-alpha.bmp", "ref-tiny.png", &[], 0.0);
     }
 
-    /// The same with a header that says that there is alpha.
+    /// As above, but the header announces an alpha channel.
     #[test]
     fn alpha_of_zero_everywhere_is_no_alpha_even_if_it_is_promised() {
         let opaque = decode_as_stored(&input("bmp-32-zero-alpha.bmp")).expect("accepted");

@@ -54,7 +54,7 @@ pub enum Layout {
         /// Samples of all components, in whole blocks. Subsampled components have fewer samples than the image has pixels.
         samples: u64,
     },
-    /// All pixels are decoded, whatever scale is asked for.
+    /// All pixels are decoded: the requested scale does not count.
     Whole {
         /// Most bytes that decoding takes at once. Turning upright comes afterwards.
         decoding_bytes: u64,

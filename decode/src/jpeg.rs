@@ -10,7 +10,7 @@ mod tests;
 use image::RgbImage;
 
 use self::libjpeg::{Decoder, Failure, Report};
-use crate::{Refusal, Warning};
+use crate::{Refusal, Warning, header::eighths};
 
 /// Decodes a JPEG whose header says that its size is `stored`, in pixels.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn decode(
     mut memory: Vec<u8>,
     warnings: &mut Vec<Warning>,
 ) -> Result<RgbImage, Refusal> {
-    let eighths = smallest_scale(scale_min);
+    let eighths = eighths(scale_min);
     let report = match read_pixels(bytes, stored, eighths, &mut memory) {
         Ok(report) => report,
         Err(refused) if (1..bytes.len()).contains(&refused.whole_bytes) => {
@@ -152,15 +152,6 @@ fn has_impossible_block(bytes: &[u8]) -> bool {
             limit.is_some_and(|limit| (i32::from(*sample) - 128).abs() > limit)
         })
     })
-}
-
-/// The smallest scale with a fast kernel that is at least `scale_min`, in eighths.
-fn smallest_scale(scale_min: f64) -> u32 {
-    let eighths = [1, 2, 4].into_iter();
-    eighths
-        .map(|eighths| (eighths, f64::from(eighths) / 8.0))
-        .find(|(_, scale)| *scale >= scale_min)
-        .map_or(8, |(eighths, _)| eighths)
 }
 
 /// The first third of `pixels` is gray.

@@ -1,4 +1,4 @@
-//! PNG. A picture is accepted if the file has all its rows, whatever else is wrong with the file.
+//! PNG. A picture is accepted if the file has all its rows. Other faults of the file are warnings.
 //!
 //! Memory: the image as RGB, a few rows, and less than a megabyte.
 

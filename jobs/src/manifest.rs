@@ -124,7 +124,7 @@ pub enum Color {
     /// sRGB: images whose file names another color space are converted.
     #[default]
     Srgb,
-    /// The numbers in the file, whatever color space they are in.
+    /// The numbers in the file. Colors are not converted.
     Raw,
 }
 

@@ -1,6 +1,6 @@
 //! The header of a WebP: the size of its canvas and the size in the bitstream of its first frame, which must agree.
 //!
-//! A WebP is turned by its chunk EXIF wherever it stands, also if the flag for it is not set.
+//! The chunk EXIF turns a WebP at any place in the file, and without its flag in the header, too.
 
 mod bitstream;
 #[cfg(test)]
@@ -63,7 +63,7 @@ impl Chunk {
         8 + self.bytes.next_multiple_of(2)
     }
 
-    /// Moves behind the chunk, of which so many bytes have been read.
+    /// Moves behind the chunk. `read` bytes of its data have been read.
     fn skip_rest(&self, image: &mut impl Seek, read: u64) -> Result<(), Refusal> {
         skip(image, self.bytes.next_multiple_of(2).saturating_sub(read))
     }

@@ -1,5 +1,5 @@
-//! The size that the coded pixels of an item have. A decoder allocates by this size, whatever the size in the header of the
-//! file is, and libheif checks only the latter.
+//! The size of the coded pixels of an item. A decoder allocates by this size. libheif checks only the size in the header of
+//! the file.
 
 use std::borrow::Cow;
 
