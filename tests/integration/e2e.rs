@@ -23,6 +23,7 @@ mod many_models;
 mod models;
 mod odd_pictures;
 mod overload;
+mod phone_formats;
 mod predicting;
 mod prediction_cache;
 mod reading;
