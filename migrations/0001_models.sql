@@ -99,7 +99,7 @@ begin
                   when verdict = 'released' and starts_with(held.state_cause, line) then held.state_cause
                   else concat_ws(E'\n', line, held.state_cause) end;
     if next_state = 'rejected' and verdict <> 'refused' then
-        noted := concat_ws(E'\n', format('%s workers tried to load it, and none could', attempts), noted);
+        noted := concat_ws(E'\n', format('no worker could load it in %s attempts', attempts), noted);
     end if;
     update model_versions v
     set state = next_state, state_cause = left(noted, 2000), state_worker = worker, state_at = now(), trial_attempts = attempts,

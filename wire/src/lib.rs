@@ -69,6 +69,7 @@ pub enum Object {
     Job,
     List,
     Model,
+    Prefetch,
     Stats,
     Upload,
     WebhookDelivery,
