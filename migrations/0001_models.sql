@@ -25,12 +25,39 @@ create table model_versions (
     files            jsonb not null,
     created_at       timestamptz not null default now(),
     retired_at       timestamptz,
+    state            text not null default 'ready',
+    state_cause      text check (length(state_cause) <= 2000),
+    state_worker     text,
+    state_at         timestamptz not null default now(),
+    alias_wanted     text check (alias_wanted ~ '^[a-z][a-z0-9._-]{0,49}$'),
+    trial_lease_no   int not null default 0,
+    trial_worker_id  bigint,
+    trial_expires_at timestamptz,
+    trial_attempts   smallint not null default 0,
+    prefetch_at      timestamptz,
+    load_error       text check (length(load_error) <= 2000),
+    load_error_worker text,
+    load_error_at    timestamptz,
     unique (model_id, version),
-    unique (model_id, digest)
+    unique (model_id, digest),
+    constraint a_version_is_validating_ready_or_rejected check (state in ('validating', 'ready', 'rejected')),
+    constraint a_rejected_version_has_a_cause check (state <> 'rejected' or state_cause is not null),
+    constraint only_a_validating_version_is_tried check (trial_worker_id is null or state = 'validating'),
+    constraint only_a_validating_version_waits_for_an_alias check (alias_wanted is null or state = 'validating'),
+    constraint a_trial_has_an_end check ((trial_worker_id is null) = (trial_expires_at is null))
 );
-comment on table  model_versions is 'Immutable: a manifest and the SHA-256 of each file that the manifest names.';
+create index model_versions_validating on model_versions (model_version_id) where state = 'validating';
+comment on table  model_versions is 'A manifest and the SHA-256 of each file that the manifest names, both immutable; and whether a worker could load them.';
 comment on column model_versions.digest is 'SHA-256 over the manifest and the digests of its files.';
 comment on column model_versions.files is 'File name to SHA-256 in hex; the objects live under models/<sha256>.';
+comment on column model_versions.state is 'validating: a worker has yet to load the version. ready: jobs may name it. rejected: it cannot be loaded. docs/states.md has the verbs.';
+comment on column model_versions.state_cause is 'Why the version was rejected; while it is validating, why earlier workers could not decide. First lines only.';
+comment on column model_versions.state_worker is 'Name of the worker that decided, or that wrote the last line of the cause.';
+comment on column model_versions.alias_wanted is 'The alias that moves to the version when its trial passes.';
+comment on column model_versions.trial_lease_no is 'Grows when a worker claims the trial and when a worker loses it, never reset: the fencing token of the verdict.';
+comment on column model_versions.trial_attempts is 'Tries in which a worker vanished or had no room; the third one rejects the version.';
+comment on column model_versions.prefetch_at is 'When workers were last asked to load the version.';
+comment on column model_versions.load_error is 'Why a worker last failed to load the version: first lines only. Decides nothing.';
 
 create table model_aliases (
     model_id         bigint not null references models,
@@ -40,6 +67,81 @@ create table model_aliases (
     primary key (model_id, alias)
 );
 comment on table model_aliases is 'Movable names of versions; a job stores the version that its alias meant at submit.';
+
+-- Ends the trial of a version if `lease_no` still holds it, and answers the state of the version; null for a lease that is gone.
+--
+-- | verdict  | the version                                                                            |
+-- |----------|----------------------------------------------------------------------------------------|
+-- | loaded   | is ready. It gets the alias that its push wanted; `default` if its model has none      |
+-- | refused  | is rejected, with `cause`: its files are wrong                                         |
+-- | failed   | waits for another worker: this one has no room, or lost its device. The third attempt that failed or was lost rejects the version |
+-- | lost     | as failed: the worker vanished, or did not end in time                                 |
+-- | released | waits for another worker. Charges nothing: S3 is away, or the worker leaves            |
+create function end_trial(version_id bigint, lease_no int, verdict text, cause text) returns text
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+declare
+    attempts_max constant int := 3;
+    held model_versions; model text; worker text; attempts int; next_state text; line text; noted text;
+begin
+    select v.* into held from model_versions v
+    where v.model_version_id = end_trial.version_id and v.trial_lease_no = end_trial.lease_no and v.trial_worker_id is not null for update;
+    if not found then
+        return null;
+    end if;
+    select m.name into model from models m where m.model_id = held.model_id;
+    select w.name into worker from workers w where w.worker_id = held.trial_worker_id;
+    attempts := held.trial_attempts + (verdict in ('failed', 'lost'))::int;
+    next_state := case when verdict = 'loaded' then 'ready' when verdict = 'refused' or attempts >= attempts_max then 'rejected' else 'validating' end;
+    -- A worker that fails again in the same way adds no line.
+    line := format('%s: %s', worker, coalesce(cause, 'no cause'));
+    noted := case when verdict = 'loaded' then null
+                  when verdict = 'refused' then coalesce(cause, 'no cause')
+                  when verdict = 'released' and starts_with(held.state_cause, line) then held.state_cause
+                  else concat_ws(E'\n', line, held.state_cause) end;
+    if next_state = 'rejected' and verdict <> 'refused' then
+        noted := concat_ws(E'\n', format('no worker could load it in %s attempts', attempts), noted);
+    end if;
+    update model_versions v
+    set state = next_state, state_cause = left(noted, 2000), state_worker = worker, state_at = now(), trial_attempts = attempts,
+        trial_lease_no = v.trial_lease_no + 1, trial_worker_id = null, trial_expires_at = null,
+        alias_wanted = case when next_state = 'validating' then v.alias_wanted end
+    where v.model_version_id = held.model_version_id;
+    if next_state = 'validating' then
+        perform pg_notify('darkroom_trials', '');
+        return next_state;
+    end if;
+    -- No alias may mean a retired version.
+    if next_state = 'ready' and held.retired_at is null then
+        update models m set is_default = true where m.model_id = held.model_id and not exists (select from models d where d.is_default);
+        insert into model_aliases (model_id, alias, model_version_id) values (held.model_id, 'default', held.model_version_id) on conflict do nothing;
+        insert into model_aliases as a (model_id, alias, model_version_id)
+        select held.model_id, held.alias_wanted, held.model_version_id where held.alias_wanted is not null
+        on conflict (model_id, alias) do update set model_version_id = excluded.model_version_id, updated_at = now();
+    end if;
+    return audited('end_trial', model, jsonb_build_object('version', held.version, 'alias', held.alias_wanted), next_state,
+                   'worker ' || worker);
+end $$;
+comment on function end_trial is 'Ends the trial of a version under this lease number. Answers the state of the version, or null for a lease that is gone.';
+
+create function prefetch_model_version(model text, version int) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    picked model_versions;
+begin
+    select v.* into picked from model_versions v join models m using (model_id)
+    where m.name = prefetch_model_version.model and v.version = prefetch_model_version.version for no key update of v;
+    if not found then
+        return 'not found';
+    elsif picked.retired_at is not null then
+        return 'retired';
+    elsif picked.state <> 'ready' then
+        return picked.state;
+    end if;
+    update model_versions v set prefetch_at = now() where v.model_version_id = picked.model_version_id;
+    perform pg_notify('darkroom_trials', '');
+    return 'asked';
+end $$;
+comment on function prefetch_model_version is 'Answers asked, not found, retired, validating or rejected. Workers that run the model load the version soon; a worker that starts within ten minutes too.';
 
 create function pause_model(name text, why text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -79,12 +181,16 @@ begin
         return 'no version';
     elsif picked.retired_at is not null then
         return 'retired';
+    elsif picked.state <> 'ready' then
+        return picked.state;
     end if;
+    -- The last wish counts: a version that is still validating does not take the alias away later.
+    update model_versions v set alias_wanted = null where v.model_id = picked.model_id and v.alias_wanted = set_model_alias.alias;
     insert into model_aliases as a (model_id, alias, model_version_id) values (picked.model_id, set_model_alias.alias, picked.model_version_id)
     on conflict (model_id, alias) do update set model_version_id = excluded.model_version_id, updated_at = now();
     return 'set';
 end $$;
-comment on function set_model_alias is 'Answers set, no model, no version or retired. Jobs that were submitted before keep the version that the alias meant then.';
+comment on function set_model_alias is 'Answers set, no model, no version, retired, validating or rejected. Jobs that were submitted before keep the version that the alias meant then.';
 
 create function retire_model_version(model text, version int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$

@@ -41,12 +41,12 @@ declare
     picked model_versions; stored images; new_id uuid := new_job_id(); due timestamptz := greatest(enqueue_job.run_at, clock_timestamp());
 begin
     select v.* into picked from model_versions v join models m using (model_id)
-    where m.name = asked[1] and v.retired_at is null
+    where m.name = asked[1] and v.retired_at is null and v.state = 'ready'
       and (asked[2] is null or v.digest = decode(asked[2], 'hex')) and (asked[4] is null or v.version = asked[4]::int)
       and (by_alias is null or exists (select from model_aliases a where a.model_version_id = v.model_version_id and a.alias = by_alias));
     if not found then
         raise exception 'no model %', coalesce(enqueue_job.model, 'null') using errcode = 'no_data_found',
-            hint = 'select name, version, aliases from ops.models where retired_at is null;';
+            hint = 'select name, version, aliases from ops.models where retired_at is null and state = ''ready'';';
     elsif priority is null or priority not between -100 and 100 then
         raise exception 'priority % does not lie between -100 and 100', coalesce(priority::text, 'null') using errcode = 'invalid_parameter_value';
     elsif deadline_at <= due then

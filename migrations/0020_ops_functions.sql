@@ -37,6 +37,9 @@ begin
     elsif outcome = 'retired' then
         raise exception 'version % of model % is retired', version, model using errcode = 'object_not_in_prerequisite_state',
             hint = format('select version, digest, aliases from ops.models where name = %L and retired_at is null;', model);
+    elsif outcome in ('validating', 'rejected') then
+        raise exception 'version % of model % is %', version, model, outcome using errcode = 'object_not_in_prerequisite_state',
+            hint = format('select version, state, state_cause from ops.models where name = %L order by version desc;', model);
     end if;
     return audited('set_alias', model, jsonb_build_object('alias', alias, 'version', version), outcome);
 end $$;
@@ -57,6 +60,22 @@ begin
     return audited('retire_version', model, jsonb_build_object('version', version), outcome);
 end $$;
 comment on function ops.retire is 'Retires a version: new jobs cannot name it. Jobs that already have it still run. A second call changes nothing.';
+
+create function ops.prefetch(model text, version int) returns text
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
+declare
+    outcome text := prefetch_model_version(model, version);
+begin
+    if outcome = 'not found' then
+        raise exception 'there is no version % of model %', coalesce(version::text, 'null'), coalesce(model, 'null') using errcode = 'no_data_found',
+            hint = 'select name, version from ops.models;';
+    elsif outcome <> 'asked' then
+        raise exception 'version % of model % is %', version, model, outcome using errcode = 'object_not_in_prerequisite_state',
+            hint = format('select version, state, retired_at, aliases from ops.models where name = %L order by version desc;', model);
+    end if;
+    return audited('prefetch', model, jsonb_build_object('version', version), outcome);
+end $$;
+comment on function ops.prefetch is 'Asks the workers that run a model to load this version, before an alias moves to it. ops.workers shows who has it.';
 
 create function ops.drain(worker bigint) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$

@@ -22,12 +22,12 @@ declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
     of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds'];
-    of_worker constant text[] := array['make_partitions', 'make_event_partitions', 'settle', 'publish_starts', 'publish_event'];
+    of_worker constant text[] := array['make_partitions', 'make_event_partitions', 'settle', 'publish_starts', 'publish_event', 'end_trial'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'purge_job', 'set_job_priority', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
-        'pause_model', 'resume_model', 'set_model_alias', 'retire_model_version', 'drain_worker', 'revoke_api_key', 'audited',
+        'pause_model', 'resume_model', 'set_model_alias', 'retire_model_version', 'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
-        'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events'];
+        'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events', 'end_trial'];
     internal  constant text[] := array['goes_back', 'enqueue_job', 'checked_params', 'refused', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
     reading   constant text[] := array['job_name', 'job_id', 'first_job_id', 'explain'];
@@ -64,12 +64,14 @@ begin
             ('darkroom_api',      'select, update', array['orphan_sweep']),
             ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', '_sqlx_migrations']),
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
-            ('darkroom_api',      'update (retired_at)', array['model_versions']),
+            ('darkroom_api',      'update (retired_at, alias_wanted, prefetch_at)', array['model_versions']),
             ('darkroom_api',      'update (draining)', array['workers']),
             ('darkroom_api',      'insert', array['audit']),
             ('darkroom_worker',   'usage', array['schema public']),
             ('darkroom_worker',   'select, update', array['live_jobs']),
             ('darkroom_worker',   'select, insert, update', array['workers']),
+            ('darkroom_worker',   'update (trial_lease_no, trial_worker_id, trial_expires_at, load_error, load_error_worker, load_error_at)',
+                                  array['model_versions']),
             -- To lock a row that it will delete, a role needs the right to update some column.
             ('darkroom_worker',   'select, delete, update (created_at)', array['idempotency_keys']),
             ('darkroom_worker',   'select', array['models', 'model_versions', 'model_aliases', '_sqlx_migrations'])

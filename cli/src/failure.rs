@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The service answered with a problem document.
     Refused(Refusal),
+    /// A worker could not load a version that was pushed.
+    Rejected(String),
     /// The service, Postgres or S3 is away, or a proxy in between is broken.
     Away { what: String, next: &'static str },
     /// The jobs took longer than `--timeout`.
@@ -41,6 +43,7 @@ impl Failure {
                 _ => REFUSED,
             }
             .into(),
+            Self::Rejected(_) => REFUSED.into(),
             Self::Away { .. } => NOT_SERVED.into(),
             Self::OutOfTime(_) => OUT_OF_TIME.into(),
             Self::OutputClosed => ExitCode::SUCCESS,
@@ -50,7 +53,9 @@ impl Failure {
     /// The message for standard error.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
-            Self::Usage(what) | Self::OutOfTime(what) => Some(format!("error: {what}")),
+            Self::Usage(what) | Self::Rejected(what) | Self::OutOfTime(what) => {
+                Some(format!("error: {what}"))
+            }
             Self::Refused(refusal) => Some(format!("error: {refusal}")),
             Self::Away { what, next } => Some(format!("error: {what}\nnext: {next}")),
             Self::OutputClosed => None,

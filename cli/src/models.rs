@@ -1,17 +1,26 @@
 //! `darkroom models …`: list, register, roll out and retire models.
 
+mod prefetch;
+mod trial;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jobs::{
-    db::DbConfig,
-    models::{ModelFolder, PushError, is_alias, push},
+    db::{Db, DbConfig},
+    models::{
+        self, ModelFolder, PushError, PushedVersion, VersionState, count_loaded, is_alias, push,
+    },
     object_store::StoreConfig,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 use wire::{AliasRequest, List as WireList, Model, ModelVersion, ParamSpec};
 
+use self::{
+    prefetch::Prefetch,
+    trial::{TrialView, wait_for_verdict},
+};
 use crate::{
     Ended,
     failure::Failure,
@@ -25,6 +34,7 @@ pub(crate) enum Models {
     Show(Show),
     Push(Push),
     Alias(Alias),
+    Prefetch(Prefetch),
     Retire(Retire),
 }
 
@@ -35,6 +45,7 @@ impl Models {
             Self::Show(show) => show.run().await,
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
+            Self::Prefetch(prefetch) => prefetch.run().await,
             Self::Retire(retire) => retire.run().await,
         }
     }
@@ -127,14 +138,38 @@ fn page(model: &Model, versions: &WireList<ModelVersion>) -> String {
             one.version.to_string(),
             one.aliases.join(", "),
             one.task.clone(),
+            one.state.clone(),
             one.retired.to_string(),
             one.digest.clone(),
         ]
     };
-    let heads = ["VERSION", "ALIASES", "TASK", "RETIRED", "DIGEST"];
+    let heads = ["VERSION", "ALIASES", "TASK", "STATE", "RETIRED", "DIGEST"];
+    let causes: String = versions.data.iter().map(causes).collect();
     let versions = versions.data.iter().map(row).collect();
     let versions = terminal::table(&heads, versions, "no versions");
-    format!("{}\n\n{versions}", terminal::fields(model))
+    format!("{}\n\n{versions}{causes}", terminal::fields(model))
+}
+
+/// Why a version has no verdict or a bad one, and why it could not be loaded: paragraphs, or nothing. A key without the scope
+/// `operate` or `admin` sees none.
+fn causes(version: &ModelVersion) -> String {
+    let reference = format!("{}:{}", version.name, version.version);
+    let mut text = String::new();
+    if let Some(cause) = &version.state_cause {
+        text += &format!("\n\n{reference} is {}:\n{cause}", version.state);
+    }
+    match &version.load_error {
+        // A rejected version has this cause already.
+        Some(error) if version.state_cause.is_none() => {
+            let (worker, at) = (&error.worker, wire::rfc3339(&error.at));
+            text += &format!(
+                "\n\n{worker} could not load {reference} at {at}:\n{}",
+                error.cause
+            );
+        }
+        _ => {}
+    }
+    text
 }
 
 /// Registers a folder as a model version: `model.json` and the files it names
@@ -143,6 +178,10 @@ fn page(model: &Model, versions: &WireList<ModelVersion>) -> String {
 /// that `--alias` moves. The first version of a model gets the alias `default`; jobs that name no model get the first model.
 ///
 /// A model is TorchScript, which is code that workers run: push only what you trust.
+///
+/// A worker loads a new version first. Until then jobs cannot name the version, and `--alias` does not move. The command waits
+/// for the verdict. It ends with 4 and the cause if the version is rejected: nothing has changed then. It ends with 3 if no
+/// worker runs. Pushing a rejected version again tries the version again.
 ///
 /// Prints `NAME:VERSION sha256:… (new)`, or `(unchanged)`.
 #[derive(Debug, Args)]
@@ -153,6 +192,9 @@ pub(crate) struct Push {
     /// Point this alias at the version, wherever the alias pointed before
     #[arg(long, value_name = "ALIAS", value_parser = alias_name)]
     alias: Option<String>,
+    /// Do not wait for a worker: the version is ready at once, whether or not a worker can load it
+    #[arg(long)]
+    no_trial: bool,
     /// One JSON document: `{"name", "version", "digest", "alias", "new"}`
     #[arg(long)]
     json: bool,
@@ -177,12 +219,17 @@ impl Push {
             ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
         let db = stores::database(&self.db).await?;
         let store = stores::objects(&self.store).await?;
-        let pushed = push(&db, &store, &folder, self.alias.as_deref()).await;
+        let trial = !self.no_trial;
+        let pushed = push(&db, &store, &folder, self.alias.as_deref(), trial).await;
         let pushed = pushed.map_err(|error| match &error {
             PushError::Store(_) => Failure::away("the files", &error, stores::CHECK_S3),
             PushError::Db(_) => Failure::away("the version", &error, stores::CHECK_POSTGRES),
             _ => Failure::Usage(error.to_string()),
         })?;
+        if pushed.state == VersionState::Validating {
+            let reference = format!("{}:{}", pushed.name, pushed.version);
+            wait_for_verdict(&reference, async || trial_of(&db, &pushed).await).await?;
+        }
         let (name, version, digest) = (pushed.name, pushed.version, pushed.digest);
         if self.json {
             terminal::json(json!({
@@ -194,6 +241,23 @@ impl Push {
         }
         Ok(Ended::Well)
     }
+}
+
+/// The trial of a version, as Postgres has it.
+async fn trial_of(db: &Db, pushed: &PushedVersion) -> Result<TrialView, Failure> {
+    let version = models::version(db, pushed.id).await;
+    let version = version
+        .map_err(|error| Failure::away("the version", &error, stores::CHECK_POSTGRES))?
+        .ok_or_else(|| Failure::Usage("the version was deleted meanwhile".into()))?;
+    let workers = count_loaded(db, &pushed.name, pushed.version).await;
+    let workers =
+        workers.map_err(|error| Failure::away("the workers", &error, stores::CHECK_POSTGRES))?;
+    Ok(TrialView {
+        state: version.state.as_str().into(),
+        cause: version.state_cause,
+        worker: version.state_worker,
+        workers: Some(workers.workers),
+    })
 }
 
 /// Points an alias of a model at a version: rolls the version out, or back

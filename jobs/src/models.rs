@@ -1,19 +1,42 @@
 //! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
+mod begin_trial;
+mod cause;
+mod claim_trial;
+mod end_trial;
+mod note_load_error;
+mod prefetch;
 mod push;
+mod rescue_trials;
 mod resolve;
 mod retire;
+mod skip_trial;
+mod state;
+mod unready;
 
 use std::collections::BTreeMap;
 
 pub use alias::{SetAliasOutcome, is_alias, set_alias};
+use chrono::{DateTime, Utc};
+pub use claim_trial::{Trial, claim_trial};
+pub use end_trial::{Verdict, end_trial};
+pub use note_load_error::note_load_error;
+pub use prefetch::{
+    LoadedCount, PrefetchOutcome, WantedPrefetch, count_loaded, prefetch, wanted_prefetches,
+};
 pub use push::{ModelFolder, PushError, PushedVersion, push};
+pub use rescue_trials::rescue_trials;
 pub use resolve::{Resolved, Resolver, resolve_all};
 pub use retire::{RetireOutcome, retire};
 use sqlx::{PgPool, types::Json};
+pub use state::VersionState;
+pub use unready::{UnreadyVersion, find_unready};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
+
+/// Wakes workers that look for trials and prefetches. The payload is empty.
+pub const TRIALS_CHANNEL: &str = "darkroom_trials";
 
 /// The alias of a reference that is only a name.
 pub const DEFAULT_ALIAS: &str = "default";
@@ -32,6 +55,23 @@ pub struct ModelVersion {
     pub aliases: Vec<String>,
     pub is_default: bool,
     pub retired: bool,
+    pub state: VersionState,
+    /// Why it was rejected; while it is validating, why earlier workers could not decide. For operators only.
+    pub state_cause: Option<String>,
+    /// The worker that decided, or that wrote the first line of the cause.
+    pub state_worker: Option<String>,
+    /// The alias that moves to it when its trial passes.
+    pub alias_wanted: Option<String>,
+    /// Why a worker last failed to load it. For operators only.
+    pub load_error: Option<LoadErrorNote>,
+}
+
+/// Why a worker could not load a version: the first lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadErrorNote {
+    pub cause: String,
+    pub worker: String,
+    pub at: DateTime<Utc>,
 }
 
 impl ModelVersion {
@@ -74,7 +114,8 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
     let rows = sqlx::query!(
         r#"select v.model_version_id, v.model_id, m.name, v.version, v.digest, m.is_default,
                   v.manifest as "manifest: Json<Manifest>", v.files as "files: Json<BTreeMap<String, Sha256Digest>>",
-                  v.retired_at is not null as "retired!",
+                  v.retired_at is not null as "retired!", v.state, v.state_cause, v.state_worker, v.alias_wanted,
+                  v.load_error, v.load_error_worker, v.load_error_at,
                   array(select a.alias from model_aliases a where a.model_version_id = v.model_version_id order by a.alias) as "aliases!"
            from model_versions v join models m using (model_id)
            where $1::bigint is null or v.model_version_id = $1
@@ -100,6 +141,18 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
                 aliases: row.aliases,
                 is_default: row.is_default,
                 retired: row.retired,
+                state: VersionState::parse(&row.state)?,
+                state_cause: row.state_cause,
+                state_worker: row.state_worker,
+                alias_wanted: row.alias_wanted,
+                load_error: match (row.load_error, row.load_error_at) {
+                    (Some(cause), Some(at)) => Some(LoadErrorNote {
+                        cause,
+                        worker: row.load_error_worker.unwrap_or_default(),
+                        at,
+                    }),
+                    _ => None,
+                },
             })
         })
         .collect()

@@ -34,6 +34,7 @@ mod spot_machines;
 mod submitting;
 mod submitting_folders;
 mod tasks;
+mod trials;
 mod usage;
 mod webhook_snippets;
 mod webhooks;

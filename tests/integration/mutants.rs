@@ -15,6 +15,7 @@ mod images;
 mod order;
 mod tables;
 mod time;
+mod trials;
 mod verdict;
 
 use tests::{

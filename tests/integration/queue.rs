@@ -32,3 +32,4 @@ mod retaining;
 mod retaining_results;
 mod retrying;
 mod submitting;
+mod trials;

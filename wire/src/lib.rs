@@ -39,7 +39,7 @@ pub use self::{
     },
     key::{ApiKey, ApiKeyRequest, KeyLimits, Scope},
     list::{List, Page},
-    model::{Alias, AliasRequest, Model, ModelVersion, ParamSpec},
+    model::{Alias, AliasRequest, LoadErrorNote, Model, ModelVersion, ParamSpec, Prefetch},
     problem::{FieldError, Problem, ProblemCode},
     queue::{Explanation, ModelStats, Stats},
     result::{
@@ -69,6 +69,7 @@ pub enum Object {
     Job,
     List,
     Model,
+    Prefetch,
     Stats,
     Upload,
     WebhookDelivery,

@@ -1,7 +1,8 @@
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Object;
+use crate::{Object, time::micros};
 
 /// A model, and the version that its name refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,8 +47,55 @@ pub struct ModelVersion {
     pub task: String,
     pub aliases: Vec<String>,
     pub retired: bool,
+    /// `validating`: a worker has yet to load it, and no job may name it. `ready`. `rejected`: it cannot be loaded.
+    #[serde(default = "ready")]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "ready"))]
+    pub state: String,
+    /// Why it was rejected; while it is validating, why earlier workers could not decide. Only for keys that may `operate` or
+    /// `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_cause: Option<String>,
+    /// The worker that loaded or rejected it. Only for such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_worker: Option<String>,
+    /// The alias that moves to it once a worker has loaded it. Only for such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_wanted: Option<String>,
+    /// Why a worker last failed to load it. Only for such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_error: Option<LoadErrorNote>,
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub manifest: Value,
+}
+
+/// A version that was registered before versions had states.
+fn ready() -> String {
+    "ready".into()
+}
+
+/// Why a worker could not load a version: the first lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LoadErrorNote {
+    pub cause: String,
+    /// Name of the worker.
+    pub worker: String,
+    #[serde(serialize_with = "micros")]
+    pub at: DateTime<Utc>,
+}
+
+/// How many workers have loaded a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Prefetch {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "prefetch"))]
+    pub object: Object,
+    pub model: String,
+    pub version: i32,
+    /// Workers that run the model and are not leaving.
+    pub workers: i64,
+    /// Those of them that have loaded the version.
+    pub loaded: i64,
 }
 
 /// The version that an alias will refer to.

@@ -69,6 +69,10 @@ pub struct Config {
     /// Most bytes of model files to keep loaded. The least recently used model is unloaded first
     #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
     pub loaded_bytes_max: u64,
+    /// Do not try new versions of models before they may be used. Another worker must: a pushed version waits for it. For workers
+    /// that have no time to load models that their jobs do not need
+    #[arg(long, env = "DARKROOM_NO_TRIALS")]
+    pub no_trials: bool,
 }
 
 /// Limits of one image.

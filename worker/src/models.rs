@@ -44,6 +44,8 @@ pub struct ModelsConfig {
     /// Threads that run models at the same time.
     pub infer_threads: usize,
     pub loaded_bytes_max: u64,
+    /// The name under which operators see why a version could not be loaded.
+    pub worker_name: String,
     pub check_output: OutputCheck,
 }
 
@@ -121,10 +123,25 @@ impl Models {
                 batch.images = loaded.best_batch(),
                 "model loaded"
             ),
-            Err(error) => tracing::error!(model, error.cause = %error, "model not loaded"),
+            Err(error) => {
+                tracing::error!(model, error.cause = %error, "model not loaded");
+                self.note_load_error(version_id, error).await;
+            }
         }
         metrics::histogram!("darkroom_model_load_seconds").record(seconds);
         loaded
+    }
+
+    /// Keeps the cause with the version, so that operators learn why its jobs fail.
+    async fn note_load_error(&self, version_id: i64, error: &LoadError) {
+        let (LoadError::Broken(cause) | LoadError::TooLarge(cause)) = error else {
+            return;
+        };
+        let worker = &self.config.worker_name;
+        let noted = jobs::models::note_load_error(&self.db, version_id, worker, cause);
+        if let Err(error) = jobs::db::answered(&self.db, noted).await {
+            tracing::debug!(error.cause = %error, "cannot note why the model was not loaded");
+        }
     }
 
     async fn load_version(&self, version: &ModelVersion) -> Result<Arc<Model>, LoadError> {

@@ -23,6 +23,7 @@ mod report_loaded_models;
 mod settings;
 mod stage;
 mod store;
+mod trials;
 
 use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
@@ -78,6 +79,7 @@ pub fn start(
             batch_max: settings.batch_max,
             infer_threads: settings.infer_threads,
             loaded_bytes_max: config.loaded_bytes_max,
+            worker_name: config.worker_name(),
             check_output: postprocess::check,
         },
     );
@@ -100,6 +102,15 @@ pub fn start(
         drain,
         "report of loaded models",
         report_loaded_models::report_loaded_models(context.clone()),
+    );
+    background::spawn(
+        drain,
+        "trials and prefetches",
+        trials::load_when_asked(
+            context.clone(),
+            wake_ups.listener.clone(),
+            !config.no_trials,
+        ),
     );
     background::spawn(
         drain,

@@ -6,13 +6,16 @@ use actix_web::{
 };
 use jobs::{
     keys::Scope,
-    models::{self, DEFAULT_ALIAS, ModelVersion, RetireOutcome, SetAliasOutcome, is_alias},
+    models::{
+        self, DEFAULT_ALIAS, ModelVersion, PrefetchOutcome, RetireOutcome, SetAliasOutcome,
+        VersionState, is_alias,
+    },
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
-use wire::{Alias, AliasRequest, Model, Object};
+use wire::{Alias, AliasRequest, Model, Object, Prefetch};
 
 use crate::{
     ctx::Ctx,
@@ -27,7 +30,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(get_model)
         .service(list_versions)
         .service(set_alias)
-        .service(retire_version);
+        .service(retire_version)
+        .service(prefetch_version);
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,7 +52,9 @@ fn model_body(versions: &[ModelVersion]) -> Option<Model> {
     let is_default =
         |version: &&ModelVersion| version.aliases.iter().any(|alias| alias == DEFAULT_ALIAS);
     let default = versions.iter().find(is_default);
-    let shown = default.or(versions.first())?;
+    let is_ready = |version: &&ModelVersion| version.state == VersionState::Ready;
+    let newest = versions.iter().find(is_ready).or(versions.first());
+    let shown = default.or(newest)?;
     Some(Model {
         name: shown.name.clone(),
         object: Object::Model,
@@ -81,7 +87,11 @@ async fn list_models(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, Api
     caller.needs(Scope::Read)?;
     let versions = models::list(&ctx.db).await?;
     let by_name = versions.chunk_by(|a, b| a.name == b.name);
-    let data = by_name.filter_map(model_body).collect();
+    let is_usable = |versions: &&[ModelVersion]| {
+        let mut versions = versions.iter();
+        versions.any(|version| version.state == VersionState::Ready)
+    };
+    let data = by_name.filter(is_usable).filter_map(model_body).collect();
     Ok(HttpResponse::Ok().json(ModelList {
         object: "list",
         data,
@@ -108,6 +118,8 @@ async fn get_model(
 }
 
 /// Every version of a model, newest first.
+///
+/// A key that may `operate` or `admin` also sees why a version was rejected, or could not be loaded.
 #[utoipa::path(
     operation_id = "list_versions", tag = "models",
     params(("name" = String, Path, description = "Its name, without alias or version")),
@@ -122,22 +134,38 @@ async fn list_versions(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
+    let sees_causes = caller.may(Scope::Operate) || caller.may(Scope::Admin);
     let data = versions_of(&ctx, &caller, &request)
         .await?
         .into_iter()
-        .map(|version| wire::ModelVersion {
-            name: version.name,
-            version: version.version,
-            digest: version.digest.to_string(),
-            task: version.manifest.task.to_string(),
-            aliases: version.aliases,
-            retired: version.retired,
-            manifest: serde_json::to_value(version.manifest).unwrap_or_default(),
-        });
+        .map(|version| version_body(version, sees_causes));
     Ok(HttpResponse::Ok().json(VersionList {
         object: "list",
         data: data.collect(),
     }))
+}
+
+/// `sees_causes`: errors of libtorch are for operators, never for clients of jobs.
+fn version_body(version: ModelVersion, sees_causes: bool) -> wire::ModelVersion {
+    let load_error = version.load_error.filter(|_| sees_causes);
+    wire::ModelVersion {
+        name: version.name,
+        version: version.version,
+        digest: version.digest.to_string(),
+        task: version.manifest.task.to_string(),
+        aliases: version.aliases,
+        retired: version.retired,
+        state: version.state.as_str().into(),
+        state_cause: version.state_cause.filter(|_| sees_causes),
+        state_worker: version.state_worker.filter(|_| sees_causes),
+        alias_wanted: version.alias_wanted.filter(|_| sees_causes),
+        load_error: load_error.map(|error| wire::LoadErrorNote {
+            cause: error.cause,
+            worker: error.worker,
+            at: error.at,
+        }),
+        manifest: serde_json::to_value(version.manifest).unwrap_or_default(),
+    }
 }
 
 async fn versions_of(
@@ -169,7 +197,7 @@ async fn versions_of(
         InvalidRequest,
         (status = 404, description = "not_found: no such model", body = wire::Problem, content_type = "application/problem+json"),
         SlowBody,
-        (status = 422, description = "invalid_params: no such version, or it is retired", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: no such version, or it is retired, validating or rejected", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[put("/v1/models/{name}/aliases/{alias}")]
@@ -209,6 +237,7 @@ async fn set_alias(
             "retired",
             "this version is retired",
         )),
+        SetAliasOutcome::NotReady(state) => Err(not_ready(state)),
     }
 }
 
@@ -244,4 +273,61 @@ async fn retire_version(
             Err(ApiError::invalid_field("/version", "aliased", detail))
         }
     }
+}
+
+/// Asks the workers that run a model to load a version, before an alias moves to it. May be repeated.
+///
+/// The answer does not wait for the loads: `loaded` counts the workers that have the version now.
+#[utoipa::path(
+    operation_id = "prefetch_version", tag = "models",
+    params(("name" = String, Path, description = "Name of the model"),
+           ("version" = i32, Path, description = "Its number")),
+    responses(
+        (status = 202, description = "Requested", body = Prefetch),
+        NotFound,
+        (status = 422, description = "invalid_params: the version is retired, validating or rejected", body = wire::Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[post("/v1/models/{name}/versions/{version}/prefetch")]
+async fn prefetch_version(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Operate)?;
+    let path = request.match_info();
+    let model = path.query("name");
+    let version = path.query("version").parse().ok();
+    let (Some(version), false) = (version, model.contains('\0')) else {
+        return Err(ApiError::not_found());
+    };
+    match models::prefetch(&ctx.db, model, version, &caller.audit_name()).await? {
+        PrefetchOutcome::Asked => {
+            let count = models::count_loaded(&ctx.db, model, version).await?;
+            Ok(HttpResponse::Accepted().json(Prefetch {
+                object: Object::Prefetch,
+                model: model.to_owned(),
+                version,
+                workers: count.workers,
+                loaded: count.loaded,
+            }))
+        }
+        PrefetchOutcome::NotFound => Err(ApiError::not_found()),
+        PrefetchOutcome::Retired => {
+            let detail = "this version is retired";
+            Err(ApiError::invalid_field("/version", "retired", detail))
+        }
+        PrefetchOutcome::NotReady(state) => Err(not_ready(state)),
+    }
+}
+
+fn not_ready(state: VersionState) -> ApiError {
+    let detail = match state {
+        VersionState::Validating => "no worker has loaded this version yet: it is validating",
+        VersionState::Rejected => {
+            "this version was rejected: no worker could load it; GET /v1/models/{name}/versions has the cause"
+        }
+        VersionState::Ready => "the version has become ready at this moment: try again",
+    };
+    ApiError::invalid_field("/version", state.as_str(), detail)
 }

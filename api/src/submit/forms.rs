@@ -2,7 +2,10 @@
 
 use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, web::Payload};
-use jobs::{ProblemCode, models::Resolved};
+use jobs::{
+    ProblemCode,
+    models::{self, Resolved, UnreadyVersion, VersionState},
+};
 use serde_json::{Map, Value};
 use wire::JobRequest;
 
@@ -128,8 +131,29 @@ pub(crate) async fn resolve_model(ctx: &Ctx, model: Option<&str>) -> Result<Reso
     if model.is_some_and(|model| model.contains('\0')) {
         return Err(unknown_model(model));
     }
-    let resolved = ctx.models.resolve(model).await?;
-    resolved.ok_or_else(|| unknown_model(model))
+    if let Some(resolved) = ctx.models.resolve(model).await? {
+        return Ok(resolved);
+    }
+    let unready = match model {
+        Some(model) => models::find_unready(&ctx.db, model).await?,
+        None => None,
+    };
+    Err(unready.map_or_else(|| unknown_model(model), |version| unready_model(&version)))
+}
+
+fn unready_model(version: &UnreadyVersion) -> ApiError {
+    let reference = &version.reference;
+    let detail = match version.state {
+        VersionState::Rejected => format!("{reference} was rejected: no worker could load it"),
+        _ => {
+            format!("{reference} takes no jobs yet: it is validating until a worker has loaded it")
+        }
+    };
+    ApiError::new(ProblemCode::UnknownModel, detail.clone()).with_error(
+        "/model",
+        version.state.as_str(),
+        detail,
+    )
 }
 
 fn unknown_model(model: Option<&str>) -> ApiError {

@@ -1,5 +1,7 @@
 use sqlx::PgPool;
 
+use super::VersionState;
+
 /// Result of [`set_alias`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetAliasOutcome {
@@ -9,6 +11,8 @@ pub enum SetAliasOutcome {
     NoVersion,
     /// The version is retired: no new job may name it.
     Retired,
+    /// The version is validating or rejected: no job may name it yet.
+    NotReady(VersionState),
 }
 
 /// Whether `text` may be an alias, by the rule of the table: `[a-z][a-z0-9._-]{0,49}`.
@@ -39,6 +43,7 @@ pub async fn set_alias(
         "set" => SetAliasOutcome::Set,
         "no model" => SetAliasOutcome::NoModel,
         "no version" => SetAliasOutcome::NoVersion,
-        _ => SetAliasOutcome::Retired,
+        "retired" => SetAliasOutcome::Retired,
+        state => SetAliasOutcome::NotReady(VersionState::parse(state)?),
     })
 }

@@ -9,7 +9,9 @@ use std::{
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
-use super::{DEFAULT_ALIAS, object_key};
+use super::{
+    DEFAULT_ALIAS, VersionState, begin_trial::begin_trial, object_key, skip_trial::skip_trial,
+};
 use crate::{
     Sha256Digest,
     manifest::{Manifest, Mistake},
@@ -32,6 +34,9 @@ pub struct PushedVersion {
     pub digest: Sha256Digest,
     /// `false` if a folder with equal content was pushed before.
     pub is_new: bool,
+    pub id: i64,
+    /// `Validating`: the aliases move once a worker has loaded the version.
+    pub state: VersionState,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +135,9 @@ fn hash(path: &Path) -> std::io::Result<Sha256Digest> {
 ///
 /// The first version of a model becomes its `default`. The first model becomes the default model.
 ///
+/// With `trial` a version that is not ready waits until a worker has loaded it, and so do its aliases. A rejected version is tried
+/// again. Without `trial` the version is ready at once.
+///
 /// # Errors
 /// See [`PushError`]. After an error the version does not exist.
 pub async fn push(
@@ -137,6 +145,7 @@ pub async fn push(
     store: &ObjectStore,
     folder: &ModelFolder,
     alias: Option<&str>,
+    trial: bool,
 ) -> Result<PushedVersion, PushError> {
     for (path, sha256) in folder.files.values() {
         let key = object_key(*sha256);
@@ -158,13 +167,30 @@ pub async fn push(
         folder.manifest.task.to_string(),
         serde_json::to_value(&folder.manifest).expect("a manifest came from JSON"),
         serde_json::to_value(files).expect("names and digests"),
+        trial,
+        alias,
     )
     .fetch_one(db)
     .await?;
+    let pushed = |state| PushedVersion {
+        name: folder.manifest.name.clone(),
+        version: row.version,
+        digest: folder.digest,
+        is_new: row.is_new,
+        id: row.model_version_id,
+        state,
+    };
+    if trial && begin_trial(db, row.model_version_id, alias).await? {
+        return Ok(pushed(VersionState::Validating));
+    }
+    if !trial && !row.is_new {
+        skip_trial(db, row.model_version_id).await?;
+    }
     for (alias, moves) in [(Some(DEFAULT_ALIAS), false), (alias, true)] {
         let Some(alias) = alias else { continue };
         sqlx::query!(
-            "insert into model_aliases as a (model_id, alias, model_version_id) values ($1, $2, $3)
+            "with withdrawn as (update model_versions v set alias_wanted = null where v.model_id = $1 and v.alias_wanted = $2 and $4)
+             insert into model_aliases as a (model_id, alias, model_version_id) values ($1, $2, $3)
              on conflict (model_id, alias) do update set model_version_id = $3, updated_at = now() where $4",
             row.model_id,
             alias,
@@ -174,10 +200,5 @@ pub async fn push(
         .execute(db)
         .await?;
     }
-    Ok(PushedVersion {
-        name: folder.manifest.name.clone(),
-        version: row.version,
-        digest: folder.digest,
-        is_new: row.is_new,
-    })
+    Ok(pushed(VersionState::Ready))
 }

@@ -24,14 +24,14 @@ pub struct Resolved {
 
 /// The part of a reference that selects the version.
 #[derive(Debug, PartialEq, Eq)]
-enum Pick<'a> {
+pub(super) enum Pick<'a> {
     Alias(&'a str),
     Version(i32),
     Digest(Sha256Digest),
 }
 
 /// `name`, `name@alias`, `name:version`, `name@sha256:…`.
-fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
+pub(super) fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
     if let Some((name, digest)) = reference.split_once("@sha256:") {
         return Some((name, Pick::Digest(digest.parse().ok()?)));
     }
@@ -69,7 +69,7 @@ impl Resolver {
     }
 
     /// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
-    /// such model, version or alias exists, or the version is retired.
+    /// such model, version or alias exists, or the version is retired, validating or rejected. `find_unready` tells the last two.
     ///
     /// # Errors
     /// Postgres is away.
@@ -116,7 +116,7 @@ pub async fn resolve_all(
            join models m on case when asked.name is null then m.is_default else m.name = asked.name end
            join model_versions v using (model_id)
            left join model_aliases a on a.model_version_id = v.model_version_id and a.alias = asked.alias
-           where v.retired_at is null
+           where v.retired_at is null and v.state = 'ready'
              and (asked.alias is null or a.alias is not null)
              and (asked.version is null or v.version = asked.version)
              and (asked.digest is null or v.digest = asked.digest)"#,

@@ -6,6 +6,7 @@ use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescu
 use crate::{
     JobId,
     db::{StatementPool, answered, make_partitions},
+    models::rescue_trials,
 };
 
 /// How many jobs one round of housekeeping moved.
@@ -31,6 +32,13 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, Q
     let timed_out = jobs_or_none("time_out", time_out(&mut *db).await);
     let expired = jobs_or_none("expire", expire(&mut *db).await);
     let promoted = jobs_or_none("promote", promote(&mut *db).await);
+    match rescue_trials(&mut *db).await {
+        Ok(0) => {}
+        Ok(trials) => tracing::warn!(trials, "took trials of models back"),
+        Err(error) => {
+            tracing::warn!(error.cause = %error, verb = "rescue_trials", "housekeeping failed; trying again");
+        }
+    }
     let counts = HousekeepingCounts {
         rescued: rescued.len() as u64,
         timed_out: timed_out.len() as u64,
@@ -52,7 +60,7 @@ fn jobs_or_none(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> 
     })
 }
 
-/// Rescues, times out, expires and promotes once a second, for as long as the process lives.
+/// Rescues jobs and trials, times out, expires and promotes once a second, for as long as the process lives.
 pub async fn housekeep(db: impl Into<StatementPool>) {
     let statements = db.into();
     let (notifier, db) = (Notifier::start(statements.clone()), statements.db());

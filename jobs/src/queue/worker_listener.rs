@@ -12,17 +12,18 @@ use super::{
     listen::{Received, start_listening},
     notify::{QUEUED_CHANNEL, WORKER_CHANNEL},
 };
-use crate::{WorkerId, db::DirectConnector};
+use crate::{WorkerId, db::DirectConnector, models::TRIALS_CHANNEL};
 
 #[derive(Debug, Default)]
 struct Signals {
     queued: Notify,
     requested: Notify,
+    trials: Notify,
     /// Row id of the worker whose requests are heard; 0: none yet.
     worker: AtomicI64,
 }
 
-/// Wakes a worker when jobs were queued, and when a request to this worker was made.
+/// Wakes a worker when jobs were queued, when a version waits for a trial, and when a request to this worker was made.
 #[derive(Debug, Clone)]
 pub struct WorkerListener(Arc<Signals>);
 
@@ -36,6 +37,10 @@ impl WorkerListener {
                 ..
             } => woken.queued.notify_one(),
             Received::Notification {
+                channel: TRIALS_CHANNEL,
+                ..
+            } => woken.trials.notify_one(),
+            Received::Notification {
                 payload: worker, ..
             } => {
                 if worker.parse() == Ok(woken.worker.load(Ordering::Acquire)) {
@@ -45,9 +50,10 @@ impl WorkerListener {
             Received::Gap => {
                 woken.queued.notify_one();
                 woken.requested.notify_one();
+                woken.trials.notify_one();
             }
         };
-        let channels = &[QUEUED_CHANNEL, WORKER_CHANNEL];
+        let channels = &[QUEUED_CHANNEL, WORKER_CHANNEL, TRIALS_CHANNEL];
         start_listening("worker listener", db.into(), channels, on_received);
         Self(signals)
     }
@@ -60,6 +66,11 @@ impl WorkerListener {
     /// Returns once a job was queued since the last call, or after `longest`.
     pub async fn queued(&self, longest: Duration) {
         drop(timeout(longest, self.0.queued.notified()).await);
+    }
+
+    /// Returns once a trial or a prefetch was asked for since the last call, or after `longest`.
+    pub async fn trials(&self, longest: Duration) {
+        drop(timeout(longest, self.0.trials.notified()).await);
     }
 
     /// Returns once a request to the worker was made since the last call, or after `longest`.

@@ -272,6 +272,10 @@ async fn no_statement_of_a_worker_has_a_time_parameter() {
         include_str!("../../../jobs/src/queue/time_out.sql"),
         include_str!("../../../jobs/src/queue/promote.sql"),
         include_str!("../../../jobs/src/queue/expire.sql"),
+        include_str!("../../../jobs/src/models/claim_trial.sql"),
+        include_str!("../../../jobs/src/models/end_trial.sql"),
+        include_str!("../../../jobs/src/models/rescue_trials.sql"),
+        include_str!("../../../jobs/src/models/note_load_error.sql"),
     ];
     for verb in verbs {
         assert_eq!(time_parameters(&db, verb).await, [""; 0], "{verb}");

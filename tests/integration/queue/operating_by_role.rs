@@ -61,6 +61,7 @@ async fn run_housekeeping(db: &Db) {
     queue::time_out(db).await.unwrap();
     queue::expire(db).await.unwrap();
     queue::promote(db).await.unwrap();
+    jobs::models::rescue_trials(db).await.unwrap();
     queue::forget_keys(db).await.unwrap();
     assert!(jobs::db::make_partitions(db, 5).await.unwrap() > 0);
 }
@@ -134,6 +135,18 @@ async fn darkroom_worker_can_run_all_statements_of_workers() {
             .len(),
         1
     );
+    let version = claims[0].model_version_id;
+    assert_eq!(models::claim_trial(&pool, worker, &[]).await.unwrap(), None);
+    let trial = models::Trial {
+        version_id: version,
+        lease_no: 1.into(),
+    };
+    let ended = models::end_trial(&pool, trial, &models::Verdict::Loaded).await;
+    assert_eq!(ended.unwrap(), None);
+    models::wanted_prefetches(&pool, worker).await.unwrap();
+    models::note_load_error(&pool, version, "w", "made up")
+        .await
+        .unwrap();
     queue::deregister(&pool, worker).await.unwrap();
 }
 
@@ -150,6 +163,8 @@ async fn darkroom_worker_can_do_nothing_else() {
         "insert into live_jobs select * from live_jobs",
         "insert into lanes values (1, 0, 'alice', 0, 0)",
         "update models set paused_at = now()",
+        "update model_versions set state = 'ready'",
+        "update model_aliases set alias = 'stable'",
         "delete from attempts",
         "select * from ops.jobs",
         "select cancel_job(gen_random_uuid(), null)",
@@ -166,7 +181,7 @@ async fn darkroom_worker_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes data, and of `explain`.
-const ACTIONS: [&str; 18] = [
+const ACTIONS: [&str; 19] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -183,6 +198,7 @@ const ACTIONS: [&str; 18] = [
     "select ops.revoke_key('none')",
     "select ops.set_alias('none', 'stable', 1)",
     "select ops.retire('none', 1)",
+    "select ops.prefetch('none', 1)",
     "select ops.redeliver(gen_random_uuid())",
     "select ops.enqueue('none', 'alice', repeat('0', 64))",
 ];

@@ -112,6 +112,10 @@ async fn run_admin_statements(pool: &Db) {
     );
     let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
     assert_eq!(set.unwrap(), models::SetAliasOutcome::Set);
+    let asked = models::prefetch(pool, given::MODEL, 1, "api key 1f").await;
+    assert_eq!(asked.unwrap(), models::PrefetchOutcome::Asked);
+    models::count_loaded(pool, given::MODEL, 1).await.unwrap();
+    assert_eq!(models::find_unready(pool, "lite:2").await.unwrap(), None);
     let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
     assert_eq!(aliased.unwrap(), models::RetireOutcome::Aliased);
 }
@@ -229,6 +233,7 @@ async fn darkroom_api_can_do_nothing_else() {
         "update workers set lease_until = now()",
         "update models set name = 'other'",
         "update model_versions set manifest = '{}'",
+        "update model_versions set state = 'ready'",
         "delete from images",
         "truncate finished_jobs",
         "select ops.cancel(gen_random_uuid())",

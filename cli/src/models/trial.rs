@@ -1,0 +1,137 @@
+//! What `models push` does while a worker loads the new version: it waits for the verdict.
+
+use std::time::{Duration, Instant};
+
+use crate::{failure::Failure, terminal};
+
+/// Between two questions.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two lines about the wait.
+const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a missing worker may take to start.
+const NO_WORKER_MAX: Duration = Duration::from_secs(10);
+/// Workers give a trial up after a quarter of an hour, and three workers may try.
+const WAIT_MAX: Duration = Duration::from_mins(50);
+
+const NEXT_WITHOUT_WORKER: &str = "start a worker: it tries the version, and then the alias moves; `darkroom models show` has the verdict. \
+     `models push --no-trial` makes the version ready without a trial";
+const NEXT_AFTER_WAIT: &str =
+    "`darkroom models show` has the verdict later; the workers' logs say what they do";
+
+/// The trial of a version as the service or Postgres shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TrialView {
+    /// `validating`, `ready` or `rejected`.
+    pub(crate) state: String,
+    pub(crate) cause: Option<String>,
+    pub(crate) worker: Option<String>,
+    /// Live workers that run the model; `None` if that is not known.
+    pub(crate) workers: Option<i64>,
+}
+
+/// Waits until a worker has loaded the version `reference`. `ask` reads the state.
+///
+/// Fails if the version is rejected, if no worker runs the model, or if there is no verdict within the time of three trials. The
+/// last two leave the version as it is: it becomes ready later.
+pub(crate) async fn wait_for_verdict(
+    reference: &str,
+    mut ask: impl AsyncFnMut() -> Result<TrialView, Failure>,
+) -> Result<TrialView, Failure> {
+    let began = Instant::now();
+    let (mut has_worker_since, mut noted) = (began, None::<(Instant, TrialView)>);
+    loop {
+        let view = ask().await?;
+        match view.state.as_str() {
+            "validating" => {}
+            "rejected" => return Err(Failure::Rejected(rejection(reference, &view))),
+            _ => return Ok(view),
+        }
+        if view.workers != Some(0) {
+            has_worker_since = Instant::now();
+        } else if has_worker_since.elapsed() >= NO_WORKER_MAX {
+            return Err(Failure::Away {
+                what: format!("{reference} is validating, and no worker runs its model"),
+                next: NEXT_WITHOUT_WORKER,
+            });
+        }
+        if began.elapsed() >= WAIT_MAX {
+            return Err(Failure::Away {
+                what: format!("{reference} is still validating"),
+                next: NEXT_AFTER_WAIT,
+            });
+        }
+        let is_news = noted
+            .as_ref()
+            .is_none_or(|(at, before)| *before != view || at.elapsed() >= NOTE_INTERVAL);
+        if is_news {
+            terminal::note(progress(reference, &view));
+            noted = Some((Instant::now(), view));
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+}
+
+fn progress(reference: &str, view: &TrialView) -> String {
+    let waits_for = match view.workers {
+        Some(0) => "waits for a worker that runs its model".to_owned(),
+        Some(1) => "waits until 1 worker has loaded it".to_owned(),
+        Some(workers) => format!("waits until one of {workers} workers has loaded it"),
+        None => "waits until a worker has loaded it".to_owned(),
+    };
+    match &view.cause {
+        Some(cause) => format!("{reference} {waits_for}; so far:\n{cause}"),
+        None => format!("{reference} {waits_for}"),
+    }
+}
+
+fn rejection(reference: &str, view: &TrialView) -> String {
+    let cause = view.cause.as_deref().unwrap_or("no cause was kept");
+    let by = match &view.worker {
+        Some(worker) => format!(" by the worker {worker}"),
+        None => String::new(),
+    };
+    format!("{reference} was rejected{by}; no alias has moved:\n{cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TrialView, progress, rejection, wait_for_verdict};
+    use crate::failure::Failure;
+
+    fn view(state: &str, cause: Option<&str>) -> TrialView {
+        TrialView {
+            state: state.into(),
+            cause: cause.map(Into::into),
+            worker: Some("gpu-1".into()),
+            workers: Some(2),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_push_ends_with_the_verdict() {
+        let ready = wait_for_verdict("lite:2", async || Ok(view("ready", None))).await;
+        assert_eq!(ready.expect("ready"), view("ready", None));
+        let rejected = async || Ok(view("rejected", Some("no operator torchvision::nms")));
+        let rejected = wait_for_verdict("lite:2", rejected).await;
+        let Err(Failure::Rejected(text)) = rejected else {
+            panic!("{rejected:?}");
+        };
+        assert!(
+            text.contains("lite:2 was rejected by the worker gpu-1"),
+            "{text}"
+        );
+        assert!(text.ends_with("\nno operator torchvision::nms"), "{text}");
+    }
+
+    #[test]
+    fn a_wait_tells_what_it_waits_for() {
+        let mut waiting = view("validating", Some("gpu-1: out of memory"));
+        let told =
+            "lite:2 waits until one of 2 workers has loaded it; so far:\ngpu-1: out of memory";
+        assert_eq!(progress("lite:2", &waiting), told);
+        (waiting.workers, waiting.cause) = (Some(0), None);
+        let told = "lite:2 waits for a worker that runs its model";
+        assert_eq!(progress("lite:2", &waiting), told);
+        assert!(rejection("lite:2", &waiting).ends_with("no cause was kept"));
+    }
+}

@@ -1,0 +1,1 @@
+select end_trial($1, $2, $3, $4)
