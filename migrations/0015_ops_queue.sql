@@ -134,4 +134,4 @@ comment on column ops.workers.lease_until is 'End of the lease, unless the worke
 comment on column ops.workers.draining is 'Whether the worker was asked to finish its jobs and exit.';
 comment on column ops.workers.status is 'alive, draining, ended, or lost (the lease expired).';
 comment on column ops.workers.running is 'Jobs that it holds.';
-comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best}. batch_best is the number of images in a forward batch.';
+comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best, warning}. batch_best is the number of images in a forward batch; warning is there only if the worker found something wrong with the model.';

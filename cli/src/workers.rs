@@ -82,7 +82,14 @@ fn table(workers: &WireList<Worker>) -> String {
 /// `efficientnet-lite0:1 fp32 ×8`: forward batches of eight images.
 fn loaded(worker: &Worker) -> String {
     let loaded = worker.loaded.iter();
-    let loaded = loaded.map(|one| format!("{} {} ×{}", one.model, one.precision, one.batch_best));
+    let loaded = loaded.map(|one| {
+        let warning = one.warning.as_ref().map(|warning| format!(" ({warning})"));
+        let warning = warning.unwrap_or_default();
+        format!(
+            "{} {} ×{}{warning}",
+            one.model, one.precision, one.batch_best
+        )
+    });
     loaded.collect::<Vec<_>>().join(", ")
 }
 

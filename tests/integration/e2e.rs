@@ -21,6 +21,7 @@ mod losing_workers;
 mod managing;
 mod many_models;
 mod models;
+mod models_that_mix_images;
 mod odd_pictures;
 mod overload;
 mod phone_formats;

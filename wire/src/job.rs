@@ -256,6 +256,11 @@ impl Job {
         self.result.as_ref()?.get("precision")?.as_str()
     }
 
+    /// The code of what the worker found wrong with the model, although it gave this prediction; `None` in most jobs.
+    pub fn model_warning(&self) -> Option<&str> {
+        self.result.as_ref()?.get("model_warning")?.as_str()
+    }
+
     /// The error as a problem; `None` if the job has no error, or if the error is no problem document.
     pub fn problem(&self) -> Option<Problem> {
         Problem::deserialize(self.error.as_ref()?).ok()

@@ -39,4 +39,7 @@ pub struct LoadedModel {
     /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
     #[cfg_attr(feature = "openapi", schema(example = 8))]
     pub batch_best: u32,
+    /// What the worker found wrong with the model although it runs. `docs/models.md` has the cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }

@@ -1,10 +1,14 @@
 //! The models of this worker: fetched by digest into a cache on disk, loaded, warmed up, and statements while they are used.
 
+mod batch_sizes;
 mod best_batch;
 mod disk_cache;
+mod fault;
 mod load_error;
 mod loader;
 mod model;
+mod probes;
+mod remarks;
 mod slots;
 
 use std::{
@@ -24,7 +28,12 @@ use self::{
     loader::Loader,
     slots::{MadeRoom, Slots},
 };
-pub use self::{load_error::LoadError, model::Model};
+pub use self::{
+    fault::{ModelWarning, Unreliable},
+    load_error::LoadError,
+    model::Model,
+    remarks::Remarks,
+};
 use crate::torch::{Device, PrecisionChoice};
 
 /// How long a load waits for the jobs that hold an unloaded model.
@@ -80,9 +89,12 @@ impl Models {
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
             Err(LoadError::Unavailable(_)) => self.slots.forget(version_id, &loading),
-            Err(LoadError::TooLarge(_) | LoadError::Broken(_) | LoadError::DeviceLost(_)) => {
-                self.slots.refuse(version_id, &loading);
-            }
+            Err(
+                LoadError::TooLarge(_)
+                | LoadError::Broken(_)
+                | LoadError::Unreliable(_)
+                | LoadError::DeviceLost(_),
+            ) => self.slots.refuse(version_id, &loading),
             Ok(_) => (self.slots).unload_beyond(self.config.loaded_bytes_max, version_id),
         }
         loaded

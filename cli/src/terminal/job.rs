@@ -71,6 +71,7 @@ pub(crate) fn page(job: &Job, with_attempts: bool) -> String {
             ),
         ),
         ("precision", some(job.precision())),
+        ("model warning", some(job.model_warning())),
     ]);
     let mut page = format!("{}  {}\n\n{facts}\n", job.id, status(job));
     let outcome = outcome_block(job);

@@ -45,7 +45,7 @@ pub(super) struct BestBatch {
 
 #[derive(Debug)]
 struct Search {
-    /// Ascending. Sizes that ran out of memory are removed.
+    /// Ascending. Sizes that failed are removed.
     sizes: Vec<usize>,
     /// Passes at the start of a turn that do not count: other threads may still run a pass of the turn before.
     settling: usize,
@@ -119,13 +119,18 @@ impl BestBatch {
 
     /// Records that a pass over `images` images ran out of memory. Returns the new best batch if it became smaller.
     pub(super) fn record_out_of_memory(&self, images: usize) -> Option<usize> {
-        let half = (images / 2).max(1);
+        self.lower_limit(images / 2)
+    }
+
+    /// From now on no forward batch has more than `limit` images. Returns the new best batch if it became smaller.
+    pub(super) fn lower_limit(&self, limit: usize) -> Option<usize> {
+        let limit = limit.max(1);
         let mut search = self.search();
-        search.sizes.retain(|&size| size <= half);
+        search.sizes.retain(|&size| size <= limit);
         search.comparison = None;
-        let before = self.best.fetch_min(half, Ordering::Relaxed);
-        self.next.store(before.min(half), Ordering::Relaxed);
-        (half < before).then_some(half)
+        let before = self.best.fetch_min(limit, Ordering::Relaxed);
+        self.next.store(before.min(limit), Ordering::Relaxed);
+        (limit < before).then_some(limit)
     }
 
     fn search(&self) -> MutexGuard<'_, Search> {
@@ -363,6 +368,15 @@ mod tests {
             run_passes(&batch, 64, 2_000, |images| 1_000 / images as u64);
             assert_eq!(batch.best(), 8, "under enough load");
         }
+    }
+
+    #[test]
+    fn a_lowered_limit_is_never_raised_again() {
+        let batch = best_batch(8);
+        assert_eq!(batch.lower_limit(1), Some(1));
+        assert_eq!(batch.lower_limit(3), None, "lower already");
+        let sizes = run_passes(&batch, 64, 40 * SAMPLES, |images| 1_000 / images as u64);
+        assert!(sizes[super::TURN..].iter().all(|&size| size == 1));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use jobs::object_store::StoreError;
 
+use super::fault::Unreliable;
+
 /// Why a model could not be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
@@ -14,6 +16,9 @@ pub enum LoadError {
     /// The files of the version are wrong. No later try will work.
     #[error("{0}")]
     Broken(String),
+    /// The model works, but its answers cannot be relied on. No later try will work.
+    #[error(transparent)]
+    Unreliable(#[from] Unreliable),
     /// The device fails for every model.
     #[error("{0}")]
     DeviceLost(String),

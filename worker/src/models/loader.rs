@@ -2,18 +2,19 @@
 
 use std::{
     path::PathBuf,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use jobs::manifest::{Manifest, Precision};
 
-use super::{OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model};
+use super::{
+    OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model, probes::Probes,
+};
 use crate::torch::{
-    Device, ForwardError, Program, give_back_freed_memory, load_program, prepare_thread,
+    Device, ForwardError, Output, Program, give_back_freed_memory, load_program, prepare_thread,
 };
 
-/// A larger forward batch must be faster by this factor for each image. Otherwise it only makes images wait longer.
-const GAIN_LEAST: f64 = 1.05;
 /// Samples of each thread for each size of a forward batch. The result is the fastest sample of the slowest thread: the last
 /// thread may have had the machine for itself.
 const SAMPLES: usize = 2;
@@ -49,75 +50,56 @@ impl Loader {
         );
         let load_error = |error| self.load_error(error);
         let program = program.map_err(load_error)?;
-        let gray = vec![128; program.image_bytes()];
-        let outputs = program.forward(&[&gray]).map_err(load_error)?;
-        let shape = outputs
-            .first()
-            .map_or(&[][..], |output| output.shape.as_ref());
-        (self.check_output)(&self.manifest, &self.labels, shape).map_err(LoadError::Broken)?;
-        let best_batch = self
-            .measure_best_batch(&program, &gray)
-            .map_err(load_error)?;
+        let probes = Probes::run(&program).map_err(load_error)?;
+        (self.check_output)(&self.manifest, &self.labels, &probes.shape())
+            .map_err(LoadError::Broken)?;
+        let sizes = self.find_batch_sizes(&program, &probes)?;
         give_back_freed_memory(); // that of the load and the measurements
         tracing::info!(
             model = self.manifest.name,
             device = %self.device,
             precision = %self.precision,
-            batch.images = best_batch,
+            batch.images = sizes.best,
             "model warmed up"
         );
+        if let Some(warning) = &sizes.warning {
+            tracing::warn!(model = self.reference, %warning, "the model has limits");
+        }
         Ok(Model {
             version_id: self.version_id,
             reference: self.reference,
             manifest: self.manifest,
             labels: self.labels,
-            batch: BestBatch::new(best_batch, program.batch_sizes(), self.infer_threads),
+            batch: BestBatch::new(sizes.best, &sizes.usable, self.infer_threads),
+            warning: sizes.warning.map(OnceLock::from).unwrap_or_default(),
             program,
             precision: self.precision,
             bytes: self.bytes,
         })
     }
 
-    /// Measures larger and larger forward batches until one is not faster. Returns the last one that was.
-    fn measure_best_batch(&self, program: &Program, gray: &[u8]) -> Result<usize, ForwardError> {
-        let (mut best, mut each) = (1, f64::INFINITY);
-        for &size in program.batch_sizes() {
-            let batch = vec![gray; size];
-            let took = match self.measure_pass(program, &batch) {
-                Ok(took) => took,
-                // At least one image for each thread must fit.
-                Err(error) if each.is_infinite() => return Err(error),
-                Err(_) => break,
-            };
-            let took_each = took.as_secs_f64() / size as f64;
-            tracing::debug!(
-                batch.images = size,
-                each_ms = took_each * 1e3,
-                "measured a forward batch"
-            );
-            if took_each * GAIN_LEAST > each {
-                break;
-            }
-            (best, each) = (size, took_each);
-        }
-        Ok(best)
-    }
-
     /// The time of a pass while all inference threads run one: they share caches and memory, so one thread alone is faster
-    /// (docs/adr/0015-the-best-batch-at-work.md).
-    fn measure_pass(&self, program: &Program, batch: &[&[u8]]) -> Result<Duration, ForwardError> {
+    /// (docs/adr/0015-the-best-batch-at-work.md). Also returns the outputs of the first thread's first pass.
+    pub(super) fn measure_pass(
+        &self,
+        program: &Program,
+        batch: &[&[u8]],
+    ) -> Result<(Duration, Vec<Output>), ForwardError> {
         let passes = (SAMPLE_IMAGES / batch.len()).max(1);
         let sample = || {
             let began = Instant::now();
             (0..passes).try_for_each(|_| program.forward(batch).map(drop))?;
             Ok(began.elapsed() / passes as u32)
         };
-        let fastest = |number| -> Result<Duration, ForwardError> {
+        let fastest = |number| -> Result<(Duration, Vec<Output>), ForwardError> {
             prepare_thread(number);
-            program.forward(batch)?; // warm-up of the thread's memory
+            let mut outputs = program.forward(batch)?; // warm-up of the thread's memory
+            if number > 0 {
+                outputs = Vec::new(); // one thread's outputs are enough, and masks are large
+            }
             let samples = (0..SAMPLES).map(|_| sample());
             let samples: Vec<_> = samples.collect::<Result<_, ForwardError>>()?;
-            Ok(samples.into_iter().min().unwrap_or_default())
+            Ok((samples.into_iter().min().unwrap_or_default(), outputs))
         };
         std::thread::scope(|scope| {
             let threads =
@@ -127,12 +109,13 @@ impl Loader {
                 let panicked = |_| Err(ForwardError::Failed("a forward pass panicked".into()));
                 thread.join().unwrap_or_else(panicked)
             });
-            let took: Vec<_> = took.collect::<Result<_, _>>()?;
-            Ok(took.into_iter().max().unwrap_or_default())
+            let slower = |one: (Duration, _), other: (Duration, _)| (one.0.max(other.0), one.1);
+            let slowest = took.reduce(|one, other| Ok(slower(one?, other?)));
+            slowest.unwrap_or_else(|| Err(ForwardError::Failed("no inference thread".into())))
         })
     }
 
-    fn load_error(&self, error: ForwardError) -> LoadError {
+    pub(super) fn load_error(&self, error: ForwardError) -> LoadError {
         match error {
             ForwardError::OutOfMemory(cause) => LoadError::TooLarge(cause),
             // Another worker of this machine may have removed the file.
@@ -147,3 +130,6 @@ impl Loader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
 //! A loaded version, and the size of its forward batches.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use jobs::{
     manifest::{Manifest, Precision},
     queue::LoadedModel,
 };
 
-use super::best_batch::{BestBatch, ComparisonResult};
+use super::{
+    best_batch::{BestBatch, ComparisonResult},
+    fault::ModelWarning,
+    remarks::Remarks,
+};
 use crate::torch::{Program, give_back_freed_memory};
 
 /// A loaded and warmed-up model version.
@@ -24,12 +28,22 @@ pub struct Model {
     /// Bytes of its artifact: an estimate of the memory that the model takes.
     pub(super) bytes: u64,
     pub(super) batch: BestBatch,
+    /// The first finding about the model, at load or at work.
+    pub(super) warning: OnceLock<ModelWarning>,
 }
 
 impl Model {
-    /// The precision, if it is not the default of the manifest. Results name such a precision.
-    pub fn unusual_precision(&self) -> Option<Precision> {
-        (self.manifest.precision.first() != Some(&self.precision)).then_some(self.precision)
+    /// What results say about the model: a precision that is not the default of the manifest, and a warning about its answers.
+    pub fn remarks(&self) -> Remarks {
+        let is_default = self.manifest.precision.first() == Some(&self.precision);
+        Remarks {
+            precision: (!is_default).then_some(self.precision),
+            warning: self.warning().and_then(ModelWarning::result_code),
+        }
+    }
+
+    pub fn warning(&self) -> Option<&ModelWarning> {
+        self.warning.get()
     }
 
     /// The size of a forward batch that is cheapest for each image on this device.
@@ -47,6 +61,7 @@ impl Model {
             model: self.reference.clone(),
             precision: self.precision.to_string(),
             batch_best: self.best_batch() as u32,
+            warning: self.warning().map(ToString::to_string),
         }
     }
 
@@ -61,6 +76,15 @@ impl Model {
             Some(ComparisonResult::BestStays) => give_back_freed_memory(),
             None => {}
         }
+    }
+
+    /// Records that a forward batch of `images` images failed although all its images succeeded in smaller ones, of up to
+    /// `limit` images. From now on there are no larger ones.
+    pub fn record_failing_size(&self, images: usize, limit: usize, cause: String) {
+        self.batch.lower_limit(limit);
+        let warning = ModelWarning::BatchFails { images, cause };
+        tracing::warn!(model = self.reference, batch.images = limit, %warning, "smaller batches from now on");
+        drop(self.warning.set(warning)); // an earlier warning stays
     }
 
     /// Records that a pass over `images` images ran out of memory. Later forward batches are at most half as large.

@@ -122,9 +122,9 @@ async fn send_to_decode(
             let error = StageError::new(ProblemCode::OutOfMemory, "the model does not fit");
             attempt.end(Outcome::Retry(error.caused_by(anyhow::anyhow!(cause))));
         }
-        Err(LoadError::Broken(cause)) => {
-            let error = StageError::new(ProblemCode::ModelError, "the model cannot be loaded");
-            attempt.end(Outcome::Fail(error.caused_by(anyhow::anyhow!(cause))));
+        Err(error @ (LoadError::Broken(_) | LoadError::Unreliable(_))) => {
+            let failed = StageError::new(ProblemCode::ModelError, "the model cannot be loaded");
+            attempt.end(Outcome::Fail(failed.caused_by(error)));
         }
         Err(LoadError::DeviceLost(cause)) => attempt.abandon(&context.drain, &cause),
     }

@@ -197,13 +197,28 @@ pub(super) struct PassResult<O> {
 /// One forward pass: returns one output for each image, in order, or one error for all.
 pub(super) type Forward<'a, I, O> = dyn FnMut(&[I]) -> Result<Vec<O>, ForwardError> + 'a;
 
+/// The results of a forward batch that was halved where it failed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Halved<O> {
+    /// One for each image, in order.
+    pub results: Vec<PassResult<O>>,
+    /// The smallest size that failed although no image is the cause.
+    pub failing_size: Option<FailingSize>,
+}
+
+/// A forward batch that failed, while its parts succeeded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FailingSize {
+    pub images: usize,
+    /// Images of the largest part that succeeded.
+    pub works_up_to: usize,
+    pub cause: String,
+}
+
 /// Runs `images` through `forward`. Halves a forward batch that fails, until each failing image is alone or the rest fits into
-/// memory. Returns one result for each image, in the order of `images`.
-pub(super) fn forward_or_halve<I, O>(
-    images: &[I],
-    forward: &mut Forward<'_, I, O>,
-) -> Vec<PassResult<O>> {
-    match forward(images) {
+/// memory.
+pub(super) fn forward_or_halve<I, O>(images: &[I], forward: &mut Forward<'_, I, O>) -> Halved<O> {
+    let results = match forward(images) {
         Ok(outputs) => {
             let results = outputs
                 .into_iter()
@@ -223,13 +238,46 @@ pub(super) fn forward_or_halve<I, O>(
             });
             results.collect()
         }
-        Err(_) => {
+        Err(error) => {
             let (first, second) = images.split_at(images.len().div_ceil(2));
-            let mut results = forward_or_halve(first, forward);
-            results.extend(forward_or_halve(second, forward));
-            results
+            let (first, second) = (
+                forward_or_halve(first, forward),
+                forward_or_halve(second, forward),
+            );
+            let mut results = first.results;
+            results.extend(second.results);
+            let of_parts = [first.failing_size, second.failing_size].into_iter();
+            let smallest = of_parts.flatten().min_by_key(|failing| failing.images);
+            let failing_size = smallest.or_else(|| failing_size(images.len(), error, &results));
+            return Halved {
+                results,
+                failing_size,
+            };
         }
+    };
+    Halved {
+        results,
+        failing_size: None,
     }
+}
+
+/// The size of a forward batch that failed with `error`, if all its images succeeded in its parts. A size that runs out of
+/// memory is known already.
+fn failing_size<O>(
+    images: usize,
+    error: ForwardError,
+    results: &[PassResult<O>],
+) -> Option<FailingSize> {
+    let ForwardError::Failed(cause) = error else {
+        return None;
+    };
+    let have_succeeded = results.iter().all(|result| result.output.is_ok());
+    let works_up_to = results.iter().map(|result| result.batch_size).max()?;
+    have_succeeded.then_some(FailingSize {
+        images,
+        works_up_to,
+        cause,
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{
     attempt::{Attempt, Outcome},
     context::StageContext,
-    forward_batch::{Batcher, PassResult, PreprocessedImage, forward_or_halve},
+    forward_batch::{Batcher, Halved, PassResult, PreprocessedImage, forward_or_halve},
     placement::Placement,
     postprocess::predict,
     stage::Stage,
@@ -49,9 +49,16 @@ fn run_forward_batch(
     images: Vec<PreprocessedImage>,
 ) {
     let pixels: Vec<&[u8]> = images.iter().map(|image| image.pixels.as_slice()).collect();
-    let results = forward_or_halve(&pixels, &mut |part: &[&[u8]]| {
+    let halved = forward_or_halve(&pixels, &mut |part: &[&[u8]]| {
         forward(model, part).inspect_err(|error| report_halving(error, part.len()))
     });
+    let Halved {
+        results,
+        failing_size,
+    } = halved;
+    if let Some(failing) = failing_size {
+        model.record_failing_size(failing.images, failing.works_up_to, failing.cause);
+    }
     for (image, result) in images.into_iter().zip(results) {
         end_attempt(
             context,
@@ -143,7 +150,7 @@ fn end_attempt(
         Ok(predicted) => storer.end_attempt(
             attempt,
             predicted,
-            model.unusual_precision(),
+            model.remarks(),
             result.batch_size,
             result.batch_position,
         ),

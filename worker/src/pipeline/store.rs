@@ -8,11 +8,10 @@ use bytes::Bytes;
 use jobs::{
     ProblemCode, Sha256Digest,
     job::StageError,
-    manifest::Precision,
     object_store::{Body, StoreError},
     results::{self, Kind},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
@@ -21,13 +20,14 @@ use super::{
     postprocess::{DrawnMask, Mask, TaskResult},
     stage::Stage,
 };
+use crate::models::Remarks;
 
 /// An attempt whose result has to become an object.
 #[derive(Debug)]
 pub(super) struct UnstoredResult {
     attempt: Attempt,
     object: ResultObject,
-    precision: Option<Precision>,
+    remarks: Remarks,
     batch_size: usize,
     batch_position: usize,
 }
@@ -53,19 +53,19 @@ impl Storer {
         }
     }
 
-    /// Ends the attempt as succeeded: at once, or after its object is stored. `precision` is named in the result, if given.
+    /// Ends the attempt as succeeded: at once, or after its object is stored. The result names the `remarks`.
     pub(super) fn end_attempt(
         &self,
         attempt: Attempt,
         predicted: TaskResult,
-        precision: Option<Precision>,
+        remarks: Remarks,
         batch_size: usize,
         batch_position: usize,
     ) {
         let object = match predicted {
             TaskResult::Mask(mask) => ResultObject::Mask(mask),
             TaskResult::Json(mut result) => {
-                add_precision(&mut result, precision);
+                remarks.add_to(&mut result);
                 let encoded = serde_json::to_vec(&result).expect("a value is JSON");
                 if encoded.len() <= self.inline_bytes_max {
                     return attempt.end(Outcome::Succeeded(Prediction {
@@ -80,7 +80,7 @@ impl Storer {
         let unstored = UnstoredResult {
             attempt,
             object,
-            precision,
+            remarks,
             batch_size,
             batch_position,
         };
@@ -114,7 +114,7 @@ async fn store(context: &StageContext, unstored: UnstoredResult, draws: &Semapho
     let UnstoredResult {
         mut attempt,
         object,
-        precision,
+        remarks,
         batch_size,
         batch_position,
     } = unstored;
@@ -129,7 +129,7 @@ async fn store(context: &StageContext, unstored: UnstoredResult, draws: &Semapho
             Err(error) => return attempt.end(Outcome::Fail(error)),
         },
     };
-    add_precision(&mut result, precision);
+    remarks.add_to(&mut result);
     match put(context, &attempt, bytes.into(), kind).await {
         Ok(key) => {
             attempt.timings.record(Stage::Store, began.elapsed());
@@ -143,13 +143,6 @@ async fn store(context: &StageContext, unstored: UnstoredResult, draws: &Semapho
             context.claim_pause.report_outage(&error.to_string());
             attempt.end(Outcome::Release);
         }
-    }
-}
-
-/// Names the precision in the result. Only a precision that is not the default of the model is given.
-fn add_precision(result: &mut Value, precision: Option<Precision>) {
-    if let Some(precision) = precision {
-        result["precision"] = precision.to_string().into();
     }
 }
 

@@ -3,16 +3,32 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
-use tch::{CModule, TchError, Tensor};
+use tch::{CModule, Kind, TchError, Tensor};
 
 /// Longest text of an error in bytes; a longer text is cut off.
 const ERROR_BYTES: usize = 400;
+/// Longest name of an operator in bytes; a longer name is cut off.
+const NAME_BYTES: usize = 100;
 
 unsafe extern "C" {
     fn darkroom_optimize(
         module: *mut c_void,
         method: *const c_char,
         on_gpu: bool,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> bool;
+    fn darkroom_cast_floats(
+        module: *mut c_void,
+        kind: c_int,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> bool;
+    fn darkroom_training_operator(
+        module: *const c_void,
+        method: *const c_char,
+        name: *mut c_char,
+        name_bytes: usize,
         error: *mut c_char,
         error_bytes: usize,
     ) -> bool;
@@ -34,15 +50,64 @@ pub(super) fn optimize(
     method: &str,
     on_gpu: bool,
 ) -> Result<CModule, TchError> {
-    let method = CString::new(method).map_err(|error| TchError::Torch(error.to_string()))?;
-    check(|error| {
-        // SAFETY: by the assertion above the module is its pointer, and this function owns the module.
-        unsafe {
-            let pointer = std::ptr::from_mut(&mut module).cast::<*mut c_void>().read();
-            darkroom_optimize(pointer, method.as_ptr(), on_gpu, error, ERROR_BYTES)
-        }
+    let method = name_of_method(method)?;
+    let pointer = pointer_to(&mut module);
+    // SAFETY: this function owns the module.
+    check(|error| unsafe {
+        darkroom_optimize(pointer, method.as_ptr(), on_gpu, error, ERROR_BYTES)
     })?;
     Ok(module)
+}
+
+/// Casts the floating-point parameters and buffers of the module to `kind`. All other tensors keep their type.
+pub(super) fn cast_floats(module: &mut CModule, kind: Kind) -> Result<(), TchError> {
+    let number = match kind {
+        Kind::Half => 5,
+        Kind::Float => 6,
+        Kind::BFloat16 => 15,
+        other => return Err(TchError::Torch(format!("no cast to {other:?}"))),
+    };
+    let pointer = pointer_to(module);
+    // SAFETY: the caller has the only reference to the module.
+    check(|error| unsafe { darkroom_cast_floats(pointer, number, error, ERROR_BYTES) })
+}
+
+/// The name of an operator of `method` that works as in training, although the module is in evaluation mode. `None` if there
+/// is none.
+pub(super) fn training_operator(
+    module: &CModule,
+    method: &str,
+) -> Result<Option<String>, TchError> {
+    let method = name_of_method(method)?;
+    let mut name = [0; NAME_BYTES];
+    check(|error| {
+        // SAFETY: by the assertion above the module is its pointer, and the function only reads the module.
+        unsafe {
+            let pointer = std::ptr::from_ref(module).cast::<*const c_void>().read();
+            let name = name.as_mut_ptr();
+            darkroom_training_operator(
+                pointer,
+                method.as_ptr(),
+                name,
+                NAME_BYTES,
+                error,
+                ERROR_BYTES,
+            )
+        }
+    })?;
+    // SAFETY: the function ends the name with a NUL within its bytes.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy();
+    Ok((!name.is_empty()).then(|| name.into_owned()))
+}
+
+fn name_of_method(method: &str) -> Result<CString, TchError> {
+    CString::new(method).map_err(|error| TchError::Torch(error.to_string()))
+}
+
+/// The module itself, as C++ knows it.
+fn pointer_to(module: &mut CModule) -> *mut c_void {
+    // SAFETY: by the assertion above the module is its pointer.
+    unsafe { std::ptr::from_mut(module).cast::<*mut c_void>().read() }
 }
 
 /// From here on the work of the calling thread on this GPU runs on stream `number`. Streams run at the same time.

@@ -9,21 +9,19 @@ use std::{
 };
 
 use super::{
+    compare::are_alike,
     forward_error::ForwardError,
     libtorch,
+    probe_image::probe_images,
     program::{Program, load_module},
 };
 
-/// Largest difference between both outputs, as a part of the largest value. Measured: 1e-6.
-const DIFFERENCE_MAX: f32 = 1e-3;
-/// [`DIFFERENCE_MAX`] on a GPU: in fp16, bf16 and TF32 the order of a sum changes more digits.
-const GPU_DIFFERENCE_MAX: f32 = 0.05;
 /// How much slower the first pass of the rewritten module may be. First passes vary, and a job may be waiting for another one.
 const SLOWER_MAX: f64 = 2.0;
 
 /// Returns the program with an optimized module, or with its plain module if the optimization does not work.
 pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
-    let optimized = load_module(path, program.device, program.layers.kind).and_then(|plain| {
+    let optimized = load_module(path, program.device, program.layers.cast).and_then(|plain| {
         let method = &program.layers.method;
         Ok(libtorch::optimize(plain, method, program.is_on_gpu())?)
     });
@@ -34,17 +32,11 @@ pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
             return program;
         }
     };
-    // A pattern of many gray levels: every layer has something to compute.
-    let probe = (0..program.image_bytes()).map(|at| (at * 31 % 251) as u8);
-    let probe: Vec<u8> = probe.collect();
+    let [probe, _] = probe_images(program.image_bytes());
     let Ok((expected, plain_time)) = time_pass(&program, &probe) else {
         return program; // the model may not accept such an image
     };
-    let difference_max = if program.is_on_gpu() {
-        GPU_DIFFERENCE_MAX
-    } else {
-        DIFFERENCE_MAX
-    };
+    let difference_max = program.difference_max();
     let Some(layers) = Arc::get_mut(&mut program.layers) else {
         return program; // a pass is running
     };
@@ -81,16 +73,6 @@ fn time_pass(program: &Program, image: &[u8]) -> Result<(Vec<f32>, Duration), Fo
     Ok((values.collect(), took))
 }
 
-/// Whether all values differ by at most `difference_max` times the largest expected value.
-fn are_alike(values: &[f32], expected: &[f32], difference_max: f32) -> bool {
-    let largest = expected
-        .iter()
-        .fold(0.0_f32, |most, one| most.max(one.abs()));
-    let mut pairs = values.iter().zip(expected);
-    values.len() == expected.len()
-        && pairs.all(|(value, expected)| (value - expected).abs() <= difference_max * largest)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -101,7 +83,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::torch::{Device, DeviceChoice, device::kind, load::load_program};
+    use crate::torch::{Device, DeviceChoice, load::load_program, program::Cast};
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/efficientnet-lite0");
 
@@ -128,27 +110,20 @@ mod tests {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let optimized = program.forward(&images).expect("runs");
         let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
-        layers.module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        layers.module = load_module(&path, cpu, Cast::Keep).expect("loads");
         let plain = program.forward(&images).expect("runs");
         for (optimized, plain) in optimized.iter().zip(&plain) {
-            assert!(are_alike(&optimized.values, &plain.values, DIFFERENCE_MAX));
+            let difference_max = program.difference_max();
+            assert!(are_alike(&optimized.values, &plain.values, difference_max));
         }
     }
 
     #[test]
     fn a_module_without_the_method_is_not_rewritten() {
         let ((_, path), cpu) = (model(), cpu());
-        let module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        let module = load_module(&path, cpu, Cast::Keep).expect("loads");
         let error = libtorch::optimize(module, "no_such_method", false);
         let error = error.expect_err("it has no such method").to_string();
         assert!(error.contains("no_such_method"), "{error}");
-    }
-
-    #[test]
-    fn another_value_is_not_alike() {
-        assert!(are_alike(&[1.0, 0.1], &[1.0005, 0.1], DIFFERENCE_MAX));
-        assert!(!are_alike(&[1.0, 0.1], &[1.0, 0.102], DIFFERENCE_MAX));
-        assert!(!are_alike(&[1.0], &[1.0, 0.1], DIFFERENCE_MAX));
-        assert!(!are_alike(&[f32::NAN], &[1.0], DIFFERENCE_MAX));
     }
 }

@@ -10,9 +10,15 @@ use jobs::manifest::{Activation, Manifest};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::{
-    device::Device, forward_error::ForwardError, launch::launch, output::Output, upload::Upload,
+    device::Device, forward_error::ForwardError, launch::launch, libtorch, output::Output,
+    upload::Upload,
 };
 use crate::panic_message::panic_message;
+
+/// Largest difference between two answers for one image in fp32 on a CPU, as a part of the largest value. Measured: 1e-6.
+const DIFFERENCE_MAX: f32 = 1e-3;
+/// [`DIFFERENCE_MAX`] in other precisions and on a GPU: in fp16, bf16 and TF32 the order of a sum changes more digits.
+const LOW_DIFFERENCE_MAX: f32 = 0.05;
 
 /// A loaded TorchScript module, with the steps right before and after it.
 #[derive(Debug)]
@@ -29,11 +35,22 @@ pub struct Program {
 pub(super) struct Layers {
     pub(super) module: CModule,
     pub(super) method: String,
+    /// The type of the input.
     pub(super) kind: Kind,
+    pub(super) cast: Cast,
     device: Device,
     mean: ConstantTensor,
     std: ConstantTensor,
     activation: Activation,
+}
+
+/// What becomes of the floating-point tensors of a module when it is loaded. Other tensors always keep their type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cast {
+    /// They keep their type too, as in Python.
+    Keep,
+    /// As `module.to(dtype)` in Python.
+    To(Kind),
 }
 
 /// A tensor that never changes.
@@ -54,12 +71,14 @@ impl Program {
         manifest: &Manifest,
         device: Device,
         kind: Kind,
+        cast: Cast,
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
         let layers = Layers {
-            module: load_module(path, device, kind)?,
+            module: load_module(path, device, cast)?,
             method: manifest.method.clone(),
             kind,
+            cast,
             device,
             mean: channels(&manifest.input.mean, device)?,
             std: channels(&manifest.input.std, device)?,
@@ -92,6 +111,31 @@ impl Program {
     pub fn responds(&self) -> bool {
         let gray = vec![128; self.image_bytes()];
         self.forward(&[&gray]).is_ok()
+    }
+
+    /// The largest difference between two answers for one image that rounding explains, as a part of the largest value.
+    pub fn difference_max(&self) -> f32 {
+        if !self.is_on_gpu() && self.layers.kind == Kind::Float {
+            DIFFERENCE_MAX
+        } else {
+            LOW_DIFFERENCE_MAX
+        }
+    }
+
+    /// The name of an operator that works as in training: the module was traced in training mode. `None` if there is none.
+    pub fn training_operator(&self) -> Option<String> {
+        let found = libtorch::training_operator(&self.layers.module, &self.layers.method);
+        found.unwrap_or_else(|error| {
+            tracing::debug!(error.cause = %error, "cannot look for operators in training mode");
+            None
+        })
+    }
+
+    /// Whether the module has parameters, and none of them is fp32.
+    pub(super) fn is_stored_in_another_precision(&self) -> Result<bool, ForwardError> {
+        let parameters = self.layers.module.named_parameters()?;
+        let mut kinds = parameters.iter().map(|(_, tensor)| tensor.kind());
+        Ok(!parameters.is_empty() && kinds.all(|kind| kind != Kind::Float))
     }
 
     /// Runs one forward pass over images `u8[height, width, 3]`. Returns one output for each image, in order.
@@ -177,15 +221,17 @@ fn channels(values: &[f32; 3], device: Device) -> Result<ConstantTensor, TchErro
     Ok(ConstantTensor(tensor.f_to_device(device.raw())?))
 }
 
-/// Loads a module in evaluation mode.
+/// Loads a module in evaluation mode. All its tensors are on the device, those in lists and constants too.
 pub(super) fn load_module(
     path: &Path,
     device: Device,
-    kind: Kind,
+    cast: Cast,
 ) -> Result<CModule, ForwardError> {
     let mut module = CModule::load_on_device(path, device.raw())?;
     module.f_set_eval()?;
-    module.to(device.raw(), kind, false);
+    if let Cast::To(kind) = cast {
+        libtorch::cast_floats(&mut module, kind)?;
+    }
     Ok(module)
 }
 

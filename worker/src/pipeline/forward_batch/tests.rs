@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::{Batchable, Batcher, ForwardError, PassResult, forward_or_halve};
+use super::{Batchable, Batcher, FailingSize, ForwardError, PassResult, forward_or_halve};
 
 #[derive(Debug, Clone, Copy)]
 struct Image {
@@ -84,13 +84,15 @@ fn failed(what: &str) -> ForwardError {
 fn only_the_images_that_cause_a_failure_fail() {
     let images: Vec<u8> = (0..8).collect();
     let mut count = 0;
-    let results = forward_or_halve(&images, &mut |batch: &[u8]| {
+    let halved = forward_or_halve(&images, &mut |batch: &[u8]| {
         count += 1;
         if batch.iter().any(|image| [2, 5].contains(image)) {
             return Err(failed("bad pixel"));
         }
         Ok(batch.iter().map(|image| image * 10).collect())
     });
+    assert_eq!(halved.failing_size, None, "images are the cause");
+    let results = halved.results;
     let outputs: Vec<_> = results
         .iter()
         .map(|result| result.output.as_ref().ok().copied())
@@ -113,15 +115,47 @@ fn only_the_images_that_cause_a_failure_fail() {
 #[test]
 fn a_forward_batch_that_does_not_fit_is_halved_until_it_does() {
     let mut sizes = Vec::new();
-    let results = forward_or_halve(&[(); 7], &mut |batch: &[()]| {
+    let halved = forward_or_halve(&[(); 7], &mut |batch: &[()]| {
         sizes.push(batch.len());
         if batch.len() > 2 {
             return Err(ForwardError::OutOfMemory("7 GB".into()));
         }
         Ok(batch.to_vec())
     });
-    assert!(results.iter().all(|result| result.output.is_ok()));
+    let has_succeeded = |result: &PassResult<()>| result.output.is_ok();
+    assert!(halved.results.iter().all(has_succeeded));
+    assert_eq!(
+        halved.failing_size, None,
+        "the model records it as out of memory"
+    );
     assert_eq!(sizes, [7, 4, 2, 2, 3, 2, 1]);
+}
+
+#[test]
+fn a_size_that_fails_without_a_guilty_image_is_found() {
+    let run = |works_up_to: usize, guilty: Option<usize>| {
+        let images: Vec<usize> = (0..8).collect();
+        let halved = forward_or_halve(&images, &mut |batch: &[usize]| {
+            if batch.len() > works_up_to || guilty.is_some_and(|guilty| batch.contains(&guilty)) {
+                return Err(failed("shape"));
+            }
+            Ok(batch.to_vec())
+        });
+        halved.failing_size
+    };
+    let failing = |images, works_up_to| {
+        let cause = "shape".to_owned();
+        Some(FailingSize {
+            images,
+            works_up_to,
+            cause,
+        })
+    };
+    assert_eq!(run(8, None), None);
+    assert_eq!(run(4, None), failing(8, 4));
+    assert_eq!(run(1, None), failing(2, 1));
+    assert_eq!(run(8, Some(5)), None, "the image is the cause");
+    assert_eq!(run(1, Some(5)), failing(2, 1), "beside the guilty image");
 }
 
 #[test]
@@ -132,7 +166,7 @@ fn a_lone_image_fails_without_another_pass() {
         batch_size: 1,
         batch_position: 0,
     };
-    assert_eq!(results, [expected]);
+    assert_eq!(results.results, [expected]);
 }
 
 #[test]
@@ -142,5 +176,5 @@ fn there_is_one_pass_on_a_lost_device() {
         count += 1;
         Err::<Vec<i32>, _>(ForwardError::DeviceLost("gone".into()))
     });
-    assert_eq!((results.len(), count), (3, 1));
+    assert_eq!((results.results.len(), count), (3, 1));
 }
