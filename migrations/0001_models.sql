@@ -86,6 +86,21 @@ begin
 end $$;
 comment on function set_model_alias is 'Answers set, no model, no version or retired. Jobs that were submitted before keep the version that the alias meant then.';
 
+create function delete_model_alias(model text, alias text) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    picked models;
+begin
+    select m.* into picked from models m where m.name = delete_model_alias.model;
+    -- Jobs that name no model use this alias: without it each of them would be refused.
+    if picked.is_default and delete_model_alias.alias = 'default' then
+        return 'needed';
+    end if;
+    delete from model_aliases a where a.model_id = picked.model_id and a.alias = delete_model_alias.alias;
+    return case when found then 'deleted' else 'not found' end;
+end $$;
+comment on function delete_model_alias is 'Answers deleted, not found or needed. The alias default of the default model is needed: move it instead. Jobs keep the version that the alias meant at their submit.';
+
 create function retire_model_version(model text, version int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
@@ -102,3 +117,69 @@ begin
     return 'retired';
 end $$;
 comment on function retire_model_version is 'Answers retired, not found or aliased. An aliased version cannot retire: move the alias first. Jobs that already have the version still run.';
+
+create function unretire_model_version(model text, version int) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+begin
+    update model_versions v set retired_at = null from models m
+    where m.model_id = v.model_id and m.name = unretire_model_version.model and v.version = unretire_model_version.version;
+    return case when found then 'unretired' else 'not found' end;
+end $$;
+comment on function unretire_model_version is 'Answers unretired or not found. New jobs may name the version again. A second call changes nothing.';
+
+create function push_model_version(name text, digest bytea, task text, manifest jsonb, files jsonb, alias text, actor text,
+    out version int, out outcome text, out moved jsonb, out aliases jsonb)
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+#variable_conflict use_column
+declare
+    pushed_model bigint;
+    pushed       model_versions;
+    wanted       text[] := array_remove(array[push_model_version.alias], null);
+    one          text;
+    was          int;
+begin
+    moved := '[]';
+    -- This lock orders pushes of one model, so that each digest is one version and the numbers have no gap.
+    select m.model_id into pushed_model from models m where m.name = push_model_version.name for no key update;
+    if not found then
+        perform pg_advisory_xact_lock(hashtext('darkroom.first_model'));
+        insert into models (name, is_default) values (push_model_version.name, not exists (select from models)) on conflict do nothing;
+        select m.model_id into pushed_model from models m where m.name = push_model_version.name for no key update;
+    end if;
+    select v.* into pushed from model_versions v where v.model_id = pushed_model and v.digest = push_model_version.digest for share;
+    if found then
+        outcome := 'unchanged';
+        if pushed.retired_at is not null and cardinality(wanted) > 0 then
+            outcome := 'retired';
+        end if;
+    else
+        outcome := 'new';
+        insert into model_versions (model_id, version, digest, task, manifest, files)
+        select pushed_model, coalesce(max(v.version), 0) + 1, push_model_version.digest, push_model_version.task,
+               push_model_version.manifest, push_model_version.files
+        from model_versions v where v.model_id = pushed_model
+        returning * into pushed;
+        if pushed.version = 1 and not 'default' = any(wanted) then
+            wanted := array['default'] || wanted;
+        end if;
+    end if;
+    version := pushed.version;
+    perform audited('push_version', push_model_version.name,
+        jsonb_build_object('version', pushed.version, 'digest', 'sha256:' || encode(push_model_version.digest, 'hex'), 'alias', push_model_version.alias),
+        outcome, push_model_version.actor);
+    if outcome <> 'retired' then
+        foreach one in array wanted loop
+            was := null;
+            select v.version into was from model_aliases a join model_versions v using (model_version_id)
+            where a.model_id = pushed_model and a.alias = one;
+            continue when was = pushed.version;
+            perform audited('set_alias', push_model_version.name, jsonb_build_object('alias', one, 'version', pushed.version),
+                set_model_alias(push_model_version.name, one, pushed.version), push_model_version.actor);
+            moved := moved || jsonb_build_object('alias', one, 'from', was, 'to', pushed.version);
+        end loop;
+    end if;
+    select coalesce(jsonb_object_agg(a.alias, v.version), '{}') into push_model_version.aliases
+    from model_aliases a join model_versions v using (model_version_id) where a.model_id = pushed_model;
+end $$;
+comment on function push_model_version is 'Registers a version by its digest, or finds it, and points alias to it, if there is one. The first version of a model gets the alias default too. '
+    'outcome is new, unchanged or retired; a retired version gets no alias, and then nothing changes. moved lists the aliases that the call moved, aliases all of them. Writes the audit itself.';

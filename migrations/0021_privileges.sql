@@ -25,7 +25,8 @@ declare
     of_worker constant text[] := array['make_partitions', 'make_event_partitions', 'settle', 'publish_starts', 'publish_event'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'purge_job', 'set_job_priority', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
-        'pause_model', 'resume_model', 'set_model_alias', 'retire_model_version', 'drain_worker', 'revoke_api_key', 'audited',
+        'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
+        'drain_worker', 'revoke_api_key', 'audited',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
         'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events'];
     internal  constant text[] := array['goes_back', 'enqueue_job', 'checked_params', 'refused', 'grant_privileges'];
@@ -60,9 +61,11 @@ begin
             ('darkroom_api',      'select', array['all tables in schema ops']),
             ('darkroom_api',      'select, insert, update, delete', array['live_jobs', 'finished_jobs', 'attempts', 'idempotency_keys',
                                   'batches', 'batch_refusals', 'webhook_endpoints', 'webhook_secrets', 'webhook_deliveries']),
-            ('darkroom_api',      'select, insert, update', array['images', 'lanes', 'api_keys', 'model_aliases']),
+            ('darkroom_api',      'select, insert, update', array['images', 'lanes', 'api_keys']),
+            ('darkroom_api',      'select, insert, update, delete', array['model_aliases']),
             ('darkroom_api',      'select, update', array['orphan_sweep']),
-            ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', '_sqlx_migrations']),
+            ('darkroom_api',      'select', array['workers', 'events', '_sqlx_migrations']),
+            ('darkroom_api',      'select, insert', array['models', 'model_versions']),
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
             ('darkroom_api',      'update (retired_at)', array['model_versions']),
             ('darkroom_api',      'update (draining)', array['workers']),

@@ -1,31 +1,32 @@
 //! `darkroom models …`: list, register, roll out and retire models.
 
-use std::path::PathBuf;
+mod progress;
+mod push;
+
+use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use jobs::{
-    db::DbConfig,
-    models::{ModelFolder, PushError, is_alias, push},
-    object_store::StoreConfig,
-};
+use jobs::models::is_alias;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::{AliasRequest, List as WireList, Model, ModelVersion, ParamSpec};
+use wire::{AliasRequest, List as WireList, Model, ModelVersion, MovedAlias, ParamSpec};
 
 use crate::{
     Ended,
     failure::Failure,
     service::{Client, Service, path_part},
-    stores, terminal,
+    terminal,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     List(List),
     Show(Show),
-    Push(Push),
+    Push(push::Push),
     Alias(Alias),
+    Unalias(Unalias),
     Retire(Retire),
+    Unretire(Unretire),
 }
 
 impl Models {
@@ -35,7 +36,9 @@ impl Models {
             Self::Show(show) => show.run().await,
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
+            Self::Unalias(unalias) => unalias.run().await,
             Self::Retire(retire) => retire.run().await,
+            Self::Unretire(unretire) => unretire.run().await,
         }
     }
 }
@@ -137,31 +140,6 @@ fn page(model: &Model, versions: &WireList<ModelVersion>) -> String {
     format!("{}\n\n{versions}", terminal::fields(model))
 }
 
-/// Registers a folder as a model version: `model.json` and the files it names
-///
-/// The files go to S3 by their digest, the version to Postgres. Pushing the same folder again changes nothing, except
-/// that `--alias` moves. The first version of a model gets the alias `default`; jobs that name no model get the first model.
-///
-/// A model is TorchScript, which is code that workers run: push only what you trust.
-///
-/// Prints `NAME:VERSION sha256:… (new)`, or `(unchanged)`.
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    /// Folder of `model.json`
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
-    /// Point this alias at the version, wherever the alias pointed before
-    #[arg(long, value_name = "ALIAS", value_parser = alias_name)]
-    alias: Option<String>,
-    /// One JSON document: `{"name", "version", "digest", "alias", "new"}`
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    db: DbConfig,
-    #[command(flatten)]
-    store: StoreConfig,
-}
-
 fn alias_name(text: &str) -> Result<String, &'static str> {
     if is_alias(text) {
         Ok(text.to_owned())
@@ -170,30 +148,19 @@ fn alias_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-impl Push {
-    async fn run(self) -> Result<Ended, Failure> {
-        // Before anything else: a folder that is no model must not change the schema.
-        let folder =
-            ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
-        let db = stores::database(&self.db).await?;
-        let store = stores::objects(&self.store).await?;
-        let pushed = push(&db, &store, &folder, self.alias.as_deref()).await;
-        let pushed = pushed.map_err(|error| match &error {
-            PushError::Store(_) => Failure::away("the files", &error, stores::CHECK_S3),
-            PushError::Db(_) => Failure::away("the version", &error, stores::CHECK_POSTGRES),
-            _ => Failure::Usage(error.to_string()),
-        })?;
-        let (name, version, digest) = (pushed.name, pushed.version, pushed.digest);
-        if self.json {
-            terminal::json(json!({
-                "name": name, "version": version, "digest": digest, "alias": self.alias, "new": pushed.is_new,
-            }))?;
-        } else {
-            let news = if pushed.is_new { "new" } else { "unchanged" };
-            terminal::line(format!("{name}:{version} {digest} ({news})"))?;
-        }
-        Ok(Ended::Well)
-    }
+/// Which aliases an act moved and which it did not, a line for each.
+fn aliases_after(moved: &[MovedAlias], aliases: &BTreeMap<String, i32>) -> Vec<String> {
+    let mut lines: Vec<_> = moved
+        .iter()
+        .map(|one| match one.from {
+            Some(from) => format!("`{}` moved from :{from} to :{}", one.alias, one.to),
+            None => format!("`{}` is new and means :{}", one.alias, one.to),
+        })
+        .collect();
+    let has_moved = |alias: &str| moved.iter().any(|one| one.alias == alias);
+    let others = aliases.iter().filter(|(alias, _)| !has_moved(alias));
+    lines.extend(others.map(|(alias, version)| format!("`{alias}` stays at :{version}")));
+    lines
 }
 
 /// Points an alias of a model at a version: rolls the version out, or back
@@ -223,7 +190,41 @@ impl Alias {
         let client = Client::new(self.service)?;
         let path = format!("/v1/models/{}/aliases/{}", self.model, self.name);
         let version = self.version;
-        client.put(&path, &AliasRequest { version }).await?;
+        let answer = client.put(&path, &AliasRequest { version }).await?;
+        let set: wire::Alias = terminal::read_json(&answer)?;
+        let alias = self.name;
+        terminal::note(match set.previous_version {
+            Some(from) if from == version => format!("`{alias}` stays at :{version}"),
+            Some(from) => format!("`{alias}` moved from :{from} to :{version}"),
+            None => format!("`{alias}` is new and means :{version}"),
+        });
+        Ok(Ended::Well)
+    }
+}
+
+/// Deletes an alias of a model
+///
+/// Jobs that are submitted already keep their version. New jobs that name the alias are refused; so are new jobs that name only
+/// the model, if the alias is `default`. The alias `default` of the default model is kept: jobs that name no model use it.
+#[derive(Debug, Args)]
+pub(crate) struct Unalias {
+    /// Name of the model
+    #[arg(value_parser = path_part)]
+    model: String,
+    /// Its alias: `darkroom models show MODEL` lists them
+    #[arg(value_name = "ALIAS", value_parser = alias_name)]
+    name: String,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl Unalias {
+    async fn run(self) -> Result<Ended, Failure> {
+        let client = Client::new(self.service)?;
+        let path = format!("/v1/models/{}/aliases/{}", self.model, self.name);
+        client.send_idempotent(Method::DELETE, &path).await?;
+        terminal::note(format!("`{}` is deleted", self.name));
+        tell_aliases(&client, &self.model).await;
         Ok(Ended::Well)
     }
 }
@@ -246,16 +247,81 @@ pub(crate) struct Retire {
 impl Retire {
     async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let path = format!("/v1/models/{}/versions/{}/retire", self.model, self.version);
+        let (model, version) = (self.model, self.version);
+        let path = format!("/v1/models/{model}/versions/{version}/retire");
         client.send_idempotent(Method::POST, &path).await?;
+        terminal::note(format!("{model}:{version} is retired: new jobs cannot name it"));
+        tell_aliases(&client, &model).await;
         Ok(Ended::Well)
+    }
+}
+
+/// Takes back a retirement: new jobs can name the version again
+///
+/// Moves no alias. Repeating is fine.
+#[derive(Debug, Args)]
+pub(crate) struct Unretire {
+    /// Name of the model
+    #[arg(value_parser = path_part)]
+    model: String,
+    /// Number of the version
+    version: i32,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl Unretire {
+    async fn run(self) -> Result<Ended, Failure> {
+        let client = Client::new(self.service)?;
+        let (model, version) = (self.model, self.version);
+        let path = format!("/v1/models/{model}/versions/{version}/unretire");
+        client.send_idempotent(Method::POST, &path).await?;
+        terminal::note(format!("{model}:{version} can be named by jobs"));
+        tell_aliases(&client, &model).await;
+        Ok(Ended::Well)
+    }
+}
+
+/// Says where the aliases of a model stay, if the key may read that.
+async fn tell_aliases(client: &Client, model: &str) {
+    let path = format!("/v1/models/{model}/versions");
+    let Ok(versions) = client.get_json::<WireList<ModelVersion>>(&path).await else {
+        return;
+    };
+    let aliases = versions.data.into_iter().flat_map(|version| {
+        let number = version.version;
+        version.aliases.into_iter().map(move |alias| (alias, number))
+    });
+    for line in aliases_after(&[], &aliases.collect()) {
+        terminal::note(line);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{aliases_after, table};
     use serde_json::json;
+    use wire::MovedAlias;
+
+    #[test]
+    fn a_push_says_what_moved_and_what_stayed() {
+        let moved = |alias: &str, from| MovedAlias {
+            alias: alias.into(),
+            from,
+            to: 3,
+        };
+        let moved = [moved("canary", None), moved("stable", Some(2))];
+        let aliases = [("canary", 3), ("default", 1), ("stable", 3)];
+        let aliases = aliases.map(|(alias, version)| (alias.to_owned(), version));
+        assert_eq!(
+            aliases_after(&moved, &aliases.into()),
+            [
+                "`canary` is new and means :3",
+                "`stable` moved from :2 to :3",
+                "`default` stays at :1"
+            ]
+        );
+    }
 
     #[test]
     fn a_model_is_a_line_with_its_parameters() {

@@ -1,17 +1,23 @@
 //! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
+mod check;
+mod folder;
 mod push;
 mod resolve;
 mod retire;
+mod stored;
 
 use std::collections::BTreeMap;
 
-pub use alias::{SetAliasOutcome, is_alias, set_alias};
-pub use push::{ModelFolder, PushError, PushedVersion, push};
+pub use alias::{DeleteAliasOutcome, SetAliasOutcome, delete_alias, is_alias, set_alias};
+pub use check::{LABELS_BYTES_MAX, NewVersion, file_mistake, manifest_mistakes};
+pub use folder::{FolderError, ModelFile, ModelFolder};
+pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, register};
 pub use resolve::{Resolved, Resolver, resolve_all};
-pub use retire::{RetireOutcome, retire};
+pub use retire::{RetireOutcome, retire, unretire};
 use sqlx::{PgPool, types::Json};
+pub use stored::{StoredFile, WantedFile, find_file, stored_file_mistake};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};
 

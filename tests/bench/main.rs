@@ -51,7 +51,7 @@ impl Bench {
     /// Pushes the model and returns its name.
     async fn pushed_model(&self, stack: &tests::Stack) -> String {
         let folder = jobs::models::ModelFolder::read(&self.model).unwrap();
-        let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None).await;
+        let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None, false).await;
         pushed.unwrap();
         folder.manifest.name
     }

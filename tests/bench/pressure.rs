@@ -25,7 +25,7 @@ pub(crate) async fn measure(bench: &Bench, free_mib: usize) -> Value {
     let twin = tempfile::tempdir().unwrap();
     make_twin(&bench.model, twin.path());
     let folder = jobs::models::ModelFolder::read(twin.path()).unwrap();
-    let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None).await;
+    let pushed = jobs::models::push(&stack.db, &stack.store, &folder, None, false).await;
     pushed.unwrap();
 
     let held = Held::all_but(free_mib);

@@ -94,7 +94,7 @@ impl Stack {
     pub async fn push_models(&self) {
         for model in [fixtures::CLASSIFIER, fixtures::EMBEDDER] {
             let folder = ModelFolder::read(&fixtures::model(model)).unwrap();
-            models::push(&self.db, &self.store, &folder, None)
+            models::push(&self.db, &self.store, &folder, None, false)
                 .await
                 .unwrap();
         }
@@ -103,7 +103,7 @@ impl Stack {
     /// Pushes another model, from a folder of `tests/fixtures`.
     pub async fn push(&self, fixture: &str) {
         let folder = ModelFolder::read(&fixtures::folder().join(fixture)).unwrap();
-        let pushed = models::push(&self.db, &self.store, &folder, None).await;
+        let pushed = models::push(&self.db, &self.store, &folder, None, false).await;
         pushed.unwrap();
     }
 

@@ -39,7 +39,10 @@ pub use self::{
     },
     key::{ApiKey, ApiKeyRequest, KeyLimits, Scope},
     list::{List, Page},
-    model::{Alias, AliasRequest, Model, ModelVersion, ParamSpec},
+    model::{
+        Alias, AliasRequest, Model, ModelFile, ModelFileUpload, ModelPush, ModelPushRequest,
+        ModelVersion, MovedAlias, ParamSpec,
+    },
     problem::{FieldError, Problem, ProblemCode},
     queue::{Explanation, ModelStats, Stats},
     result::{
@@ -69,6 +72,7 @@ pub enum Object {
     Job,
     List,
     Model,
+    ModelPush,
     Stats,
     Upload,
     WebhookDelivery,

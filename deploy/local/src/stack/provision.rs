@@ -37,7 +37,9 @@ pub(super) async fn push_models(
                 folder.display()
             );
         }
-        command(layout, desired, shared, &["models", "push"], Some(&folder)).await?;
+        // The API does not run yet, and the environment may have a key.
+        let push = ["models", "push", "--direct", "--no-trial"];
+        command(layout, desired, shared, &push, Some(&folder)).await?;
         pushed.push(model.trim_start_matches("models/").to_owned());
     }
     Ok(pushed)

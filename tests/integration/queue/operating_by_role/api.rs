@@ -111,7 +111,7 @@ async fn run_admin_statements(pool: &Db) {
             .unwrap()
     );
     let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
-    assert_eq!(set.unwrap(), models::SetAliasOutcome::Set);
+    assert_eq!(set.unwrap(), models::SetAliasOutcome::Set { from: None });
     let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
     assert_eq!(aliased.unwrap(), models::RetireOutcome::Aliased);
 }
