@@ -57,7 +57,7 @@ comment on column ops.api_keys.stored_bytes_max is 'Uploads are refused while th
 
 create view ops.audit as
 select at, actor, role, verb, subject, arguments, outcome from audit;
-comment on view ops.audit is 'Acts of operators, by SQL and by REST, without the refused ones.';
+comment on view ops.audit is 'Acts of operators, by SQL and by REST. Of SQL without the refused ones.';
 comment on column ops.audit.at is 'When it happened.';
 comment on column ops.audit.actor is 'The login, or api key and its id.';
 comment on column ops.audit.role is 'The role that the login had taken on with SET ROLE, else the login.';

@@ -250,7 +250,9 @@ impl Retire {
         let (model, version) = (self.model, self.version);
         let path = format!("/v1/models/{model}/versions/{version}/retire");
         client.send_idempotent(Method::POST, &path).await?;
-        terminal::note(format!("{model}:{version} is retired: new jobs cannot name it"));
+        terminal::note(format!(
+            "{model}:{version} is retired: new jobs cannot name it"
+        ));
         tell_aliases(&client, &model).await;
         Ok(Ended::Well)
     }
@@ -290,7 +292,10 @@ async fn tell_aliases(client: &Client, model: &str) {
     };
     let aliases = versions.data.into_iter().flat_map(|version| {
         let number = version.version;
-        version.aliases.into_iter().map(move |alias| (alias, number))
+        version
+            .aliases
+            .into_iter()
+            .map(move |alias| (alias, number))
     });
     for line in aliases_after(&[], &aliases.collect()) {
         terminal::note(line);

@@ -109,7 +109,9 @@ impl Cluster {
             picky,
         ] {
             let model = ModelFolder::read(&model).unwrap();
-            models::push(&db, &store, &model, None, false).await.unwrap();
+            models::push(&db, &store, &model, None, false)
+                .await
+                .unwrap();
         }
         let key = NewKey {
             name: "chaos".into(),

@@ -25,6 +25,7 @@ mod odd_pictures;
 mod overload;
 mod predicting;
 mod prediction_cache;
+mod pushing;
 mod reading;
 mod refusing;
 mod refusing_bodies;

@@ -176,7 +176,10 @@ async fn send(
     let file = folder.files().iter().find(|file| file.name == upload.file);
     let Some(file) = file else {
         return Err(Failure::Away {
-            what: format!("the service wants a file that the folder lacks: {}", upload.file),
+            what: format!(
+                "the service wants a file that the folder lacks: {}",
+                upload.file
+            ),
             next: "update this command: the service is newer",
         });
     };
