@@ -3,6 +3,7 @@
 
 mod facts;
 mod presign;
+mod reader;
 
 use std::{path::Path, time::Duration};
 
@@ -22,10 +23,7 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-pub use self::{
-    facts::{ObjectEnds, ObjectFacts},
-    presign::SignedPut,
-};
+pub use self::{facts::ObjectFacts, presign::SignedPut, reader::ObjectReader};
 use crate::Sha256Digest;
 
 /// Most memory to reserve for an object by the length that the store reports.

@@ -54,7 +54,8 @@ pub fn manifest_mistakes(manifest: &Manifest) -> Vec<Mistake> {
     mistakes
 }
 
-/// The mistake of one file, which `file` reads; `None` if the file can be registered. Its field is the one that names the file.
+/// The mistake of one file of `bytes` bytes, which `file` reads; `None` if the file can be registered. Its field is the one that
+/// names the file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -62,11 +63,12 @@ pub fn file_mistake(
     manifest: &Manifest,
     name: &str,
     file: &mut (impl Read + Seek),
+    bytes: u64,
 ) -> io::Result<Option<Mistake>> {
     let detail = if manifest.labels.as_deref() == Some(name) {
         labels_mistake(file)?
     } else {
-        artifact_mistake(file)
+        artifact_mistake(manifest, name, file, bytes)?
     };
     Ok(detail.map(|detail| Mistake {
         field: field_of(manifest, name).to_owned(),
@@ -99,11 +101,16 @@ fn labels_mistake(file: &mut impl Read) -> io::Result<Option<String>> {
     })
 }
 
-/// The one place that looks at the bytes of an artifact. A reader of the object store has only the first and the last
-/// [`ENDS_BYTES`](super::stored::ENDS_BYTES) of a large file; a read in between fails.
-fn artifact_mistake(_file: &mut (impl Read + Seek)) -> Option<String> {
-    // STUB: `super::artifact::recognize(file)`, which names the kind of the file and says what to do.
-    None
+/// The one place that looks at the bytes of an artifact, whether the file is on disk or in the object store.
+#[expect(clippy::unnecessary_wraps, reason = "a stub")]
+fn artifact_mistake(
+    _manifest: &Manifest,
+    _name: &str,
+    _file: &mut (impl Read + Seek),
+    _bytes: u64,
+) -> io::Result<Option<String>> {
+    // STUB: kind_mistake(&super::artifact::recognize(file, bytes)?, name, &manifest.method)
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -139,7 +146,8 @@ mod tests {
     fn labels_are_utf8_with_a_label_and_not_too_long() {
         let manifest = manifest("model.pt", "labels.txt");
         let mistake = |text: Vec<u8>| {
-            let mistake = file_mistake(&manifest, "labels.txt", &mut Cursor::new(text));
+            let bytes = text.len() as u64;
+            let mistake = file_mistake(&manifest, "labels.txt", &mut Cursor::new(text), bytes);
             mistake
                 .expect("memory can be read")
                 .map(|mistake| mistake.to_string())

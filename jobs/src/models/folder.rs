@@ -118,7 +118,8 @@ fn read_file(
     path: PathBuf,
 ) -> io::Result<(ModelFile, Option<Mistake>)> {
     let mut file = File::open(&path)?;
-    let mistake = file_mistake(manifest, name, &mut file)?;
+    let bytes = file.metadata()?.len();
+    let mistake = file_mistake(manifest, name, &mut file, bytes)?;
     file.rewind()?;
     let (sha256, bytes) = hash(file)?;
     let name = name.to_owned();

@@ -1,21 +1,15 @@
 //! Files of a pushed version in the object store: which ones are missing, and whether the other ones are what they must be.
 
-use std::io::Cursor;
+use std::io;
 
 use tokio::sync::Semaphore;
 
-use super::{
-    check::{LABELS_BYTES_MAX, file_mistake},
-    object_key,
-};
+use super::{check::file_mistake, object_key};
 use crate::{
     Sha256Digest,
     manifest::{Manifest, Mistake},
-    object_store::{ObjectEnds, ObjectStore, StoreError},
+    object_store::{ObjectReader, ObjectStore, StoreError},
 };
-
-/// So many bytes at the beginning and at the end of an artifact are looked at.
-pub const ENDS_BYTES: u64 = 4 << 20;
 
 /// Files that one process hashes at a time: a hash takes a core and the network.
 static HASHES: Semaphore = Semaphore::const_new(2);
@@ -73,7 +67,8 @@ pub async fn find_file(
     })
 }
 
-/// The mistake of a stored file, by the checks of a folder; `None` if the file can be registered.
+/// The mistake of a stored file, by the checks of a folder; `None` if the file can be registered. Reads the parts of the object
+/// that the checks look at.
 ///
 /// # Errors
 /// The object cannot be read.
@@ -83,18 +78,14 @@ pub async fn stored_file_mistake(
     name: &str,
     file: WantedFile,
 ) -> Result<Option<Mistake>, StoreError> {
-    let (key, bytes) = (object_key(file.sha256), file.bytes);
-    let mistake = if manifest.labels.as_deref() == Some(name) {
-        let labels = store.get_beginning(&key, LABELS_BYTES_MAX + 1).await?;
-        file_mistake(manifest, name, &mut Cursor::new(labels))
-    } else {
-        let beginning = store.get_beginning(&key, ENDS_BYTES).await?;
-        let rest = bytes.saturating_sub(ENDS_BYTES);
-        let end = match rest.min(ENDS_BYTES) {
-            0 => bytes::Bytes::new(),
-            length => store.get_range(&key, bytes - length, length).await?,
-        };
-        file_mistake(manifest, name, &mut ObjectEnds::new(beginning, end, bytes))
-    };
-    mistake.map_err(|error| StoreError::Unavailable(error.to_string()))
+    let mut reader = ObjectReader::new(store.clone(), object_key(file.sha256), file.bytes);
+    let (manifest, name) = (manifest.clone(), name.to_owned());
+    let checked = tokio::task::spawn_blocking(move || {
+        file_mistake(&manifest, &name, &mut reader, file.bytes)
+    });
+    let checked = checked.await.map_err(io::Error::other).flatten();
+    checked.map_err(|error| match error.downcast::<StoreError>() {
+        Ok(error) => error,
+        Err(error) => StoreError::Unavailable(error.to_string()),
+    })
 }
