@@ -1,7 +1,5 @@
 //! Files of a pushed version in the object store: which ones are missing, and whether the other ones are what they must be.
 
-use std::io;
-
 use tokio::sync::Semaphore;
 
 use super::{check::file_mistake, object_key};
@@ -79,13 +77,18 @@ pub async fn stored_file_mistake(
     file: WantedFile,
 ) -> Result<Option<Mistake>, StoreError> {
     let mut reader = ObjectReader::new(store.clone(), object_key(file.sha256), file.bytes);
-    let (manifest, name) = (manifest.clone(), name.to_owned());
+    let (manifest, owned_name) = (manifest.clone(), name.to_owned());
     let checked = tokio::task::spawn_blocking(move || {
-        file_mistake(&manifest, &name, &mut reader, file.bytes)
+        file_mistake(&manifest, &owned_name, &mut reader, file.bytes)
     });
-    let checked = checked.await.map_err(io::Error::other).flatten();
-    checked.map_err(|error| match error.downcast::<StoreError>() {
-        Ok(error) => error,
-        Err(error) => StoreError::Unavailable(error.to_string()),
+    let checked = checked.await;
+    let checked = checked.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    checked.or_else(|error| match error.downcast::<StoreError>() {
+        Ok(error) => Err(error),
+        // Too many parts of the file have to be read.
+        Err(error) => Ok(Some(Mistake {
+            field: "artifact".into(),
+            detail: format!("{name}: {error}"),
+        })),
     })
 }
