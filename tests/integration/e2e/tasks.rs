@@ -286,7 +286,9 @@ async fn a_push_reports_all_mistakes_of_the_manifest() {
         let text = serde_json::to_vec(manifest).unwrap();
         std::fs::write(folder.path().join("model.json"), text).unwrap();
         let folder = folder.path().to_str().unwrap();
-        stack.command(&["models", "push", folder]).await
+        stack
+            .command(&["models", "push", "--no-trial", folder])
+            .await
     };
     let right = fixtures::json("tasks/bright-box/model.json");
     let mut wrong = right.clone();

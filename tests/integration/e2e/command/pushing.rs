@@ -34,7 +34,7 @@ async fn a_key_is_enough_to_push() {
     let stack = Stack::bare(&[]).await;
     let key = stack.key().await;
     let folder = folder();
-    let push = ["models", "push", &folder, "--alias", "stable"];
+    let push = ["models", "push", "--no-trial", &folder, "--alias", "stable"];
     let pushed = command_of_a_stranger(&stack, &key, &push).await;
     let (line, notes) = (out(&pushed), log(&pushed));
     assert_eq!(pushed.status.code(), Some(0), "{line}{notes}");
@@ -64,7 +64,7 @@ async fn a_key_without_the_scope_admin_is_refused_and_nothing_is_registered() {
         "submit,read,operate",
     ];
     let key = expect_exit(&stack, 0, &create).await;
-    let push = ["models", "push", &folder()];
+    let push = ["models", "push", "--no-trial", &folder()];
     let refused = command_of_a_stranger(&stack, key.trim(), &push).await;
     assert_eq!(refused.status.code(), Some(4), "{}", log(&refused));
     assert!(log(&refused).contains("admin"), "{}", log(&refused));
@@ -76,7 +76,7 @@ async fn a_key_without_the_scope_admin_is_refused_and_nothing_is_registered() {
 async fn a_direct_push_and_a_push_through_the_service_say_the_same() {
     let stack = Stack::bare(&[]).await;
     let folder = folder();
-    let through = expect_json(&stack, 0, &["models", "push", &folder]).await;
+    let through = expect_json(&stack, 0, &["models", "push", "--no-trial", &folder]).await;
     let direct = expect_json(
         &stack,
         0,
@@ -93,7 +93,10 @@ async fn a_direct_push_and_a_push_through_the_service_say_the_same() {
     // Without a key, and with a database, the push is direct.
     let mut command = stack.command_line("");
     command.env_remove("DARKROOM_API_KEY");
-    let keyless = command.args(["models", "push", &folder]).output().await;
+    let keyless = command
+        .args(["models", "push", "--no-trial", &folder])
+        .output()
+        .await;
     let keyless = keyless.unwrap();
     assert_eq!(keyless.status.code(), Some(0), "{}", log(&keyless));
     let actors: Vec<bool> = sqlx::query_scalar(
@@ -121,9 +124,13 @@ async fn acts_on_models_say_what_changed_and_what_did_not() {
         assert_eq!(run.status.code(), Some(code), "{args:?}: {}", log(&run));
         log(&run)
     };
-    run(0, &["models", "push", &folder()]).await;
+    run(0, &["models", "push", "--no-trial", &folder()]).await;
     let own = own.path().to_str().unwrap();
-    let notes = run(0, &["models", "push", own, "--alias", "stable"]).await;
+    let notes = run(
+        0,
+        &["models", "push", "--no-trial", own, "--alias", "stable"],
+    )
+    .await;
     assert!(notes.contains("`stable` is new and means :2"), "{notes}");
     assert!(notes.contains("`default` stays at :1"), "{notes}");
 
@@ -135,11 +142,19 @@ async fn acts_on_models_say_what_changed_and_what_did_not() {
     let notes = run(0, &["models", "retire", MODEL, "2"]).await;
     assert!(notes.contains(&format!("{MODEL}:2 is retired")), "{notes}");
     assert!(notes.contains("`default` stays at :1"), "{notes}");
-    let notes = run(4, &["models", "push", own, "--alias", "stable"]).await;
+    let notes = run(
+        4,
+        &["models", "push", "--no-trial", own, "--alias", "stable"],
+    )
+    .await;
     assert!(notes.contains("retired"), "{notes}");
     run(0, &["models", "unretire", MODEL, "2"]).await;
     run(5, &["models", "unretire", MODEL, "9"]).await;
-    let notes = run(0, &["models", "push", own, "--alias", "stable"]).await;
+    let notes = run(
+        0,
+        &["models", "push", "--no-trial", own, "--alias", "stable"],
+    )
+    .await;
     assert!(notes.contains("`stable` moved from :1 to :2"), "{notes}");
 
     let notes = run(0, &["models", "unalias", MODEL, "stable"]).await;
