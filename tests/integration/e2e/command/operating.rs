@@ -57,12 +57,8 @@ async fn a_new_version_is_rolled_out_and_the_old_version_is_retired() {
     )
     .unwrap();
     std::fs::write(folder.path().join("model.json"), manifest.to_string()).unwrap();
-    let push = [
-        "models",
-        "push",
-        "--no-trial",
-        folder.path().to_str().unwrap(),
-    ];
+    let folder = folder.path().to_str().unwrap();
+    let push = ["models", "push", "--no-trial", folder];
     let pushed = expect_exit(&stack, 0, &push).await;
     assert!(pushed.starts_with(&format!("{name}:2 sha256:")), "{pushed}");
 
