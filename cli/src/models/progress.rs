@@ -13,7 +13,7 @@ use crate::terminal;
 const LOOK: &str = "{bar:30} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
 /// Between two lines, if standard error is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// A smaller file is sent before anybody could read a bar.
+/// A smaller file gets no bar: it is sent at once.
 const SHOWN_FROM_BYTES: u64 = 4 << 20;
 
 /// The progress of one file.

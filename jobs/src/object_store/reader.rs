@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::ObjectStore;
 
-/// Bytes of one request. They are kept, since who reads an archive returns to its ends.
+/// Bytes of one request. Blocks are kept: readers of archives return to the ends of the file.
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Most bytes of one object that are fetched: a look at it, not a download.
 const FETCHED_BYTES_MAX: u64 = 64 << 20;

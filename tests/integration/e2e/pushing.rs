@@ -124,7 +124,7 @@ async fn a_push_asks_for_the_missing_files_and_registers_the_version_once_they_a
     assert_eq!(missing_files(&second), ["model.pt"]);
     let upload = &second.json()["uploads"][0];
     assert_eq!(put(upload, model.files["model.pt"].clone()).await, 200);
-    // The URL may be used again: the object has these bytes, whoever puts it.
+    // The URL may be used again: it can only store these bytes.
     assert_eq!(put(upload, model.files["model.pt"].clone()).await, 200);
 
     let third = post(&admin, &model.request()).await;

@@ -146,6 +146,6 @@ async fn only_a_key_with_the_scope_admin_may_push() {
     let client = stack.client_of(given::OWNER, &others).await;
     let request = Model::new().request();
     post(&client, &request).await.problem(403, "forbidden");
-    let nobody = stack.client_with(None);
-    post(&nobody, &request).await.problem(401, "unauthorized");
+    let keyless = stack.client_with(None);
+    post(&keyless, &request).await.problem(401, "unauthorized");
 }
