@@ -68,6 +68,23 @@ create table model_aliases (
 );
 comment on table model_aliases is 'Movable names of versions; a job stores the version that its alias meant at submit.';
 
+create function is_first_ready_version(model_id bigint, version_id bigint) returns boolean
+language sql stable set search_path = pg_catalog, public, pg_temp as $$
+    select not exists (select from model_versions v where v.model_id = is_first_ready_version.model_id and v.state = 'ready'
+                                                      and v.model_version_id <> is_first_ready_version.version_id)
+$$;
+comment on function is_first_ready_version is 'Whether no other version of the model is ready. Such a version gets the alias default.';
+
+create function make_default_if_none(model_id bigint) returns void
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+begin
+    -- Two first models at once: the second one waits, and then finds the first.
+    perform pg_advisory_xact_lock(hashtext('darkroom.first_model'));
+    update models m set is_default = true
+    where m.model_id = make_default_if_none.model_id and not exists (select from models d where d.is_default);
+end $$;
+comment on function make_default_if_none is 'Makes this model the one of jobs that name no model, if there is none.';
+
 -- Ends the trial of a version if `lease_no` still holds it, and answers the state of the version; null for a lease that is gone.
 --
 -- | verdict  | the version                                                                            |
@@ -112,8 +129,10 @@ begin
     end if;
     -- No alias may mean a retired version.
     if next_state = 'ready' and held.retired_at is null then
-        update models m set is_default = true where m.model_id = held.model_id and not exists (select from models d where d.is_default);
-        insert into model_aliases (model_id, alias, model_version_id) values (held.model_id, 'default', held.model_version_id) on conflict do nothing;
+        if is_first_ready_version(held.model_id, held.model_version_id) then
+            perform make_default_if_none(held.model_id);
+            insert into model_aliases (model_id, alias, model_version_id) values (held.model_id, 'default', held.model_version_id) on conflict do nothing;
+        end if;
         insert into model_aliases as a (model_id, alias, model_version_id)
         select held.model_id, held.alias_wanted, held.model_version_id where held.alias_wanted is not null
         on conflict (model_id, alias) do update set model_version_id = excluded.model_version_id, updated_at = now();
@@ -192,6 +211,21 @@ begin
 end $$;
 comment on function set_model_alias is 'Answers set, no model, no version, retired, validating or rejected. Jobs that were submitted before keep the version that the alias meant then.';
 
+create function delete_model_alias(model text, alias text) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare
+    picked models;
+begin
+    select m.* into picked from models m where m.name = delete_model_alias.model;
+    -- Jobs that name no model use this alias: without it each of them would be refused.
+    if picked.is_default and delete_model_alias.alias = 'default' then
+        return 'needed';
+    end if;
+    delete from model_aliases a where a.model_id = picked.model_id and a.alias = delete_model_alias.alias;
+    return case when found then 'deleted' else 'not found' end;
+end $$;
+comment on function delete_model_alias is 'Answers deleted, not found or needed. The alias default of the default model is needed: move it instead. Jobs keep the version that the alias meant at their submit.';
+
 create function retire_model_version(model text, version int) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
@@ -208,3 +242,98 @@ begin
     return 'retired';
 end $$;
 comment on function retire_model_version is 'Answers retired, not found or aliased. An aliased version cannot retire: move the alias first. Jobs that already have the version still run.';
+
+create function unretire_model_version(model text, version int) returns text
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+begin
+    update model_versions v set retired_at = null from models m
+    where m.model_id = v.model_id and m.name = unretire_model_version.model and v.version = unretire_model_version.version;
+    return case when found then 'unretired' else 'not found' end;
+end $$;
+comment on function unretire_model_version is 'Answers unretired or not found. New jobs may name the version again. A second call changes nothing.';
+
+-- Without `trial` the version is ready at once. With it a version that is not ready waits until a worker has loaded it, and so
+-- does its alias; a rejected version is tried again.
+create function push_model_version(name text, digest bytea, task text, manifest jsonb, files jsonb, alias text, trial boolean, actor text,
+    out id bigint, out version int, out outcome text, out state text, out moved jsonb, out aliases jsonb)
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+#variable_conflict use_column
+declare
+    pushed_model  bigint;
+    pushed        model_versions;
+    becomes_ready boolean := false;
+    wanted        text[] := array_remove(array[push_model_version.alias], null);
+    one           text;
+    was           int;
+begin
+    moved := '[]';
+    -- This lock orders pushes of one model, so that each digest is one version and the numbers have no gap.
+    select m.model_id into pushed_model from models m where m.name = push_model_version.name for no key update;
+    if not found then
+        insert into models (name) values (push_model_version.name) on conflict do nothing;
+        select m.model_id into pushed_model from models m where m.name = push_model_version.name for no key update;
+    end if;
+    select v.* into pushed from model_versions v
+    where v.model_id = pushed_model and v.digest = push_model_version.digest for no key update;
+    if not found then
+        outcome := 'new';
+        becomes_ready := not push_model_version.trial;
+        insert into model_versions (model_id, version, digest, task, manifest, files, state, alias_wanted)
+        select pushed_model, coalesce(max(v.version), 0) + 1, push_model_version.digest, push_model_version.task,
+               push_model_version.manifest, push_model_version.files, case when push_model_version.trial then 'validating' else 'ready' end,
+               case when push_model_version.trial then push_model_version.alias end
+        from model_versions v where v.model_id = pushed_model
+        returning * into pushed;
+    elsif pushed.retired_at is not null and cardinality(wanted) > 0 then
+        outcome := 'retired';
+    else
+        outcome := 'unchanged';
+        becomes_ready := pushed.state <> 'ready' and not push_model_version.trial;
+        if pushed.state = 'rejected' and push_model_version.trial then
+            update model_versions v set state = 'validating', state_cause = null, state_worker = null, state_at = now(), trial_attempts = 0
+            where v.model_version_id = pushed.model_version_id returning v.* into pushed;
+        end if;
+        -- A worker that tries the version now goes on, or loses the trial where none is wanted.
+        if pushed.state = 'validating' then
+            update model_versions v set alias_wanted = coalesce(push_model_version.alias, v.alias_wanted)
+            where v.model_version_id = pushed.model_version_id returning v.* into pushed;
+        end if;
+        if becomes_ready then
+            update model_versions v
+            set state = 'ready', state_cause = null, state_worker = null, state_at = now(), alias_wanted = null, trial_attempts = 0,
+                trial_lease_no = v.trial_lease_no + 1, trial_worker_id = null, trial_expires_at = null
+            where v.model_version_id = pushed.model_version_id returning v.* into pushed;
+        end if;
+    end if;
+    id := pushed.model_version_id;
+    version := pushed.version;
+    state := pushed.state;
+    perform audited('push_version', push_model_version.name,
+        jsonb_build_object('version', pushed.version, 'digest', 'sha256:' || encode(push_model_version.digest, 'hex'), 'alias', push_model_version.alias,
+                           'state', nullif(pushed.state, 'ready')),
+        outcome, push_model_version.actor);
+    if pushed.state = 'validating' and outcome <> 'retired' then
+        -- The last wish counts: another version that is still validating does not take the alias away later.
+        update model_versions v set alias_wanted = null
+        where v.model_id = pushed_model and v.alias_wanted = push_model_version.alias and v.model_version_id <> pushed.model_version_id;
+        perform pg_notify('darkroom_trials', '');
+    elsif outcome <> 'retired' then
+        if becomes_ready and is_first_ready_version(pushed_model, pushed.model_version_id) then
+            perform make_default_if_none(pushed_model);
+            wanted := array['default'] || array_remove(wanted, 'default');
+        end if;
+        foreach one in array wanted loop
+            was := null;
+            select v.version into was from model_aliases a join model_versions v using (model_version_id)
+            where a.model_id = pushed_model and a.alias = one;
+            continue when was = pushed.version;
+            perform audited('set_alias', push_model_version.name, jsonb_build_object('alias', one, 'version', pushed.version),
+                set_model_alias(push_model_version.name, one, pushed.version), push_model_version.actor);
+            moved := moved || jsonb_build_object('alias', one, 'from', was, 'to', pushed.version);
+        end loop;
+    end if;
+    select coalesce(jsonb_object_agg(a.alias, v.version), '{}') into push_model_version.aliases
+    from model_aliases a join model_versions v using (model_version_id) where a.model_id = pushed_model;
+end $$;
+comment on function push_model_version is 'Registers a version by its digest, or finds it, and points alias to it, if there is one. The first ready version of a model gets the alias default too. '
+    'outcome is new, unchanged or retired; a retired version gets no alias, and then nothing changes. moved lists the aliases that the call moved, aliases all of them. Writes the audit itself.';

@@ -57,11 +57,11 @@ comment on column ops.api_keys.stored_bytes_max is 'Uploads are refused while th
 
 create view ops.audit as
 select at, actor, role, verb, subject, arguments, outcome from audit;
-comment on view ops.audit is 'Acts of operators, by SQL and by REST, without the refused ones.';
+comment on view ops.audit is 'Acts of operators, by SQL and by REST. Of SQL without the refused ones.';
 comment on column ops.audit.at is 'When it happened.';
 comment on column ops.audit.actor is 'The login, or api key and its id.';
 comment on column ops.audit.role is 'The role that the login had taken on with SET ROLE, else the login.';
-comment on column ops.audit.verb is 'Which act: cancel, retry, retry_failed, set_priority, pause, resume, drain, purge, enqueue, create_key, revoke_key, set_alias, retire_version, redeliver.';
+comment on column ops.audit.verb is 'Which act: cancel, retry, retry_failed, set_priority, pause, resume, drain, purge, enqueue, create_key, revoke_key, push_version, set_alias, delete_alias, retire_version, unretire_version, redeliver.';
 comment on column ops.audit.subject is 'Id of the job, delivery or API key as clients see it, name of the model, or number of the worker.';
 comment on column ops.audit.arguments is 'The other arguments.';
 comment on column ops.audit.outcome is 'Answer of the function.';

@@ -45,6 +45,22 @@ begin
 end $$;
 comment on function ops.set_alias is 'Points an alias of a model to this version: a rollout, or a rollback. Jobs keep the version that they were submitted with.';
 
+create function ops.delete_alias(model text, alias text) returns text
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
+declare
+    outcome text := delete_model_alias(model, alias);
+begin
+    if outcome = 'not found' then
+        raise exception 'model % has no alias %', coalesce(model, 'null'), coalesce(alias, 'null') using errcode = 'no_data_found',
+            hint = 'select name, version, aliases from ops.models where aliases <> ''{}'';';
+    elsif outcome = 'needed' then
+        raise exception 'jobs that name no model use the alias default of model %', model using errcode = 'object_not_in_prerequisite_state',
+            hint = format('move it: select ops.set_alias(%L, ''default'', …);', model);
+    end if;
+    return audited('delete_alias', model, jsonb_build_object('alias', alias), outcome);
+end $$;
+comment on function ops.delete_alias is 'Deletes an alias of a model. Jobs keep the version that they were submitted with. The alias default of the default model can only be moved.';
+
 create function ops.retire(model text, version int) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
 declare
@@ -76,6 +92,19 @@ begin
     return audited('prefetch', model, jsonb_build_object('version', version), outcome);
 end $$;
 comment on function ops.prefetch is 'Asks the workers that run a model to load this version, before an alias moves to it. ops.workers shows who has it.';
+
+create function ops.unretire(model text, version int) returns text
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
+declare
+    outcome text := unretire_model_version(model, version);
+begin
+    if outcome = 'not found' then
+        raise exception 'there is no version % of model %', coalesce(version::text, 'null'), coalesce(model, 'null') using errcode = 'no_data_found',
+            hint = 'select name, version from ops.models;';
+    end if;
+    return audited('unretire_version', model, jsonb_build_object('version', version), outcome);
+end $$;
+comment on function ops.unretire is 'Takes back ops.retire: new jobs may name the version again. A second call changes nothing.';
 
 create function ops.drain(worker bigint) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$

@@ -102,6 +102,9 @@ pub struct Limits {
     /// How long the URL of a signed upload is valid, in seconds; at most 15 minutes
     #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
     pub upload_seconds: u64,
+    /// Largest file of a model that is pushed through REST, in bytes; a single upload to S3 has 5 GiB at most
+    #[arg(long, env = "DARKROOM_MODEL_FILE_BYTES_MAX", default_value_t = 5 << 30, value_parser = clap::value_parser!(u64).range(1..=5 << 30))]
+    pub model_file_bytes_max: u64,
     /// Most lines of a batch
     #[arg(long, env = "DARKROOM_BATCH_LINES_MAX", default_value_t = 50_000)]
     pub batch_lines_max: i32,

@@ -1,6 +1,6 @@
 //! `darkroom`: the command of clients and operators.
 //!
-//! One file for each noun, with its subcommands. Most commands speak REST. `keys create`, `migrate` and `models push` use
+//! One file for each noun, with its subcommands. Most commands speak REST. `keys create`, `migrate` and `models push --direct` use
 //! Postgres and S3 directly, because they are needed before there is a service or a key. All SQL is in the crate `jobs`.
 
 mod batches;
@@ -27,9 +27,9 @@ use failure::{REFUSED, SOME_JOB_FAILED};
 
 /// Submits images to Darkroom, fetches results, and looks after models, keys, queues and workers
 ///
-/// Commands speak to the service (`DARKROOM_URL`, `DARKROOM_API_KEY`). Only `models push`, `keys create` and `migrate` use
-/// Postgres directly (`DATABASE_URL`), and `models push` also S3 (`AWS_…`): they work without a running service, and bring
-/// the schema up to date first.
+/// Commands speak to the service (`DARKROOM_URL`, `DARKROOM_API_KEY`). Only `keys create`, `migrate` and `models push --direct`
+/// use Postgres directly (`DATABASE_URL`), and `models push --direct` also S3 (`AWS_…`): they work without a running service,
+/// and bring the schema up to date first.
 ///
 /// Results go to standard output, everything else to standard error. While the service is away or busy, commands retry for
 /// a while (`--patience`); an image that is sent twice by a retry is one job.

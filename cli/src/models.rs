@@ -1,41 +1,36 @@
 //! `darkroom models …`: list, register, roll out and retire models.
 
 mod prefetch;
+mod progress;
+mod push;
 mod trial;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use jobs::{
-    db::{Db, DbConfig},
-    models::{
-        self, ModelFolder, PushError, PushedVersion, VersionState, count_loaded, is_alias, push,
-    },
-    object_store::StoreConfig,
-};
+use jobs::models::is_alias;
 use reqwest::Method;
 use serde_json::{Value, json};
-use wire::{AliasRequest, List as WireList, Model, ModelVersion, ParamSpec};
+use wire::{AliasRequest, List as WireList, Model, ModelVersion, MovedAlias, ParamSpec};
 
-use self::{
-    prefetch::Prefetch,
-    trial::{TrialView, wait_for_verdict},
-};
+use self::prefetch::Prefetch;
 use crate::{
     Ended,
     failure::Failure,
     service::{Client, Service, path_part},
-    stores, terminal,
+    terminal,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Models {
     List(List),
     Show(Show),
-    Push(Push),
+    Push(push::Push),
     Alias(Alias),
+    Unalias(Unalias),
     Prefetch(Prefetch),
     Retire(Retire),
+    Unretire(Unretire),
 }
 
 impl Models {
@@ -45,8 +40,10 @@ impl Models {
             Self::Show(show) => show.run().await,
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
+            Self::Unalias(unalias) => unalias.run().await,
             Self::Prefetch(prefetch) => prefetch.run().await,
             Self::Retire(retire) => retire.run().await,
+            Self::Unretire(unretire) => unretire.run().await,
         }
     }
 }
@@ -172,38 +169,6 @@ fn causes(version: &ModelVersion) -> String {
     text
 }
 
-/// Registers a folder as a model version: `model.json` and the files it names
-///
-/// The files go to S3 by their digest, the version to Postgres. Pushing the same folder again changes nothing, except
-/// that `--alias` moves. The first version of a model gets the alias `default`; jobs that name no model get the first model.
-///
-/// A model is TorchScript, which is code that workers run: push only what you trust.
-///
-/// A worker loads a new version first. Until then jobs cannot name the version, and `--alias` does not move. The command waits
-/// for the verdict. It ends with 4 and the cause if the version is rejected: nothing has changed then. It ends with 3 if no
-/// worker runs. Pushing a rejected version again tries the version again.
-///
-/// Prints `NAME:VERSION sha256:… (new)`, or `(unchanged)`.
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    /// Folder of `model.json`
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
-    /// Point this alias at the version, wherever the alias pointed before
-    #[arg(long, value_name = "ALIAS", value_parser = alias_name)]
-    alias: Option<String>,
-    /// Do not wait for a worker: the version is ready at once, whether or not a worker can load it
-    #[arg(long)]
-    no_trial: bool,
-    /// One JSON document: `{"name", "version", "digest", "alias", "new"}`
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    db: DbConfig,
-    #[command(flatten)]
-    store: StoreConfig,
-}
-
 fn alias_name(text: &str) -> Result<String, &'static str> {
     if is_alias(text) {
         Ok(text.to_owned())
@@ -212,52 +177,19 @@ fn alias_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-impl Push {
-    async fn run(self) -> Result<Ended, Failure> {
-        // Before anything else: a folder that is no model must not change the schema.
-        let folder =
-            ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
-        let db = stores::database(&self.db).await?;
-        let store = stores::objects(&self.store).await?;
-        let trial = !self.no_trial;
-        let pushed = push(&db, &store, &folder, self.alias.as_deref(), trial).await;
-        let pushed = pushed.map_err(|error| match &error {
-            PushError::Store(_) => Failure::away("the files", &error, stores::CHECK_S3),
-            PushError::Db(_) => Failure::away("the version", &error, stores::CHECK_POSTGRES),
-            _ => Failure::Usage(error.to_string()),
-        })?;
-        if pushed.state == VersionState::Validating {
-            let reference = format!("{}:{}", pushed.name, pushed.version);
-            wait_for_verdict(&reference, async || trial_of(&db, &pushed).await).await?;
-        }
-        let (name, version, digest) = (pushed.name, pushed.version, pushed.digest);
-        if self.json {
-            terminal::json(json!({
-                "name": name, "version": version, "digest": digest, "alias": self.alias, "new": pushed.is_new,
-            }))?;
-        } else {
-            let news = if pushed.is_new { "new" } else { "unchanged" };
-            terminal::line(format!("{name}:{version} {digest} ({news})"))?;
-        }
-        Ok(Ended::Well)
-    }
-}
-
-/// The trial of a version, as Postgres has it.
-async fn trial_of(db: &Db, pushed: &PushedVersion) -> Result<TrialView, Failure> {
-    let version = models::version(db, pushed.id).await;
-    let version = version
-        .map_err(|error| Failure::away("the version", &error, stores::CHECK_POSTGRES))?
-        .ok_or_else(|| Failure::Usage("the version was deleted meanwhile".into()))?;
-    let workers = count_loaded(db, &pushed.name, pushed.version).await;
-    let workers =
-        workers.map_err(|error| Failure::away("the workers", &error, stores::CHECK_POSTGRES))?;
-    Ok(TrialView {
-        state: version.state.as_str().into(),
-        cause: version.state_cause,
-        worker: version.state_worker,
-        workers: Some(workers.workers),
-    })
+/// Which aliases an act moved and which it did not, a line for each.
+fn aliases_after(moved: &[MovedAlias], aliases: &BTreeMap<String, i32>) -> Vec<String> {
+    let mut lines: Vec<_> = moved
+        .iter()
+        .map(|one| match one.from {
+            Some(from) => format!("`{}` moved from :{from} to :{}", one.alias, one.to),
+            None => format!("`{}` is new and means :{}", one.alias, one.to),
+        })
+        .collect();
+    let has_moved = |alias: &str| moved.iter().any(|one| one.alias == alias);
+    let others = aliases.iter().filter(|(alias, _)| !has_moved(alias));
+    lines.extend(others.map(|(alias, version)| format!("`{alias}` stays at :{version}")));
+    lines
 }
 
 /// Points an alias of a model at a version: rolls the version out, or back
@@ -287,7 +219,41 @@ impl Alias {
         let client = Client::new(self.service)?;
         let path = format!("/v1/models/{}/aliases/{}", self.model, self.name);
         let version = self.version;
-        client.put(&path, &AliasRequest { version }).await?;
+        let answer = client.put(&path, &AliasRequest { version }).await?;
+        let set: wire::Alias = terminal::read_json(&answer)?;
+        let alias = self.name;
+        terminal::note(match set.previous_version {
+            Some(from) if from == version => format!("`{alias}` stays at :{version}"),
+            Some(from) => format!("`{alias}` moved from :{from} to :{version}"),
+            None => format!("`{alias}` is new and means :{version}"),
+        });
+        Ok(Ended::Well)
+    }
+}
+
+/// Deletes an alias of a model
+///
+/// Jobs that are submitted already keep their version. New jobs that name the alias are refused; so are new jobs that name only
+/// the model, if the alias is `default`. The alias `default` of the default model is kept: jobs that name no model use it.
+#[derive(Debug, Args)]
+pub(crate) struct Unalias {
+    /// Name of the model
+    #[arg(value_parser = path_part)]
+    model: String,
+    /// Its alias: `darkroom models show MODEL` lists them
+    #[arg(value_name = "ALIAS", value_parser = alias_name)]
+    name: String,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl Unalias {
+    async fn run(self) -> Result<Ended, Failure> {
+        let client = Client::new(self.service)?;
+        let path = format!("/v1/models/{}/aliases/{}", self.model, self.name);
+        client.send_idempotent(Method::DELETE, &path).await?;
+        terminal::note(format!("`{}` is deleted", self.name));
+        tell_aliases(&client, &self.model).await;
         Ok(Ended::Well)
     }
 }
@@ -310,16 +276,86 @@ pub(crate) struct Retire {
 impl Retire {
     async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let path = format!("/v1/models/{}/versions/{}/retire", self.model, self.version);
+        let (model, version) = (self.model, self.version);
+        let path = format!("/v1/models/{model}/versions/{version}/retire");
         client.send_idempotent(Method::POST, &path).await?;
+        terminal::note(format!(
+            "{model}:{version} is retired: new jobs cannot name it"
+        ));
+        tell_aliases(&client, &model).await;
         Ok(Ended::Well)
+    }
+}
+
+/// Takes back a retirement: new jobs can name the version again
+///
+/// Moves no alias. Repeating is fine.
+#[derive(Debug, Args)]
+pub(crate) struct Unretire {
+    /// Name of the model
+    #[arg(value_parser = path_part)]
+    model: String,
+    /// Number of the version
+    version: i32,
+    #[command(flatten)]
+    service: Service,
+}
+
+impl Unretire {
+    async fn run(self) -> Result<Ended, Failure> {
+        let client = Client::new(self.service)?;
+        let (model, version) = (self.model, self.version);
+        let path = format!("/v1/models/{model}/versions/{version}/unretire");
+        client.send_idempotent(Method::POST, &path).await?;
+        terminal::note(format!("{model}:{version} can be named by jobs"));
+        tell_aliases(&client, &model).await;
+        Ok(Ended::Well)
+    }
+}
+
+/// Says where the aliases of a model stay, if the key may read that.
+async fn tell_aliases(client: &Client, model: &str) {
+    let path = format!("/v1/models/{model}/versions");
+    let Ok(versions) = client.get_json::<WireList<ModelVersion>>(&path).await else {
+        return;
+    };
+    let aliases = versions.data.into_iter().flat_map(|version| {
+        let number = version.version;
+        version
+            .aliases
+            .into_iter()
+            .map(move |alias| (alias, number))
+    });
+    for line in aliases_after(&[], &aliases.collect()) {
+        terminal::note(line);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{aliases_after, table};
     use serde_json::json;
+    use wire::MovedAlias;
+
+    #[test]
+    fn a_push_says_what_moved_and_what_stayed() {
+        let moved = |alias: &str, from| MovedAlias {
+            alias: alias.into(),
+            from,
+            to: 3,
+        };
+        let moved = [moved("canary", None), moved("stable", Some(2))];
+        let aliases = [("canary", 3), ("default", 1), ("stable", 3)];
+        let aliases = aliases.map(|(alias, version)| (alias.to_owned(), version));
+        assert_eq!(
+            aliases_after(&moved, &aliases.into()),
+            [
+                "`canary` is new and means :3",
+                "`stable` moved from :2 to :3",
+                "`default` stays at :1"
+            ]
+        );
+    }
 
     #[test]
     fn a_model_is_a_line_with_its_parameters() {

@@ -4,6 +4,7 @@ mod client;
 mod refusal;
 mod retry;
 mod submission;
+mod upload;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub(crate) use self::{
     client::{Client, JobAnswer},
     refusal::Refusal,
     submission::{Content, Submission},
+    upload::{UploadEnd, Uploader},
 };
 
 /// Where the service is and who is calling

@@ -1,36 +1,40 @@
 //! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
-mod begin_trial;
 mod cause;
+mod check;
 mod claim_trial;
 mod end_trial;
+mod folder;
 mod note_load_error;
 mod prefetch;
 mod push;
 mod rescue_trials;
 mod resolve;
 mod retire;
-mod skip_trial;
 mod state;
+mod stored;
 mod unready;
 
 use std::collections::BTreeMap;
 
-pub use alias::{SetAliasOutcome, is_alias, set_alias};
+pub use alias::{DeleteAliasOutcome, SetAliasOutcome, delete_alias, is_alias, set_alias};
+pub use check::{LABELS_BYTES_MAX, NewVersion, file_mistake, manifest_mistakes};
 use chrono::{DateTime, Utc};
 pub use claim_trial::{Trial, claim_trial};
 pub use end_trial::{Verdict, end_trial};
+pub use folder::{FolderError, ModelFile, ModelFolder};
 pub use note_load_error::note_load_error;
 pub use prefetch::{
     LoadedCount, PrefetchOutcome, WantedPrefetch, count_loaded, prefetch, wanted_prefetches,
 };
-pub use push::{ModelFolder, PushError, PushedVersion, push};
+pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, register};
 pub use rescue_trials::rescue_trials;
 pub use resolve::{Resolved, Resolver, resolve_all};
-pub use retire::{RetireOutcome, retire};
+pub use retire::{RetireOutcome, retire, unretire};
 use sqlx::{PgPool, types::Json};
 pub use state::VersionState;
+pub use stored::{StoredFile, WantedFile, find_file, stored_file_mistake};
 pub use unready::{UnreadyVersion, find_unready};
 
 use crate::{Sha256Digest, job::ResolvedModel, manifest::Manifest};

@@ -1,7 +1,9 @@
 //! The S3 bucket: images and model files, named by their content, and large results. An object is never a commit point; the
 //! fenced row in Postgres is.
 
+mod facts;
 mod presign;
+mod reader;
 
 use std::{path::Path, time::Duration};
 
@@ -21,7 +23,7 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-pub use self::presign::SignedPut;
+pub use self::{facts::ObjectFacts, presign::SignedPut, reader::ObjectReader};
 use crate::Sha256Digest;
 
 /// Most memory to reserve for an object by the length that the store reports.

@@ -27,6 +27,7 @@ mod overload;
 mod phone_formats;
 mod predicting;
 mod prediction_cache;
+mod pushing;
 mod reading;
 mod refusing;
 mod refusing_bodies;

@@ -39,7 +39,10 @@ pub use self::{
     },
     key::{ApiKey, ApiKeyRequest, KeyLimits, Scope},
     list::{List, Page},
-    model::{Alias, AliasRequest, LoadErrorNote, Model, ModelVersion, ParamSpec, Prefetch},
+    model::{
+        Alias, AliasRequest, LoadErrorNote, Model, ModelFile, ModelFileUpload, ModelPush,
+        ModelPushRequest, ModelVersion, MovedAlias, ParamSpec, Prefetch,
+    },
     problem::{FieldError, Problem, ProblemCode},
     queue::{Explanation, ModelStats, Stats},
     result::{
@@ -69,6 +72,7 @@ pub enum Object {
     Job,
     List,
     Model,
+    ModelPush,
     Prefetch,
     Stats,
     Upload,

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use wire::{
     Alias, AliasRequest, ApiKey, ApiKeyRequest, Batch, BatchLine, BatchResult, BoundingBox,
     Classification, Detection, Embedding, EventPage, EventSubject, Explanation, Image, Job,
-    JobRequest, JobStep, Label, List, MaskClass, Model, ModelVersion, Page, Problem, ProblemCode,
-    RawOutput, Regression, Segmentation, Stats, StoredResult, TaskResult, Upload, UploadRequest,
-    UsageList, WebhookDelivery, WebhookEndpoint, WebhookEndpointRequest, WebhookMessage,
-    WebhookSecret, Worker,
+    JobRequest, JobStep, Label, List, MaskClass, Model, ModelPush, ModelPushRequest, ModelVersion,
+    Page, Problem, ProblemCode, RawOutput, Regression, Segmentation, Stats, StoredResult,
+    TaskResult, Upload, UploadRequest, UsageList, WebhookDelivery, WebhookEndpoint,
+    WebhookEndpointRequest, WebhookMessage, WebhookSecret, Worker,
 };
 
 /// The text without the spaces that make it readable.
@@ -108,6 +108,19 @@ fn models() {
     let _: List<ModelVersion> = fixture!("model_version_list");
     let _: Alias = fixture!("alias");
     let _: AliasRequest = fixture!("alias_request");
+    let older: Alias = serde_json::from_value(
+        json!({"object": "alias", "model": "lite", "alias": "stable", "version": 3}),
+    )
+    .expect("an answer of an older service");
+    assert_eq!(older.previous_version, None);
+    let _: ModelPush = fixture!("model_push");
+    let missing: ModelPush = fixture!("model_push_uploads");
+    assert_eq!(missing.uploads[0].put.method, "PUT");
+    let request: ModelPushRequest = fixture!("model_push_request");
+    let mut request = serde_json::to_value(request).expect("JSON");
+    request.as_object_mut().expect("an object").remove("trial");
+    let request: ModelPushRequest = serde_json::from_value(request).expect("reads");
+    assert!(request.trial, "a push that says nothing wants a trial");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! `/v1/models`: what jobs may ask for.
 
+mod push;
+
 use actix_web::{
-    HttpRequest, HttpResponse, get, post, put,
+    HttpRequest, HttpResponse, delete, get, post, put,
     web::{Data, Payload},
 };
 use jobs::{
     keys::Scope,
     models::{
-        self, DEFAULT_ALIAS, ModelVersion, PrefetchOutcome, RetireOutcome, SetAliasOutcome,
-        VersionState, is_alias,
+        self, DEFAULT_ALIAS, DeleteAliasOutcome, ModelVersion, PrefetchOutcome, RetireOutcome,
+        SetAliasOutcome, VersionState, is_alias,
     },
 };
 use serde::Serialize;
@@ -29,10 +31,16 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(list_models)
         .service(get_model)
         .service(list_versions)
+        .service(push::push_version)
         .service(set_alias)
+        .service(delete_alias)
         .service(retire_version)
+        .service(unretire_version)
         .service(prefetch_version);
 }
+
+const ALIAS_RULE: &str =
+    "must be lowercase letters, digits, `.`, `_` or `-`, up to 50, with a letter first";
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelList {
@@ -215,16 +223,15 @@ async fn set_alias(
         return Err(ApiError::not_found());
     }
     if !is_alias(alias) {
-        let rule =
-            "must be lowercase letters, digits, `.`, `_` or `-`, up to 50, with a letter first";
-        return Err(ApiError::invalid_field("/alias", "invalid", rule));
+        return Err(ApiError::invalid_field("/alias", "invalid", ALIAS_RULE));
     }
     match models::set_alias(&ctx.db, model, alias, version, &caller.audit_name()).await? {
-        SetAliasOutcome::Set => Ok(HttpResponse::Ok().json(Alias {
+        SetAliasOutcome::Set { from } => Ok(HttpResponse::Ok().json(Alias {
             object: Object::Alias,
             model: model.to_owned(),
             alias: alias.to_owned(),
             version,
+            previous_version: from,
         })),
         SetAliasOutcome::NoModel => Err(ApiError::not_found()),
         SetAliasOutcome::NoVersion => Err(ApiError::invalid_field(
@@ -238,6 +245,41 @@ async fn set_alias(
             "this version is retired",
         )),
         SetAliasOutcome::NotReady(state) => Err(not_ready(state)),
+    }
+}
+
+/// Deletes an alias of a model. Existing jobs keep their version.
+///
+/// The alias `default` of the default model can only be moved: jobs that name no model use it.
+#[utoipa::path(
+    operation_id = "delete_alias", tag = "models",
+    params(("name" = String, Path, description = "Name of the model"),
+           ("alias" = String, Path, pattern = "^[a-z][a-z0-9._-]{0,49}$", description = "The alias")),
+    responses(
+        (status = 204, description = "Deleted"),
+        NotFound,
+        (status = 422, description = "invalid_params: jobs that name no model use it", body = wire::Problem, content_type = "application/problem+json"),
+    ),
+)]
+#[delete("/v1/models/{name}/aliases/{alias}")]
+async fn delete_alias(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Admin)?;
+    let path = request.match_info();
+    let (model, alias) = (path.query("name"), path.query("alias"));
+    if model.contains('\0') || !is_alias(alias) {
+        return Err(ApiError::not_found());
+    }
+    match models::delete_alias(&ctx.db, model, alias, &caller.audit_name()).await? {
+        DeleteAliasOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
+        DeleteAliasOutcome::NotFound => Err(ApiError::not_found()),
+        DeleteAliasOutcome::Needed => {
+            let detail = "jobs that name no model use this alias: point it at another version";
+            Err(ApiError::invalid_field("/alias", "needed", detail))
+        }
     }
 }
 
@@ -259,12 +301,7 @@ async fn retire_version(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Admin)?;
-    let path = request.match_info();
-    let model = path.query("name");
-    let version = path.query("version").parse().ok();
-    let (Some(version), false) = (version, model.contains('\0')) else {
-        return Err(ApiError::not_found());
-    };
+    let (model, version) = version_in_path(&request)?;
     match models::retire(&ctx.db, model, version, &caller.audit_name()).await? {
         RetireOutcome::Done => Ok(HttpResponse::NoContent().finish()),
         RetireOutcome::NotFound => Err(ApiError::not_found()),
@@ -272,6 +309,31 @@ async fn retire_version(
             let detail = "an alias means this version: move it to another one first";
             Err(ApiError::invalid_field("/version", "aliased", detail))
         }
+    }
+}
+
+/// Takes back a retirement: new jobs may use the version again. May be repeated.
+#[utoipa::path(
+    operation_id = "unretire_version", tag = "models",
+    params(("name" = String, Path, description = "Name of the model"),
+           ("version" = i32, Path, description = "Its number")),
+    responses(
+        (status = 204, description = "Not retired any more"),
+        NotFound,
+    ),
+)]
+#[post("/v1/models/{name}/versions/{version}/unretire")]
+async fn unretire_version(
+    ctx: Data<Ctx>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    caller.needs(Scope::Admin)?;
+    let (model, version) = version_in_path(&request)?;
+    if models::unretire(&ctx.db, model, version, &caller.audit_name()).await? {
+        Ok(HttpResponse::NoContent().finish())
+    } else {
+        Err(ApiError::not_found())
     }
 }
 
@@ -295,12 +357,7 @@ async fn prefetch_version(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
-    let path = request.match_info();
-    let model = path.query("name");
-    let version = path.query("version").parse().ok();
-    let (Some(version), false) = (version, model.contains('\0')) else {
-        return Err(ApiError::not_found());
-    };
+    let (model, version) = version_in_path(&request)?;
     match models::prefetch(&ctx.db, model, version, &caller.audit_name()).await? {
         PrefetchOutcome::Asked => {
             let count = models::count_loaded(&ctx.db, model, version).await?;
@@ -330,4 +387,17 @@ fn not_ready(state: VersionState) -> ApiError {
         VersionState::Ready => "the version has become ready at this moment: try again",
     };
     ApiError::invalid_field("/version", state.as_str(), detail)
+}
+
+/// The model and the number of the version in the path.
+///
+/// # Errors
+/// `not_found`: there can be no such version.
+fn version_in_path(request: &HttpRequest) -> Result<(&str, i32), ApiError> {
+    let path = request.match_info();
+    let (model, version) = (path.query("name"), path.query("version").parse());
+    match version {
+        Ok(version) if !model.contains('\0') => Ok((model, version)),
+        _ => Err(ApiError::not_found()),
+    }
 }

@@ -88,7 +88,7 @@ impl Prefetch {
 }
 
 /// Live workers that run the model, and how many of them have loaded the version.
-fn count(workers: &[Worker], name: &str, version: i32) -> (i64, i64) {
+pub(super) fn count(workers: &[Worker], name: &str, version: i32) -> (i64, i64) {
     let runs = |worker: &&Worker| {
         let models = &worker.models;
         worker.status == "alive" && (models.is_empty() || models.iter().any(|model| model == name))

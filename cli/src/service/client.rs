@@ -23,8 +23,10 @@ use crate::{failure::Failure, terminal};
 
 /// How long the service may hold back an answer; it allows up to 60 s.
 const WAIT_SECONDS: u64 = 30;
+pub(super) const USER_AGENT: &str = concat!("darkroom/", env!("CARGO_PKG_VERSION"));
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The service counts as away after this silence: longer than it may hold back an answer.
-const SILENCE_MAX: Duration = Duration::from_secs(WAIT_SECONDS + 30);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(WAIT_SECONDS + 30);
 /// How long the service keeps a stream of results open.
 const STREAM_SECONDS: u64 = 60;
 
@@ -60,10 +62,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(service: Service) -> Result<Self, CallError> {
+        Self::with_silence_max(service, SILENCE_MAX)
+    }
+
+    /// A client of calls that the service may take longer to answer.
+    pub(crate) fn with_silence_max(
+        service: Service,
+        silence_max: Duration,
+    ) -> Result<Self, CallError> {
         let http = reqwest::Client::builder()
-            .user_agent(concat!("darkroom/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(SILENCE_MAX)
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_MAX)
+            .read_timeout(silence_max)
             .build();
         Ok(Self {
             http: http.map_err(|error| away("HTTP client", &error))?,
@@ -116,6 +126,16 @@ impl Client {
     ) -> Result<String, CallError> {
         let build = || self.request(Method::POST, path).json(body);
         Ok(self.call(Repeat::HasEffects, build).await?.text)
+    }
+
+    /// `POST path` with a body, where two requests have the effect of one. Reads the answer as JSON.
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let build = || self.request(Method::POST, path).json(body);
+        self.json(&self.call(Repeat::IsHarmless, build).await?.text)
     }
 
     /// `PUT path`: two requests have the effect of one.
@@ -310,7 +330,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-fn away(what: &str, error: &reqwest::Error) -> CallError {
+pub(super) fn away(what: &str, error: &reqwest::Error) -> CallError {
     CallError::Away {
         what: format!("{what}: {}", crate::failure::causes(error)),
         may_have_arrived: !error.is_connect(),

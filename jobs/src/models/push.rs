@@ -1,145 +1,62 @@
-//! `darkroom models push`: makes an immutable version of a folder.
+//! Registers a version: the verb behind `darkroom models push` and `POST /v1/models/{name}/versions`.
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
+use wire::MovedAlias;
 
-use super::{
-    DEFAULT_ALIAS, VersionState, begin_trial::begin_trial, object_key, skip_trial::skip_trial,
-};
+use super::{ModelFolder, VersionState, check::NewVersion, object_key};
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake},
     object_store::{Body, ObjectStore, StoreError},
 };
 
-/// A model folder that was read and checked.
-#[derive(Debug)]
-pub struct ModelFolder {
-    pub manifest: Manifest,
-    pub digest: Sha256Digest,
-    files: BTreeMap<String, (PathBuf, Sha256Digest)>,
+/// What a push wants besides the version itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PushOptions<'a> {
+    /// The alias to point at the version.
+    pub alias: Option<&'a str>,
+    /// Whether a worker has to load the version before jobs may name it and an alias moves.
+    pub trial: bool,
+    /// Name for the audit; the login of the database if left out.
+    pub actor: Option<&'a str>,
 }
 
 /// The version that a push registered or found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PushedVersion {
     pub name: String,
     pub version: i32,
     pub digest: Sha256Digest,
-    /// `false` if a folder with equal content was pushed before.
+    /// `false` if equal content was pushed before.
     pub is_new: bool,
     pub id: i64,
     /// `Validating`: the aliases move once a worker has loaded the version.
     pub state: VersionState,
+    /// The aliases that this push moved.
+    pub moved: Vec<MovedAlias>,
+    /// Every alias of the model, and the version that it means now.
+    pub aliases: BTreeMap<String, i32>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{path} is not a manifest: {source}")]
-    BadManifest {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
-    #[error("{path} is not a manifest to run: {}", lines(.mistakes))]
-    WrongManifest {
-        path: PathBuf,
-        mistakes: Vec<Mistake>,
-    },
-    #[error("the manifest names `{0}`, which leads out of its folder")]
-    OutsideFolder(String),
+    /// The folder was pushed before and retired since, and the push wants an alias. Nothing has changed.
+    #[error("{name}:{version} is retired, so no alias can mean it")]
+    Retired { name: String, version: i32 },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("Postgres: {0}")]
     Db(#[from] sqlx::Error),
 }
 
-fn lines(mistakes: &[Mistake]) -> String {
-    let lines = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
-    lines.collect()
-}
-
-impl ModelFolder {
-    /// Reads `model.json` and hashes the files that it names.
-    ///
-    /// # Errors
-    /// A file is missing, or the manifest is malformed or has mistakes.
-    pub fn read(folder: &Path) -> Result<Self, PushError> {
-        let path = folder.join("model.json");
-        let text = std::fs::read(&path).map_err(|source| PushError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| PushError::BadManifest {
-                path: path.clone(),
-                source,
-            })?;
-        let mistakes = manifest.mistakes();
-        if !mistakes.is_empty() {
-            return Err(PushError::WrongManifest { path, mistakes });
-        }
-        let mut files = BTreeMap::new();
-        for name in manifest.files() {
-            if name.contains('/') || name.starts_with('.') {
-                return Err(PushError::OutsideFolder(name.to_owned()));
-            }
-            let path = folder.join(name);
-            let sha256 = hash(&path).map_err(|source| PushError::Unreadable {
-                path: path.clone(),
-                source,
-            })?;
-            files.insert(name.to_owned(), (path, sha256));
-        }
-        let digest = digest(&manifest, &files);
-        Ok(Self {
-            manifest,
-            digest,
-            files,
-        })
-    }
-}
-
-/// Digest of the whole version: of the manifest as compact JSON, followed by a line for each file.
-fn digest(manifest: &Manifest, files: &BTreeMap<String, (PathBuf, Sha256Digest)>) -> Sha256Digest {
-    let mut hasher = Sha256::new();
-    hasher.update(serde_json::to_vec(manifest).expect("a manifest came from JSON"));
-    for (name, (_, sha256)) in files {
-        hasher.update(format!("\n{name} {sha256}"));
-    }
-    Sha256Digest::finish(hasher)
-}
-
-fn hash(path: &Path) -> std::io::Result<Sha256Digest> {
-    let (mut file, mut hasher) = (std::fs::File::open(path)?, Sha256::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Sha256Digest::finish(hasher)),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
-}
-
-/// Uploads the files that the store lacks, then registers the version. A second push of equal content changes only `alias`.
-///
-/// The first version of a model becomes its `default`. The first model becomes the default model.
+/// Uploads the files that the store lacks, then registers the version as [`register`] does.
 ///
 /// With `trial` a version that is not ready waits until a worker has loaded it, and so do its aliases. A rejected version is tried
 /// again. Without `trial` the version is ready at once.
 ///
 /// # Errors
-/// See [`PushError`]. After an error the version does not exist.
+/// See [`PushError`]. After an error no version and no alias has changed.
 pub async fn push(
     db: &PgPool,
     store: &ObjectStore,
@@ -147,58 +64,78 @@ pub async fn push(
     alias: Option<&str>,
     trial: bool,
 ) -> Result<PushedVersion, PushError> {
-    for (path, sha256) in folder.files.values() {
-        let key = object_key(*sha256);
+    for file in folder.files() {
+        let key = object_key(file.sha256);
         if !store.exists(&key).await? {
+            let body = Body::File(&file.path);
             store
-                .put(&key, Body::File(path), *sha256, "application/octet-stream")
+                .put(&key, body, file.sha256, "application/octet-stream")
                 .await?;
         }
     }
-    let files: BTreeMap<_, _> = folder
-        .files
-        .iter()
-        .map(|(name, (_, sha256))| (name, sha256))
-        .collect();
-    let row = sqlx::query_file!(
-        "src/models/push.sql",
-        folder.manifest.name,
-        folder.digest.as_bytes().as_slice(),
-        folder.manifest.task.to_string(),
-        serde_json::to_value(&folder.manifest).expect("a manifest came from JSON"),
-        serde_json::to_value(files).expect("names and digests"),
-        trial,
+    let options = PushOptions {
         alias,
+        trial,
+        actor: None,
+    };
+    register(db, &folder.version(), &options).await
+}
+
+/// Registers a version whose files are stored, and writes the audit. A second push of equal content changes only the alias.
+///
+/// The first ready version of a model becomes its `default`. The first model with one becomes the default model.
+///
+/// # Errors
+/// [`PushError::Retired`], or Postgres is away.
+pub async fn register(
+    db: &PgPool,
+    version: &NewVersion,
+    options: &PushOptions<'_>,
+) -> Result<PushedVersion, PushError> {
+    let name = &version.manifest.name;
+    let row = sqlx::query!(
+        r#"select id as "id!", version as "version!", outcome as "outcome!", state as "state!",
+                  moved as "moved!: Json<Vec<MovedAlias>>", aliases as "aliases!: Json<BTreeMap<String, i32>>"
+           from push_model_version($1, $2, $3, $4, $5, $6, $7, $8)"#,
+        name,
+        version.digest.as_bytes().as_slice(),
+        version.manifest.task.to_string(),
+        serde_json::to_value(&version.manifest).expect("a manifest came from JSON"),
+        serde_json::to_value(&version.files).expect("names and digests"),
+        options.alias,
+        options.trial,
+        options.actor,
     )
     .fetch_one(db)
     .await?;
-    let pushed = |state| PushedVersion {
-        name: folder.manifest.name.clone(),
+    if row.outcome == "retired" {
+        return Err(PushError::Retired {
+            name: name.clone(),
+            version: row.version,
+        });
+    }
+    Ok(PushedVersion {
+        name: name.clone(),
         version: row.version,
-        digest: folder.digest,
-        is_new: row.is_new,
-        id: row.model_version_id,
-        state,
-    };
-    if trial && begin_trial(db, row.model_version_id, alias).await? {
-        return Ok(pushed(VersionState::Validating));
-    }
-    if !trial && !row.is_new {
-        skip_trial(db, row.model_version_id).await?;
-    }
-    for (alias, moves) in [(Some(DEFAULT_ALIAS), false), (alias, true)] {
-        let Some(alias) = alias else { continue };
-        sqlx::query!(
-            "with withdrawn as (update model_versions v set alias_wanted = null where v.model_id = $1 and v.alias_wanted = $2 and $4)
-             insert into model_aliases as a (model_id, alias, model_version_id) values ($1, $2, $3)
-             on conflict (model_id, alias) do update set model_version_id = $3, updated_at = now() where $4",
-            row.model_id,
-            alias,
-            row.model_version_id,
-            moves,
-        )
-        .execute(db)
-        .await?;
-    }
-    Ok(pushed(VersionState::Ready))
+        digest: version.digest,
+        is_new: row.outcome == "new",
+        id: row.id,
+        state: VersionState::parse(&row.state)?,
+        moved: row.moved.0,
+        aliases: row.aliases.0,
+    })
+}
+
+/// Whether this version is registered, retired or not.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn is_registered(db: &PgPool, version: &NewVersion) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from model_versions v join models m using (model_id) where m.name = $1 and v.digest = $2) as "known!""#,
+        version.manifest.name,
+        version.digest.as_bytes().as_slice(),
+    )
+    .fetch_one(db)
+    .await
 }

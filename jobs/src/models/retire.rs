@@ -32,3 +32,22 @@ pub async fn retire(
         _ => RetireOutcome::Aliased,
     })
 }
+
+/// Takes back [`retire`]: new jobs may name the version again. Idempotent; `false` if there is no such version.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn unretire(
+    db: &PgPool,
+    model: &str,
+    version: i32,
+    actor: &str,
+) -> Result<bool, sqlx::Error> {
+    let outcome = sqlx::query_scalar!(
+        r#"select audited('unretire_version', $1, jsonb_build_object('version', $2::int), unretire_model_version($1, $2), $3) as "outcome!""#,
+        model,
+        version,
+        actor
+    );
+    Ok(outcome.fetch_one(db).await? == "unretired")
+}

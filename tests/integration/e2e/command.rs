@@ -2,6 +2,7 @@
 
 mod batches;
 mod operating;
+mod pushing;
 mod webhooks;
 
 use std::process::Output;

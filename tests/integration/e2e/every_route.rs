@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures, given};
 
 /// Every route, the scope that it needs, and the kind of resource in its path.
-const ROUTES: [(&str, Scope, Resource); 43] = [
+const ROUTES: [(&str, Scope, Resource); 46] = [
     ("POST /v1/jobs", Scope::Submit, Resource::None),
     ("GET /v1/jobs", Scope::Read, Resource::None),
     ("GET /v1/jobs/{id}", Scope::Read, Resource::Job),
@@ -68,12 +68,27 @@ const ROUTES: [(&str, Scope, Resource); 43] = [
         Resource::Shared,
     ),
     (
+        "POST /v1/models/{name}/versions",
+        Scope::Admin,
+        Resource::Shared,
+    ),
+    (
         "PUT /v1/models/{name}/aliases/{alias}",
         Scope::Admin,
         Resource::Shared,
     ),
     (
+        "DELETE /v1/models/{name}/aliases/{alias}",
+        Scope::Admin,
+        Resource::Shared,
+    ),
+    (
         "POST /v1/models/{name}/versions/{version}/retire",
+        Scope::Admin,
+        Resource::Shared,
+    ),
+    (
+        "POST /v1/models/{name}/versions/{version}/unretire",
         Scope::Admin,
         Resource::Shared,
     ),

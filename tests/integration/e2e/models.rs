@@ -36,6 +36,19 @@ async fn retire(stack: &Stack, version: &str) -> Answer {
     send(stack.client.request(Method::POST, &path)).await
 }
 
+async fn unretire(stack: &Stack, version: &str) -> Answer {
+    let path = format!(
+        "/v1/models/{}/versions/{version}/unretire",
+        fixtures::CLASSIFIER
+    );
+    send(stack.client.request(Method::POST, &path)).await
+}
+
+async fn delete_alias(stack: &Stack, model: &str, alias: &str) -> Answer {
+    let path = format!("/v1/models/{model}/aliases/{alias}");
+    send(stack.client.request(Method::DELETE, &path)).await
+}
+
 async fn version_of(stack: &Stack, id: &Value) -> Value {
     let job = stack.client.job(id.as_str().unwrap()).await;
     job["resolved_model"]["version"].clone()
@@ -48,13 +61,15 @@ async fn a_job_keeps_its_version_when_the_alias_moves() {
     let before = submit().await["id"].clone();
     let set = set_alias(&stack, "default", json!(2)).await;
     assert_eq!(set.status, 200, "{}", set.text());
-    let alias =
-        json!({"object": "alias", "model": fixtures::CLASSIFIER, "alias": "default", "version": 2});
+    let alias = json!({"object": "alias", "model": fixtures::CLASSIFIER, "alias": "default", "version": 2,
+                       "previous_version": 1});
     assert_eq!(set.json(), alias);
     let after = submit().await["id"].clone();
     assert_eq!(version_of(&stack, &before).await, 1);
     assert_eq!(version_of(&stack, &after).await, 2);
-    assert_eq!(set_alias(&stack, "stable", json!(1)).await.status, 200);
+    let stable = set_alias(&stack, "stable", json!(1)).await;
+    assert_eq!(stable.status, 200);
+    assert_eq!(stable.json()["previous_version"], json!(null), "it is new");
     let stable = format!("?model={}@stable", fixtures::CLASSIFIER);
     let stable = stack
         .client
@@ -87,6 +102,69 @@ async fn a_retired_version_refuses_new_jobs_and_stays_listed() {
 }
 
 #[tokio::test]
+async fn an_unretired_version_takes_jobs_and_aliases_again() {
+    let stack = stack_with_two_versions().await;
+    assert_eq!(retire(&stack, "2").await.status, 204);
+    let refused = set_alias(&stack, "stable", json!(2)).await;
+    refused.problem_at(422, "invalid_params", "/version");
+    for _ in 0..2 {
+        assert_eq!(unretire(&stack, "2").await.status, 204);
+    }
+    assert_eq!(set_alias(&stack, "stable", json!(2)).await.status, 200);
+    let second = format!("?model={}:2", fixtures::CLASSIFIER);
+    let photo = fixtures::photo("cat.jpg");
+    let job = stack.client.submit(&second, photo).await;
+    assert_eq!(version_of(&stack, &job["id"]).await, 2);
+    for unknown in ["3", "0", "x", "99999999999"] {
+        unretire(&stack, unknown).await.problem(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_alias_is_unknown_and_its_jobs_keep_their_version() {
+    let stack = stack_with_two_versions().await;
+    let model = fixtures::CLASSIFIER;
+    set_alias(&stack, "stable", json!(2)).await;
+    let stable = format!("?model={model}@stable");
+    let photo = fixtures::photo("cat.jpg");
+    let job = stack.client.submit(&stable, photo.clone()).await;
+    let deleted = delete_alias(&stack, model, "stable").await;
+    assert_eq!(deleted.status, 204, "{}", deleted.text());
+    let refused = stack.client.post_job(&stable, "image/jpeg", photo).await;
+    refused.problem_at(404, "unknown_model", "/model");
+    assert_eq!(version_of(&stack, &job["id"]).await, 2);
+    assert_eq!(retire(&stack, "2").await.status, 204, "no alias means it");
+    for (model, alias) in [
+        (model, "stable"),
+        (model, "%00"),
+        (model, "Default"),
+        ("nothing", "default"),
+        ("%00", "default"),
+    ] {
+        let refused = delete_alias(&stack, model, alias).await;
+        refused.problem(404, "not_found");
+    }
+}
+
+/// Jobs that name no model use the alias `default` of the default model.
+#[tokio::test]
+async fn the_alias_default_can_be_deleted_except_that_of_the_default_model() {
+    let stack = Stack::without_workers().await;
+    let kept = delete_alias(&stack, fixtures::CLASSIFIER, "default").await;
+    kept.problem_at(422, "invalid_params", "/alias");
+    stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let deleted = delete_alias(&stack, fixtures::EMBEDDER, "default").await;
+    assert_eq!(deleted.status, 204, "{}", deleted.text());
+    let by_name = format!("?model={}", fixtures::EMBEDDER);
+    let photo = fixtures::photo("cat.jpg");
+    let refused = stack.client.post_job(&by_name, "image/jpeg", photo).await;
+    refused.problem_at(404, "unknown_model", "/model");
+    let path = format!("/v1/models/{}", fixtures::EMBEDDER);
+    let shown = stack.client.get(&path).await.json();
+    assert_eq!(shown["default_version"], json!(null));
+}
+
+#[tokio::test]
 async fn an_invalid_alias_or_version_is_refused_with_a_pointer() {
     let stack = stack_with_two_versions().await;
     for (alias, version, pointer) in [
@@ -113,6 +191,9 @@ async fn the_audit_names_the_key_that_moved_an_alias() {
     let stack = stack_with_two_versions().await;
     set_alias(&stack, "default", json!(2)).await;
     retire(&stack, "1").await;
+    unretire(&stack, "1").await;
+    set_alias(&stack, "old", json!(1)).await;
+    delete_alias(&stack, fixtures::CLASSIFIER, "old").await;
     let entries: Vec<String> = sqlx::query_scalar(
         "select concat_ws(' ', verb, subject, arguments, outcome) from audit where actor like 'api key % of alice' order by audit_id",
     )
@@ -125,6 +206,9 @@ async fn the_audit_names_the_key_that_moved_an_alias() {
         [
             format!(r#"set_alias {model} {{"alias": "default", "version": 2}} set"#),
             format!(r#"retire_version {model} {{"version": 1}} retired"#),
+            format!(r#"unretire_version {model} {{"version": 1}} unretired"#),
+            format!(r#"set_alias {model} {{"alias": "old", "version": 1}} set"#),
+            format!(r#"delete_alias {model} {{"alias": "old"}} deleted"#),
         ]
     );
     assert_eq!(given::OWNER, "alice");

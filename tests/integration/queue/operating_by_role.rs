@@ -181,7 +181,7 @@ async fn darkroom_worker_can_do_nothing_else() {
 }
 
 /// A call of every function of `ops` that changes data, and of `explain`.
-const ACTIONS: [&str; 19] = [
+const ACTIONS: [&str; 21] = [
     "select ops.cancel('job_00000000000000000000000000000000')",
     "select ops.cancel(gen_random_uuid())",
     "select ops.retry('job_00000000000000000000000000000000')",
@@ -197,7 +197,9 @@ const ACTIONS: [&str; 19] = [
     "select ops.drain(0)",
     "select ops.revoke_key('none')",
     "select ops.set_alias('none', 'stable', 1)",
+    "select ops.delete_alias('none', 'stable')",
     "select ops.retire('none', 1)",
+    "select ops.unretire('none', 1)",
     "select ops.prefetch('none', 1)",
     "select ops.redeliver(gen_random_uuid())",
     "select ops.enqueue('none', 'alice', repeat('0', 64))",

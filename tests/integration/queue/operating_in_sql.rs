@@ -54,6 +54,8 @@ async fn every_action_is_in_the_audit_with_its_actor() {
         "select ops.resume('lite')".to_owned(),
         format!("select ops.drain({worker})"),
         "select ops.set_alias('lite', 'stable', 1)".to_owned(),
+        "select ops.delete_alias('lite', 'stable')".to_owned(),
+        "select ops.unretire('lite', 1)".to_owned(),
         format!("select ops.enqueue('lite', 'alice', '{image}')"),
     ] {
         sqlx::raw_sql(AssertSqlSafe(action))
@@ -80,6 +82,8 @@ async fn every_action_is_in_the_audit_with_its_actor() {
             "resume resumed",
             "drain draining",
             "set_alias set",
+            "delete_alias deleted",
+            "unretire_version unretired",
             "enqueue queued"
         ]
     );
@@ -302,6 +306,16 @@ async fn a_model_version_can_retire_only_without_an_alias() {
     }
     let back = "select ops.set_alias('lite', 'default', 1)";
     assert_eq!(refusal(&mut operator, back).await, "55000");
+    assert_eq!(
+        answer(&mut operator, "select ops.unretire('lite', 1)").await,
+        "unretired"
+    );
+    assert_eq!(
+        answer(&mut operator, "select ops.set_alias('lite', 'old', 1)").await,
+        "set"
+    );
+    let needed = "select ops.delete_alias('lite', 'default')";
+    assert_eq!(refusal(&mut operator, needed).await, "55000");
     let missing = "select ops.set_alias('lite', 'default', 3)";
     assert_eq!(refusal(&mut operator, missing).await, "P0002");
     let aliased = "select version::text from ops.models where 'default' = any(aliases)";

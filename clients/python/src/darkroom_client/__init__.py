@@ -1,6 +1,7 @@
 """Client of Darkroom, a job API for image inference."""
 
 from ._async import AsyncBatches, AsyncClient
+from ._models import AsyncModels, Models
 from ._retries import Retries
 from ._sync import Batches, Client
 from ._wire import Image, Job, batch_line
@@ -19,12 +20,14 @@ from .webhooks import verify_webhook
 __all__ = [
     "AsyncBatches",
     "AsyncClient",
+    "AsyncModels",
     "Batches",
     "Client",
     "DarkroomError",
     "Image",
     "Job",
     "JobFailed",
+    "Models",
     "NotFound",
     "Refused",
     "Retries",

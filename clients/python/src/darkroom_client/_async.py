@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from . import _operations as operations
+from ._models import AsyncModels
 from ._operations import Operation, Pause
 from ._retries import Retries
 from ._sync import _TIMEOUT, connection, job_id, request
@@ -34,6 +35,7 @@ class AsyncClient:
         self._base, self._headers = connection(url, key)
         self._http = http or httpx.AsyncClient(timeout=_TIMEOUT)
         self.batches = AsyncBatches(self)
+        self.models = AsyncModels(self)
 
     async def __aenter__(self) -> AsyncClient:
         return self

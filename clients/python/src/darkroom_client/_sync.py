@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import httpx
 
 from . import _operations as operations
+from ._models import Models
 from ._operations import Operation, Pause
 from ._retries import Retries
 from ._wire import Call, Image, Job, JobOptions
@@ -45,6 +46,7 @@ class Client:
         self._base, self._headers = connection(url, key)
         self._http = http or httpx.Client(timeout=_TIMEOUT)
         self.batches = Batches(self)
+        self.models = Models(self)
 
     def __enter__(self) -> Client:
         return self
@@ -225,6 +227,7 @@ def request(
         headers={**headers, **call.headers},
         content=call.content,
         json=call.json,
+        timeout=httpx.USE_CLIENT_DEFAULT if call.timeout_seconds is None else call.timeout_seconds,
     )
 
 

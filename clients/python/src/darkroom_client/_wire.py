@@ -63,6 +63,8 @@ class Call:
     json: Any = None
     #: Whether the request is safe to repeat: two requests have the effect of one.
     repeatable: bool = True
+    #: How long the service may be silent; the default of the client if left out.
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True)

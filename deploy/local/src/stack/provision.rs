@@ -37,8 +37,8 @@ pub(super) async fn push_models(
                 folder.display()
             );
         }
-        // The workers start later, and these models are known to load.
-        let push = ["models", "push", "--no-trial"];
+        // Neither the API nor the workers run yet, the environment may have a key, and these models are known to load.
+        let push = ["models", "push", "--direct", "--no-trial"];
         command(layout, desired, shared, &push, Some(&folder)).await?;
         pushed.push(model.trim_start_matches("models/").to_owned());
     }

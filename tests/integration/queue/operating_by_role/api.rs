@@ -1,5 +1,7 @@
 //! The role of the API.
 
+use jobs::manifest::Manifest;
+
 use super::*;
 
 #[tokio::test]
@@ -83,7 +85,7 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
     queue::latency(&pool).await.unwrap();
-    assert_eq!(queue::stats(&pool).await.unwrap().len(), 1);
+    assert_eq!(queue::stats(&pool).await.unwrap().len(), 2);
     let all = queue::UsageQuery::default();
     queue::usage(&pool, &all, 10).await.unwrap();
     for view in [
@@ -111,13 +113,35 @@ async fn run_admin_statements(pool: &Db) {
             .unwrap()
     );
     let set = models::set_alias(pool, given::MODEL, "stable", 1, "api key 1f").await;
-    assert_eq!(set.unwrap(), models::SetAliasOutcome::Set);
+    assert_eq!(set.unwrap(), models::SetAliasOutcome::Set { from: None });
     let asked = models::prefetch(pool, given::MODEL, 1, "api key 1f").await;
     assert_eq!(asked.unwrap(), models::PrefetchOutcome::Asked);
     models::count_loaded(pool, given::MODEL, 1).await.unwrap();
     assert_eq!(models::find_unready(pool, "lite:2").await.unwrap(), None);
     let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
     assert_eq!(aliased.unwrap(), models::RetireOutcome::Aliased);
+    let deleted = models::delete_alias(pool, given::MODEL, "stable", "api key 1f").await;
+    assert_eq!(deleted.unwrap(), models::DeleteAliasOutcome::Deleted);
+    let unretired = models::unretire(pool, given::MODEL, 1, "api key 1f").await;
+    assert!(unretired.unwrap());
+    // Of a model that exists, and of a new one.
+    for name in [given::MODEL, "new"] {
+        let manifest = given::resolved(pool, given::MODEL).await.manifest;
+        let manifest = Manifest {
+            name: name.into(),
+            source: Some("pushed".into()),
+            ..manifest
+        };
+        let version = models::NewVersion::new(manifest, [].into());
+        assert!(!models::is_registered(pool, &version).await.unwrap());
+        let options = models::PushOptions {
+            alias: Some("canary"),
+            trial: false,
+            actor: Some("api key 1f"),
+        };
+        let pushed = models::register(pool, &version, &options).await.unwrap();
+        assert!(pushed.is_new && pushed.aliases["canary"] == pushed.version);
+    }
 }
 
 #[tokio::test]
@@ -233,7 +257,11 @@ async fn darkroom_api_can_do_nothing_else() {
         "update workers set lease_until = now()",
         "update models set name = 'other'",
         "update model_versions set manifest = '{}'",
+<<<<<<< HEAD
         "update model_versions set state = 'ready'",
+=======
+        "delete from model_versions",
+>>>>>>> side/rest
         "delete from images",
         "truncate finished_jobs",
         "select ops.cancel(gen_random_uuid())",

@@ -1,0 +1,166 @@
+//! The checks of a push, whether the files are in a folder or in the object store.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Seek},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Sha256Digest,
+    manifest::{Manifest, Mistake},
+};
+
+/// Longest file of labels, in bytes. A worker holds the labels of its models in memory.
+pub const LABELS_BYTES_MAX: u64 = 4 << 20;
+
+/// A version that a push can register: a manifest and the digests of its files.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    pub manifest: Manifest,
+    /// Digests by file name.
+    pub files: BTreeMap<String, Sha256Digest>,
+    /// SHA-256 of the manifest as compact JSON, followed by a line for each file.
+    pub digest: Sha256Digest,
+}
+
+impl NewVersion {
+    pub fn new(manifest: Manifest, files: BTreeMap<String, Sha256Digest>) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(serde_json::to_vec(&manifest).expect("a manifest came from JSON"));
+        for (name, sha256) in &files {
+            hasher.update(format!("\n{name} {sha256}"));
+        }
+        Self {
+            digest: Sha256Digest::finish(hasher),
+            manifest,
+            files,
+        }
+    }
+}
+
+/// All mistakes of a manifest that is pushed: those of [`Manifest::mistakes`], and names that lead out of the model's folder.
+pub fn manifest_mistakes(manifest: &Manifest) -> Vec<Mistake> {
+    let mut mistakes = manifest.mistakes();
+    for name in manifest.files() {
+        if name.is_empty() || name.contains(['/', '\\', '\0']) || name.starts_with('.') {
+            mistakes.push(Mistake {
+                field: field_of(manifest, name).to_owned(),
+                detail: format!("`{name}` is not the name of a file beside the manifest"),
+            });
+        }
+    }
+    mistakes
+}
+
+/// The mistake of one file of `bytes` bytes, which `file` reads; `None` if the file can be registered. Its field is the one that
+/// names the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn file_mistake(
+    manifest: &Manifest,
+    name: &str,
+    file: &mut (impl Read + Seek),
+    bytes: u64,
+) -> io::Result<Option<Mistake>> {
+    let detail = if manifest.labels.as_deref() == Some(name) {
+        labels_mistake(file)?
+    } else {
+        artifact_mistake(manifest, name, file, bytes)?
+    };
+    Ok(detail.map(|detail| Mistake {
+        field: field_of(manifest, name).to_owned(),
+        detail: format!("{name}: {detail}"),
+    }))
+}
+
+/// The field of the manifest that names this file.
+fn field_of(manifest: &Manifest, name: &str) -> &'static str {
+    if manifest.labels.as_deref() == Some(name) {
+        "labels"
+    } else if manifest.artifact == name {
+        "artifact"
+    } else {
+        "artifacts"
+    }
+}
+
+fn labels_mistake(file: &mut impl Read) -> io::Result<Option<String>> {
+    let mut text = Vec::new();
+    file.take(LABELS_BYTES_MAX + 1).read_to_end(&mut text)?;
+    Ok(if text.len() as u64 > LABELS_BYTES_MAX {
+        Some(format!("labels may have up to {LABELS_BYTES_MAX} bytes"))
+    } else {
+        match std::str::from_utf8(&text) {
+            Err(_) => Some("labels are text in UTF-8, one label a line".into()),
+            Ok(text) if text.trim().is_empty() => Some("there is no label in it".into()),
+            Ok(_) => None,
+        }
+    })
+}
+
+/// The one place that looks at the bytes of an artifact, whether the file is on disk or in the object store.
+#[expect(clippy::unnecessary_wraps, reason = "a stub")]
+fn artifact_mistake(
+    _manifest: &Manifest,
+    _name: &str,
+    _file: &mut (impl Read + Seek),
+    _bytes: u64,
+) -> io::Result<Option<String>> {
+    // STUB: kind_mistake(&super::artifact::recognize(file, bytes)?, name, &manifest.method)
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use serde_json::{Value, json};
+
+    use super::{LABELS_BYTES_MAX, file_mistake, manifest_mistakes};
+    use crate::manifest::Manifest;
+
+    fn manifest(artifact: &str, labels: &str) -> Manifest {
+        let manifest: Value = json!({
+            "name": "lite", "task": "classify", "artifact": artifact, "labels": labels,
+            "input": {"width": 8, "height": 8, "resize": "stretch", "mean": [0, 0, 0], "std": [255, 255, 255]},
+        });
+        serde_json::from_value(manifest).expect("a manifest")
+    }
+
+    #[test]
+    fn a_file_outside_of_the_folder_is_a_mistake_of_its_field() {
+        let fields = |artifact, labels| {
+            let mistakes = manifest_mistakes(&manifest(artifact, labels)).into_iter();
+            mistakes.map(|one| one.field).collect::<Vec<_>>()
+        };
+        assert!(fields("model.pt", "labels.txt").is_empty());
+        assert_eq!(fields("../model.pt", "labels.txt"), ["artifact"]);
+        assert_eq!(fields(".model", "a/labels.txt"), ["artifact", "labels"]);
+        assert_eq!(fields("", "C:\\labels.txt"), ["artifact", "labels"]);
+    }
+
+    #[test]
+    fn labels_are_utf8_with_a_label_and_not_too_long() {
+        let manifest = manifest("model.pt", "labels.txt");
+        let mistake = |text: Vec<u8>| {
+            let bytes = text.len() as u64;
+            let mistake = file_mistake(&manifest, "labels.txt", &mut Cursor::new(text), bytes);
+            mistake
+                .expect("memory can be read")
+                .map(|mistake| mistake.to_string())
+        };
+        assert_eq!(mistake(b"cat\ndog\n".into()), None);
+        for (text, why) in [
+            (b"caf\xe9".to_vec(), "UTF-8"),
+            (b"\n\n".to_vec(), "no label"),
+            (vec![b'a'; LABELS_BYTES_MAX as usize + 1], "up to"),
+        ] {
+            let mistake = mistake(text).expect("a mistake");
+            assert!(mistake.starts_with("labels: labels.txt: "), "{mistake}");
+            assert!(mistake.contains(why), "{mistake}");
+        }
+    }
+}
