@@ -1,8 +1,8 @@
 //! Loads models without a job: new versions before aliases may move to them (trials), and versions that an operator wants to be
 //! loaded before an alias moves (prefetches).
 //!
-//! Both use the load of a job, so a model stays loaded and the usual limits hold. A load on another thread runs at a time: a
-//! job that needs another model waits for at most this one.
+//! Both use the load of a job: the model stays loaded, and the usual limits hold. One load runs at a time. So a job that needs
+//! another model waits for at most the rest of this load.
 
 use std::{
     collections::HashMap,
