@@ -48,7 +48,7 @@ use crate::{
     ),
 )]
 #[post("/v1/models/{name}/versions")]
-async fn push_version(
+pub(super) async fn push_version(
     ctx: Data<Ctx>,
     caller: Caller,
     request: HttpRequest,
