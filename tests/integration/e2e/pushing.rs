@@ -185,7 +185,9 @@ async fn pushes_at_the_same_time_make_one_version() {
         assert_eq!(put(upload, bytes.clone()).await, 200);
     }
     // The files of both versions are equal.
-    let requests = [one.request(), two.request()].repeat(4);
+    let requests: Vec<_> = (0..4)
+        .flat_map(|_| [one.request(), two.request()])
+        .collect();
     let pushes = requests.iter().map(|request| post(&stack.client, request));
     let answers = join_all(pushes).await;
     let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
@@ -211,11 +213,12 @@ async fn first_models_that_are_pushed_at_the_same_time_give_one_default_model() 
     let model = Model::new();
     for bytes in model.files.values() {
         let sha256 = Sha256Digest::of(bytes);
-        let body = Bytes::from(bytes.clone());
+        let (key, body) = (object_key(sha256), Bytes::from(bytes.clone()));
         let stored = stack
             .store
-            .put(&object_key(sha256), Body::Memory(&body), sha256, "x/y");
-        stored.await.unwrap();
+            .put(&key, Body::Memory(&body), sha256, "x/y")
+            .await;
+        stored.unwrap();
     }
     let requests = (0..6).map(|number| {
         let mut request = model.request();

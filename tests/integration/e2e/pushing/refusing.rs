@@ -29,11 +29,12 @@ async fn an_object_with_other_bytes_than_its_name_says_counts_as_missing() {
     let mut other = model.files["model.pt"].clone();
     other[100] ^= 1;
     let other = Bytes::from(other);
-    let digest = Sha256Digest::of(&other);
+    let (key, digest) = (model.key("model.pt"), Sha256Digest::of(&other));
     let stored = stack
         .store
-        .put(&model.key("model.pt"), Body::Memory(&other), digest, "x/y");
-    stored.await.unwrap();
+        .put(&key, Body::Memory(&other), digest, "x/y")
+        .await;
+    stored.unwrap();
     let asked = post(&stack.client, &model.request()).await;
     assert_eq!(missing_files(&asked), ["labels.txt", "model.pt"]);
     model.push(&stack.client, None).await;
