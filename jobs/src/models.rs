@@ -1,6 +1,8 @@
 //! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
+pub mod artifact;
+mod examine;
 mod push;
 mod resolve;
 mod retire;
@@ -8,6 +10,7 @@ mod retire;
 use std::collections::BTreeMap;
 
 pub use alias::{SetAliasOutcome, is_alias, set_alias};
+pub use examine::{ArtifactReport, FolderReport, LabelsReport, kind_mistake};
 pub use push::{ModelFolder, PushError, PushedVersion, push};
 pub use resolve::{Resolved, Resolver, resolve_all};
 pub use retire::{RetireOutcome, retire};

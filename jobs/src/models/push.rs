@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
-use super::{DEFAULT_ALIAS, object_key};
+use super::{DEFAULT_ALIAS, examine::artifact_mistake, object_key};
 use crate::{
     Sha256Digest,
     manifest::{Manifest, Mistake},
@@ -68,7 +68,7 @@ impl ModelFolder {
     /// Reads `model.json` and hashes the files that it names.
     ///
     /// # Errors
-    /// A file is missing, or the manifest is malformed or has mistakes.
+    /// A file is missing, the manifest is malformed or has mistakes, or an artifact is none that workers run.
     pub fn read(folder: &Path) -> Result<Self, PushError> {
         let path = folder.join("model.json");
         let text = std::fs::read(&path).map_err(|source| PushError::Unreadable {
@@ -84,17 +84,29 @@ impl ModelFolder {
         if !mistakes.is_empty() {
             return Err(PushError::WrongManifest { path, mistakes });
         }
-        let mut files = BTreeMap::new();
+        let (mut files, mut mistakes) = (BTreeMap::new(), Vec::new());
         for name in manifest.files() {
             if name.contains('/') || name.starts_with('.') {
                 return Err(PushError::OutsideFolder(name.to_owned()));
             }
             let path = folder.join(name);
-            let sha256 = hash(&path).map_err(|source| PushError::Unreadable {
+            let unreadable = |source| PushError::Unreadable {
                 path: path.clone(),
                 source,
-            })?;
+            };
+            if manifest.labels.as_deref() != Some(name) {
+                let found = artifact_mistake(&path, name, &manifest.method).map_err(unreadable)?;
+                if let Some(detail) = found {
+                    let field = "artifact".into();
+                    mistakes.push(Mistake { field, detail });
+                    continue;
+                }
+            }
+            let sha256 = hash(&path).map_err(unreadable)?;
             files.insert(name.to_owned(), (path, sha256));
+        }
+        if !mistakes.is_empty() {
+            return Err(PushError::WrongManifest { path, mistakes });
         }
         let digest = digest(&manifest, &files);
         Ok(Self {
