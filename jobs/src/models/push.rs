@@ -60,7 +60,8 @@ pub enum PushError {
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
-    let lines = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
+    // Advice about a wrong file has several lines.
+    let lines = mistakes.iter().map(|mistake| format!("\n{mistake}").replace('\n', "\n  "));
     lines.collect()
 }
 
