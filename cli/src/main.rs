@@ -69,7 +69,7 @@ enum Command {
     /// Submits many jobs in one request, and follows them together
     #[command(subcommand)]
     Batch(batches::Batches),
-    /// Lists, registers, rolls out and retires models
+    /// Lists, checks, registers, rolls out and retires models
     #[command(subcommand)]
     Models(models::Models),
     /// Makes, lists and revokes API keys

@@ -1,4 +1,6 @@
-//! `darkroom models …`: list, register, roll out and retire models.
+//! `darkroom models …`: list, check, register, roll out and retire models.
+
+mod check;
 
 mod prefetch;
 mod progress;
@@ -25,6 +27,7 @@ use crate::{
 pub(crate) enum Models {
     List(List),
     Show(Show),
+    Check(check::Check),
     Push(push::Push),
     Alias(Alias),
     Unalias(Unalias),
@@ -38,6 +41,7 @@ impl Models {
         match self {
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
+            Self::Check(check) => check.run(),
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
             Self::Unalias(unalias) => unalias.run().await,

@@ -1,9 +1,18 @@
-//! The fuzz target `manifest`: a function that takes any bytes and panics if a rule is broken. `fuzz/run` runs it under
-//! libFuzzer; the test below runs it over the manifests of this repository and altered copies.
+//! The fuzz targets `manifest` and `artifact`: functions that take any bytes and panic if a rule is broken. `fuzz/run` runs
+//! these under libFuzzer; the tests below run these over files of this repository and altered copies.
 
+use std::io::Cursor;
+
+use fuzzing::{PieceReader, peak_bytes};
 use serde_json::Map;
 
-use crate::manifest::Manifest;
+use crate::{
+    manifest::Manifest,
+    models::artifact::{find_damage, recognize},
+};
+
+/// Memory that recognition may take for a small file.
+const RECOGNITION_BYTES_MAX: u64 = 16 << 20;
 
 /// A manifest without mistakes is stored as JSON, and read again by workers. So it must survive this, and its defaults must
 /// be parameters that it accepts.
@@ -29,9 +38,35 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
+/// Recognition gives an answer for any bytes, the same one in pieces, and takes little memory. Only a kind that cannot run has
+/// advice. Every message is printable.
+pub fn artifact(bytes: &[u8]) {
+    let length = bytes.len() as u64;
+    let (kind, peak) = peak_bytes(|| recognize(Cursor::new(bytes), length));
+    let kind = kind.expect("memory can be read");
+    assert!(peak < RECOGNITION_BYTES_MAX, "{peak} bytes for {length}");
+    let in_pieces = recognize(PieceReader::new(bytes), length).expect("memory can be read");
+    assert_eq!(kind, in_pieces);
+    let advice = kind.what_to_do("model.pt");
+    assert_eq!(kind.can_run(), advice.is_empty(), "{kind:?}");
+    let said = format!("{} {advice}", kind.what_it_is());
+    assert!(
+        !said.contains(|c: char| c.is_control() && c != '\n'),
+        "{said:?}"
+    );
+    let (damaged, peak) = peak_bytes(|| find_damage(Cursor::new(bytes), length));
+    damaged.expect("memory can be read");
+    assert!(peak < RECOGNITION_BYTES_MAX, "{peak} bytes for {length}");
+}
+
 #[cfg(test)]
 mod tests {
     use fuzzing::smoke;
+
+    #[test]
+    fn any_bytes_are_recognized_with_little_memory() {
+        smoke(super::artifact, &["tests/fixtures/artifacts"], "", 5_000);
+    }
 
     #[test]
     fn a_manifest_without_mistakes_survives_being_stored() {

@@ -1,10 +1,12 @@
 //! The model registry: names, immutable versions, movable aliases. The object store has the files, named by their digest.
 
 mod alias;
+pub mod artifact;
 mod cause;
 mod check;
 mod claim_trial;
 mod end_trial;
+mod examine;
 mod folder;
 mod note_load_error;
 mod prefetch;
@@ -23,6 +25,7 @@ pub use check::{LABELS_BYTES_MAX, NewVersion, file_mistake, manifest_mistakes};
 use chrono::{DateTime, Utc};
 pub use claim_trial::{Trial, claim_trial};
 pub use end_trial::{Verdict, end_trial};
+pub use examine::{ArtifactReport, FolderReport, LabelsReport, kind_mistake};
 pub use folder::{FolderError, ModelFile, ModelFolder};
 pub use note_load_error::note_load_error;
 pub use prefetch::{

@@ -41,3 +41,4 @@ mod usage;
 mod webhook_snippets;
 mod webhooks;
 mod webhooks_failing;
+mod wrong_files;

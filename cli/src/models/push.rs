@@ -255,9 +255,10 @@ fn gone(reference: &str) -> Failure {
 fn update_aliases(pushed: &mut ModelPush, aliases: BTreeMap<String, i32>) {
     let to = pushed.version.unwrap_or_default();
     let before = std::mem::replace(&mut pushed.aliases, aliases);
-    let moved = pushed.aliases.iter().filter(|(alias, version)| {
-        **version == to && before.get(*alias) != Some(version)
-    });
+    let moved = pushed
+        .aliases
+        .iter()
+        .filter(|(alias, version)| **version == to && before.get(*alias) != Some(version));
     let moved = moved.map(|(alias, _)| MovedAlias {
         alias: alias.clone(),
         from: before.get(alias).copied(),

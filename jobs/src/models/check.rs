@@ -7,6 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::{artifact, examine::kind_mistake};
 use crate::{
     Sha256Digest,
     manifest::{Manifest, Mistake},
@@ -77,7 +78,7 @@ pub fn file_mistake(
 }
 
 /// The field of the manifest that names this file.
-fn field_of(manifest: &Manifest, name: &str) -> &'static str {
+pub(super) fn field_of(manifest: &Manifest, name: &str) -> &'static str {
     if manifest.labels.as_deref() == Some(name) {
         "labels"
     } else if manifest.artifact == name {
@@ -101,16 +102,15 @@ fn labels_mistake(file: &mut impl Read) -> io::Result<Option<String>> {
     })
 }
 
-/// The one place that looks at the bytes of an artifact, whether the file is on disk or in the object store.
-#[expect(clippy::unnecessary_wraps, reason = "a stub")]
+/// Tells by its bytes whether workers can load the file. Checksums of the parts are not compared: a stored file has its digest.
 fn artifact_mistake(
-    _manifest: &Manifest,
-    _name: &str,
-    _file: &mut (impl Read + Seek),
-    _bytes: u64,
+    manifest: &Manifest,
+    name: &str,
+    file: &mut (impl Read + Seek),
+    bytes: u64,
 ) -> io::Result<Option<String>> {
-    // STUB: kind_mistake(&super::artifact::recognize(file, bytes)?, name, &manifest.method)
-    Ok(None)
+    let kind = artifact::recognize(file, bytes)?;
+    Ok(kind_mistake(&kind, name, &manifest.method))
 }
 
 #[cfg(test)]

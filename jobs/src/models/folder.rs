@@ -8,7 +8,11 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::check::{NewVersion, file_mistake, manifest_mistakes};
+use super::{
+    artifact,
+    check::{NewVersion, field_of, file_mistake, manifest_mistakes},
+    examine::kind_mistake,
+};
 use crate::{
     Sha256Digest,
     manifest::{Manifest, Mistake},
@@ -48,7 +52,10 @@ pub enum FolderError {
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
-    let lines = mistakes.iter().map(|mistake| format!("\n  {mistake}"));
+    // Advice about a wrong file has several lines.
+    let lines = mistakes
+        .iter()
+        .map(|mistake| format!("\n{mistake}").replace('\n', "\n  "));
     lines.collect()
 }
 
@@ -119,7 +126,16 @@ fn read_file(
 ) -> io::Result<(ModelFile, Option<Mistake>)> {
     let mut file = File::open(&path)?;
     let bytes = file.metadata()?.len();
-    let mistake = file_mistake(manifest, name, &mut file, bytes)?;
+    let mut mistake = file_mistake(manifest, name, &mut file, bytes)?;
+    if mistake.is_none() && manifest.labels.as_deref() != Some(name) {
+        file.rewind()?;
+        let damage = artifact::find_damage(&mut file, bytes)?;
+        let detail = damage.and_then(|kind| kind_mistake(&kind, name, &manifest.method));
+        mistake = detail.map(|detail| Mistake {
+            field: field_of(manifest, name).to_owned(),
+            detail: format!("{name}: {detail}"),
+        });
+    }
     file.rewind()?;
     let (sha256, bytes) = hash(file)?;
     let name = name.to_owned();
