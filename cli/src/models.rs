@@ -175,6 +175,9 @@ impl Push {
         // Before anything else: a folder that is no model must not change the schema.
         let folder =
             ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
+        for warning in folder.manifest.warnings() {
+            terminal::note(format!("warning: {warning}"));
+        }
         let db = stores::database(&self.db).await?;
         let store = stores::objects(&self.store).await?;
         let pushed = push(&db, &store, &folder, self.alias.as_deref()).await;

@@ -3,17 +3,19 @@
 
 use serde_json::Map;
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ReadError};
 
 /// A manifest without mistakes is stored as JSON, and read again by workers. So it must survive this, and its defaults must
 /// be parameters that it accepts.
 pub fn manifest(bytes: &[u8]) {
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else {
-        return;
+    let manifest = match Manifest::read(bytes) {
+        Ok(manifest) => manifest,
+        Err(ReadError::Mistakes(mistakes)) => {
+            assert!(!mistakes.is_empty(), "refused without a reason");
+            return;
+        }
+        Err(_) => return,
     };
-    if !manifest.mistakes().is_empty() {
-        return;
-    }
     let stored = serde_json::to_vec(&manifest).expect("a manifest is JSON");
     let read: Manifest = serde_json::from_slice(&stored).expect("a stored manifest is a manifest");
     assert_eq!(read, manifest);

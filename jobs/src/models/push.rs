@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use super::{DEFAULT_ALIAS, object_key};
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake},
+    manifest::{Manifest, Mistake, ReadError, read_labels},
     object_store::{Body, ObjectStore, StoreError},
 };
 
@@ -42,10 +42,7 @@ pub enum PushError {
         source: std::io::Error,
     },
     #[error("{path} is not a manifest: {source}")]
-    BadManifest {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    BadManifest { path: PathBuf, source: ReadError },
     #[error("{path} is not a manifest to run: {}", lines(.mistakes))]
     WrongManifest {
         path: PathBuf,
@@ -75,15 +72,16 @@ impl ModelFolder {
             path: path.clone(),
             source,
         })?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| PushError::BadManifest {
+        let manifest = Manifest::read(&text).map_err(|source| match source {
+            ReadError::Mistakes(mistakes) => PushError::WrongManifest {
+                path: path.clone(),
+                mistakes,
+            },
+            source => PushError::BadManifest {
                 path: path.clone(),
                 source,
-            })?;
-        let mistakes = manifest.mistakes();
-        if !mistakes.is_empty() {
-            return Err(PushError::WrongManifest { path, mistakes });
-        }
+            },
+        })?;
         let mut files = BTreeMap::new();
         for name in manifest.files() {
             if name.contains('/') || name.starts_with('.') {
@@ -94,6 +92,16 @@ impl ModelFolder {
                 path: path.clone(),
                 source,
             })?;
+            if manifest.labels.as_deref() == Some(name) {
+                let labels = std::fs::read(&path).map_err(|source| PushError::Unreadable {
+                    path: path.clone(),
+                    source,
+                })?;
+                read_labels(&labels).map_err(|mistakes| PushError::WrongManifest {
+                    path: path.clone(),
+                    mistakes,
+                })?;
+            }
             files.insert(name.to_owned(), (path, sha256));
         }
         let digest = digest(&manifest, &files);
