@@ -7,7 +7,7 @@ use fuzzing::{PieceReader, peak_bytes};
 use serde_json::Map;
 
 use crate::{
-    manifest::Manifest,
+    manifest::{Manifest, ReadError},
     models::artifact::{find_damage, recognize},
 };
 
@@ -17,12 +17,14 @@ const RECOGNITION_BYTES_MAX: u64 = 16 << 20;
 /// A manifest without mistakes is stored as JSON, and read again by workers. So it must survive this, and its defaults must
 /// be parameters that it accepts.
 pub fn manifest(bytes: &[u8]) {
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else {
-        return;
+    let manifest = match Manifest::read(bytes) {
+        Ok(manifest) => manifest,
+        Err(ReadError::Mistakes(mistakes)) => {
+            assert!(!mistakes.is_empty(), "refused without a reason");
+            return;
+        }
+        Err(_) => return,
     };
-    if !manifest.mistakes().is_empty() {
-        return;
-    }
     let stored = serde_json::to_vec(&manifest).expect("a manifest is JSON");
     let read: Manifest = serde_json::from_slice(&stored).expect("a stored manifest is a manifest");
     assert_eq!(read, manifest);

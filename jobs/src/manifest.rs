@@ -1,14 +1,27 @@
 //! `model.json`: the manifest of a model version.
 
 mod check;
+mod columns;
+mod labels;
 mod output;
+mod read;
+mod resize;
+mod text;
+mod warning;
 
 use std::collections::BTreeMap;
 
 pub use check::Mistake;
-pub use output::{Activation, BoxLayout, BoxUnit, BoxesSpec, Column, MaskSpec, OutputSpec, Sides};
-use serde::{Deserialize, Serialize};
+pub use labels::{LABELS_BYTES_MAX, read_labels};
+pub use output::{
+    Activation, BoxLayout, BoxUnit, BoxesSpec, ClassScores, ClassesPerRow, Column, MaskSpec,
+    OutputSpec, Sides,
+};
+pub use read::ReadError;
+pub use resize::{Interpolation, Resize, ShorterSide};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Number, Value};
+pub use warning::Warning;
 
 use crate::{Problem, ProblemCode};
 
@@ -77,10 +90,12 @@ pub enum Task {
 
 /// How an upright RGB image becomes the model's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct InputSpec {
-    /// Pixels.
+    /// Pixels. A side that the manifest leaves out is the side of the crop; 0 if `resize` has no crop.
+    #[serde(default)]
     pub width: u32,
+    #[serde(default)]
     pub height: u32,
     pub resize: Resize,
     /// For `center_crop`: the fraction of the shorter side that is kept.
@@ -99,6 +114,26 @@ pub struct InputSpec {
     pub full_decode: bool,
     #[serde(default, skip_serializing_if = "Color::is_default")]
     pub color: Color,
+}
+
+impl<'de> Deserialize<'de> for InputSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut input = Self::deserialize(deserializer)?;
+        if let Resize::ShorterSide(rule) = input.resize {
+            for side in [&mut input.width, &mut input.height] {
+                if *side == 0 {
+                    *side = rule.crop;
+                }
+            }
+        }
+        Ok(input)
+    }
+}
+
+impl Serialize for InputSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 fn whole() -> f64 {
@@ -135,20 +170,11 @@ impl Color {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resize {
-    /// The center of the image, cropped to the input's aspect ratio and to `crop_ratio` of the shorter side.
-    CenterCrop,
-    /// The whole image, its aspect ratio changed.
-    Stretch,
-    /// The whole image, its aspect ratio kept, with bars of `pad_color`.
-    Letterbox,
-}
-
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeFilter {
+    /// Not antialiased.
+    Nearest,
     Bilinear,
     #[default]
     CatmullRom,

@@ -21,7 +21,7 @@ mod unready;
 use std::collections::BTreeMap;
 
 pub use alias::{DeleteAliasOutcome, SetAliasOutcome, delete_alias, is_alias, set_alias};
-pub use check::{LABELS_BYTES_MAX, NewVersion, file_mistake, manifest_mistakes};
+pub use check::{NewVersion, file_mistake, manifest_mistakes};
 use chrono::{DateTime, Utc};
 pub use claim_trial::{Trial, claim_trial};
 pub use end_trial::{Verdict, end_trial};

@@ -166,7 +166,7 @@ impl Models {
         let manifest = version.manifest.clone();
         let (artifact, bytes) = self.cache.file(file(&manifest.artifact)?).await?;
         let labels = match &manifest.labels {
-            Some(name) => self.cache.lines(file(name)?).await?,
+            Some(name) => self.cache.labels(file(name)?).await?,
             None => Vec::new(),
         };
         let loader = Loader {

@@ -79,6 +79,9 @@ impl Push {
         // Before anything else: a folder that is no model must not reach the service or change the schema.
         let folder =
             ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
+        for warning in folder.manifest.warnings() {
+            terminal::note(format!("warning: {warning}"));
+        }
         let pushed = if self.goes_direct() {
             self.push_direct(&folder).await?
         } else {

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{Activation, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, Task};
+use super::{
+    Activation, ClassesPerRow, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, ResizeFilter, Task,
+};
 
 /// Most pixels of a side of the model's input.
 const INPUT_SIDE_PX_MAX: u32 = 4096;
@@ -92,9 +94,30 @@ fn is_name(name: &str) -> bool {
 }
 
 fn input(input: &InputSpec, found: &mut Mistakes) {
-    for (field, side) in [("input.width", input.width), ("input.height", input.height)] {
-        let detail = format!("wants 1 to {INPUT_SIDE_PX_MAX} pixels");
-        found.unless((1..=INPUT_SIDE_PX_MAX).contains(&side), field, &detail);
+    let is_side = |side: u32| (1..=INPUT_SIDE_PX_MAX).contains(&side);
+    let side_detail = format!("wants 1 to {INPUT_SIDE_PX_MAX} pixels");
+    let sides = [("input.width", input.width), ("input.height", input.height)];
+    if let Resize::ShorterSide(rule) = input.resize {
+        for (field, side) in [
+            ("input.resize.shorter_side", rule.shorter_side),
+            ("input.resize.crop", rule.crop),
+        ] {
+            found.unless(is_side(side), field, &side_detail);
+        }
+        for (field, side) in sides {
+            let detail = "must be `resize.crop`: leave it out";
+            found.unless(side == rule.crop, field, detail);
+        }
+        let filters = input.filter == ResizeFilter::default();
+        let detail = "is not for this `resize`: its filter is `resize.interpolation`";
+        found.unless(filters, "input.filter", detail);
+    } else {
+        for (field, side) in sides {
+            match side {
+                0 => found.add(field, format!("is missing or 0: {side_detail}")),
+                side => found.unless(is_side(side), field, &side_detail),
+            }
+        }
     }
     found.unless(
         input.crop_ratio > 0.0 && input.crop_ratio <= 1.0,
@@ -129,6 +152,13 @@ fn output(manifest: &Manifest, found: &mut Mistakes) {
         Some(boxes) if task == Task::Detect => {
             if let Err(detail) = boxes.layout() {
                 found.add("output.boxes.columns", detail);
+            }
+            if let Ok(layout) = boxes.layout() {
+                found.unless(
+                    layout.class_scores.is_some() || boxes.classes_per_row == ClassesPerRow::Best,
+                    "output.boxes.classes_per_row",
+                    "is for rows with `class_scores` only",
+                );
             }
             found.unless(
                 boxes.nms_iou.is_none_or(|iou| iou > 0.0 && iou <= 1.0),
@@ -243,6 +273,11 @@ mod tests {
                 "output.boxes.columns",
             ),
             ("/output/boxes/nms_iou", json!(1.5), "output.boxes.nms_iou"),
+            (
+                "/output/boxes/classes_per_row",
+                json!("all"),
+                "output.boxes.classes_per_row",
+            ),
             ("/output/mask", json!("class_ids"), "output.mask"),
             ("/output/activation", json!("softmax"), "output.activation"),
             ("/params/threshold/default", json!(2), "params.threshold"),
@@ -264,6 +299,37 @@ mod tests {
         ] {
             assert_eq!(wrong(pointer, value), [field], "{pointer}");
         }
+    }
+
+    #[test]
+    fn a_resize_with_a_crop_needs_no_sides_and_has_a_filter_of_its_own() {
+        let mut manifest = detector();
+        let input = |width: Value, shorter_side: u32, crop: u32| {
+            json!({"width": width, "resize": {"shorter_side": shorter_side, "crop": crop},
+                   "mean": [0, 0, 0], "std": [255, 255, 255]})
+        };
+        for (input, fields) in [
+            (input(json!(224), 256, 224), vec![]),
+            (input(json!(256), 256, 224), vec!["input.width"]),
+            (
+                input(json!(1), 0, 5000),
+                vec![
+                    "input.resize.shorter_side",
+                    "input.resize.crop",
+                    "input.width",
+                ],
+            ),
+        ] {
+            manifest["input"] = input;
+            let read: Manifest = serde_json::from_value(manifest.clone()).expect("well-formed");
+            assert_eq!(read.input.height, read.input.height.max(1), "filled in");
+            let mistakes = read.mistakes().into_iter().map(|mistake| mistake.field);
+            assert_eq!(mistakes.collect::<Vec<_>>(), fields);
+        }
+        manifest["input"] = input(json!(224), 256, 224);
+        manifest["input"]["filter"] = json!("lanczos3");
+        let read: Manifest = serde_json::from_value(manifest).expect("well-formed");
+        assert_eq!(read.mistakes()[0].field, "input.filter");
     }
 
     #[test]

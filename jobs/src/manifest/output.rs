@@ -32,6 +32,7 @@ pub enum Activation {
 #[serde(deny_unknown_fields)]
 pub struct BoxesSpec {
     /// The columns, in their order.
+    #[serde(with = "super::columns")]
     pub columns: Vec<Column>,
     /// The output is `[columns, rows]`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -42,6 +43,26 @@ pub struct BoxesSpec {
     /// Without a value no box is dropped: the model did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nms_iou: Option<f64>,
+    #[serde(default, skip_serializing_if = "ClassesPerRow::is_default")]
+    pub classes_per_row: ClassesPerRow,
+}
+
+/// The boxes that a row with `class_scores` makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassesPerRow {
+    /// One, of the class with the highest score.
+    #[default]
+    Best,
+    /// One for each class whose score reaches the threshold.
+    All,
+}
+
+impl ClassesPerRow {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, derive_more::Display)]
@@ -74,9 +95,12 @@ pub enum Column {
     /// Index of the class.
     #[display("class")]
     Class,
-    /// All remaining columns: a score for each class.
+    /// All columns that the manifest does not name: a score for each class.
     #[display("class_scores")]
     ClassScores,
+    /// A column that nothing reads.
+    #[display("ignore")]
+    Ignore,
 }
 
 /// Unit of the coordinates.
@@ -107,8 +131,16 @@ pub struct BoxLayout {
     pub sides: Sides,
     pub score: Option<usize>,
     pub class: Option<usize>,
-    /// The first of the columns with a score for each class.
-    pub class_scores_from: Option<usize>,
+    pub class_scores: Option<ClassScores>,
+}
+
+/// The columns with a score for each class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassScores {
+    /// The first of them.
+    pub from: usize,
+    /// The number of columns after the last of them.
+    pub ignored_after: usize,
 }
 
 /// The four columns with the position of a box.
@@ -133,7 +165,7 @@ impl BoxesSpec {
         };
         let at = |column: Column| self.columns.iter().position(|known| *known == column);
         for (index, column) in self.columns.iter().enumerate() {
-            if at(*column) != Some(index) {
+            if *column != Column::Ignore && at(*column) != Some(index) {
                 return Err(format!("has the column {column} twice"));
             }
         }
@@ -151,17 +183,23 @@ impl BoxesSpec {
             sides,
             score: at(Score),
             class: at(Class),
-            class_scores_from: at(ClassScores),
+            class_scores: at(ClassScores).map(|from| super::ClassScores {
+                from,
+                ignored_after: self.columns.len() - from - 1,
+            }),
         };
-        if layout.score.is_none() && layout.class_scores_from.is_none() {
+        if layout.score.is_none() && layout.class_scores.is_none() {
             return Err("must have score or class_scores".into());
         }
-        if layout.class.is_some() && layout.class_scores_from.is_some() {
+        if layout.class.is_some() && layout.class_scores.is_some() {
             return Err("must not have both class and class_scores".into());
         }
-        let last = self.columns.len() - 1;
-        if layout.class_scores_from.is_some_and(|from| from != last) {
-            return Err("must have class_scores last: they take all columns that are left".into());
+        let after = at(ClassScores).map_or(&[][..], |from| &self.columns[from + 1..]);
+        if after.iter().any(|column| *column != Column::Ignore) {
+            return Err(
+                "must have class_scores last, or only ignore after it: class_scores takes all columns that are left"
+                    .into(),
+            );
         }
         Ok(layout)
     }
@@ -171,7 +209,7 @@ impl BoxesSpec {
 mod tests {
     use serde_json::json;
 
-    use super::{BoxesSpec, Sides};
+    use super::{BoxesSpec, ClassScores, Sides};
 
     fn spec(columns: &[&str]) -> BoxesSpec {
         serde_json::from_value(json!({"columns": columns})).expect("spec")
@@ -186,7 +224,23 @@ mod tests {
         let yolo = spec(&["center_x", "center_y", "width", "height", "class_scores"]).layout();
         let yolo = yolo.expect("complete");
         assert_eq!(yolo.sides, Sides::Centered([0, 1, 2, 3]));
-        assert_eq!(yolo.class_scores_from, Some(4));
+        let scores = |ignored_after| ClassScores {
+            from: 4,
+            ignored_after,
+        };
+        assert_eq!(yolo.class_scores, Some(scores(0)));
+        let with_masks = ["center_x", "center_y", "width", "height", "class_scores"];
+        let with_masks = spec(&[&with_masks[..], &["ignore*32"]].concat()).layout();
+        let with_masks = with_masks.expect("complete");
+        assert_eq!(with_masks.class_scores, Some(scores(32)));
+    }
+
+    #[test]
+    fn an_ignored_column_may_be_anywhere_and_moves_those_behind_it() {
+        let layout = spec(&["ignore", "x1", "y1", "ignore*2", "x2", "y2", "score"]).layout();
+        let layout = layout.expect("complete");
+        assert_eq!(layout.sides, Sides::Corners([1, 2, 5, 6]));
+        assert_eq!(layout.score, Some(7));
     }
 
     #[test]

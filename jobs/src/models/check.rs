@@ -10,11 +10,8 @@ use sha2::{Digest, Sha256};
 use super::{artifact, examine::kind_mistake};
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake},
+    manifest::{LABELS_BYTES_MAX, Manifest, Mistake, read_labels},
 };
-
-/// Longest file of labels, in bytes. A worker holds the labels of its models in memory.
-pub const LABELS_BYTES_MAX: u64 = 4 << 20;
 
 /// A version that a push can register: a manifest and the digests of its files.
 #[derive(Debug, Clone)]
@@ -90,16 +87,13 @@ pub(super) fn field_of(manifest: &Manifest, name: &str) -> &'static str {
 
 fn labels_mistake(file: &mut impl Read) -> io::Result<Option<String>> {
     let mut text = Vec::new();
-    file.take(LABELS_BYTES_MAX + 1).read_to_end(&mut text)?;
-    Ok(if text.len() as u64 > LABELS_BYTES_MAX {
-        Some(format!("labels may have up to {LABELS_BYTES_MAX} bytes"))
-    } else {
-        match std::str::from_utf8(&text) {
-            Err(_) => Some("labels are text in UTF-8, one label a line".into()),
-            Ok(text) if text.trim().is_empty() => Some("there is no label in it".into()),
-            Ok(_) => None,
-        }
-    })
+    file.take(LABELS_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut text)?;
+    let mistakes = read_labels(&text).err();
+    Ok(mistakes.map(|mistakes| {
+        let details: Vec<_> = mistakes.into_iter().map(|one| one.detail).collect();
+        details.join("; ")
+    }))
 }
 
 /// Tells by its bytes whether workers can load the file. Checksums of the parts are not compared: a stored file has its digest.
@@ -119,8 +113,8 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{LABELS_BYTES_MAX, file_mistake, manifest_mistakes};
-    use crate::manifest::Manifest;
+    use super::{file_mistake, manifest_mistakes};
+    use crate::manifest::{LABELS_BYTES_MAX, Manifest};
 
     fn manifest(artifact: &str, labels: &str) -> Manifest {
         let manifest: Value = json!({
@@ -156,7 +150,7 @@ mod tests {
         for (text, why) in [
             (b"caf\xe9".to_vec(), "UTF-8"),
             (b"\n\n".to_vec(), "no label"),
-            (vec![b'a'; LABELS_BYTES_MAX as usize + 1], "up to"),
+            (vec![b'a'; LABELS_BYTES_MAX + 1], "more than"),
         ] {
             let mistake = mistake(text).expect("a mistake");
             assert!(mistake.starts_with("labels: labels.txt: "), "{mistake}");

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::artifact::{self, ArtifactKind};
-use crate::manifest::{Manifest, Mistake};
+use crate::manifest::{Manifest, Mistake, ReadError, read_labels};
 
 /// Longest manifest or file of labels that is read.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -64,11 +64,19 @@ impl FolderReport {
             }
         };
         match read_manifest(&text) {
-            Ok(manifest) => report.manifest = Some(manifest),
+            Ok(manifest) => {
+                let warnings = manifest.warnings().into_iter().map(|one| Mistake {
+                    field: one.field,
+                    detail: one.detail,
+                });
+                report.warnings.extend(warnings);
+                report.manifest = Some(manifest);
+            }
             Err(mistakes) => report.mistakes = mistakes,
         }
         // The names of the files are taken from the JSON, so that a mistake elsewhere does not hide a wrong file.
-        let json: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let without_mark = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+        let json: Value = serde_json::from_slice(without_mark).unwrap_or_default();
         let method = json["method"].as_str().unwrap_or("forward");
         for (field, file) in artifacts_of(&json) {
             report.artifact(folder, field, &file, method);
@@ -148,14 +156,14 @@ impl FolderReport {
         if !is_beside(file) {
             return self.mistake("labels", format!("`{file}` leads out of the folder"));
         }
-        match read_text(&folder.join(file)).map(String::from_utf8) {
-            Ok(Ok(text)) => {
+        match read_text(&folder.join(file)).map(|text| read_labels(&text)) {
+            Ok(Ok(labels)) => {
                 self.labels = Some(LabelsReport {
                     file: file.to_owned(),
-                    count: text.trim_end().lines().count(),
+                    count: labels.len(),
                 });
             }
-            Ok(Err(_)) => self.mistake("labels", format!("`{file}` is not text in UTF-8")),
+            Ok(Err(mistakes)) => self.mistakes.extend(mistakes),
             Err(error) => self.mistake("labels", format!("`{file}` cannot be read: {error}")),
         }
     }
@@ -228,18 +236,13 @@ fn is_beside(file: &str) -> bool {
 }
 
 fn read_manifest(text: &[u8]) -> Result<Manifest, Vec<Mistake>> {
-    let manifest: Manifest = serde_json::from_slice(text).map_err(|error| {
-        vec![Mistake {
+    Manifest::read(text).map_err(|error| match error {
+        ReadError::Mistakes(mistakes) => mistakes,
+        error => vec![Mistake {
             field: "model.json".into(),
             detail: error.to_string(),
-        }]
-    })?;
-    let mistakes = manifest.mistakes();
-    if mistakes.is_empty() {
-        Ok(manifest)
-    } else {
-        Err(mistakes)
-    }
+        }],
+    })
 }
 
 fn read_text(path: &Path) -> io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake},
+    manifest::{Manifest, Mistake, ReadError},
 };
 
 /// A model folder that was read and checked.
@@ -40,10 +40,7 @@ pub enum FolderError {
     #[error("cannot read {path}: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{path} is not a manifest: {source}")]
-    BadManifest {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    BadManifest { path: PathBuf, source: ReadError },
     #[error("{path} is not a manifest to run: {}", lines(.mistakes))]
     WrongManifest {
         path: PathBuf,
@@ -71,11 +68,16 @@ impl ModelFolder {
             source,
         };
         let text = std::fs::read(&path).map_err(|source| unreadable(&path, source))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| FolderError::BadManifest {
+        let manifest = Manifest::read(&text).map_err(|source| match source {
+            ReadError::Mistakes(mistakes) => FolderError::WrongManifest {
+                path: path.clone(),
+                mistakes,
+            },
+            source => FolderError::BadManifest {
                 path: path.clone(),
                 source,
-            })?;
+            },
+        })?;
         let mut mistakes = manifest_mistakes(&manifest);
         let mut files = Vec::new();
         // A name with a mistake may lead anywhere.

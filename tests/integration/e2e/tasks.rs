@@ -305,7 +305,15 @@ async fn a_push_reports_all_mistakes_of_the_manifest() {
     typo["output"]["boxes"]["collumns"] = json!([]);
     let refused = push(&typo).await;
     let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(message.contains("unknown field `collumns`"), "{message}");
+    let detail = "output.boxes.collumns: is unknown; did you mean `columns`?";
+    assert!(message.contains(detail), "{message}");
+    let mut small = right.clone();
+    small["input"]["mean"] = json!([0.5, 0.5, 0.5]);
+    small["input"]["std"] = json!([0.5, 0.5, 0.5]);
+    let warned = push(&small).await;
+    assert!(warned.status.success(), "{warned:?}");
+    let message = String::from_utf8(warned.stderr).unwrap();
+    assert!(message.contains("warning: input.std: "), "{message}");
     assert!(push(&right).await.status.success());
 }
 

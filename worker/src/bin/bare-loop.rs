@@ -160,8 +160,8 @@ fn main() -> anyhow::Result<()> {
         args.batch,
     )
     .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    let labels = std::fs::read_to_string(args.model.join("labels.txt")).unwrap_or_default();
-    let labels: Vec<String> = labels.lines().map(str::to_owned).collect();
+    let labels = std::fs::read(args.model.join("labels.txt")).unwrap_or_default();
+    let labels = jobs::manifest::read_labels(&labels).unwrap_or_default();
     let photos = read_photos(&args.photos)?;
     let next = AtomicUsize::new(0);
     let bare = Loop {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use jobs::{Sha256Digest, models::object_key, object_store::ObjectStore};
+use jobs::{Sha256Digest, manifest::read_labels, models::object_key, object_store::ObjectStore};
 
 use super::load_error::LoadError;
 
@@ -40,12 +40,13 @@ impl DiskCache {
         Ok((path, bytes.len() as u64))
     }
 
-    /// The lines of a text file. Fetches a file that is missing or damaged.
-    pub(super) async fn lines(&self, digest: Sha256Digest) -> Result<Vec<String>, LoadError> {
+    /// The labels in a file. Fetches a file that is missing or damaged.
+    pub(super) async fn labels(&self, digest: Sha256Digest) -> Result<Vec<String>, LoadError> {
         let bytes = self.bytes(&self.folder.join(digest.hex()), digest).await?;
-        let text =
-            std::str::from_utf8(&bytes).map_err(|error| LoadError::Broken(error.to_string()))?;
-        Ok(text.lines().map(str::to_owned).collect())
+        read_labels(&bytes).map_err(|mistakes| {
+            let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            LoadError::Broken(mistakes.join("; "))
+        })
     }
 
     async fn bytes(&self, path: &Path, digest: Sha256Digest) -> Result<Bytes, LoadError> {

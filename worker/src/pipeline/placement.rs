@@ -1,6 +1,10 @@
 //! The placement of an image in the input of its model. Maps pixels to the input, and predictions back to the image. Pure.
 
+mod shorter_side;
+
 use jobs::manifest::{InputSpec, Resize};
+
+pub use self::shorter_side::Side;
 
 /// A rectangle in pixels; the sides may be fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,13 +63,32 @@ impl Placement {
             }
             Resize::Letterbox => {
                 let scale = (wide / full_width).min(high / full_height);
-                let width = ((full_width * scale).round() as u32).clamp(1, input.width);
-                let height = ((full_height * scale).round() as u32).clamp(1, input.height);
+                // Halves go to the even number, as where letterbox models are trained.
+                let side = |full: f64| (full * scale).round_ties_even() as u32;
+                let width = side(full_width).clamp(1, input.width);
+                let height = side(full_height).clamp(1, input.height);
                 Self {
                     left: (input.width - width) / 2,
                     top: (input.height - height) / 2,
                     width,
                     height,
+                    ..filling
+                }
+            }
+            Resize::ShorterSide(rule) => {
+                let [across, down] = Side::both(rule, image_width, image_height);
+                let source = Region {
+                    left: across.source_start(),
+                    top: down.source_start(),
+                    width: across.source_length(),
+                    height: down.source_length(),
+                };
+                Self {
+                    source,
+                    left: across.padding,
+                    top: down.padding,
+                    width: across.kept,
+                    height: down.kept,
                     ..filling
                 }
             }

@@ -10,22 +10,20 @@ use chrono::Utc;
 use jobs::{
     ProblemCode, Sha256Digest,
     keys::Scope,
-    manifest::{Manifest, Mistake},
+    manifest::{LABELS_BYTES_MAX, Manifest, Mistake, ReadError},
     models::{
-        self, LABELS_BYTES_MAX, NewVersion, PushError, PushOptions, PushedVersion, StoredFile,
-        WantedFile, find_file, is_alias, manifest_mistakes, stored_file_mistake,
+        self, NewVersion, PushError, PushOptions, PushedVersion, StoredFile, WantedFile, find_file,
+        is_alias, manifest_mistakes, stored_file_mistake,
     },
     object_store::StoreError,
 };
+use serde_json::Value;
 use wire::{ModelFileUpload, ModelPush, ModelPushRequest, Object, PresignedPut};
 
 use super::ALIAS_RULE;
 use crate::{
     ctx::Ctx,
-    http::{
-        error::ApiError,
-        json::{from_part, read_json},
-    },
+    http::{error::ApiError, json::read_json},
     limits::keyring::Caller,
     openapi::{InvalidParams, InvalidRequest, SlowBody},
 };
@@ -106,8 +104,11 @@ impl Push {
     /// # Errors
     /// `invalid_params`, with an entry for every mistake.
     fn new(request: &ModelPushRequest, name: &str, bytes_max: u64) -> Result<Self, ApiError> {
-        let manifest: Manifest = from_part("/manifest", &request.manifest)?;
         let mut faults = Faults::default();
+        let Ok(manifest) = serde_json::from_value::<Manifest>(request.manifest.clone()) else {
+            faults.add_unreadable(&request.manifest);
+            return Err(faults.into_error());
+        };
         faults.add_mistakes(manifest_mistakes(&manifest));
         if manifest.name != name {
             faults.add("/manifest/name", "invalid", "is not the name in the path");
@@ -129,7 +130,7 @@ impl Push {
                 continue;
             }
             let bytes_max = match &manifest.labels {
-                Some(labels) if labels == name => LABELS_BYTES_MAX.min(bytes_max),
+                Some(labels) if labels == name => bytes_max.min(LABELS_BYTES_MAX as u64),
                 _ => bytes_max,
             };
             let bytes = u64::try_from(file.bytes).unwrap_or(0);
@@ -254,15 +255,35 @@ impl Faults {
         }
     }
 
+    /// Adds every mistake of JSON that is not a manifest.
+    fn add_unreadable(&mut self, manifest: &Value) {
+        match Manifest::read(manifest.to_string().as_bytes()) {
+            Err(ReadError::Mistakes(mistakes)) if manifest.is_object() => {
+                self.add_mistakes(mistakes);
+            }
+            Err(ReadError::Mistakes(mistakes)) => {
+                let details: Vec<_> = mistakes.into_iter().map(|one| one.detail).collect();
+                self.add("/manifest", "invalid", details.join("; "));
+            }
+            Err(error) => self.add("/manifest", "invalid", error.to_string()),
+            Ok(_) => self.add("/manifest", "invalid", "is not a manifest"),
+        }
+    }
+
     fn into_result(self) -> Result<(), ApiError> {
         if self.0.is_empty() {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(self.into_error())
         }
+    }
+
+    fn into_error(self) -> ApiError {
         let refused = ApiError::new(ProblemCode::InvalidParams, "this is no model to register");
         let faults = self.0.into_iter();
-        Err(faults.fold(refused, |refused, (at, code, detail)| {
+        faults.fold(refused, |refused, (at, code, detail)| {
             refused.with_error(&at, code, detail)
-        }))
+        })
     }
 }
 

@@ -57,8 +57,50 @@ fn the_corners_of_an_image_are_at_the_corners_inside_of_the_padding() {
     assert_eq!((smaller.width, smaller.height), (50.0, 25.0));
 }
 
+/// Halves go to the even number, as Python's `round` does it.
+#[test]
+fn a_letterbox_rounds_its_side_as_the_trainers_of_letterbox_models_do() {
+    let width = |width| Placement::of(&input(640, 640, "letterbox"), width, 1280).width;
+    assert_eq!([width(719), width(721), width(723)], [360, 360, 362]);
+}
+
+/// 383 × 256 pixels, of which columns 80 to 303 and rows 16 to 239 are kept.
+#[test]
+fn a_crop_of_whole_pixels_is_mapped_back_to_the_image() {
+    let placement = Placement::of(&shorter_side(256, 224), 640, 427);
+    let near = |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).abs() + (a[1] - b[1]).abs() < 1e-9;
+    let corner = [80.0 * 640.0 / 383.0, 16.0 * 427.0 / 256.0];
+    assert!(near(placement.to_image([0.0, 0.0]), corner));
+    assert!(near(placement.to_input(corner), [0.0, 0.0]));
+    let end = [304.0 * 640.0 / 383.0, 240.0 * 427.0 / 256.0];
+    assert!(near(placement.to_image([224.0, 224.0]), end));
+    let padded = Placement::of(&shorter_side(10, 20), 40, 20);
+    assert!(near(padded.to_image([0.0, 5.0]), [0.0, 0.0]));
+    assert!(near(padded.to_image([20.0, 15.0]), [40.0, 20.0]));
+}
+
+fn shorter_side(shorter_side: u32, crop: u32) -> InputSpec {
+    serde_json::from_value(json!({
+        "resize": {"shorter_side": shorter_side, "crop": crop}, "mean": [0, 0, 0], "std": [255, 255, 255]
+    }))
+    .expect("input")
+}
+
 fn ways() -> impl Strategy<Value = &'static str> {
-    prop_oneof![Just("center_crop"), Just("stretch"), Just("letterbox")]
+    prop_oneof![
+        Just("center_crop"),
+        Just("stretch"),
+        Just("letterbox"),
+        Just("shorter_side")
+    ]
+}
+
+/// An input of any way to resize. The crop is a square, and may be larger than the shorter side.
+fn any_input(wide: u32, high: u32, resize: &str) -> InputSpec {
+    match resize {
+        "shorter_side" => shorter_side(high, wide),
+        resize => input(wide, high, resize),
+    }
 }
 
 proptest! {
@@ -67,7 +109,7 @@ proptest! {
         resize in ways(), wide in 1u32..2000, high in 1u32..2000,
         width in 1u32..12_000, height in 1u32..12_000, x in 0.0..1.0, y in 0.0..1.0,
     ) {
-        let placement = Placement::of(&input(wide, high, resize), width, height);
+        let placement = Placement::of(&any_input(wide, high, resize), width, height);
         let point: [f64; 2] = [x * f64::from(width), y * f64::from(height)];
         let back = placement.to_image(placement.to_input(point));
         prop_assert!((back[0] - point[0]).abs() < 1e-6 && (back[1] - point[1]).abs() < 1e-6, "{back:?}");
@@ -78,7 +120,8 @@ proptest! {
         resize in ways(), wide in 1u32..2000, high in 1u32..2000, width in 1u32..12_000, height in 1u32..12_000,
     ) {
         let Placement { source, left, top, width: across, height: down, .. } =
-            Placement::of(&input(wide, high, resize), width, height);
+            Placement::of(&any_input(wide, high, resize), width, height);
+        let [wide, high] = if resize == "shorter_side" { [wide; 2] } else { [wide, high] };
         prop_assert!(across >= 1 && down >= 1 && left + across <= wide && top + down <= high);
         prop_assert!(source.left >= 0.0 && source.left + source.width <= f64::from(width) + 1e-6);
         prop_assert!(source.top >= 0.0 && source.top + source.height <= f64::from(height) + 1e-6);
@@ -98,8 +141,9 @@ proptest! {
     fn an_edge_of_the_picture_is_where_its_points_are_mapped_to(
         resize in ways(), wide in 16u32..48, high in 16u32..48, width in 32u32..160, height in 32u32..160, part in 0.3..0.7,
     ) {
-        let mut input = input(wide, high, resize);
+        let mut input = any_input(wide, high, resize);
         input.pad_color = [0, 0, 0];
+        let (wide, high) = (input.width, input.height);
         let placement = Placement::of(&input, width, height);
         let Region { left, top, width: seen_width, height: seen_height } = placement.source;
         let (x, y) = ((left + seen_width * part) as u32, (top + seen_height * part) as u32);

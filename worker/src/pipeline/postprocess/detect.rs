@@ -1,13 +1,20 @@
-use jobs::manifest::{BoxLayout, BoxUnit, BoxesSpec, Manifest, OutputSpec, Sides};
+use jobs::manifest::{
+    BoxLayout, BoxUnit, BoxesSpec, ClassScores, ClassesPerRow, Manifest, OutputSpec, Sides,
+};
 use serde_json::{Value, json};
 
 use super::score;
 use crate::{pipeline::Placement, torch::Output};
 
+/// Most detections of an image that are compared with each other. With `classes_per_row: all` a threshold of 0 makes one
+/// for each row and class.
+const CANDIDATES_MAX: usize = 30_000;
+
 /// A detection, in pixels of the input of the model.
 #[derive(Debug, Clone, Copy)]
 struct Detection {
     score: f32,
+    row: usize,
     class: usize,
     left: f64,
     top: f64,
@@ -38,12 +45,25 @@ pub(super) fn detect(
         BoxUnit::Fractions => [manifest.input.width, manifest.input.height].map(f64::from),
     };
     let rows = Rows::of(output, spec);
-    let detections = (0..rows.count).map(|row| rows.detection(row, &layout, units));
-    let mut detections: Vec<Detection> = detections
-        .filter(|found| found.score >= threshold)
-        .collect();
-    // Stable: equal scores stay in the order of their rows.
-    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut detections = Vec::new();
+    for row in 0..rows.count {
+        let sides = || rows.sides(row, &layout, units);
+        rows.each_score(row, &layout, spec.classes_per_row, |class, score| {
+            if score >= threshold {
+                let [left, top, right, bottom] = sides();
+                detections.push(Detection {
+                    score,
+                    row,
+                    class,
+                    left,
+                    top,
+                    right,
+                    bottom,
+                });
+            }
+        });
+    }
+    keep_the_best(&mut detections);
     let mut boxes = Vec::new();
     let mut statements: Vec<Detection> = Vec::new();
     for found in detections {
@@ -81,16 +101,16 @@ pub(super) fn check(spec: &OutputSpec, labels: &[String], shape: &[usize]) -> Re
     };
     let columns = if spec.transposed { rows } else { columns };
     let named = spec.columns.len();
-    if columns < named || (columns > named && layout.class_scores_from.is_none()) {
+    if columns < named || (columns > named && layout.class_scores.is_none()) {
         return Err(format!(
             "the manifest names {named} columns, and the output has {columns}"
         ));
     }
-    match layout.class_scores_from {
-        Some(from) if !labels.is_empty() && labels.len() != columns - from => Err(format!(
-            "{} labels for {} class scores",
-            labels.len(),
-            columns - from
+    let classes = |scores: ClassScores| columns - scores.from - scores.ignored_after;
+    match layout.class_scores.map(classes) {
+        Some(classes) if !labels.is_empty() && labels.len() != classes => Err(format!(
+            "{} labels for {classes} class scores",
+            labels.len()
         )),
         _ => Ok(()),
     }
@@ -127,18 +147,39 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn detection(&self, row: usize, layout: &BoxLayout, units: [f64; 2]) -> Detection {
-        let (class, class_score) = match (layout.class, layout.class_scores_from) {
-            (_, Some(from)) => {
-                let scores = (from..self.columns).map(|column| self.at(row, column));
-                let best = scores
-                    .enumerate()
-                    .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
-                best.unwrap_or((0, 0.0))
+    /// Calls `each` with the class and the score of each detection of a row.
+    fn each_score(
+        &self,
+        row: usize,
+        layout: &BoxLayout,
+        per_row: ClassesPerRow,
+        mut each: impl FnMut(usize, f32),
+    ) {
+        let of_box = layout.score.map_or(1.0, |column| self.at(row, column));
+        match (layout.class, layout.class_scores) {
+            (_, Some(scores)) => {
+                let columns = scores.from..self.columns - scores.ignored_after;
+                let scores = columns.map(|column| self.at(row, column)).enumerate();
+                match per_row {
+                    ClassesPerRow::Best => {
+                        let best = scores.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+                        let (class, score) = best.unwrap_or((0, 0.0));
+                        each(class, score * of_box);
+                    }
+                    ClassesPerRow::All => {
+                        for (class, score) in scores {
+                            each(class, score * of_box);
+                        }
+                    }
+                }
             }
-            (Some(class), None) => (self.at(row, class).max(0.0).round() as usize, 1.0),
-            (None, None) => (0, 1.0),
-        };
+            (Some(class), None) => each(self.at(row, class).max(0.0).round() as usize, of_box),
+            (None, None) => each(0, of_box),
+        }
+    }
+
+    /// Left, top, right and bottom, in pixels of the input.
+    fn sides(&self, row: usize, layout: &BoxLayout, [across, down]: [f64; 2]) -> [f64; 4] {
         let four = |columns: [usize; 4]| columns.map(|column| f64::from(self.at(row, column)));
         let [left, top, right, bottom] = match layout.sides {
             Sides::Corners(columns) => four(columns),
@@ -156,16 +197,21 @@ impl<'a> Rows<'a> {
                 ]
             }
         };
-        let [across, down] = units;
-        Detection {
-            score: class_score * layout.score.map_or(1.0, |column| self.at(row, column)),
-            class,
-            left: left * across,
-            top: top * down,
-            right: right * across,
-            bottom: bottom * down,
-        }
+        [left * across, top * down, right * across, bottom * down]
     }
+}
+
+/// Sorts detections: the best first, equal scores in the order of their rows and classes. Keeps [`CANDIDATES_MAX`].
+fn keep_the_best(detections: &mut Vec<Detection>) {
+    let order = |a: &Detection, b: &Detection| {
+        let by_score = b.score.total_cmp(&a.score);
+        by_score.then((a.row, a.class).cmp(&(b.row, b.class)))
+    };
+    if detections.len() > CANDIDATES_MAX {
+        detections.select_nth_unstable_by(CANDIDATES_MAX, order);
+        detections.truncate(CANDIDATES_MAX);
+    }
+    detections.sort_unstable_by(order);
 }
 
 fn intersection_over_union(a: &Detection, b: &Detection) -> f64 {

@@ -166,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn a_crop_of_whole_pixels_is_seen_and_the_rest_is_not() {
+        // 12 × 6 pixels become 16 × 8; the crop of 8 × 8 starts at column 4, which is pixel 3 of the image.
+        let mut mask = mask("stretch", 1.0, 12, 6);
+        let input: InputSpec = serde_json::from_value(json!({
+            "resize": {"shorter_side": 8, "crop": 8}, "mean": [0, 0, 0], "std": [1, 1, 1]
+        }))
+        .expect("input");
+        mask.placement = Placement::of(&input, 12, 6);
+        let row = [255, 255, 255, 0, 1, 1, 2, 3, 3, 255, 255, 255];
+        assert_eq!(mask.pixels()[..12], row);
+    }
+
+    #[test]
     fn a_drawn_mask_is_a_png_with_its_classes_counted() {
         let drawn = mask("letterbox", 1.0, 4, 16).draw().expect("a mask");
         let png = image::ImageReader::with_format(Cursor::new(&drawn.png), ImageFormat::Png);

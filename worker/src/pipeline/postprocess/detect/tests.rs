@@ -6,7 +6,7 @@
 use jobs::manifest::Manifest;
 use serde_json::{Value, json};
 
-use super::{super::given, check, detect};
+use super::{super::given, CANDIDATES_MAX, check, detect};
 use crate::pipeline::Placement;
 
 fn manifest(boxes: &Value) -> Manifest {
@@ -151,6 +151,86 @@ fn a_box_is_clipped_to_the_image_and_a_box_in_the_padding_is_left_out() {
     );
     assert!(inside_out.is_empty(), "{inside_out:?}");
     assert!(boxes(&corners(None), [0, 6], &[], &json!({})).is_empty());
+}
+
+/// Boxes of the key points of a body: nothing reads the key points.
+#[test]
+fn ignored_columns_change_nothing() {
+    let pose = json!([
+        "center_x", "center_y", "ignore*2", "width", "height", "score", "ignore*3"
+    ]);
+    let pose = manifest(&json!({"columns": pose, "transposed": true}));
+    let row = [3.0, 4.0, 77.0, 77.0, 4.0, 2.0, 0.9, 77.0, 77.0, 77.0];
+    assert!(check(&pose.output, &[], &[10, 1]).is_ok());
+    assert!(check(&pose.output, &[], &[11, 1]).is_err());
+    let found = boxes(&pose, [10, 1], &row, &json!({}));
+    assert_eq!(found.len(), 1);
+    assert_eq!(place(&found[0]), [2.0, 2.0, 8.0, 4.0]);
+    assert_eq!(found[0]["score"], json!(0.9));
+}
+
+#[test]
+fn class_scores_end_where_ignored_columns_begin() {
+    let columns = json!(["x1", "y1", "x2", "y2", "class_scores", "ignore*2"]);
+    let masks = manifest(&json!({ "columns": columns }));
+    let labels = ["cat".to_owned(), "dog".to_owned()];
+    assert!(check(&masks.output, &labels, &[1, 8]).is_ok());
+    assert!(check(&masks.output, &labels, &[1, 7]).is_err());
+    assert!(
+        check(&masks.output, &[], &[1, 6]).is_err(),
+        "no class is left"
+    );
+    let row = [1.0, 3.0, 5.0, 5.0, 0.3, 0.6, 0.99, 0.99];
+    let found = boxes(&masks, [1, 8], &row, &json!({}));
+    assert_eq!(
+        (&found[0]["label"], &found[0]["score"]),
+        (&json!("dog"), &json!(0.6))
+    );
+}
+
+#[test]
+fn each_class_of_a_row_that_reaches_the_threshold_may_be_a_box_of_its_own() {
+    let spec = |per_row: &str| {
+        manifest(&json!({
+            "columns": ["x1", "y1", "x2", "y2", "score", "class_scores"],
+            "classes_per_row": per_row, "nms_iou": 0.5
+        }))
+    };
+    let rows = [
+        [1.0, 3.0, 5.0, 5.0, 0.5, 0.8, 0.6],
+        // Nearly the box above: weaker as a dog, stronger as a cat.
+        [1.0, 3.0, 5.0, 5.1, 1.0, 0.5, 0.2],
+    ]
+    .concat();
+    let found = |per_row: &str| -> Vec<(Value, Value)> {
+        let found = boxes(&spec(per_row), [2, 7], &rows, &json!({"threshold": 0.2}));
+        let found = found.iter();
+        found
+            .map(|one| (one["label"].clone(), one["score"].clone()))
+            .collect()
+    };
+    let best = [(json!("cat"), json!(0.5))];
+    assert_eq!(found("best"), best);
+    let all = [(json!("cat"), json!(0.5)), (json!("dog"), json!(0.3))];
+    assert_eq!(found("all"), all);
+}
+
+#[test]
+fn of_very_many_detections_the_best_are_kept_in_the_order_of_their_rows() {
+    let columns = json!(["x1", "y1", "x2", "y2", "class_scores"]);
+    let manifest = manifest(&json!({"columns": columns, "classes_per_row": "all"}));
+    let count = CANDIDATES_MAX / 2 + 1;
+    let mut rows = [0.0, 2.0, 8.0, 6.0, 0.25, 0.25].repeat(count);
+    rows[6 * (count - 1)] = 4.0;
+    rows[6 * count - 1] = 0.5;
+    let params = json!({"threshold": 0.0, "max_boxes": 10_000});
+    let found = boxes(&manifest, [count, 6], &rows, &params);
+    assert_eq!(found.len(), 10_000);
+    assert_eq!((place(&found[0])[0], &found[0]["index"]), (8.0, &json!(1)));
+    assert_eq!(
+        (&found[1]["index"], &found[2]["index"]),
+        (&json!(0), &json!(1))
+    );
 }
 
 #[test]
