@@ -2,7 +2,7 @@
 
 use actix_web::web::Payload;
 use jobs::ProblemCode;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{body::BodyClock, error::ApiError};
@@ -46,21 +46,6 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError>
 /// `invalid_params`: a field does not fit.
 pub(crate) fn from_fields<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| invalid_field(&error))
-}
-
-/// Reads a part of a request; `at` is the JSON pointer of the part.
-///
-/// # Errors
-/// `invalid_params`: a field does not fit.
-pub(crate) fn from_part<'a, T: Deserialize<'a>>(at: &str, part: &'a Value) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(part).map_err(|error| {
-        let detail = error.inner().to_string();
-        ApiError::invalid_field(
-            &format!("{at}{}", pointer(error.path())),
-            "invalid",
-            &detail,
-        )
-    })
 }
 
 fn invalid_field(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {

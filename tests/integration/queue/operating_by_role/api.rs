@@ -257,11 +257,8 @@ async fn darkroom_api_can_do_nothing_else() {
         "update workers set lease_until = now()",
         "update models set name = 'other'",
         "update model_versions set manifest = '{}'",
-<<<<<<< HEAD
         "update model_versions set state = 'ready'",
-=======
         "delete from model_versions",
->>>>>>> side/rest
         "delete from images",
         "truncate finished_jobs",
         "select ops.cancel(gen_random_uuid())",
