@@ -1,4 +1,6 @@
-//! `darkroom models …`: list, register, roll out and retire models.
+//! `darkroom models …`: list, compile, register, roll out and retire models.
+
+mod compile;
 
 use std::path::PathBuf;
 
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) enum Models {
     List(List),
     Show(Show),
+    Compile(compile::Compile),
     Push(Push),
     Alias(Alias),
     Retire(Retire),
@@ -33,6 +36,7 @@ impl Models {
         match self {
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
+            Self::Compile(compile) => compile.run(),
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
             Self::Retire(retire) => retire.run().await,

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Activation, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, Task};
+use super::{
+    Activation, InputSpec, Manifest, MaskSpec, ParamSpec, Precision, Resize, Target, Task,
+    is_package,
+};
 
 /// Most pixels of a side of the model's input.
 const INPUT_SIDE_PX_MAX: u32 = 4096;
@@ -52,6 +55,7 @@ impl Manifest {
             "precision",
             "wants each of what the model allows once, its default first",
         );
+        artifacts(self, &mut found);
         input(&self.input, &mut found);
         output(self, &mut found);
         for (name, spec) in &self.params {
@@ -89,6 +93,19 @@ fn is_name(name: &str) -> bool {
     name.len() <= 100
         && name.starts_with(plain)
         && name.chars().all(|c| plain(c) || "._-".contains(c))
+}
+
+fn artifacts(manifest: &Manifest, found: &mut Mistakes) {
+    for key in manifest.artifacts.keys() {
+        if let Err(detail) = key.parse::<Target>() {
+            found.add(format!("artifacts.{key}"), detail);
+        }
+    }
+    found.unless(
+        !is_package(&manifest.artifact) || manifest.precision == [Precision::Fp32],
+        "precision",
+        "must be [\"fp32\"]: `artifact` is a package, which is compiled for one precision",
+    );
 }
 
 fn input(input: &InputSpec, found: &mut Mistakes) {
@@ -231,6 +248,11 @@ mod tests {
             ("/batch_max", json!(0), "batch_max"),
             ("/precision", json!([]), "precision"),
             ("/precision", json!(["fp32", "fp32"]), "precision"),
+            (
+                "/artifacts",
+                json!({"cpu-sse": "model.pt"}),
+                "artifacts.cpu-sse",
+            ),
             ("/input/width", json!(0), "input.width"),
             ("/input/height", json!(5000), "input.height"),
             ("/input/crop_ratio", json!(0.5), "input.crop_ratio"),
@@ -264,6 +286,18 @@ mod tests {
         ] {
             assert_eq!(wrong(pointer, value), [field], "{pointer}");
         }
+    }
+
+    #[test]
+    fn a_package_that_serves_all_devices_has_one_precision() {
+        assert!(wrong("/artifact", json!("model.pt2")).is_empty());
+        let mut manifest = detector();
+        manifest["artifact"] = json!("model.pt2");
+        manifest["precision"] = json!(["fp32", "bf16"]);
+        let manifest: Manifest = serde_json::from_value(manifest).expect("well-formed");
+        let mistakes = manifest.mistakes();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert_eq!(mistakes[0].field, "precision");
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobs::manifest::{Manifest, Precision};
+use jobs::manifest::{Manifest, Precision, is_package};
 
 use super::{OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model};
 use crate::torch::{
-    Device, ForwardError, Program, give_back_freed_memory, load_program, prepare_thread,
+    Device, ForwardError, Program, give_back_freed_memory, load_package, load_program,
+    prepare_thread,
 };
 
 /// A larger forward batch must be faster by this factor for each image. Otherwise it only makes images wait longer.
@@ -27,6 +28,8 @@ pub(super) struct Loader {
     pub reference: String,
     pub manifest: Manifest,
     pub labels: Vec<String>,
+    /// Name of the artifact in the manifest.
+    pub artifact_name: String,
     pub artifact: PathBuf,
     pub bytes: u64,
     pub device: Device,
@@ -40,15 +43,8 @@ impl Loader {
     /// Loads, warms up and measures the model. Blocks the thread for seconds.
     pub(super) fn load(self) -> Result<Model, LoadError> {
         prepare_thread(0);
-        let program = load_program(
-            &self.artifact,
-            &self.manifest,
-            self.device,
-            self.precision,
-            self.batch_max,
-        );
         let load_error = |error| self.load_error(error);
-        let program = program.map_err(load_error)?;
+        let program = self.load_artifact().map_err(load_error)?;
         let gray = vec![128; program.image_bytes()];
         let outputs = program.forward(&[&gray]).map_err(load_error)?;
         let shape = outputs
@@ -63,6 +59,7 @@ impl Loader {
             model = self.manifest.name,
             device = %self.device,
             precision = %self.precision,
+            artifact = self.artifact_name,
             batch.images = best_batch,
             "model warmed up"
         );
@@ -76,6 +73,15 @@ impl Loader {
             precision: self.precision,
             bytes: self.bytes,
         })
+    }
+
+    fn load_artifact(&self) -> Result<Program, ForwardError> {
+        let (path, manifest) = (&self.artifact, &self.manifest);
+        if is_package(&self.artifact_name) {
+            let threads = self.infer_threads;
+            return load_package(path, manifest, self.device, self.batch_max, threads);
+        }
+        load_program(path, manifest, self.device, self.precision, self.batch_max)
     }
 
     /// Measures larger and larger forward batches until one is not faster. Returns the last one that was.

@@ -11,6 +11,7 @@ use std::{
 use super::{
     forward_error::ForwardError,
     libtorch,
+    module::Module,
     program::{Program, load_module},
 };
 
@@ -48,7 +49,7 @@ pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
     let Some(layers) = Arc::get_mut(&mut program.layers) else {
         return program; // a pass is running
     };
-    let plain = std::mem::replace(&mut layers.module, optimized);
+    let plain = std::mem::replace(&mut layers.module, Module::TorchScript(optimized));
     let reason = match time_pass(&program, &probe) {
         Ok((values, _)) if !are_alike(&values, &expected, difference_max) => {
             "its output differs from that of the plain module"
@@ -128,7 +129,8 @@ mod tests {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let optimized = program.forward(&images).expect("runs");
         let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
-        layers.module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        let plain = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        layers.module = Module::TorchScript(plain);
         let plain = program.forward(&images).expect("runs");
         for (optimized, plain) in optimized.iter().zip(&plain) {
             assert!(are_alike(&optimized.values, &plain.values, DIFFERENCE_MAX));
