@@ -10,7 +10,10 @@ pub(super) enum Module {
     TorchScript(CModule),
     /// Of an AOTInductor package. It has one method, and gives one tensor. A GPU loads kernels from the folder as it meets
     /// them.
-    Compiled(CompiledModel, Option<PackageFolder>),
+    Compiled {
+        model: CompiledModel,
+        _folder: Option<PackageFolder>,
+    },
 }
 
 impl Module {
@@ -21,7 +24,7 @@ impl Module {
     pub(super) fn run(&self, method: &str, input: Tensor) -> Result<Tensor, ForwardError> {
         match self {
             Self::TorchScript(module) => Ok(module.method_ts(method, &[input])?),
-            Self::Compiled(model, _) => Ok(model.run(&input)?),
+            Self::Compiled { model, .. } => Ok(model.run(&input)?),
         }
     }
 }

@@ -58,9 +58,9 @@ pub fn load_package(
         let library = find_library(folder.path())?;
         let model = CompiledModel::load(&library, folder.path(), device.raw(), runners)?;
         // On a CPU the library stays in memory without its file. So a killed worker leaves no file, except while it loads one.
-        let folder = Some(folder).filter(|_| device.is_gpu());
+        let _folder = Some(folder).filter(|_| device.is_gpu());
         let batch_max = batch_max.min(about.batch_max).max(1);
-        let module = Module::Compiled(model, folder);
+        let module = Module::Compiled { model, _folder };
         let program = Program::of(module, manifest, device, Kind::Float, batch_max)?;
         about.golden.check(&program)?;
         tracing::info!(
@@ -163,7 +163,7 @@ mod tests {
 
     /// The images of `make_aoti.py`.
     fn images(program: &Program) -> Vec<Vec<u8>> {
-        let image = |number| {
+        let image = |number: usize| -> Vec<u8> {
             let pixels = (0..program.image_bytes()).map(|at| at * (7 + number) + number * number);
             pixels.map(|value| (value % 256) as u8).collect()
         };
