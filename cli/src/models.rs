@@ -1,7 +1,7 @@
-//! `darkroom models …`: list, check, register, roll out and retire models.
+//! `darkroom models …`: list, check, compile, register, roll out and retire models.
 
 mod check;
-
+mod compile;
 mod prefetch;
 mod progress;
 mod push;
@@ -28,6 +28,7 @@ pub(crate) enum Models {
     List(List),
     Show(Show),
     Check(check::Check),
+    Compile(compile::Compile),
     Push(push::Push),
     Alias(Alias),
     Unalias(Unalias),
@@ -42,6 +43,7 @@ impl Models {
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Check(check) => check.run(),
+            Self::Compile(compile) => compile.run(),
             Self::Push(push) => push.run().await,
             Self::Alias(alias) => alias.run().await,
             Self::Unalias(unalias) => unalias.run().await,

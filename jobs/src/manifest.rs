@@ -1,5 +1,6 @@
 //! `model.json`: the manifest of a model version.
 
+mod artifacts;
 mod check;
 mod columns;
 mod labels;
@@ -11,6 +12,7 @@ mod warning;
 
 use std::collections::BTreeMap;
 
+pub use artifacts::{Target, is_package};
 pub use check::Mistake;
 pub use labels::{LABELS_BYTES_MAX, read_labels};
 pub use output::{
@@ -31,8 +33,11 @@ use crate::{Problem, ProblemCode};
 pub struct Manifest {
     pub name: String,
     pub task: Task,
-    /// TorchScript file, relative to the manifest.
+    /// TorchScript file or AOTInductor package, relative to the manifest.
     pub artifact: String,
+    /// Artifacts for devices of a kind, by [`Target`]; each replaces `artifact` there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub artifacts: BTreeMap<String, String>,
     /// Method of the TorchScript module; several methods let one artifact serve several tasks.
     #[serde(default = "forward")]
     pub method: String,
@@ -297,9 +302,9 @@ impl Manifest {
 
     /// Names of the version's files, without the manifest.
     pub fn files(&self) -> impl Iterator<Item = &str> {
-        [Some(self.artifact.as_str()), self.labels.as_deref()]
-            .into_iter()
-            .flatten()
+        let artifacts = self.artifacts.values().map(String::as_str);
+        let others = [Some(self.artifact.as_str()), self.labels.as_deref()];
+        others.into_iter().flatten().chain(artifacts)
     }
 }
 

@@ -2,6 +2,7 @@
 
     pip install -r requirements.txt && python export.py            # writes model.pt
     python export.py --check                                       # fails if model.pt is not what it makes
+    python export.py --pt2                                         # writes export.pt2 for `darkroom models compile`
 
 Before anything is written, the logits of the folded network are compared with the original's on the photos of
 `tests/fixtures/photos`, and on noise.
@@ -25,6 +26,7 @@ HERE = Path(__file__).parent
 PHOTOS = HERE.parent.parent / "tests" / "fixtures" / "photos"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LOGIT_DIFFERENCE_MAX = 1e-4  # measured: 1e-5
+BATCH_MAX = 64  # of model.json
 
 
 def original() -> EfficientNet:
@@ -60,10 +62,21 @@ def serialized(module: torch.jit.ScriptModule) -> bytes:
     return out.getvalue()
 
 
+def write_pt2() -> None:
+    network = EfficientNetLite0(original()).eval()
+    batch = torch.export.Dim("batch", min=1, max=BATCH_MAX)
+    exported = torch.export.export(network, (torch.zeros(4, 3, 224, 224),), dynamic_shapes=({0: batch},))
+    torch.export.save(exported, HERE / "export.pt2")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--check", action="store_true")
-    check = arguments.parse_args().check
+    arguments.add_argument("--pt2", action="store_true")
+    arguments = arguments.parse_args()
+    check = arguments.check
+    if arguments.pt2:
+        return write_pt2()
 
     reference = original()
     script = torch.jit.script(EfficientNetLite0(reference).eval())

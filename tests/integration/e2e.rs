@@ -4,6 +4,7 @@ mod batches;
 mod behind_pgbouncer;
 mod clients;
 mod command;
+mod compiled;
 mod console;
 mod decoder_crashes;
 mod documents;

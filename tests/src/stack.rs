@@ -107,6 +107,11 @@ impl Stack {
         pushed.unwrap();
     }
 
+    /// The folder where the workers keep files of models.
+    pub fn model_cache(&self) -> PathBuf {
+        self.folder.path().join("models")
+    }
+
     /// Starts a worker and waits until it is ready.
     pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);
@@ -133,7 +138,7 @@ impl Stack {
         all.extend(env);
         let libraries = local::ld_library_path();
         all.extend(libraries.as_deref().map(|path| ("LD_LIBRARY_PATH", path)));
-        let cache = self.folder.path().join("models");
+        let cache = self.model_cache();
         all.push(("DARKROOM_MODEL_CACHE_DIR", cache.to_str().unwrap()));
         let program = local::bin_dir().unwrap().join("darkroom-worker");
         let log = self.folder.path().join(format!("{name}.log"));

@@ -34,7 +34,7 @@ pub use self::{
     model::Model,
     remarks::Remarks,
 };
-use crate::torch::{Device, PrecisionChoice};
+use crate::torch::{Device, PrecisionChoice, targets};
 
 /// How long a load waits for the jobs that hold an unloaded model.
 const HELD_MAX: Duration = Duration::from_secs(30);
@@ -163,29 +163,45 @@ impl Models {
                 .copied()
                 .ok_or_else(|| LoadError::Broken(format!("the version has no file {name}")))
         };
-        let manifest = version.manifest.clone();
-        let (artifact, bytes) = self.cache.file(file(&manifest.artifact)?).await?;
+        let manifest = &version.manifest;
         let labels = match &manifest.labels {
             Some(name) => self.cache.labels(file(name)?).await?,
             None => Vec::new(),
         };
-        let loader = Loader {
-            version_id: version.id,
-            reference: version.reference(),
-            device: self.config.device,
-            precision: self
-                .config
-                .device
-                .precision(self.config.precision, &manifest.precision),
-            batch_max: self.config.batch_max.min(manifest.batch_max.into()).max(1),
-            infer_threads: self.config.infer_threads,
-            manifest,
-            labels,
-            artifact,
-            bytes,
-            check_output: self.config.check_output,
-        };
-        self.load_onto_device(loader).await.map(Arc::new)
+        let config = &self.config;
+        let precision = (config.device).precision(config.precision, &manifest.precision);
+        let artifacts = manifest.fitting_artifacts(&targets(config.device), precision);
+        let mut artifacts = artifacts.into_iter().peekable();
+        while let Some(name) = artifacts.next() {
+            let (artifact, bytes) = self.cache.file(file(name)?).await?;
+            let loader = Loader {
+                version_id: version.id,
+                reference: version.reference(),
+                device: config.device,
+                precision,
+                batch_max: config.batch_max.min(manifest.batch_max.into()).max(1),
+                infer_threads: config.infer_threads,
+                manifest: manifest.clone(),
+                labels: labels.clone(),
+                artifact_name: name.to_owned(),
+                artifact,
+                bytes,
+                check_output: config.check_output,
+            };
+            match (self.load_onto_device(loader).await, artifacts.peek()) {
+                (Err(error @ (LoadError::Broken(_) | LoadError::Unreliable(_))), Some(next)) => {
+                    tracing::warn!(
+                        model = version.reference(),
+                        artifact = name,
+                        artifact.next = next,
+                        error.cause = %error,
+                        "an artifact cannot be used; using the next one that fits"
+                    )
+                }
+                (loaded, _) => return loaded.map(Arc::new),
+            }
+        }
+        Err(LoadError::Broken("the manifest names no artifact".into()))
     }
 
     /// Unloads the least recently used models as long as the device has too little memory.

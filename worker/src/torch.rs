@@ -1,17 +1,23 @@
 //! Everything that names `tch` or libtorch. It knows manifests, but neither the models of the worker nor the pipeline.
 
+mod aoti;
 mod compare;
 mod device;
 mod forward_error;
+mod golden;
 mod launch;
 mod libtorch;
 mod load;
 mod memory;
+mod module;
 mod optimize;
 mod output;
+mod package;
+mod package_folder;
 mod probe_image;
 mod program;
 mod settings;
+mod targets;
 mod thread;
 mod upload;
 
@@ -22,8 +28,10 @@ pub use self::{
     load::load_program,
     memory::give_back_freed_memory,
     output::Output,
+    package::load_package,
     probe_image::probe_images,
     program::Program,
     settings::{DeviceChoice, PrecisionChoice},
+    targets::targets,
     thread::prepare_thread,
 };

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Activation, ClassesPerRow, InputSpec, Manifest, MaskSpec, ParamSpec, Resize, ResizeFilter, Task,
+    Activation, ClassesPerRow, InputSpec, Manifest, MaskSpec, ParamSpec, Precision, Resize,
+    ResizeFilter, Target, Task, is_package,
 };
 
 /// Most pixels of a side of the model's input.
@@ -54,6 +55,7 @@ impl Manifest {
             "precision",
             "wants each of what the model allows once, its default first",
         );
+        artifacts(self, &mut found);
         input(&self.input, &mut found);
         output(self, &mut found);
         for (name, spec) in &self.params {
@@ -91,6 +93,19 @@ fn is_name(name: &str) -> bool {
     name.len() <= 100
         && name.starts_with(plain)
         && name.chars().all(|c| plain(c) || "._-".contains(c))
+}
+
+fn artifacts(manifest: &Manifest, found: &mut Mistakes) {
+    for key in manifest.artifacts.keys() {
+        if let Err(detail) = key.parse::<Target>() {
+            found.add(format!("artifacts.{key}"), detail);
+        }
+    }
+    found.unless(
+        !is_package(&manifest.artifact) || manifest.precision == [Precision::Fp32],
+        "precision",
+        "must be [\"fp32\"]: `artifact` is a package, which is compiled for one precision",
+    );
 }
 
 fn input(input: &InputSpec, found: &mut Mistakes) {
@@ -261,6 +276,11 @@ mod tests {
             ("/batch_max", json!(0), "batch_max"),
             ("/precision", json!([]), "precision"),
             ("/precision", json!(["fp32", "fp32"]), "precision"),
+            (
+                "/artifacts",
+                json!({"cpu-sse": "model.pt"}),
+                "artifacts.cpu-sse",
+            ),
             ("/input/width", json!(0), "input.width"),
             ("/input/height", json!(5000), "input.height"),
             ("/input/crop_ratio", json!(0.5), "input.crop_ratio"),
@@ -330,6 +350,18 @@ mod tests {
         manifest["input"]["filter"] = json!("lanczos3");
         let read: Manifest = serde_json::from_value(manifest).expect("well-formed");
         assert_eq!(read.mistakes()[0].field, "input.filter");
+    }
+
+    #[test]
+    fn a_package_that_serves_all_devices_has_one_precision() {
+        assert!(wrong("/artifact", json!("model.pt2")).is_empty());
+        let mut manifest = detector();
+        manifest["artifact"] = json!("model.pt2");
+        manifest["precision"] = json!(["fp32", "bf16"]);
+        let manifest: Manifest = serde_json::from_value(manifest).expect("well-formed");
+        let mistakes = manifest.mistakes();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert_eq!(mistakes[0].field, "precision");
     }
 
     #[test]

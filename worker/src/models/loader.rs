@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jobs::manifest::{Manifest, Precision};
+use jobs::manifest::{Manifest, Precision, is_package};
 
 use super::{
     OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model, probes::Probes,
 };
 use crate::torch::{
-    Device, ForwardError, Output, Program, give_back_freed_memory, load_program, prepare_thread,
+    Device, ForwardError, Output, Program, give_back_freed_memory, load_package, load_program,
+    prepare_thread,
 };
 
 /// Samples of each thread for each size of a forward batch. The result is the fastest sample of the slowest thread: the last
@@ -28,6 +29,8 @@ pub(super) struct Loader {
     pub reference: String,
     pub manifest: Manifest,
     pub labels: Vec<String>,
+    /// Name of the artifact in the manifest.
+    pub artifact_name: String,
     pub artifact: PathBuf,
     pub bytes: u64,
     pub device: Device,
@@ -41,15 +44,8 @@ impl Loader {
     /// Loads, warms up and measures the model. Blocks the thread for seconds.
     pub(super) fn load(self) -> Result<Model, LoadError> {
         prepare_thread(0);
-        let program = load_program(
-            &self.artifact,
-            &self.manifest,
-            self.device,
-            self.precision,
-            self.batch_max,
-        );
         let load_error = |error| self.load_error(error);
-        let program = program.map_err(load_error)?;
+        let program = self.load_artifact().map_err(load_error)?;
         let probes = Probes::run(&program).map_err(load_error)?;
         (self.check_output)(&self.manifest, &self.labels, &probes.shape())
             .map_err(LoadError::Broken)?;
@@ -59,6 +55,7 @@ impl Loader {
             model = self.manifest.name,
             device = %self.device,
             precision = %self.precision,
+            artifact = self.artifact_name,
             batch.images = sizes.best,
             "model warmed up"
         );
@@ -76,6 +73,15 @@ impl Loader {
             precision: self.precision,
             bytes: self.bytes,
         })
+    }
+
+    fn load_artifact(&self) -> Result<Program, ForwardError> {
+        let (path, manifest) = (&self.artifact, &self.manifest);
+        if is_package(&self.artifact_name) {
+            let threads = self.infer_threads;
+            return load_package(path, manifest, self.device, self.batch_max, threads);
+        }
+        load_program(path, manifest, self.device, self.precision, self.batch_max)
     }
 
     /// The time of a pass while all inference threads run one: they share caches and memory, so one thread alone is faster

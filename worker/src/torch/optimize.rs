@@ -12,6 +12,7 @@ use super::{
     compare::are_alike,
     forward_error::ForwardError,
     libtorch,
+    module::Module,
     probe_image::probe_images,
     program::{Program, load_module},
 };
@@ -40,7 +41,7 @@ pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
     let Some(layers) = Arc::get_mut(&mut program.layers) else {
         return program; // a pass is running
     };
-    let plain = std::mem::replace(&mut layers.module, optimized);
+    let plain = std::mem::replace(&mut layers.module, Module::TorchScript(optimized));
     let reason = match time_pass(&program, &probe) {
         Ok((values, _)) if !are_alike(&values, &expected, difference_max) => {
             "its output differs from that of the plain module"
@@ -110,7 +111,8 @@ mod tests {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let optimized = program.forward(&images).expect("runs");
         let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
-        layers.module = load_module(&path, cpu, Cast::Keep).expect("loads");
+        let plain = load_module(&path, cpu, Cast::Keep).expect("loads");
+        layers.module = Module::TorchScript(plain);
         let plain = program.forward(&images).expect("runs");
         for (optimized, plain) in optimized.iter().zip(&plain) {
             let difference_max = program.difference_max();

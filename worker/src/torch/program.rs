@@ -1,4 +1,4 @@
-//! A TorchScript module on a device, and the forward pass.
+//! A module on a device, and the forward pass.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,8 +10,8 @@ use jobs::manifest::{Activation, Manifest};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::{
-    device::Device, forward_error::ForwardError, launch::launch, libtorch, output::Output,
-    upload::Upload,
+    device::Device, forward_error::ForwardError, launch::launch, libtorch, module::Module,
+    output::Output, upload::Upload,
 };
 use crate::panic_message::panic_message;
 
@@ -20,7 +20,7 @@ const DIFFERENCE_MAX: f32 = 1e-3;
 /// [`DIFFERENCE_MAX`] in other precisions and on a GPU: in fp16, bf16 and TF32 the order of a sum changes more digits.
 const LOW_DIFFERENCE_MAX: f32 = 0.05;
 
-/// A loaded TorchScript module, with the steps right before and after it.
+/// A loaded module, with the steps right before and after it.
 #[derive(Debug)]
 pub struct Program {
     pub(super) layers: Arc<Layers>,
@@ -33,7 +33,7 @@ pub struct Program {
 /// The part of a program that runs on the device.
 #[derive(Debug)]
 pub(super) struct Layers {
-    pub(super) module: CModule,
+    pub(super) module: Module,
     pub(super) method: String,
     /// The type of the input.
     pub(super) kind: Kind,
@@ -74,8 +74,24 @@ impl Program {
         cast: Cast,
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
+        let module = Module::TorchScript(load_module(path, device, cast)?);
+        Self::of(module, manifest, device, kind, cast, batch_max)
+    }
+
+    /// The program of a loaded module.
+    ///
+    /// # Errors
+    /// The device has no memory left.
+    pub(super) fn of(
+        module: Module,
+        manifest: &Manifest,
+        device: Device,
+        kind: Kind,
+        cast: Cast,
+        batch_max: usize,
+    ) -> Result<Self, ForwardError> {
         let layers = Layers {
-            module: load_module(path, device, cast)?,
+            module,
             method: manifest.method.clone(),
             kind,
             cast,
@@ -105,6 +121,11 @@ impl Program {
     /// The sizes of a forward batch that are worth a measurement, ascending. A GPU runs no other sizes.
     pub fn batch_sizes(&self) -> &[usize] {
         &self.batch_sizes
+    }
+
+    /// The most images of a forward batch.
+    pub(super) fn largest_batch(&self) -> usize {
+        self.batch_sizes.last().copied().unwrap_or(1)
     }
 
     /// Whether a forward pass over a gray image works. If it fails, the device is the cause and not an image.
@@ -148,15 +169,7 @@ impl Program {
     }
 
     fn outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
-        let rows = self.rows_on_device(images.len());
-        let size = [rows, self.height, self.width, 3].map(|side| side as i64);
-        let upload = Upload::of(images, &size, self.device)?;
-        let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
-        let (output, shape) = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
-        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        let mut values = vec![0.0; output.numel()];
-        output.f_copy_data(&mut values, output.numel())?;
-        upload.release();
+        let (values, shape) = self.values(images, Layers::run)?;
         let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
         let each = shape.iter().product::<usize>();
         let outputs = (0..images.len()).map(|index| Output {
@@ -164,6 +177,32 @@ impl Program {
             values: values[index * each..(index + 1) * each].to_vec(),
         });
         Ok(outputs.collect())
+    }
+
+    /// The output of one forward pass before the activation: all rows, one after the other, and the shape of one row.
+    pub(super) fn raw_outputs(
+        &self,
+        images: &[&[u8]],
+    ) -> Result<(Vec<f32>, Vec<i64>), ForwardError> {
+        self.values(images, Layers::raw_output)
+    }
+
+    /// Runs `pass` on the device over the pixels of `images`, and fetches its output.
+    fn values(
+        &self,
+        images: &[&[u8]],
+        pass: fn(&Layers, &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError>,
+    ) -> Result<(Vec<f32>, Vec<i64>), ForwardError> {
+        let rows = self.rows_on_device(images.len());
+        let size = [rows, self.height, self.width, 3].map(|side| side as i64);
+        let upload = Upload::of(images, &size, self.device)?;
+        let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
+        let (output, shape) = launch(self.device, move || tch::no_grad(|| pass(&layers, &pixels)))?;
+        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        let mut values = vec![0.0; output.numel()];
+        output.f_copy_data(&mut values, output.numel())?;
+        upload.release();
+        Ok((values, shape))
     }
 
     /// Rows of the tensor that carries `images` images. The last rows may be without an image.
@@ -177,6 +216,17 @@ impl Program {
 impl Layers {
     /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, with the shape of one row.
     fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
+        let (output, shape) = self.raw_output(pixels)?;
+        let output = match self.activation {
+            Activation::None => output,
+            Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
+            Activation::Sigmoid => output.f_sigmoid()?,
+        };
+        Ok((output, shape))
+    }
+
+    /// As [`run`](Self::run), before the activation.
+    fn raw_output(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
         let rows = pixels.size().first().copied().unwrap_or_default();
         // `u8` is a quarter of the bytes of `f32` on the bus. The model gets NCHW in channels-last storage.
         let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
@@ -188,7 +238,7 @@ impl Layers {
         let input = input.f_to_kind(self.kind)?;
         let output = self
             .module
-            .method_ts(&self.method, &[input])?
+            .run(&self.method, input)?
             .f_to_kind(Kind::Float)?;
         let size = output.size();
         let Some((_, shape)) = size.split_first().filter(|(first, _)| **first == rows) else {
@@ -197,11 +247,6 @@ impl Layers {
             )));
         };
         let output = output.f_reshape([rows, shape.iter().product::<i64>()])?;
-        let output = match self.activation {
-            Activation::None => output,
-            Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
-            Activation::Sigmoid => output.f_sigmoid()?,
-        };
         Ok((output, shape.to_vec()))
     }
 }
