@@ -17,6 +17,13 @@ pub(super) enum Module {
 }
 
 impl Module {
+    pub(super) fn torch_script(&self) -> Option<&CModule> {
+        match self {
+            Self::TorchScript(module) => Some(module),
+            Self::Compiled { .. } => None,
+        }
+    }
+
     /// Calls `method` with `[n, 3, height, width]` in channels-last storage.
     ///
     /// # Errors

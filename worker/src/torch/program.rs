@@ -145,7 +145,8 @@ impl Program {
 
     /// The name of an operator that works as in training: the module was traced in training mode. `None` if there is none.
     pub fn training_operator(&self) -> Option<String> {
-        let found = libtorch::training_operator(&self.layers.module, &self.layers.method);
+        let module = self.layers.module.torch_script()?; // `torch.export` takes modules in evaluation mode only
+        let found = libtorch::training_operator(module, &self.layers.method);
         found.unwrap_or_else(|error| {
             tracing::debug!(error.cause = %error, "cannot look for operators in training mode");
             None
@@ -154,7 +155,10 @@ impl Program {
 
     /// Whether the module has parameters, and none of them is fp32.
     pub(super) fn is_stored_in_another_precision(&self) -> Result<bool, ForwardError> {
-        let parameters = self.layers.module.named_parameters()?;
+        let Some(module) = self.layers.module.torch_script() else {
+            return Ok(false);
+        };
+        let parameters = module.named_parameters()?;
         let mut kinds = parameters.iter().map(|(_, tensor)| tensor.kind());
         Ok(!parameters.is_empty() && kinds.all(|kind| kind != Kind::Float))
     }
