@@ -61,7 +61,9 @@ pub enum PushError {
 
 fn lines(mistakes: &[Mistake]) -> String {
     // Advice about a wrong file has several lines.
-    let lines = mistakes.iter().map(|mistake| format!("\n{mistake}").replace('\n', "\n  "));
+    let lines = mistakes
+        .iter()
+        .map(|mistake| format!("\n{mistake}").replace('\n', "\n  "));
     lines.collect()
 }
 
