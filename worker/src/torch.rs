@@ -1,5 +1,6 @@
 //! Everything that names `tch` or libtorch. It knows manifests, but neither the models of the worker nor the pipeline.
 
+mod answer;
 mod device;
 mod forward_error;
 mod launch;
@@ -9,8 +10,11 @@ mod memory;
 mod optimize;
 mod output;
 mod program;
+mod script_module;
 mod settings;
 mod thread;
+mod torchscript;
+mod torchvision;
 mod upload;
 
 pub use self::{

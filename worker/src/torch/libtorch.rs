@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use tch::{CModule, TchError, Tensor};
 
 /// Longest text of an error in bytes; a longer text is cut off.
-const ERROR_BYTES: usize = 400;
+pub(super) const ERROR_BYTES: usize = 400;
 
 unsafe extern "C" {
     fn darkroom_optimize(
@@ -64,7 +64,8 @@ pub(super) fn allocate_pinned(bytes: i64) -> Result<Tensor, TchError> {
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
-fn check(mut call: impl FnMut(*mut c_char) -> bool) -> Result<(), TchError> {
+/// Calls a function that fills `error`, of [`ERROR_BYTES`], if it returns `false`.
+pub(super) fn check(mut call: impl FnMut(*mut c_char) -> bool) -> Result<(), TchError> {
     let mut error = [0; ERROR_BYTES];
     if call(error.as_mut_ptr()) {
         return Ok(());

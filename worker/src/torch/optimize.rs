@@ -12,6 +12,7 @@ use super::{
     forward_error::ForwardError,
     libtorch,
     program::{Program, load_module},
+    script_module::ScriptModule,
 };
 
 /// Largest difference between both outputs, as a part of the largest value. Measured: 1e-6.
@@ -25,7 +26,8 @@ const SLOWER_MAX: f64 = 2.0;
 pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
     let optimized = load_module(path, program.device, program.layers.kind).and_then(|plain| {
         let method = &program.layers.method;
-        Ok(libtorch::optimize(plain, method, program.is_on_gpu())?)
+        let optimized = libtorch::optimize(plain, method, program.is_on_gpu())?;
+        Ok(ScriptModule::new(optimized, method)?)
     });
     let optimized = match optimized {
         Ok(optimized) => optimized,
@@ -128,7 +130,8 @@ mod tests {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let optimized = program.forward(&images).expect("runs");
         let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
-        layers.module = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        let plain = load_module(&path, cpu, kind(Precision::Fp32)).expect("loads");
+        layers.module = ScriptModule::new(plain, &manifest.method).expect("has the method");
         let plain = program.forward(&images).expect("runs");
         for (optimized, plain) in optimized.iter().zip(&plain) {
             assert!(are_alike(&optimized.values, &plain.values, DIFFERENCE_MAX));

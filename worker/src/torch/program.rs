@@ -6,11 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use jobs::manifest::{Activation, Manifest};
+use jobs::manifest::{Activation, InputForm, Manifest};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::{
-    device::Device, forward_error::ForwardError, launch::launch, output::Output, upload::Upload,
+    answer::{AnswerSpec, DeviceOutputs},
+    device::Device,
+    forward_error::ForwardError,
+    launch::launch,
+    output::Output,
+    script_module::ScriptModule,
+    upload::Upload,
 };
 use crate::panic_message::panic_message;
 
@@ -27,12 +33,14 @@ pub struct Program {
 /// The part of a program that runs on the device.
 #[derive(Debug)]
 pub(super) struct Layers {
-    pub(super) module: CModule,
+    pub(super) module: ScriptModule,
     pub(super) method: String,
     pub(super) kind: Kind,
     device: Device,
     mean: ConstantTensor,
     std: ConstantTensor,
+    form: InputForm,
+    answer: AnswerSpec,
     activation: Activation,
 }
 
@@ -57,12 +65,14 @@ impl Program {
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
         let layers = Layers {
-            module: load_module(path, device, kind)?,
+            module: ScriptModule::new(load_module(path, device, kind)?, &manifest.method)?,
             method: manifest.method.clone(),
             kind,
             device,
             mean: channels(&manifest.input.mean, device)?,
             std: channels(&manifest.input.std, device)?,
+            form: manifest.input.form,
+            answer: AnswerSpec::of(manifest),
             activation: manifest.output.activation,
         };
         Ok(Self {
@@ -108,18 +118,10 @@ impl Program {
         let size = [rows, self.height, self.width, 3].map(|side| side as i64);
         let upload = Upload::of(images, &size, self.device)?;
         let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
-        let (output, shape) = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
-        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        let mut values = vec![0.0; output.numel()];
-        output.f_copy_data(&mut values, output.numel())?;
+        let outputs = launch(self.device, move || tch::no_grad(|| layers.run(&pixels)))?;
+        let outputs = outputs.to_host(images.len())?;
         upload.release();
-        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
-        let each = shape.iter().product::<usize>();
-        let outputs = (0..images.len()).map(|index| Output {
-            shape: shape.clone(),
-            values: values[index * each..(index + 1) * each].to_vec(),
-        });
-        Ok(outputs.collect())
+        Ok(outputs)
     }
 
     /// Rows of the tensor that carries `images` images. The last rows may be without an image.
@@ -131,8 +133,8 @@ impl Program {
 }
 
 impl Layers {
-    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, with the shape of one row.
-    fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
+    /// From pixels `u8[n, height, width, 3]` to the output of each row.
+    fn run(&self, pixels: &Tensor) -> Result<DeviceOutputs, ForwardError> {
         let rows = pixels.size().first().copied().unwrap_or_default();
         // `u8` is a quarter of the bytes of `f32` on the bus. The model gets NCHW in channels-last storage.
         let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
@@ -142,23 +144,9 @@ impl Layers {
             .f_sub(&self.mean.0)?
             .f_div(&self.std.0)?;
         let input = input.f_to_kind(self.kind)?;
-        let output = self
-            .module
-            .method_ts(&self.method, &[input])?
-            .f_to_kind(Kind::Float)?;
-        let size = output.size();
-        let Some((_, shape)) = size.split_first().filter(|(first, _)| **first == rows) else {
-            return Err(ForwardError::Failed(format!(
-                "{rows} images gave an output of shape {size:?}"
-            )));
-        };
-        let output = output.f_reshape([rows, shape.iter().product::<i64>()])?;
-        let output = match self.activation {
-            Activation::None => output,
-            Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
-            Activation::Sigmoid => output.f_sigmoid()?,
-        };
-        Ok((output, shape.to_vec()))
+        let answer = self.module.call(&self.method, self.form, input)?;
+        let outputs = self.answer.take(&answer, rows as usize)?;
+        Ok(outputs.activated(self.activation)?)
     }
 }
 
