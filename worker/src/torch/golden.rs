@@ -80,10 +80,14 @@ impl Golden {
         let differences = found
             .zip(expected)
             .map(|(found, expected)| (found.unwrap_or(f32::NAN) - expected).abs() / largest);
-        differences.fold(
-            0.0,
-            |most, one| if one.is_nan() { one } else { one.max(most) },
-        )
+        // `f32::max` would forget NaN.
+        differences.fold(0.0, |most: f32, one| {
+            if most.is_nan() || most >= one {
+                most
+            } else {
+                one
+            }
+        })
     }
 }
 
