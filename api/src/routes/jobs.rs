@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web:
 use jobs::{
     Job, JobId, JobState, ProblemCode,
     keys::Scope,
+    models::current_reference,
     queue::{self, CancelOutcome, JobWatch, PurgeOutcome, RetryOutcome},
     results,
 };
@@ -22,11 +23,13 @@ use crate::{
     http::{
         error::ApiError,
         headers::has_version,
+        paging::read_query,
         waiting::{WaitPreference, wait_for_change},
     },
     job_fields::job_body,
     limits::keyring::Caller,
     openapi::NotFound,
+    submit::forms::resolve_model,
 };
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -276,15 +279,22 @@ async fn cancel_job(
 }
 
 /// Queues a `failed`, `expired` or `canceled` job again. It keeps its id and history and gets new attempts.
+///
+/// The job runs on the version of its model that it was submitted with. With `model=current` it runs on the version that its
+/// alias means now: the alias that the job named, or `default`.
 #[utoipa::path(
     operation_id = "retry_job", tag = "jobs",
-    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
+    params(
+        ("id" = String, Path, description = "`job_` and 32 hex digits"),
+        ("model" = Option<String>, Query, description = "`current`: run on the version that the job's alias means now"),
+    ),
     responses(
         (status = 202, description = "Queued again", body = wire::Job,
          headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
         NotFound,
         (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = wire::Problem, content_type = "application/problem+json"),
         (status = 410, description = "data_purged: its image or its data was deleted", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid_params: the current version does not take the parameters of the job", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/jobs/{id}/retry")]
@@ -295,7 +305,13 @@ async fn retry_job(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let id = job_id(&request)?;
-    match queue::retry(&ctx.db, id, Some(&caller.owner)).await? {
+    let owner = Some(caller.owner.as_str());
+    let retried = if wants_current_model(request.query_string())? {
+        queue::retry_on_current_version(&ctx.db, id, owner).await?
+    } else {
+        queue::retry(&ctx.db, id, owner).await?
+    };
+    match retried {
         RetryOutcome::Queued => {}
         RetryOutcome::NotTerminal => {
             let detail = "the job has not ended: there is nothing to repeat yet";
@@ -309,6 +325,9 @@ async fn retry_job(
             let detail = "what the job was about is deleted: submit the image again";
             return Err(ApiError::new(ProblemCode::DataPurged, detail));
         }
+        RetryOutcome::NoVersion | RetryOutcome::ParamsDoNotFit => {
+            explain_misfit(&ctx, id, &caller.owner).await?;
+        }
         RetryOutcome::NotFound => return Err(ApiError::not_found()),
     }
     let job = own_job(&ctx, id, &caller.owner).await?;
@@ -321,6 +340,31 @@ async fn retry_job(
         ))
         .insert_header((header::ETAG, etag(&job)))
         .json(job_body(job, Some(attempts))))
+}
+
+/// Whether a retry is to run on the current version: `?model=current`.
+pub(crate) fn wants_current_model(query: &str) -> Result<bool, ApiError> {
+    let mut current = false;
+    read_query(query, |name, value| match (name, value) {
+        ("model", "current") => {
+            current = true;
+            Ok(())
+        }
+        ("model", _) => Err("must be `current`"),
+        _ => Err("there is no such parameter"),
+    })?;
+    Ok(current)
+}
+
+/// Why the current version cannot run a job: there is none, or the job has parameters that the version does not take.
+async fn explain_misfit(ctx: &Ctx, id: JobId, owner: &str) -> Result<(), ApiError> {
+    let job = own_job(ctx, id, owner).await?;
+    let model = resolve_model(ctx, Some(&current_reference(&job.model_ref))).await?;
+    let params = job.params.as_object().cloned().unwrap_or_default();
+    model.manifest.params(&params)?;
+    // The alias has moved since the refusal.
+    let detail = "the model has changed during this request: try again";
+    Err(ApiError::new(ProblemCode::NotRetryable, detail))
 }
 
 /// Deletes the data of a finished job: result, parameters, metadata; and its image once no other job needs it.

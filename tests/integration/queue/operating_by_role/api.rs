@@ -170,7 +170,7 @@ async fn darkroom_api_can_run_all_statements_about_batches() {
         .await
         .unwrap();
     batches::cancel_some(&pool, None).await.unwrap();
-    batches::retry_failed(&pool, writer.batch, given::OWNER)
+    batches::retry_failed(&pool, writer.batch, given::OWNER, false)
         .await
         .unwrap();
     assert_eq!(batches::finish_due(&pool).await.unwrap().len(), 1);
