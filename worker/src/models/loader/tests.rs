@@ -36,6 +36,7 @@ fn load_with(name: &str, precision: Precision, batch_max: usize) -> Result<Model
         reference: "module:1".into(),
         manifest: manifest(batch_max),
         labels: Vec::new(),
+        artifact_name: "model.pt".into(),
         artifact: PathBuf::from(FOLDER).join(format!("{name}.pt")),
         bytes: 1,
         device: Device::open(DeviceChoice::Cpu).expect("every machine has a CPU"),
