@@ -68,14 +68,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let listen = server.addrs().first().copied().unwrap_or(config.listen);
     tracing::info!(%listen, "ready");
-    ready.send_replace(Ok(()));
+    drop(ready.send_replace(Ok(())));
     let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
         async move {
             background.shutdown().cancelled().await;
             if background.failure().is_some() {
-                ready.send_replace(Err("a background task failed".to_owned()));
+                drop(ready.send_replace(Err("a background task failed".to_owned())));
                 handle.stop(true).await;
             }
             // Signals stop the server without this task.

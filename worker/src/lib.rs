@@ -150,7 +150,8 @@ fn watch_readiness(held_jobs: &HeldJobs, readiness: watch::Sender<Readiness>, dr
     background::spawn(drain, "readiness", async move {
         while worker.changed().await.is_ok() {
             let registered = worker.borrow_and_update().map(drop);
-            readiness.send_replace(registered.ok_or_else(|| "the worker has no lease".to_owned()));
+            let now = registered.ok_or_else(|| "the worker has no lease".to_owned());
+            drop(readiness.send_replace(now));
         }
     });
 }
@@ -189,7 +190,7 @@ async fn prepare(
             "cannot prepare Postgres and S3; trying again"
         );
         if let Some(StoreError::Refused(advice)) = error.downcast_ref() {
-            readiness.send_replace(Err(advice.clone()));
+            drop(readiness.send_replace(Err(advice.clone())));
         }
         tokio::select! {
             () = backoff.sleep() => {}

@@ -56,6 +56,9 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
         queue::RetryOutcome::Queued
     );
     queue::cancel(&pool, job.id, None).await.unwrap();
+    let again = queue::retry_on_current_version(&pool, job.id, None).await;
+    assert_eq!(again.unwrap(), queue::RetryOutcome::Queued);
+    queue::cancel(&pool, job.id, None).await.unwrap();
     assert_eq!(
         queue::purge(&pool, job.id, None).await.unwrap(),
         queue::PurgeOutcome::Done
