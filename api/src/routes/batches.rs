@@ -31,7 +31,7 @@ use crate::{
     },
     limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
-    routes::jobs::wants_current_model,
+    routes::jobs::retry::wants_current_model,
 };
 
 const LIMIT_DEFAULT: u16 = 20;
