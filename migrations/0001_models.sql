@@ -100,6 +100,8 @@ declare
     attempts_max constant int := 3;
     held model_versions; model text; worker text; attempts int; next_state text; line text; noted text;
 begin
+    -- The model first, as a push locks it: so the two cannot deadlock.
+    perform from models m join model_versions v using (model_id) where v.model_version_id = end_trial.version_id for no key update of m;
     select v.* into held from model_versions v
     where v.model_version_id = end_trial.version_id and v.trial_lease_no = end_trial.lease_no and v.trial_worker_id is not null for update;
     if not found then
@@ -221,6 +223,8 @@ begin
     if picked.is_default and delete_model_alias.alias = 'default' then
         return 'needed';
     end if;
+    -- A trial that passes later must not bring the alias back.
+    update model_versions v set alias_wanted = null where v.model_id = picked.model_id and v.alias_wanted = delete_model_alias.alias;
     delete from model_aliases a where a.model_id = picked.model_id and a.alias = delete_model_alias.alias;
     return case when found then 'deleted' else 'not found' end;
 end $$;

@@ -1,5 +1,6 @@
 //! `model.json`: the manifest of a model version.
 
+mod answer_path;
 mod artifacts;
 mod check;
 mod columns;
@@ -12,6 +13,7 @@ mod warning;
 
 use std::collections::BTreeMap;
 
+pub use answer_path::AnswerPath;
 pub use artifacts::{Target, is_package};
 pub use check::Mistake;
 pub use labels::{LABELS_BYTES_MAX, read_labels};
@@ -119,6 +121,8 @@ pub struct InputSpec {
     pub full_decode: bool,
     #[serde(default, skip_serializing_if = "Color::is_default")]
     pub color: Color,
+    #[serde(default, skip_serializing_if = "InputForm::is_default")]
+    pub form: InputForm,
 }
 
 impl<'de> Deserialize<'de> for InputSpec {
@@ -169,6 +173,24 @@ pub enum Color {
 }
 
 impl Color {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How the model takes the images of a forward batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputForm {
+    /// One tensor `[n, 3, height, width]`.
+    #[default]
+    Batch,
+    /// A list of n tensors `[3, height, width]`.
+    List,
+}
+
+impl InputForm {
     #[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde asks for
     fn is_default(&self) -> bool {
         *self == Self::default()

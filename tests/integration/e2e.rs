@@ -1,5 +1,6 @@
 //! Tests that start the real programs: API and workers, with Postgres, S3 and libtorch.
 
+mod answers;
 mod batches;
 mod behind_pgbouncer;
 mod clients;

@@ -147,11 +147,13 @@ impl Models {
 
     /// Keeps the cause with the version, so that operators learn why its jobs fail.
     async fn note_load_error(&self, version_id: i64, error: &LoadError) {
-        let (LoadError::Broken(cause) | LoadError::TooLarge(cause)) = error else {
-            return;
+        let cause = match error {
+            LoadError::Broken(cause) | LoadError::TooLarge(cause) => cause.clone(),
+            LoadError::Unreliable(cause) => cause.to_string(),
+            LoadError::Unavailable(_) | LoadError::DeviceLost(_) => return,
         };
         let worker = &self.config.worker_name;
-        let noted = jobs::models::note_load_error(&self.db, version_id, worker, cause);
+        let noted = jobs::models::note_load_error(&self.db, version_id, worker, &cause);
         if let Err(error) = jobs::db::answered(&self.db, noted).await {
             tracing::debug!(error.cause = %error, "cannot note why the model was not loaded");
         }

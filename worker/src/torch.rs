@@ -1,5 +1,6 @@
 //! Everything that names `tch` or libtorch. It knows manifests, but neither the models of the worker nor the pipeline.
 
+mod answer;
 mod aoti;
 mod compare;
 mod device;
@@ -16,9 +17,12 @@ mod package;
 mod package_folder;
 mod probe_image;
 mod program;
+mod script_module;
 mod settings;
 mod targets;
 mod thread;
+mod torchscript;
+mod torchvision;
 mod upload;
 
 pub use self::{

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use super::{
-    Activation, ClassesPerRow, InputSpec, Manifest, MaskSpec, ParamSpec, Precision, Resize,
-    ResizeFilter, Target, Task, is_package,
+    Activation, AnswerPath, BoxesSpec, ClassesPerRow, InputSpec, Manifest, MaskSpec, ParamSpec,
+    Precision, Resize, ResizeFilter, Target, Task, is_package,
 };
 
 /// Most pixels of a side of the model's input.
 const INPUT_SIDE_PX_MAX: u32 = 4096;
+/// Most tensors that make the columns of the boxes.
+const FIELDS_MAX: usize = 16;
 /// Most boxes of one image.
 const BOXES_MAX: i64 = 10_000;
 
@@ -163,8 +165,12 @@ fn output(manifest: &Manifest, found: &mut Mistakes) {
         "output.unit",
         &only(Task::Regress),
     );
+    if let Some(detail) = output.path.as_ref().and_then(AnswerPath::mistake) {
+        found.add("output.path", detail);
+    }
     match &output.boxes {
         Some(boxes) if task == Task::Detect => {
+            fields(boxes, found);
             if let Err(detail) = boxes.layout() {
                 found.add("output.boxes.columns", detail);
             }
@@ -211,6 +217,25 @@ fn output(manifest: &Manifest, found: &mut Mistakes) {
         labels || manifest.labels.is_none(),
         "labels",
         &format!("the task `{task}` names nothing"),
+    );
+}
+
+fn fields(boxes: &BoxesSpec, found: &mut Mistakes) {
+    for (index, field) in boxes.fields.iter().enumerate() {
+        if let Some(detail) = field.mistake() {
+            found.add(format!("output.boxes.fields[{index}]"), detail);
+        }
+    }
+    let most = format!("wants {FIELDS_MAX} tensors at most");
+    found.unless(
+        boxes.fields.len() <= FIELDS_MAX,
+        "output.boxes.fields",
+        &most,
+    );
+    found.unless(
+        boxes.fields.is_empty() || !boxes.transposed,
+        "output.boxes.transposed",
+        "does not go with `fields`: these are joined to rows of columns",
     );
 }
 
@@ -298,6 +323,17 @@ mod tests {
                 json!("all"),
                 "output.boxes.classes_per_row",
             ),
+            ("/output/path", json!("1..boxes"), "output.path"),
+            (
+                "/output/boxes/fields",
+                json!(["boxes", ""]),
+                "output.boxes.fields[1]",
+            ),
+            (
+                "/output/boxes/fields",
+                json!(vec!["scores"; 17]),
+                "output.boxes.fields",
+            ),
             ("/output/mask", json!("class_ids"), "output.mask"),
             ("/output/activation", json!("softmax"), "output.activation"),
             ("/params/threshold/default", json!(2), "params.threshold"),
@@ -362,6 +398,21 @@ mod tests {
         let mistakes = manifest.mistakes();
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert_eq!(mistakes[0].field, "precision");
+    }
+
+    #[test]
+    fn fields_are_joined_to_rows_so_they_are_not_transposed() {
+        let mut boxes = detector()["output"]["boxes"].clone();
+        boxes["fields"] = json!(["boxes", "scores", "labels"]);
+        assert!(wrong("/output/boxes", boxes.clone()).is_empty());
+        boxes["transposed"] = json!(true);
+        assert_eq!(wrong("/output/boxes", boxes), ["output.boxes.transposed"]);
+    }
+
+    #[test]
+    fn a_model_may_take_a_list_and_answer_with_a_tuple() {
+        assert!(wrong("/input/form", json!("list")).is_empty());
+        assert!(wrong("/output/path", json!("1")).is_empty());
     }
 
     #[test]

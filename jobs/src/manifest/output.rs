@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AnswerPath;
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
+    /// Where the output is in the answer of the model. Without a path the answer is the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<AnswerPath>,
     #[serde(default)]
     pub activation: Activation,
     /// For `regress`: the unit of the value.
@@ -34,6 +39,9 @@ pub struct BoxesSpec {
     /// The columns, in their order.
     #[serde(with = "super::columns")]
     pub columns: Vec<Column>,
+    /// For an answer with several tensors: where these are at the path of the output. Side by side they are the columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<AnswerPath>,
     /// The output is `[columns, rows]`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transposed: bool,

@@ -304,7 +304,7 @@ async fn no_job_of_an_sql_transaction_names_a_version_that_is_not_ready() {
 async fn the_last_wish_for_an_alias_counts() {
     let db = database().await;
     let set = models::set_alias(&db, given::MODEL, "stable", 1, "a test").await;
-    assert_eq!(set.unwrap(), SetAliasOutcome::Set);
+    assert_eq!(set.unwrap(), SetAliasOutcome::Set { from: None });
     let (_, trial) = claimed_by(&db, "gpu-1").await;
     end(&db, trial, Verdict::Loaded).await;
     assert_eq!(aliases(&db).await, "1: default stable, 2: ");
@@ -384,6 +384,7 @@ async fn a_worker_loads_what_an_operator_asked_for_within_ten_minutes() {
         model: "lite:1".into(),
         precision: "fp32".into(),
         batch_best: 4,
+        warning: None,
     };
     queue::report_loaded_models(&db, worker, &[loaded])
         .await

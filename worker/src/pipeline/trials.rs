@@ -147,7 +147,8 @@ async fn wait_for_others(context: &StageContext) {
 fn verdict(loaded: Result<(), LoadError>) -> Verdict {
     match loaded {
         Ok(()) => Verdict::Loaded,
-        Err(LoadError::Broken(cause) | LoadError::Unreliable(cause)) => Verdict::Refused(cause),
+        Err(LoadError::Broken(cause)) => Verdict::Refused(cause),
+        Err(LoadError::Unreliable(cause)) => Verdict::Refused(cause.to_string()),
         Err(LoadError::TooLarge(cause) | LoadError::DeviceLost(cause)) => Verdict::Failed(cause),
         Err(LoadError::Unavailable(cause)) => Verdict::Released(cause),
     }

@@ -13,7 +13,7 @@ const GPU_DIFFERENCE_MAX: f32 = 0.05;
 #[derive(Debug, Deserialize)]
 pub(super) struct Golden {
     /// Of one row.
-    shape: Vec<i64>,
+    shape: Vec<usize>,
     /// The places of the values in a flat row.
     at: Vec<usize>,
     values: Vec<Vec<f32>>,
@@ -45,22 +45,20 @@ impl Golden {
         images: &[&[u8]],
         expected: &[Vec<f32>],
     ) -> Result<(), ForwardError> {
-        let (values, shape) = program.raw_outputs(images)?;
-        if shape != self.shape {
-            let golden = &self.shape;
-            return Err(ForwardError::Failed(format!(
-                "an output has the shape {shape:?} instead of {golden:?}"
-            )));
-        }
-        let each = shape.iter().product::<i64>() as usize;
+        let outputs = program.raw_outputs(images)?;
         let difference_max = if program.is_on_gpu() {
             GPU_DIFFERENCE_MAX
         } else {
             DIFFERENCE_MAX
         };
-        let rows = values.chunks(each.max(1)).zip(expected);
-        for (row, expected) in rows {
-            let difference = self.difference(row, expected);
+        for (output, expected) in outputs.iter().zip(expected) {
+            if *output.shape != *self.shape {
+                let (shape, golden) = (&output.shape, &self.shape);
+                return Err(ForwardError::Failed(format!(
+                    "an output has the shape {shape:?} instead of {golden:?}"
+                )));
+            }
+            let difference = self.difference(&output.values, expected);
             // A comparison with NaN is false.
             let is_alike = difference <= difference_max;
             if !is_alike {

@@ -144,7 +144,7 @@ pub(super) fn allocate_pinned(bytes: i64) -> Result<Tensor, TchError> {
     Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
-/// Runs `call` with a buffer of [`ERROR_BYTES`] for the text of its error.
+/// Calls a function that fills `error`, of [`ERROR_BYTES`], if it returns `false`.
 pub(super) fn check(mut call: impl FnMut(*mut c_char) -> bool) -> Result<(), TchError> {
     let mut error = [0; ERROR_BYTES];
     if call(error.as_mut_ptr()) {

@@ -9,6 +9,7 @@ use super::{
     forward_error::ForwardError,
     optimize::optimize,
     program::{Cast, Program, caught},
+    torchvision,
 };
 
 /// Loads a TorchScript file onto a device, for forward batches of up to `batch_max` images, and optimizes it for the device.
@@ -23,6 +24,7 @@ pub fn load_program(
     batch_max: usize,
 ) -> Result<Program, ForwardError> {
     caught(|| {
+        torchvision::register_operators()?;
         // Shapes change with every forward batch. An executor that compiles for each shape would never finish.
         tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
         tch::jit::f_set_profiling_mode(false)?;

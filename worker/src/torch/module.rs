@@ -1,13 +1,17 @@
 //! The two kinds of modules that a worker runs.
 
-use tch::{CModule, Tensor};
+use jobs::manifest::{InputForm, Manifest};
+use tch::{CModule, IValue, Tensor};
 
-use super::{aoti::CompiledModel, forward_error::ForwardError, package_folder::PackageFolder};
+use super::{
+    answer::AnswerSpec, aoti::CompiledModel, forward_error::ForwardError,
+    package_folder::PackageFolder, script_module::ScriptModule,
+};
 
 /// The module of a model on its device.
 #[derive(Debug)]
 pub(super) enum Module {
-    TorchScript(CModule),
+    TorchScript(ScriptModule),
     /// Of an AOTInductor package. It has one method, and gives one tensor. A GPU loads kernels from the folder as it meets
     /// them.
     Compiled {
@@ -19,19 +23,32 @@ pub(super) enum Module {
 impl Module {
     pub(super) fn torch_script(&self) -> Option<&CModule> {
         match self {
-            Self::TorchScript(module) => Some(module),
+            Self::TorchScript(module) => Some(module.module()),
             Self::Compiled { .. } => None,
         }
     }
 
-    /// Calls `method` with `[n, 3, height, width]` in channels-last storage.
+    /// Where the output is in the answer. A package answers with the output: `darkroom models compile` followed the path.
+    pub(super) fn answer(&self, manifest: &Manifest) -> AnswerSpec {
+        match self {
+            Self::TorchScript(_) => AnswerSpec::of(manifest),
+            Self::Compiled { .. } => AnswerSpec::default(),
+        }
+    }
+
+    /// Calls `method` with `[n, 3, height, width]` in channels-last storage. A package takes its one form.
     ///
     /// # Errors
-    /// The module failed, or the answer is not one tensor.
-    pub(super) fn run(&self, method: &str, input: Tensor) -> Result<Tensor, ForwardError> {
+    /// The module failed.
+    pub(super) fn call(
+        &self,
+        method: &str,
+        form: InputForm,
+        images: Tensor,
+    ) -> Result<IValue, ForwardError> {
         match self {
-            Self::TorchScript(module) => Ok(module.method_ts(method, &[input])?),
-            Self::Compiled { model, .. } => Ok(model.run(&input)?),
+            Self::TorchScript(module) => Ok(module.call(method, form, images)?),
+            Self::Compiled { model, .. } => Ok(IValue::Tensor(model.run(&images)?)),
         }
     }
 }

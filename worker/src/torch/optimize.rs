@@ -15,6 +15,7 @@ use super::{
     module::Module,
     probe_image::probe_images,
     program::{Program, load_module},
+    script_module::ScriptModule,
 };
 
 /// How much slower the first pass of the rewritten module may be. First passes vary, and a job may be waiting for another one.
@@ -24,7 +25,8 @@ const SLOWER_MAX: f64 = 2.0;
 pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
     let optimized = load_module(path, program.device, program.layers.cast).and_then(|plain| {
         let method = &program.layers.method;
-        Ok(libtorch::optimize(plain, method, program.is_on_gpu())?)
+        let optimized = libtorch::optimize(plain, method, program.is_on_gpu())?;
+        Ok(ScriptModule::new(optimized, method)?)
     });
     let optimized = match optimized {
         Ok(optimized) => optimized,
@@ -112,6 +114,7 @@ mod tests {
         let optimized = program.forward(&images).expect("runs");
         let layers = Arc::get_mut(&mut program.layers).expect("no pass is running");
         let plain = load_module(&path, cpu, Cast::Keep).expect("loads");
+        let plain = ScriptModule::new(plain, &manifest.method).expect("has the method");
         layers.module = Module::TorchScript(plain);
         let plain = program.forward(&images).expect("runs");
         for (optimized, plain) in optimized.iter().zip(&plain) {

@@ -6,12 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use jobs::manifest::{Activation, Manifest};
+use jobs::manifest::{Activation, InputForm, Manifest};
 use tch::{CModule, Kind, TchError, Tensor};
 
 use super::{
-    device::Device, forward_error::ForwardError, launch::launch, libtorch, module::Module,
-    output::Output, upload::Upload,
+    answer::{AnswerSpec, DeviceOutputs},
+    device::Device,
+    forward_error::ForwardError,
+    launch::launch,
+    libtorch,
+    module::Module,
+    output::Output,
+    script_module::ScriptModule,
+    upload::Upload,
 };
 use crate::panic_message::panic_message;
 
@@ -41,6 +48,8 @@ pub(super) struct Layers {
     device: Device,
     mean: ConstantTensor,
     std: ConstantTensor,
+    form: InputForm,
+    answer: AnswerSpec,
     activation: Activation,
 }
 
@@ -74,7 +83,8 @@ impl Program {
         cast: Cast,
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
-        let module = Module::TorchScript(load_module(path, device, cast)?);
+        let module = ScriptModule::new(load_module(path, device, cast)?, &manifest.method)?;
+        let module = Module::TorchScript(module);
         Self::of(module, manifest, device, kind, cast, batch_max)
     }
 
@@ -90,6 +100,7 @@ impl Program {
         cast: Cast,
         batch_max: usize,
     ) -> Result<Self, ForwardError> {
+        let answer = module.answer(manifest);
         let layers = Layers {
             module,
             method: manifest.method.clone(),
@@ -98,6 +109,8 @@ impl Program {
             device,
             mean: channels(&manifest.input.mean, device)?,
             std: channels(&manifest.input.std, device)?,
+            form: manifest.input.form,
+            answer,
             activation: manifest.output.activation,
         };
         Ok(Self {
@@ -173,40 +186,28 @@ impl Program {
     }
 
     fn outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
-        let (values, shape) = self.values(images, Layers::run)?;
-        let shape: Arc<[usize]> = shape.iter().map(|&side| side as usize).collect();
-        let each = shape.iter().product::<usize>();
-        let outputs = (0..images.len()).map(|index| Output {
-            shape: shape.clone(),
-            values: values[index * each..(index + 1) * each].to_vec(),
-        });
-        Ok(outputs.collect())
+        self.pass(images, Layers::run)
     }
 
-    /// The output of one forward pass before the activation: all rows, one after the other, and the shape of one row.
-    pub(super) fn raw_outputs(
-        &self,
-        images: &[&[u8]],
-    ) -> Result<(Vec<f32>, Vec<i64>), ForwardError> {
-        self.values(images, Layers::raw_output)
+    /// As [`forward`](Self::forward), before the activation.
+    pub(super) fn raw_outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
+        self.pass(images, Layers::raw_outputs)
     }
 
-    /// Runs `pass` on the device over the pixels of `images`, and fetches its output.
-    fn values(
+    /// Runs `pass` on the device over the pixels of `images`, and fetches its outputs.
+    fn pass(
         &self,
         images: &[&[u8]],
-        pass: fn(&Layers, &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError>,
-    ) -> Result<(Vec<f32>, Vec<i64>), ForwardError> {
+        pass: fn(&Layers, &Tensor) -> Result<DeviceOutputs, ForwardError>,
+    ) -> Result<Vec<Output>, ForwardError> {
         let rows = self.rows_on_device(images.len());
         let size = [rows, self.height, self.width, 3].map(|side| side as i64);
         let upload = Upload::of(images, &size, self.device)?;
         let (layers, pixels) = (self.layers.clone(), upload.pixels.shallow_clone());
-        let (output, shape) = launch(self.device, move || tch::no_grad(|| pass(&layers, &pixels)))?;
-        let output = output.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        let mut values = vec![0.0; output.numel()];
-        output.f_copy_data(&mut values, output.numel())?;
+        let outputs = launch(self.device, move || tch::no_grad(|| pass(&layers, &pixels)))?;
+        let outputs = outputs.to_host(images.len())?;
         upload.release();
-        Ok((values, shape))
+        Ok(outputs)
     }
 
     /// Rows of the tensor that carries `images` images. The last rows may be without an image.
@@ -218,19 +219,13 @@ impl Program {
 }
 
 impl Layers {
-    /// From pixels `u8[n, height, width, 3]` to values `f32[n, …]` on the device, flat, with the shape of one row.
-    fn run(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
-        let (output, shape) = self.raw_output(pixels)?;
-        let output = match self.activation {
-            Activation::None => output,
-            Activation::Softmax => output.f_softmax(-1, Kind::Float)?,
-            Activation::Sigmoid => output.f_sigmoid()?,
-        };
-        Ok((output, shape))
+    /// From pixels `u8[n, height, width, 3]` to the output of each row.
+    fn run(&self, pixels: &Tensor) -> Result<DeviceOutputs, ForwardError> {
+        Ok(self.raw_outputs(pixels)?.activated(self.activation)?)
     }
 
     /// As [`run`](Self::run), before the activation.
-    fn raw_output(&self, pixels: &Tensor) -> Result<(Tensor, Vec<i64>), ForwardError> {
+    fn raw_outputs(&self, pixels: &Tensor) -> Result<DeviceOutputs, ForwardError> {
         let rows = pixels.size().first().copied().unwrap_or_default();
         // `u8` is a quarter of the bytes of `f32` on the bus. The model gets NCHW in channels-last storage.
         let input = pixels.f_to_device_(self.device.raw(), Kind::Uint8, true, false)?;
@@ -240,18 +235,8 @@ impl Layers {
             .f_sub(&self.mean.0)?
             .f_div(&self.std.0)?;
         let input = input.f_to_kind(self.kind)?;
-        let output = self
-            .module
-            .run(&self.method, input)?
-            .f_to_kind(Kind::Float)?;
-        let size = output.size();
-        let Some((_, shape)) = size.split_first().filter(|(first, _)| **first == rows) else {
-            return Err(ForwardError::Failed(format!(
-                "{rows} images gave an output of shape {size:?}"
-            )));
-        };
-        let output = output.f_reshape([rows, shape.iter().product::<i64>()])?;
-        Ok((output, shape.to_vec()))
+        let answer = self.module.call(&self.method, self.form, input)?;
+        self.answer.take(&answer, rows as usize)
     }
 }
 

@@ -7,6 +7,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use flate2::bufread::DeflateDecoder;
 
+use super::words::printable;
+
 /// Largest table of contents. That of a model with 10,000 tensors has about 1 MB.
 const DIRECTORY_BYTES_MAX: u64 = 8 << 20;
 /// Most bytes that all deflated entries of one archive may have for [`Archive::damaged_entry`] to unpack them.
@@ -87,7 +89,7 @@ impl<R: Read + Seek> Archive<R> {
                 .checked_add(entry.packed_bytes)
                 .is_some_and(|end| end <= directory.at);
             if !ends_inside {
-                let part = format!("its part `{}` lies past its end", entry.name);
+                let part = format!("its part `{}` lies past its end", printable(&entry.name));
                 return Err(ArchiveError::CutOff(part));
             }
             packed_bytes = packed_bytes.saturating_add(entry.packed_bytes);
@@ -200,7 +202,7 @@ impl<R: Read + Seek> Archive<R> {
         if !header.starts_with(b"PK\x03\x04") {
             return Err(ArchiveError::Damaged(format!(
                 "its part `{}` is not where the table of contents says",
-                entry.name
+                printable(&entry.name)
             )));
         }
         // The name and the extra field have lengths of their own here.
@@ -214,7 +216,7 @@ impl<R: Read + Seek> Archive<R> {
             )))),
             method => Err(ArchiveError::Damaged(format!(
                 "its part `{}` is packed with method {method}, which torch cannot read",
-                entry.name
+                printable(&entry.name)
             ))),
         }
     }

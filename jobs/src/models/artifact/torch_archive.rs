@@ -9,6 +9,7 @@ use super::{
     ArtifactKind, TorchScriptCode,
     archive::{Archive, ArchiveError},
     pickle::{self, Pickled},
+    words::printable,
 };
 
 /// Bytes of `data.pkl` that are looked at. Classes and keys stand at its beginning.
@@ -114,7 +115,7 @@ fn by_content(archive: &mut Archive<impl Read + Seek>) -> Result<ArtifactKind, A
     let inside = archive.entries.iter().find(|entry| is_model(&entry.name));
     Ok(ArtifactKind::Archive {
         format: "zip",
-        inside: inside.map(|entry| super::words::printable(&entry.name)),
+        inside: inside.map(|entry| printable(&entry.name)),
     })
 }
 

@@ -33,7 +33,8 @@ fn decoded(path: &Path) -> RgbImage {
     let header = Header::read(Cursor::new(&bytes), &limits).expect("an image");
     let request = Request {
         scale_min: 1.0,
-        color: Color::Srgb,
+        // As `Image.open` of Pillow: colors are not converted.
+        color: Color::Raw,
     };
     let decoded = decode::decode(&bytes, &header, request, &limits, Vec::new());
     decoded.expect("an image").pixels
