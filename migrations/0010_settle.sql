@@ -164,10 +164,14 @@ comment on function settle is 'Settles attempts by their outcome, fenced by leas
 
 -- The way back: every column that settle archives and a live job needs. It looks again after a lost race, as all verbs do
 -- (0011_job_verbs.sql).
-create function retry_job(job uuid, owner text) returns text
+--
+-- With `current_model` the job runs on the version that its alias means now. A job that named a version or a digest takes the
+-- version of the alias `default`. The job's parameters must fit that version.
+create function retry_job(job uuid, owner text, current_model boolean default false) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
-    ended finished_jobs; was record;
+    ended finished_jobs; was record; unfit text;
+    new_version bigint; new_ref text; new_manifest jsonb; new_params jsonb;
 begin
     for look in 1..4 loop
         -- Locks the image. A statement that deletes the image waits, and then sees that this live job needs it; or it came
@@ -176,9 +180,28 @@ begin
         perform from images i
         where (i.owner, i.sha256) in (select f.owner, f.image_sha256 from finished_jobs f where f.job_id = retry_job.job)
         for no key update;
+        if current_model then
+            unfit := null;
+            select v.model_version_id, m.name || '@' || a.alias, v.manifest, f.params into new_version, new_ref, new_manifest, new_params
+            from finished_jobs f
+            join models m using (model_id)
+            join model_aliases a on a.model_id = m.model_id
+                                and a.alias = coalesce(substring(f.model_ref from '@([a-z][a-z0-9._-]*)$'), 'default')
+            join model_versions v on v.model_version_id = a.model_version_id
+            where f.job_id = retry_job.job and v.retired_at is null and v.state = 'ready';
+            if not found then
+                unfit := 'no version';
+            else
+                begin
+                    new_params := checked_params(new_manifest, new_params);
+                exception when invalid_parameter_value then
+                    unfit := 'params do not fit';
+                end;
+            end if;
+        end if;
         -- Of two retries at once, or a retry and a purge, the second waits and then finds no such row.
         delete from finished_jobs f
-        where f.job_id = retry_job.job and (retry_job.owner is null or f.owner = retry_job.owner)
+        where f.job_id = retry_job.job and unfit is null and (retry_job.owner is null or f.owner = retry_job.owner)
           and f.state in ('failed', 'canceled', 'expired') and f.purged_at is null
           and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
         returning f.* into ended;
@@ -191,8 +214,8 @@ begin
                                    attempt_timeout_seconds, attempts_started, attempts_charged, attempts_max,
                                    interruptions, interruptions_max, trace_parent,
                                    batch_id, batch_line, custom_id, webhook_url)
-            select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, ended.model_version_id, ended.model_ref,
-                   ended.image_sha256, i.upload, ended.params, ended.metadata, ended.priority,
+            select ended.job_id, 'queued', ended.version + 1, ended.owner, ended.model_id, coalesce(new_version, ended.model_version_id),
+                   coalesce(new_ref, ended.model_ref), ended.image_sha256, i.upload, coalesce(new_params, ended.params), ended.metadata, ended.priority,
                    take_place(ended.model_id, ended.priority, ended.owner), ended.created_at, now(),
                    case when ended.deadline_at > now() then ended.deadline_at end, ended.retain_for, ended.lease_no + 1,
                    ended.attempt_timeout_seconds, ended.attempts_started, 0, ended.attempts_max,
@@ -217,6 +240,8 @@ begin
                 return 'succeeded';
             elsif was.without_input then
                 return 'input purged';
+            elsif unfit is not null then
+                return unfit;
             end if;
         elsif exists (select from live_jobs j where j.job_id = retry_job.job and (retry_job.owner is null or j.owner = retry_job.owner)) then
             return 'not terminal';
@@ -224,4 +249,4 @@ begin
     end loop;
     return 'not found';
 end $$;
-comment on function retry_job is 'Answers queued, succeeded, input purged, not terminal or not found. A job that failed, expired or was canceled goes back to the queue under its id and keeps its history.';
+comment on function retry_job is 'Answers queued, succeeded, input purged, no version, params do not fit, not terminal or not found. A job that failed, expired or was canceled goes back to the queue under its id and keeps its history.';

@@ -16,6 +16,12 @@ begin
         raise exception 'job % is in a worker''s hands already', id using errcode = 'object_not_in_prerequisite_state', hint = format('select * from ops.explain(%L);', id);
     elsif outcome = 'input purged' then
         raise exception 'job % cannot run again: its input was deleted', id using errcode = 'object_not_in_prerequisite_state', hint = 'Submit the image anew.';
+    elsif outcome = 'no version' then
+        raise exception 'job % cannot run on the current version: its alias means no version now', id using errcode = 'object_not_in_prerequisite_state',
+            hint = 'select name, version, aliases from ops.models where retired_at is null and state = ''ready'';';
+    elsif outcome = 'params do not fit' then
+        raise exception 'job % cannot run on the current version: its parameters do not fit that version', id
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Submit the image anew.';
     end if;
     raise exception 'job % has %: that is final', id, replace(outcome, 'was ', '') using errcode = 'object_not_in_prerequisite_state',
         hint = format('select status, result, problem from ops.jobs where job_id = %L;', job);
@@ -34,19 +40,20 @@ begin
 end $$;
 comment on function ops.cancel(uuid) is 'Cancels a job. Answers canceled if the job waited, or requested if it runs: then its worker ends it. A second call changes nothing.';
 
-create function ops.retry(job uuid) returns text
+create function ops.retry(job uuid, current_model boolean default false) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
 declare
-    outcome text := retry_job(job, null);
+    outcome text := retry_job(job, null, current_model);
 begin
     if outcome <> 'queued' then
         perform refused(job, outcome);
     end if;
-    return audited('retry', ops.job_name(job), '{}', outcome);
+    return audited('retry', ops.job_name(job), case when current_model then '{"current_model": true}' else '{}' end::jsonb, outcome);
 end $$;
-comment on function ops.retry(uuid) is 'Queues a failed, canceled or expired job again, at the end of its owner''s lane. The job keeps its id and history, and gets a new budget of attempts.';
+comment on function ops.retry(uuid, boolean) is 'Queues a failed, canceled or expired job again, at the end of its owner''s lane. The job keeps its id and history, and gets a new budget of attempts. With current_model it runs on the version that its alias means now.';
 
-create function ops.retry_failed(model text, code text default null, since timestamptz default now() - interval '1 day', max int default 1000) returns bigint
+create function ops.retry_failed(model text, code text default null, since timestamptz default now() - interval '1 day', max int default 1000,
+                                 current_model boolean default false) returns bigint
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
 declare
     retried bigint := 0; failed uuid;
@@ -65,14 +72,15 @@ begin
             order by f.finished_at limit retry_failed.max) o
         order by o.priority, o.owner, o.job_id
     loop
-        if retry_job(failed, null) = 'queued' then
+        if retry_job(failed, null, current_model) = 'queued' then
             retried := retried + 1;
         end if;
     end loop;
-    perform audited('retry_failed', model, jsonb_build_object('code', code, 'since', since, 'max', max), retried || ' queued');
+    perform audited('retry_failed', model, jsonb_build_object('code', code, 'since', since, 'max', max)
+        || case when current_model then '{"current_model": true}' else '{}' end::jsonb, retried || ' queued');
     return retried;
 end $$;
-comment on function ops.retry_failed is 'Retries jobs of a model that failed at or after since, with this code or (by default) any code: at most max jobs, oldest first. Answers how many.';
+comment on function ops.retry_failed is 'Retries jobs of a model that failed at or after since, with this code or (by default) any code: at most max jobs, oldest first. Answers how many. With current_model they run on the version that their alias means now; jobs whose parameters do not fit stay failed.';
 
 create function ops.set_priority(job uuid, priority int) returns text
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp set lock_timeout = '5s' as $$
@@ -124,7 +132,7 @@ comment on function ops.enqueue is 'Queues a job over an image that its owner ha
 
 -- The functions above, by the id that clients see.
 create function ops.cancel(job text) returns text language sql as $$ select ops.cancel(ops.job_id(job)) $$;
-create function ops.retry(job text) returns text language sql as $$ select ops.retry(ops.job_id(job)) $$;
+create function ops.retry(job text, current_model boolean default false) returns text language sql as $$ select ops.retry(ops.job_id(job), current_model) $$;
 create function ops.set_priority(job text, priority int) returns text language sql as $$ select ops.set_priority(ops.job_id(job), priority) $$;
 create function ops.purge(job text) returns text language sql as $$ select ops.purge(ops.job_id(job)) $$;
 create function ops.explain(job text)
@@ -132,7 +140,7 @@ returns table (job_id uuid, status text, model text, priority smallint, jobs_ahe
                finished_per_second float8, starts_in_seconds float8, blocked_by text[])
 language sql stable as $$ select * from ops.explain(ops.job_id(job)) $$;
 comment on function ops.cancel(text) is 'ops.cancel by an id as clients see it: job_ and 32 hex digits.';
-comment on function ops.retry(text) is 'ops.retry by an id as clients see it.';
+comment on function ops.retry(text, boolean) is 'ops.retry by an id as clients see it.';
 comment on function ops.set_priority(text, int) is 'ops.set_priority by an id as clients see it.';
 comment on function ops.purge(text) is 'ops.purge by an id as clients see it.';
 comment on function ops.explain(text) is 'ops.explain by an id as clients see it.';

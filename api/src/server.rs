@@ -22,6 +22,9 @@ use crate::{
     routes, webhooks,
 };
 
+/// How long the start waits for the bucket to answer.
+const BUCKET_CHECK_MAX: Duration = Duration::from_secs(2);
+
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
 /// # Errors
@@ -33,7 +36,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         config.listen
     );
     let metrics = telemetry::start_metrics()?;
-    let (ready, is_ready) = watch::channel(false);
+    let (ready, is_ready) = watch::channel(Err("the service is starting".to_owned()));
     let health = health::serve(config.metrics_listen, metrics, is_ready);
     health
         .await
@@ -65,14 +68,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let listen = server.addrs().first().copied().unwrap_or(config.listen);
     tracing::info!(%listen, "ready");
-    ready.send_replace(true);
+    drop(ready.send_replace(Ok(())));
     let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
         async move {
             background.shutdown().cancelled().await;
             if background.failure().is_some() {
-                ready.send_replace(false);
+                drop(ready.send_replace(Err("a background task failed".to_owned())));
                 handle.stop(true).await;
             }
             // Signals stop the server without this task.
@@ -92,6 +95,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Logs why the bucket cannot be used. The process starts all the same: `/readyz` answers 503 until the bucket can be used.
+async fn check_bucket(store: &ObjectStore) {
+    let ping = tokio::time::timeout(BUCKET_CHECK_MAX, store.ping()).await;
+    match ping {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(error.cause = %error, "the bucket cannot be used");
+        }
+        Err(_) => {
+            let cause = "no answer in time";
+            tracing::error!(error.cause = cause, "the bucket cannot be used");
+        }
+    }
+}
+
 /// Connects to Postgres and the bucket, and starts the background tasks.
 async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> {
     let pool = db::Db::connect(&config.db, "darkroom-api")
@@ -108,6 +126,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
             config.store.s3_bucket
         );
     }
+    check_bucket(&store).await;
     let statements = db::StatementPool::with_one_plan(pool.clone());
     let by_keys = db::StatementPool::by_keys(pool.clone());
     let db = statements.clone();

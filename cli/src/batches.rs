@@ -11,6 +11,7 @@ use wire::{Batch, BatchStatus};
 use crate::{
     Ended,
     failure::Failure,
+    job::CURRENT_MODEL,
     service::{Client, Service, path_part},
     terminal,
 };
@@ -188,6 +189,9 @@ pub(crate) struct RetryFailed {
     /// The batch's id
     #[arg(value_parser = path_part)]
     id: String,
+    /// Run on the version that the alias of each job means now, not on the version of its submit
+    #[arg(long)]
+    current_model: bool,
     /// The batch as the service wrote it
     #[arg(long)]
     json: bool,
@@ -198,7 +202,12 @@ pub(crate) struct RetryFailed {
 impl RetryFailed {
     async fn run(self) -> Result<Ended, Failure> {
         let client = Client::new(self.service)?;
-        let path = format!("/v1/batches/{}/retry_failed", self.id);
+        let query = if self.current_model {
+            CURRENT_MODEL
+        } else {
+            ""
+        };
+        let path = format!("/v1/batches/{}/retry_failed{query}", self.id);
         let text = client.post_once(&path).await?;
         show(&terminal::read_json(&text)?, &text, self.json)?;
         Ok(Ended::Well)

@@ -237,10 +237,14 @@ impl Cancel {
 #[command(after_help = "\
 Examples:
   darkroom retry job_0198f3c2a1b47d1e8c55a0f3d2e1b4c7
-  darkroom list --status failed --after 2h --all | darkroom retry - | darkroom wait -")]
+  darkroom list --status failed --after 2h --all | darkroom retry - | darkroom wait -
+  darkroom list --status failed --model resnet --all | darkroom retry --current-model -")]
 pub(crate) struct Retry {
     #[command(flatten)]
     ids: Ids,
+    /// Run on the version that the job's alias means now, not on the version of its submit
+    #[arg(long)]
+    current_model: bool,
     /// The jobs as the service wrote them, one a line
     #[arg(long)]
     json: bool,
@@ -248,12 +252,22 @@ pub(crate) struct Retry {
     service: Service,
 }
 
+/// The query of a retry on the current version.
+pub(crate) const CURRENT_MODEL: &str = "?model=current";
+
 impl Retry {
     pub(crate) async fn run(self) -> Result<Ended, Failure> {
         let ids = self.ids.read()?;
         let client = Client::new(self.service)?;
         for_each(&client, ids, self.json, async |client, id| {
-            client.post_once(&format!("/v1/jobs/{id}/retry")).await
+            let query = if self.current_model {
+                CURRENT_MODEL
+            } else {
+                ""
+            };
+            client
+                .post_once(&format!("/v1/jobs/{id}/retry{query}"))
+                .await
         })
         .await
     }
@@ -341,7 +355,7 @@ async fn for_each(
                 terminal::line(format!("{id}\t{}", job.status))?;
             }
             Err(CallError::Refused(refusal))
-                if !is_alone && matches!(refusal.status, 404 | 409 | 410) =>
+                if !is_alone && matches!(refusal.status, 404 | 409 | 410 | 422) =>
             {
                 ended = Ended::WithRefusals;
                 terminal::note(format!("error: {id}: {refusal}"));

@@ -22,13 +22,15 @@ pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
     Ok(pool)
 }
 
-/// Connects to the bucket, and makes it if `--s3-create-bucket` is given.
+/// Connects to the bucket and checks that it answers. `--s3-create-bucket` makes it first.
 pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure> {
     let store = ObjectStore::connect(config).await;
     if config.s3_create_bucket {
         let made = store.create_bucket().await;
         made.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     }
+    let answered = store.ping().await;
+    answered.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     Ok(store)
 }
 

@@ -13,6 +13,9 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::tasks;
 
+/// Whether the process can work now; else why not, for the operator.
+pub type Readiness = Result<(), String>;
+
 /// Serves until the process ends. `/readyz` follows `ready`; `/livez` always answers 200.
 ///
 /// # Errors
@@ -20,7 +23,7 @@ use crate::tasks;
 pub async fn serve(
     listen: SocketAddr,
     metrics: PrometheusHandle,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Readiness>,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     tracing::info!(listen = %listener.local_addr()?, "health and metrics");
@@ -34,7 +37,7 @@ pub async fn serve(
 async fn accept(
     listener: Arc<TcpListener>,
     metrics: PrometheusHandle,
-    ready: watch::Receiver<bool>,
+    ready: watch::Receiver<Readiness>,
 ) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -43,7 +46,7 @@ async fn accept(
         let (metrics, ready) = (metrics.clone(), ready.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&request, &metrics, *ready.borrow());
+                let answer = answer(&request, &metrics, &ready.borrow());
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = http1::Builder::new()
@@ -57,12 +60,17 @@ async fn accept(
 fn answer(
     request: &Request<Incoming>,
     metrics: &PrometheusHandle,
-    ready: bool,
+    ready: &Readiness,
 ) -> Response<Full<Bytes>> {
     let (status, body) = match request.uri().path() {
         "/livez" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if ready => (StatusCode::OK, "ready\n".to_owned()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+        "/readyz" => match ready {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(why) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {why}\n"),
+            ),
+        },
         "/metrics" => {
             metrics.run_upkeep();
             (StatusCode::OK, metrics.render())

@@ -33,7 +33,7 @@ pub use prefetch::{
 };
 pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, register};
 pub use rescue_trials::rescue_trials;
-pub use resolve::{Resolved, Resolver, resolve_all};
+pub use resolve::{Resolved, Resolver, current_reference, resolve_all};
 pub use retire::{RetireOutcome, retire, unretire};
 use sqlx::{PgPool, types::Json};
 pub use state::VersionState;

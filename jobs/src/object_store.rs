@@ -2,6 +2,7 @@
 //! fenced row in Postgres is.
 
 mod facts;
+mod failure;
 mod presign;
 mod reader;
 
@@ -59,6 +60,10 @@ pub enum StoreError {
     /// Temporary: a retry may help.
     #[error("object store: {0}")]
     Unavailable(String),
+    /// The store answers, but refuses the credentials, the region or the bucket. A retry helps after an operator has changed
+    /// a setting: the text says which one to check.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What to store: a small body from memory, or a large one from a spooled file.
@@ -123,7 +128,7 @@ impl ObjectStore {
     /// Makes the bucket, unless it exists.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn create_bucket(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             match self
@@ -139,7 +144,7 @@ impl ObjectStore {
                             || service.is_bucket_already_exists()
                     }) =>
                 {
-                    Err(unavailable(&error))
+                    Err(self.failure(&error))
                 }
                 _ => Ok(()),
             }
@@ -149,18 +154,23 @@ impl ObjectStore {
     /// Whether the bucket answers.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let head = self.client.head_bucket().bucket(&self.bucket).send().await;
-            head.map(drop).map_err(|error| unavailable(&error))
+            let Err(error) = head else { return Ok(()) };
+            match error.raw_response().map(|raw| raw.status().as_u16()) {
+                // The response to a HEAD has no body that could say why. The response to a listing has one.
+                Some(300..500) => self.list("", "", 1).await.map(drop),
+                _ => Err(self.failure(&error)),
+            }
         })
     }
 
     /// Stores a body whose SHA-256 is known; the store itself refuses any other bytes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the object may be stored or not, but never with other bytes.
+    /// [`StoreError::Refused`], or [`StoreError::Unavailable`]: the object may be stored or not, but never with other bytes.
     pub fn put<'a>(
         &'a self,
         key: &'a str,
@@ -187,7 +197,7 @@ impl ObjectStore {
                 .send()
                 .await
                 .map(drop)
-                .map_err(|error| unavailable(&error))
+                .map_err(|error| self.failure(&error))
         })
     }
 
@@ -195,7 +205,8 @@ impl ObjectStore {
     /// once more. A second wrong digest means that the stored object is corrupt.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] are permanent, [`StoreError::Unavailable`] is temporary.
+    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] are permanent, [`StoreError::Unavailable`] and
+    /// [`StoreError::Refused`] are temporary.
     pub fn get<'a>(
         &'a self,
         key: &'a str,
@@ -225,7 +236,7 @@ impl ObjectStore {
             .key(key)
             .send()
             .await;
-        let got = got.map_err(|error| get_error(key, &error))?;
+        let got = got.map_err(|error| self.get_failure(key, &error))?;
         let length = usize::try_from(got.content_length().unwrap_or_default()).unwrap_or_default();
         let mut bytes = BytesMut::with_capacity(length.min(RESERVED_BYTES_MAX));
         // Hashed chunk by chunk, while the chunk is in the CPU's cache.
@@ -249,7 +260,8 @@ impl ObjectStore {
     /// The first `bytes_max` bytes of an object, or all of a shorter one.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] is temporary.
+    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] and
+    /// [`StoreError::Refused`] are temporary.
     pub fn get_beginning<'a>(
         &'a self,
         key: &'a str,
@@ -258,7 +270,7 @@ impl ObjectStore {
         Box::pin(async move {
             let get = self.client.get_object().bucket(&self.bucket).key(key);
             let got = get.range(format!("bytes=0-{}", bytes_max - 1)).send().await;
-            let got = got.map_err(|error| get_error(key, &error))?;
+            let got = got.map_err(|error| self.get_failure(key, &error))?;
             let body = got.body.collect().await;
             let body = body.map_err(|error| StoreError::Unavailable(error.to_string()))?;
             Ok(body.into_bytes())
@@ -268,7 +280,7 @@ impl ObjectStore {
     /// Whether an object exists.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn exists<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             match self
@@ -287,7 +299,7 @@ impl ObjectStore {
                 {
                     Ok(false)
                 }
-                Err(error) => Err(unavailable(&error)),
+                Err(error) => Err(self.failure(&error)),
             }
         })
     }
@@ -295,19 +307,19 @@ impl ObjectStore {
     /// Deletes an object, if it exists.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let delete = self.client.delete_object().bucket(&self.bucket).key(key);
             let deleted = delete.send().await;
-            deleted.map(drop).map_err(|error| unavailable(&error))
+            deleted.map(drop).map_err(|error| self.failure(&error))
         })
     }
 
     /// Up to `limit` objects (at most 1000) with keys that begin with `prefix` and follow `after`, in the order of their keys.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn list<'a>(
         &'a self,
         prefix: &'a str,
@@ -317,7 +329,7 @@ impl ObjectStore {
         Box::pin(async move {
             let page = self.client.list_objects_v2().bucket(&self.bucket);
             let page = page.prefix(prefix).start_after(after).max_keys(limit);
-            let page = page.send().await.map_err(|error| unavailable(&error))?;
+            let page = page.send().await.map_err(|error| self.failure(&error))?;
             let objects = page.contents.unwrap_or_default().into_iter();
             Ok(objects
                 .filter_map(|object| {
@@ -334,24 +346,13 @@ impl ObjectStore {
                 .collect())
         })
     }
-}
 
-fn get_error<R: std::fmt::Debug + 'static>(
-    key: &str,
-    error: &SdkError<GetObjectError, R>,
-) -> StoreError {
-    let service = error.as_service_error();
-    if service.is_some_and(GetObjectError::is_no_such_key) {
-        StoreError::Missing(key.to_owned())
-    } else {
-        unavailable(error)
+    fn get_failure(&self, key: &str, error: &SdkError<GetObjectError>) -> StoreError {
+        let service = error.as_service_error();
+        if service.is_some_and(GetObjectError::is_no_such_key) {
+            StoreError::Missing(key.to_owned())
+        } else {
+            self.failure(error)
+        }
     }
-}
-
-fn unavailable<E, R>(error: &SdkError<E, R>) -> StoreError
-where
-    E: std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    StoreError::Unavailable(crate::telemetry::chain(error))
 }

@@ -68,7 +68,7 @@ pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
 pub use report_loaded_models::{LoadedModel, report_loaded_models};
 pub use rescue::rescue;
-pub use retry::{RetryOutcome, retry};
+pub use retry::{RetryOutcome, retry, retry_on_current_version};
 pub use set_priority::{SetPriorityOutcome, set_priority};
 pub use settle::{Outcome, Prediction, Settlement, release, settle};
 pub use stats::{ModelStats, stats};

@@ -31,6 +31,7 @@ mod predicting;
 mod prediction_cache;
 mod pushing;
 mod reading;
+mod refused_store;
 mod refusing;
 mod refusing_bodies;
 mod safe_retries;

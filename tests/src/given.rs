@@ -77,6 +77,22 @@ pub async fn resolved(db: &PgPool, reference: &str) -> Resolved {
     resolved.unwrap().remove(0).1
 }
 
+/// Makes a second version of [`MODEL`], which takes `top_k` up to this number, and moves the alias to it.
+pub async fn newer_version(db: &PgPool, alias: &str, top_k_max: i64) {
+    let change = "insert into model_versions (model_id, version, digest, task, manifest, files)
+         select v.model_id, v.version + 1, sha256(v.digest), v.task, jsonb_set(v.manifest, '{params,top_k,maximum}', to_jsonb($2::bigint)), v.files
+         from model_versions v join models m using (model_id) where m.name = $1 order by v.version desc limit 1
+         returning version";
+    let version: i32 = sqlx::query_scalar(change)
+        .bind(MODEL)
+        .bind(top_k_max)
+        .fetch_one(db)
+        .await
+        .unwrap();
+    let moved = models::set_alias(db, MODEL, alias, version, "test").await;
+    moved.unwrap();
+}
+
 /// The stored image of this owner, if it exists.
 pub async fn stored(db: &PgPool, owner: &str, sha256: Sha256Digest) -> Option<StoredImage> {
     let found = images::find_all(db, &[(owner.to_owned(), sha256)]).await;

@@ -41,6 +41,7 @@ pub struct Running {
     name: String,
 }
 
+const API_LISTENERS: [&str; 2] = ["DARKROOM_LISTEN", "DARKROOM_METRICS_LISTEN"];
 const WORKER_LISTENERS: [&str; 1] = ["DARKROOM_HEALTH_LISTEN"];
 
 type Env<'a> = &'a [(&'a str, &'a str)];
@@ -162,6 +163,15 @@ impl Stack {
     /// Starts a second API process with the database and the bucket of this stack.
     pub async fn another_api(&self, env: Env<'_>) -> Running {
         start_api(&self.db, &self.bucket, self.folder.path(), env).await
+    }
+
+    /// Starts a second API process without waiting: it may never be ready.
+    pub fn spawn_api(&self, env: Env<'_>) -> Running {
+        let (program, log) = (
+            local::bin_dir().unwrap().join("darkroom-api"),
+            self.folder.path().join("api-2.log"),
+        );
+        launch(&program, "api-2", &log, &API_LISTENERS, &self.env(env))
     }
 
     /// A client with a new key.
@@ -288,9 +298,15 @@ async fn start_api(db: &Database, bucket: &str, folder: &Path, more: Env<'_>) ->
     let program = local::bin_dir().unwrap().join("darkroom-api");
     let mut all = vec![("DARKROOM_S3_CREATE_BUCKET", "true")];
     all.extend(more);
-    let listeners = ["DARKROOM_LISTEN", "DARKROOM_METRICS_LISTEN"];
     let env = env(db, bucket, &all);
-    start(&program, "api", &folder.join("api.log"), &listeners, &env).await
+    start(
+        &program,
+        "api",
+        &folder.join("api.log"),
+        &API_LISTENERS,
+        &env,
+    )
+    .await
 }
 
 /// Starts a program and waits until `/readyz` at the first of its listeners is ready. `listeners` are variables of addresses.

@@ -66,7 +66,8 @@ pub struct Config {
     /// Largest result in the row of a job, in bytes of JSON. A larger result becomes an object in the bucket
     #[arg(long, env = "DARKROOM_RESULT_INLINE_BYTES_MAX", default_value_t = 64 << 10)]
     pub result_inline_bytes_max: usize,
-    /// Most bytes of model files to keep loaded. The least recently used model is unloaded first
+    /// Most bytes of memory that loaded models may take, on a GPU the GPU's memory. The least recently used model is unloaded
+    /// first. A model counts what the memory grew by during its load, between one and four times the bytes of its file
     #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
     pub loaded_bytes_max: u64,
     /// Do not try new versions of models before they may be used. Another worker must: a pushed version waits for it. For workers

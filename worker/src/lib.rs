@@ -19,7 +19,12 @@ pub mod torch;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use jobs::{db, health, object_store::ObjectStore, queue, tasks, telemetry};
+use jobs::{
+    db,
+    health::{self, Readiness},
+    object_store::{ObjectStore, StoreError},
+    queue, tasks, telemetry,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -49,11 +54,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let store = ObjectStore::connect(&config.store).await;
     let held_jobs = Arc::new(HeldJobs::default());
 
-    let is_ready = watch_readiness(&held_jobs, &drain);
+    let (readiness, is_ready) = watch::channel(Err("the worker is starting".to_owned()));
+    watch_readiness(&held_jobs, readiness.clone(), &drain);
     health::serve(config.health_listen, metrics, is_ready)
         .await
         .with_context(|| format!("cannot listen on {}", config.health_listen))?;
-    if prepare(&config, &db, &store, &drain).await.is_none() {
+    if prepare(&config, &db, &store, &readiness, &drain)
+        .await
+        .is_none()
+    {
         return ended(&drain);
     }
     first_poll.wait().await;
@@ -135,20 +144,27 @@ async fn open_device(config: &Config, drain: &Drain) -> anyhow::Result<Option<De
     }
 }
 
-/// Whether the worker is ready: it is registered and gets jobs.
-fn watch_readiness(held_jobs: &HeldJobs, drain: &Drain) -> watch::Receiver<bool> {
+/// Keeps `readiness` up to date: a ready worker is registered and gets jobs.
+fn watch_readiness(held_jobs: &HeldJobs, readiness: watch::Sender<Readiness>, drain: &Drain) {
     let mut worker = held_jobs.worker();
-    let (sender, is_ready) = watch::channel(false);
     background::spawn(drain, "readiness", async move {
         while worker.changed().await.is_ok() {
-            sender.send_replace(worker.borrow_and_update().is_some());
+            let registered = worker.borrow_and_update().map(drop);
+            let now = registered.ok_or_else(|| "the worker has no lease".to_owned());
+            drop(readiness.send_replace(now));
         }
     });
-    is_ready
 }
 
-/// Migrates the database and creates the bucket; tries again until it works. Returns `None` if the worker drains first.
-async fn prepare(config: &Config, db: &db::Db, store: &ObjectStore, drain: &Drain) -> Option<()> {
+/// Migrates the database and creates the bucket; tries again until it works. A bucket that refuses this worker is an error too:
+/// the worker could run no job. Returns `None` if the worker drains first.
+async fn prepare(
+    config: &Config,
+    db: &db::Db,
+    store: &ObjectStore,
+    readiness: &watch::Sender<Readiness>,
+    drain: &Drain,
+) -> Option<()> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let prepared = async {
@@ -156,7 +172,11 @@ async fn prepare(config: &Config, db: &db::Db, store: &ObjectStore, drain: &Drai
             if config.store.s3_create_bucket {
                 store.create_bucket().await?;
             }
-            anyhow::Ok(())
+            match store.ping().await {
+                Err(error @ StoreError::Refused(_)) => Err(error.into()),
+                // A bucket that is away delays the jobs. The claimer pauses until the bucket answers.
+                _ => anyhow::Ok(()),
+            }
         };
         let error = tokio::select! {
             prepared = prepared => match prepared {
@@ -169,6 +189,9 @@ async fn prepare(config: &Config, db: &db::Db, store: &ObjectStore, drain: &Drai
             error.cause = format!("{error:#}"),
             "cannot prepare Postgres and S3; trying again"
         );
+        if let Some(StoreError::Refused(advice)) = error.downcast_ref() {
+            drop(readiness.send_replace(Err(advice.clone())));
+        }
         tokio::select! {
             () = backoff.sleep() => {}
             () = drain.reached(Phase::Finishing) => return None,

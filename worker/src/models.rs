@@ -5,6 +5,7 @@ mod best_batch;
 mod disk_cache;
 mod fault;
 mod load_error;
+mod loaded_bytes;
 mod loader;
 mod model;
 mod probes;

@@ -30,7 +30,7 @@ pub use self::{
     device::Device,
     forward_error::ForwardError,
     load::load_program,
-    memory::give_back_freed_memory,
+    memory::{give_back_freed_memory, memory_in_use},
     output::Output,
     package::load_package,
     probe_image::probe_images,

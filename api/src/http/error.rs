@@ -140,7 +140,7 @@ impl From<StoreError> for ApiError {
                 Self::new(ProblemCode::DataPurged, "the data of this job was deleted")
             }
             StoreError::Corrupt(_) => Self::internal(&error),
-            StoreError::Unavailable(_) => Self::unavailable(&error),
+            StoreError::Unavailable(_) | StoreError::Refused(_) => Self::unavailable(&error),
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     },
     limits::keyring::Caller,
     openapi::{InvalidParams, NotFound},
+    routes::jobs::retry::wants_current_model,
 };
 
 const LIMIT_DEFAULT: u16 = 20;
@@ -252,14 +253,19 @@ async fn cancel_batch(
 
 /// Queues every failed job of a batch again, like `POST /v1/jobs/{id}/retry`. The batch runs again.
 ///
-/// Refused lines stay refused. Jobs whose image was deleted stay failed.
+/// Refused lines stay refused. Jobs whose image was deleted stay failed. With `model=current` the jobs run on the version that
+/// their alias means now; jobs whose parameters do not fit that version stay failed.
 #[utoipa::path(
     operation_id = "retry_failed", tag = "batches",
-    params(("id" = String, Path, description = "`batch_` and 32 hex digits")),
+    params(
+        ("id" = String, Path, description = "`batch_` and 32 hex digits"),
+        ("model" = Option<String>, Query, description = "`current`: run on the version that the alias of each job means now"),
+    ),
     responses(
         (status = 200, description = "There was nothing to retry", body = wire::Batch),
         (status = 202, description = "Queued again", body = wire::Batch),
         NotFound,
+        InvalidParams,
     ),
 )]
 #[post("/v1/batches/{id}/retry_failed")]
@@ -270,8 +276,10 @@ async fn retry_failed(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let id = batch_id(&request)?;
+    let on_current_version = wants_current_model(request.query_string())?;
     own_batch(&ctx, id, &caller.owner).await?;
-    let queued = batches::retry_failed(&ctx.db, id, &caller.owner).await?;
+    let retried = batches::retry_failed(&ctx.db, id, &caller.owner, on_current_version);
+    let queued = retried.await?;
     let response = if queued > 0 {
         HttpResponse::Accepted()
     } else {

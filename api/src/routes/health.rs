@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web::Data};
-use jobs::ProblemCode;
+use jobs::{ProblemCode, object_store::StoreError};
 use tokio::time::timeout;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -30,13 +30,22 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     }
     let ping = async {
         sqlx::raw_sql("select 1").execute(&ctx.db).await?;
-        ctx.store.ping().await?;
-        Ok::<_, ApiError>(())
+        ctx.store.ping().await.map_err(not_ready)
     };
     timeout(PING_TIMEOUT, ping)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
     Ok(text("ready\n"))
+}
+
+/// Says what an operator has to change, if that is known.
+fn not_ready(error: StoreError) -> ApiError {
+    let StoreError::Refused(advice) = &error else {
+        return error.into();
+    };
+    let detail = advice.clone();
+    tracing::warn!(error.cause = detail, "not ready");
+    ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1)
 }
 
 fn text(body: &'static str) -> HttpResponse {

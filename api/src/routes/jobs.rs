@@ -3,6 +3,7 @@
 mod body;
 mod create;
 pub(crate) mod list;
+pub(crate) mod retry;
 mod steps;
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, http::header, post, web:
 use jobs::{
     Job, JobId, JobState, ProblemCode,
     keys::Scope,
-    queue::{self, CancelOutcome, JobWatch, PurgeOutcome, RetryOutcome},
+    queue::{self, CancelOutcome, JobWatch, PurgeOutcome},
     results,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -36,7 +37,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(get_job)
         .service(get_result)
         .service(cancel_job)
-        .service(retry_job)
+        .service(retry::retry_job)
         .service(delete_job)
         .service(explain_job)
         .service(steps::job_events);
@@ -271,54 +272,6 @@ async fn cancel_job(
     let job = own_job(&ctx, id, &caller.owner).await?;
     let attempts = queue::attempts(&ctx.db, job.id).await?;
     Ok(response
-        .insert_header((header::ETAG, etag(&job)))
-        .json(job_body(job, Some(attempts))))
-}
-
-/// Queues a `failed`, `expired` or `canceled` job again. It keeps its id and history and gets new attempts.
-#[utoipa::path(
-    operation_id = "retry_job", tag = "jobs",
-    params(("id" = String, Path, description = "`job_` and 32 hex digits")),
-    responses(
-        (status = 202, description = "Queued again", body = wire::Job,
-         headers(("Location" = String, description = "Where to poll"), ("Retry-After" = u32), ("ETag" = String))),
-        NotFound,
-        (status = 409, description = "not_retryable: it succeeded, or has not ended yet", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 410, description = "data_purged: its image or its data was deleted", body = wire::Problem, content_type = "application/problem+json"),
-    ),
-)]
-#[post("/v1/jobs/{id}/retry")]
-async fn retry_job(
-    ctx: Data<Ctx>,
-    caller: Caller,
-    request: HttpRequest,
-) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
-    let id = job_id(&request)?;
-    match queue::retry(&ctx.db, id, Some(&caller.owner)).await? {
-        RetryOutcome::Queued => {}
-        RetryOutcome::NotTerminal => {
-            let detail = "the job has not ended: there is nothing to repeat yet";
-            return Err(ApiError::new(ProblemCode::NotRetryable, detail));
-        }
-        RetryOutcome::Succeeded => {
-            let detail = "the job succeeded and its result is final: submit a new one instead";
-            return Err(ApiError::new(ProblemCode::NotRetryable, detail));
-        }
-        RetryOutcome::InputPurged => {
-            let detail = "what the job was about is deleted: submit the image again";
-            return Err(ApiError::new(ProblemCode::DataPurged, detail));
-        }
-        RetryOutcome::NotFound => return Err(ApiError::not_found()),
-    }
-    let job = own_job(&ctx, id, &caller.owner).await?;
-    let attempts = queue::attempts(&ctx.db, id).await?;
-    Ok(HttpResponse::Accepted()
-        .insert_header((header::LOCATION, format!("/v1/jobs/{id}")))
-        .insert_header((
-            header::RETRY_AFTER,
-            ctx.retry_after.seconds(&job).to_string(),
-        ))
         .insert_header((header::ETAG, etag(&job)))
         .json(job_body(job, Some(attempts))))
 }

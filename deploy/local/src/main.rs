@@ -22,7 +22,7 @@ enum Command {
     ///
     /// On a running stack it starts only the missing processes.
     Up {
-        /// Return when everything is ready; ./deploy/local/down stops the stack.
+        /// Return when everything is ready; ./deploy/local/down (with the same --data) stops the stack.
         #[arg(long)]
         detach: bool,
         /// Number of workers.

@@ -6,6 +6,6 @@ with failed as materialized (
     order by f.batch_line limit 500
 ),
 tried as materialized (
-    select batch_line, retry_job(job_id, $2) as outcome from failed
+    select batch_line, retry_job(job_id, $2, $4) as outcome from failed
 )
 select count(*) filter (where outcome = 'queued') as "queued!", max(batch_line) as last from tried

@@ -44,6 +44,16 @@ pub(super) fn parse(reference: &str) -> Option<(&str, Pick<'_>)> {
     Some((reference, Pick::Alias(DEFAULT_ALIAS)))
 }
 
+/// The reference of a retry on the current version: the alias of `model_ref`, or `default` if `model_ref` names a version or a
+/// digest. SQL does the same: function `retry_job`.
+pub fn current_reference(model_ref: &str) -> String {
+    match parse(model_ref) {
+        Some((name, Pick::Alias(alias))) => format!("{name}@{alias}"),
+        Some((name, _)) => format!("{name}@{DEFAULT_ALIAS}"),
+        None => model_ref.to_owned(),
+    }
+}
+
 /// Resolves references; concurrent ones share a statement. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Resolver(BatchLoader<ReferenceLoad>);
@@ -155,8 +165,16 @@ pub async fn resolve_all(
 
 #[cfg(test)]
 mod tests {
-    use super::{Pick, parse};
+    use super::{Pick, current_reference, parse};
     use crate::Sha256Digest;
+
+    #[test]
+    fn the_current_version_is_the_one_of_the_alias_or_of_the_default() {
+        assert_eq!(current_reference("lite@stable"), "lite@stable");
+        assert_eq!(current_reference("lite:3"), "lite@default");
+        let digest = format!("lite@{}", Sha256Digest::of(b"model"));
+        assert_eq!(current_reference(&digest), "lite@default");
+    }
 
     #[test]
     fn a_reference_names_an_alias_a_version_or_a_digest() {

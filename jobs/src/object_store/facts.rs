@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{ObjectStore, StoreError, get_error, unavailable};
+use super::{ObjectStore, StoreError};
 use crate::Sha256Digest;
 
 /// What the store says about an object.
@@ -21,7 +21,7 @@ impl ObjectStore {
     /// The size of an object, and its digest if the store knows it; `None` if there is no such object.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`] or [`StoreError::Refused`].
     pub fn facts<'a>(
         &'a self,
         key: &'a str,
@@ -44,7 +44,7 @@ impl ObjectStore {
                 {
                     Ok(None)
                 }
-                Err(error) => Err(unavailable(&error)),
+                Err(error) => Err(self.failure(&error)),
             }
         })
     }
@@ -52,11 +52,15 @@ impl ObjectStore {
     /// The SHA-256 of an object. Reads all of it, a chunk at a time.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] is temporary.
+    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] and
+    /// [`StoreError::Refused`] are temporary.
     pub fn hash<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Sha256Digest, StoreError>> {
         Box::pin(async move {
             let get = self.client.get_object().bucket(&self.bucket).key(key);
-            let got = get.send().await.map_err(|error| get_error(key, &error))?;
+            let got = get
+                .send()
+                .await
+                .map_err(|error| self.get_failure(key, &error))?;
             let (mut body, mut hasher) = (got.body, Sha256::new());
             while let Some(chunk) = body.next().await {
                 let chunk = chunk.map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -69,7 +73,8 @@ impl ObjectStore {
     /// `length` bytes of an object from `first` on; `length` is at least 1.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] is temporary.
+    /// [`StoreError::Missing`] is permanent, [`StoreError::Unavailable`] and
+    /// [`StoreError::Refused`] are temporary.
     pub fn get_range<'a>(
         &'a self,
         key: &'a str,
@@ -80,7 +85,7 @@ impl ObjectStore {
             let get = self.client.get_object().bucket(&self.bucket).key(key);
             let range = format!("bytes={first}-{}", first + length - 1);
             let got = get.range(range).send().await;
-            let got = got.map_err(|error| get_error(key, &error))?;
+            let got = got.map_err(|error| self.get_failure(key, &error))?;
             let body = got.body.collect().await;
             let body = body.map_err(|error| StoreError::Unavailable(error.to_string()))?;
             Ok(body.into_bytes())

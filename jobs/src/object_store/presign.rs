@@ -4,7 +4,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::BoxFuture;
 
-use super::{ObjectStore, StoreError, unavailable};
+use super::{ObjectStore, StoreError};
 use crate::Sha256Digest;
 
 /// A presigned request that puts one object: its sender needs no credentials.
@@ -39,7 +39,7 @@ impl ObjectStore {
             let signed = put
                 .presigned(presigning)
                 .await
-                .map_err(|error| unavailable(&error))?;
+                .map_err(|error| self.failure(&error))?;
             let headers = signed.headers();
             Ok(SignedPut {
                 url: signed.uri().to_owned(),
@@ -70,7 +70,7 @@ impl ObjectStore {
                 .response_content_disposition(disposition)
                 .presigned(presigning)
                 .await
-                .map_err(|error| unavailable(&error))?;
+                .map_err(|error| self.failure(&error))?;
             Ok(signed.uri().to_owned())
         })
     }

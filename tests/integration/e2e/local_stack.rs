@@ -193,6 +193,23 @@ async fn listen_url(process: &Process, message: &str) -> String {
 }
 
 #[tokio::test]
+async fn up_says_the_commands_of_its_own_data_folder() {
+    let stack = LocalStack::new();
+    let up = ["up", "--detach", "--no-sample", "--port", &stack.port];
+    let up = stack.run(&up).await;
+    let said = String::from_utf8_lossy(&up.stdout).into_owned();
+    for script in ["down", "status", "psql"] {
+        let command = format!("./deploy/local/{script} --data {}", stack.data().display());
+        assert!(said.contains(&command), "{said}");
+    }
+    stack.run(&["down"]).await;
+    let status = stack.command(&["status"]).output().await.unwrap();
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    let up = format!("./deploy/local/up --data {}", stack.data().display());
+    assert!(said.contains(&up), "{said}");
+}
+
+#[tokio::test]
 async fn another_api_and_worker_start_from_the_env_file_alone() {
     let stack = LocalStack::new();
     stack.up().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
-use tests::{Stack, eventually, scene::png};
+use tests::{Stack, eventually, fixtures, scene::png};
 
 /// The model files have 1578, 2053 and 2410 bytes.
 const MODELS: [&str; 3] = ["brightness", "tiles", "bright-box"];
@@ -130,4 +130,23 @@ async fn a_model_that_never_fits_unloads_the_others_and_its_load_is_tried_once()
     let failed_loads = log.matches("model not loaded").count();
     assert_eq!(failed_loads, 1, "the second attempt loads nothing: {log}");
     predict_with_others().await;
+}
+
+#[tokio::test]
+async fn a_loaded_model_counts_its_memory_and_not_only_its_file() {
+    let stack = Stack::with_models().await;
+    let worker = stack.worker("w", &[]).await;
+    let photo = fixtures::photo("coffee.jpg");
+    stack.client.predicted("", photo).await;
+    let log = worker.log();
+    let lines = log.lines().map(serde_json::from_str::<Value>);
+    let warm = lines
+        .flatten()
+        .find(|line| line["message"] == "model warmed up" && line["model"] == fixtures::CLASSIFIER);
+    let warm = warm.unwrap_or_else(|| panic!("{log}"));
+    let artifact = warm["artifact"].as_str().unwrap();
+    let file = fixtures::model(fixtures::CLASSIFIER).join(artifact);
+    let file = std::fs::metadata(file).unwrap().len();
+    let counted = warm["model.bytes"].as_u64().unwrap();
+    assert!(counted > file && counted <= 4 * file, "{counted} {file}");
 }

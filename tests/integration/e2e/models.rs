@@ -1,5 +1,6 @@
 //! Aliases move and versions retire; a job keeps the version with which it was submitted.
 
+use jobs::{Problem, ProblemCode, queue};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Stack, client::send, fixtures, given};
@@ -76,6 +77,84 @@ async fn a_job_keeps_its_version_when_the_alias_moves() {
         .submit(&stable, fixtures::photo("cat.jpg"))
         .await;
     assert_eq!(version_of(&stack, &stable["id"]).await, 1);
+}
+
+/// Ends the only job that waits as failed, as a worker does that cannot load the model.
+async fn fail_next_job(stack: &Stack) {
+    let held = given::claimed_by(&stack.db, "w").await;
+    let problem = Problem::new(ProblemCode::ModelError, "the model cannot be loaded");
+    let failed = tests::settling::fail(&stack.db, &[(held.lease(), problem)]).await;
+    failed.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_can_run_on_the_version_that_the_alias_means_now() {
+    let stack = stack_with_two_versions().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    fail_next_job(&stack).await;
+    assert_eq!(set_alias(&stack, "default", json!(2)).await.status, 200);
+    let path = format!("/v1/jobs/{}/retry", job["id"].as_str().unwrap());
+    let retry = async |query: &str| {
+        let path = format!("{path}{query}");
+        send(stack.client.request(Method::POST, &path)).await
+    };
+    let unknown = retry("?model=newest").await;
+    unknown.problem_at(422, "invalid_params", "/model");
+    let again = retry("").await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    assert_eq!(again.json()["resolved_model"]["version"], 1);
+    fail_next_job(&stack).await;
+    let again = retry("?model=current").await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    assert_eq!(again.json()["resolved_model"]["version"], 2);
+}
+
+#[tokio::test]
+async fn a_retry_on_a_version_that_does_not_take_the_parameters_is_refused_with_a_pointer() {
+    let stack = stack_with_two_versions().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    fail_next_job(&stack).await;
+    let stricter = "update model_versions set manifest = jsonb_set(manifest, '{params,top_k,maximum}', '4') where version = 2";
+    sqlx::query(stricter).execute(&*stack.db).await.unwrap();
+    assert_eq!(set_alias(&stack, "default", json!(2)).await.status, 200);
+    let id = job["id"].as_str().unwrap();
+    let path = format!("/v1/jobs/{id}/retry?model=current");
+    let refused = send(stack.client.request(Method::POST, &path)).await;
+    refused.problem_at(422, "invalid_params", "/params/top_k");
+    assert_eq!(stack.client.job(id).await["status"], "failed");
+}
+
+#[tokio::test]
+async fn the_command_retries_jobs_and_batches_on_the_current_version() {
+    let stack = stack_with_two_versions().await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    fail_next_job(&stack).await;
+    assert_eq!(set_alias(&stack, "default", json!(2)).await.status, 200);
+    let id = job["id"].as_str().unwrap();
+    let retried = stack.command(&["retry", "--current-model", id]).await;
+    assert!(retried.status.success(), "{retried:?}");
+    assert_eq!(version_of(&stack, &job["id"]).await, 2);
+
+    assert_eq!(set_alias(&stack, "default", json!(1)).await.status, 200);
+    queue::cancel(&stack.db, id.parse().unwrap(), None)
+        .await
+        .unwrap();
+    let line = json!({"image": {"sha256": job["image"]["sha256"]}});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{line}\n")).unwrap();
+    let file = file.path().to_str().unwrap();
+    let created = stack.command(&["batch", "create", file, "--json"]).await;
+    assert!(created.status.success(), "{created:?}");
+    let batch: Value = serde_json::from_slice(&created.stdout).unwrap();
+    fail_next_job(&stack).await;
+    assert_eq!(set_alias(&stack, "default", json!(2)).await.status, 200);
+    let batch = batch["id"].as_str().unwrap();
+    let retry = ["batch", "retry-failed", batch, "--current-model"];
+    let retried = stack.command(&retry).await;
+    assert!(retried.status.success(), "{retried:?}");
+    let path = format!("/v1/jobs?batch_id={batch}");
+    let jobs = stack.client.get(&path).await.json();
+    assert_eq!(version_of(&stack, &jobs["data"][0]["id"]).await, 2);
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ pub enum LoadError {
 impl From<StoreError> for LoadError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            StoreError::Unavailable(_) | StoreError::Refused(_) => {
+                Self::Unavailable(error.to_string())
+            }
             StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Broken(error.to_string()),
         }
     }

@@ -9,11 +9,12 @@ use std::{
 use jobs::manifest::{Manifest, Precision, is_package};
 
 use super::{
-    OutputCheck, best_batch::BestBatch, load_error::LoadError, model::Model, probes::Probes,
+    OutputCheck, best_batch::BestBatch, load_error::LoadError, loaded_bytes::loaded_bytes,
+    model::Model, probes::Probes,
 };
 use crate::torch::{
     Device, ForwardError, Output, Program, give_back_freed_memory, load_package, load_program,
-    prepare_thread,
+    memory_in_use, prepare_thread,
 };
 
 /// Samples of each thread for each size of a forward batch. The result is the fastest sample of the slowest thread: the last
@@ -32,6 +33,7 @@ pub(super) struct Loader {
     /// Name of the artifact in the manifest.
     pub artifact_name: String,
     pub artifact: PathBuf,
+    /// Size of that file.
     pub bytes: u64,
     pub device: Device,
     pub precision: Precision,
@@ -44,6 +46,8 @@ impl Loader {
     /// Loads, warms up and measures the model. Blocks the thread for seconds.
     pub(super) fn load(self) -> Result<Model, LoadError> {
         prepare_thread(0);
+        give_back_freed_memory();
+        let memory_before = memory_in_use(self.device);
         let load_error = |error| self.load_error(error);
         let program = self.load_artifact().map_err(load_error)?;
         let probes = Probes::run(&program).map_err(load_error)?;
@@ -51,12 +55,14 @@ impl Loader {
             .map_err(LoadError::Broken)?;
         let sizes = self.find_batch_sizes(&program, &probes)?;
         give_back_freed_memory(); // that of the load and the measurements
+        let bytes = loaded_bytes(self.bytes, memory_before, memory_in_use(self.device));
         tracing::info!(
             model = self.manifest.name,
             device = %self.device,
             precision = %self.precision,
             artifact = self.artifact_name,
             batch.images = sizes.best,
+            model.bytes = bytes,
             "model warmed up"
         );
         if let Some(warning) = &sizes.warning {
@@ -71,7 +77,7 @@ impl Loader {
             warning: sizes.warning.map(OnceLock::from).unwrap_or_default(),
             program,
             precision: self.precision,
-            bytes: self.bytes,
+            bytes,
         })
     }
 

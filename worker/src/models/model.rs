@@ -25,7 +25,7 @@ pub struct Model {
     pub labels: Vec<String>,
     pub program: Program,
     pub precision: Precision,
-    /// Bytes of its artifact: an estimate of the memory that the model takes.
+    /// Memory that the model counts: what the process grew by during its load, between one and four times the file.
     pub(super) bytes: u64,
     pub(super) batch: BestBatch,
     /// The first finding about the model, at load or at work.

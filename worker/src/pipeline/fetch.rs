@@ -97,7 +97,7 @@ async fn send_to_decode(
         }
         Ok(bytes) => bytes,
         Err(error) => {
-            if let StoreError::Unavailable(cause) = &error {
+            if let StoreError::Unavailable(cause) | StoreError::Refused(cause) = &error {
                 context.claim_pause.report_outage(cause);
             }
             return attempt.end(outcome_of_store_error(error));
@@ -142,6 +142,6 @@ fn outcome_of_store_error(error: StoreError) -> Outcome {
         StoreError::Corrupt(_) => Outcome::Retry(
             StageError::new(ProblemCode::Internal, "the stored image is damaged").caused_by(error),
         ),
-        StoreError::Unavailable(_) => Outcome::Release,
+        StoreError::Unavailable(_) | StoreError::Refused(_) => Outcome::Release,
     }
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -129,6 +130,18 @@ extern "C" bool darkroom_use_stream(int gpu, size_t number, char *error, size_t 
       stream = streams.emplace(std::pair(gpu, number), cuda.getStreamFromGlobalPool(device)).first;
     }
     cuda.exchangeStream(stream->second);
+    return true;
+  } catch (const std::exception &exception) {
+    write_error(exception, error, error_bytes);
+    return false;
+  }
+}
+
+// Bytes of the tensors that a GPU holds now. Writes nothing on an error.
+extern "C" bool darkroom_gpu_bytes(int gpu, int64_t *bytes, char *error, size_t error_bytes) noexcept {
+  try {
+    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(static_cast<c10::DeviceIndex>(gpu));
+    *bytes = stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].current;
     return true;
   } catch (const std::exception &exception) {
     write_error(exception, error, error_bytes);

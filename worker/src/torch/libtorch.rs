@@ -38,6 +38,12 @@ unsafe extern "C" {
         error: *mut c_char,
         error_bytes: usize,
     ) -> bool;
+    fn darkroom_gpu_bytes(
+        gpu: c_int,
+        bytes: *mut i64,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> bool;
     fn darkroom_pinned(bytes: i64, error: *mut c_char, error_bytes: usize) -> *mut c_void;
 }
 
@@ -115,6 +121,15 @@ pub(super) fn use_stream(gpu: usize, number: usize) -> Result<(), TchError> {
     let gpu = c_int::try_from(gpu).unwrap_or(c_int::MAX);
     // SAFETY: the function takes no pointer but `error`.
     check(|error| unsafe { darkroom_use_stream(gpu, number, error, ERROR_BYTES) })
+}
+
+/// Bytes of the tensors that a GPU holds now for this process.
+pub(super) fn gpu_bytes(gpu: usize) -> Result<u64, TchError> {
+    let gpu = c_int::try_from(gpu).unwrap_or(c_int::MAX);
+    let mut bytes = 0;
+    // SAFETY: `bytes` lives longer than the call.
+    check(|error| unsafe { darkroom_gpu_bytes(gpu, &raw mut bytes, error, ERROR_BYTES) })?;
+    Ok(u64::try_from(bytes).unwrap_or_default())
 }
 
 /// Allocates `u8[bytes]`, uninitialized, in pinned memory: a GPU reads it by itself.

@@ -49,7 +49,8 @@ impl Cluster {
                 if version.trim() != supported {
                     bail!(
                         "PostgreSQL {1} created the cluster in {0}, but the programs are {supported}; \
-                         use PostgreSQL {1}, another --data, or ./deploy/local/down --wipe",
+                         use PostgreSQL {1}, another --data, or remove this data: ./deploy/local/down --wipe \
+                         (with the --data of this stack)",
                         cluster.data.display(),
                         version.trim()
                     );

@@ -94,7 +94,7 @@ pub async fn status(data: Option<&Path>) -> anyhow::Result<bool> {
         println!("postgres in {}", cluster.display());
     }
     let Some(mut connection) = Connection::connect(&layout.socket()?).await else {
-        println!("nothing runs; ./deploy/local/up starts it");
+        println!("nothing runs; {} starts it", layout.command("up"));
         return Ok(false);
     };
     connection.send(&Request::Status).await?;
@@ -172,8 +172,10 @@ fn print_usage(layout: &Layout, access: &StackAccess, options: &UpOptions) {
         "Console        {}/console (log in with any name; the password is the key)",
         access.url
     );
+    println!("Status         {}", layout.command("status"));
+    println!("Database       {}", layout.command("psql"));
     if options.detach {
-        println!("Stop with      ./deploy/local/down");
+        println!("Stop with      {}", layout.command("down"));
     }
 }
 

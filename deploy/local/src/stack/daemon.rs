@@ -26,8 +26,9 @@ pub async fn supervise(data: &Path) -> anyhow::Result<()> {
     let lock = std::fs::File::create(layout.lock())?;
     lock.try_lock().with_context(|| {
         format!(
-            "another supervisor runs in {}; see ./deploy/local/status",
-            layout.data.display()
+            "another supervisor runs in {}; see {}",
+            layout.data.display(),
+            layout.command("status")
         )
     })?;
     let socket = layout.socket()?;

@@ -11,7 +11,7 @@ pub(super) fn write(layout: &Layout, env: &Env) -> anyhow::Result<()> {
 }
 
 /// Quotes `value` as one word of a shell.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+,=".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         value.to_owned()

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
+use super::env_file::quoted;
+
+/// The data folder of a stack that was started without `--data`, in the checkout.
+const DEFAULT_FOLDER: &str = ".local";
+
 /// The data folder of one stack, and the paths in it.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -18,13 +23,23 @@ impl Layout {
     pub(super) fn open(chosen: Option<&Path>) -> anyhow::Result<Self> {
         let data = match chosen {
             Some(data) => std::path::absolute(data)?,
-            None => crate::checkout()?.join(".local"),
+            None => crate::checkout()?.join(DEFAULT_FOLDER),
         };
         for folder in [data.clone(), data.join("pids"), data.join("logs")] {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("creating {}", folder.display()))?;
         }
         Ok(Self { data })
+    }
+
+    /// The command line of a script of `deploy/local` for this stack. It names the data folder, unless that is the default one.
+    pub(super) fn command(&self, script: &str) -> String {
+        let default = crate::checkout().map(|checkout| checkout.join(DEFAULT_FOLDER));
+        if default.is_ok_and(|default| default == self.data) {
+            return format!("./deploy/local/{script}");
+        }
+        let data = quoted(&self.data.to_string_lossy());
+        format!("./deploy/local/{script} --data {data}")
     }
 
     pub(super) fn postgres(&self) -> PathBuf {
@@ -104,4 +119,23 @@ pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     std::io::Write::write_all(&mut file, text.as_bytes()).with_context(writing)?;
     file.persist(path).with_context(writing)?; // a temporary file has mode 0600
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn layout(data: impl Into<PathBuf>) -> Layout {
+        Layout { data: data.into() }
+    }
+
+    #[test]
+    fn a_command_names_the_data_folder_unless_it_is_the_default_one() {
+        let default = layout(crate::checkout().unwrap().join(".local"));
+        assert_eq!(default.command("down"), "./deploy/local/down");
+        let other = layout("/srv/two stacks");
+        let down = "./deploy/local/down --data '/srv/two stacks'";
+        assert_eq!(other.command("down"), down);
+    }
 }

@@ -142,13 +142,15 @@ async fn retry_failed_retries_only_the_failed_jobs() {
     complete_next_job(&db).await;
     fail_next_job(&db).await;
     assert_eq!(
-        batches::retry_failed(&db, id, "another-owner")
+        batches::retry_failed(&db, id, "another-owner", false)
             .await
             .unwrap(),
         0
     );
     assert_eq!(
-        batches::retry_failed(&db, id, given::OWNER).await.unwrap(),
+        batches::retry_failed(&db, id, given::OWNER, false)
+            .await
+            .unwrap(),
         2
     );
     let again = find_batch(&db, id).await.counts;

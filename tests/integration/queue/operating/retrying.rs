@@ -204,3 +204,86 @@ async fn only_an_unsuccessful_job_with_its_image_can_be_retried() {
         RetryOutcome::InputPurged
     );
 }
+
+/// The reference and the version of a job, and its parameter.
+async fn model_of(db: &PgPool, job: JobId) -> (String, i32, i64) {
+    let job = queue::find(db, job, given::OWNER).await.unwrap().unwrap();
+    let top_k = job.params["top_k"].as_i64().unwrap();
+    (job.model_ref, job.model.version, top_k)
+}
+
+#[tokio::test]
+async fn a_retry_on_the_current_version_takes_what_the_alias_means_now() {
+    let db = given::database().await;
+    let cat = failed_job(&db, "cat").await;
+    given::newer_version(&db, "default", 1000).await;
+    let queued = RetryOutcome::Queued;
+    assert_eq!(queue::retry(&db, cat, OWNER).await.unwrap(), queued);
+    let submitted = ("lite@default".to_owned(), 1, 5);
+    assert_eq!(model_of(&db, cat).await, submitted);
+    let held = given::claimed_by(&db, "w").await;
+    tests::settling::fail(&db, &[(held.lease(), fault())])
+        .await
+        .unwrap();
+    let again = queue::retry_on_current_version(&db, cat, OWNER).await;
+    assert_eq!(again.unwrap(), queued);
+    let current = ("lite@default".to_owned(), 2, 5);
+    assert_eq!(model_of(&db, cat).await, current);
+    let again = queue::retry_on_current_version(&db, cat, OWNER).await;
+    assert_eq!(again.unwrap(), RetryOutcome::NotTerminal);
+}
+
+#[tokio::test]
+async fn a_job_that_named_an_alias_keeps_it_and_one_that_named_a_version_takes_the_default() {
+    let db = given::database().await;
+    given::model_version(&db, given::MODEL).await;
+    for (reference, retried_as) in [
+        ("lite@stable", ("lite@stable".to_owned(), 1, 5)),
+        ("lite:1", ("lite@default".to_owned(), 2, 5)),
+    ] {
+        let stable = jobs::models::set_alias(&db, given::MODEL, "stable", 1, "test").await;
+        stable.unwrap();
+        let model = given::resolved(&db, reference).await;
+        let job = given::queued_with(&db, reference, |job| job.model = model).await;
+        queue::cancel(&db, job, OWNER).await.unwrap();
+        if reference == "lite@stable" {
+            given::newer_version(&db, "default", 1000).await;
+        }
+        let retried = queue::retry_on_current_version(&db, job, OWNER).await;
+        assert_eq!(retried.unwrap(), RetryOutcome::Queued);
+        assert_eq!(model_of(&db, job).await, retried_as);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_fit_the_current_version_stays_failed() {
+    let db = given::database().await;
+    let cat = failed_job(&db, "cat").await;
+    given::newer_version(&db, "default", 4).await;
+    let refused = queue::retry_on_current_version(&db, cat, OWNER).await;
+    assert_eq!(refused.unwrap(), RetryOutcome::ParamsDoNotFit);
+    let other = queue::retry_on_current_version(&db, cat, Some("bob")).await;
+    assert_eq!(other.unwrap(), RetryOutcome::NotFound);
+    sqlx::query("delete from model_aliases")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let refused = queue::retry_on_current_version(&db, cat, OWNER).await;
+    assert_eq!(refused.unwrap(), RetryOutcome::NoVersion);
+    let job = queue::find(&db, cat, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Failed);
+}
+
+#[tokio::test]
+async fn an_operator_retries_the_failed_jobs_of_a_model_on_its_current_version() {
+    let db = given::database().await;
+    let (cat, dog) = (failed_job(&db, "cat").await, failed_job(&db, "dog").await);
+    given::newer_version(&db, "default", 1000).await;
+    let one = sqlx::query("select ops.retry($1::uuid, current_model => true)");
+    one.bind(cat.uuid()).execute(&*db).await.unwrap();
+    let rest = "select ops.retry_failed('lite', 'model_error', current_model => true)";
+    assert_eq!(query_number(&db, rest).await, 1);
+    for job in [cat, dog] {
+        assert_eq!(model_of(&db, job).await.1, 2);
+    }
+}

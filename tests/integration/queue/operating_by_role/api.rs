@@ -56,6 +56,9 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
         queue::RetryOutcome::Queued
     );
     queue::cancel(&pool, job.id, None).await.unwrap();
+    let again = queue::retry_on_current_version(&pool, job.id, None).await;
+    assert_eq!(again.unwrap(), queue::RetryOutcome::Queued);
+    queue::cancel(&pool, job.id, None).await.unwrap();
     assert_eq!(
         queue::purge(&pool, job.id, None).await.unwrap(),
         queue::PurgeOutcome::Done
@@ -170,7 +173,7 @@ async fn darkroom_api_can_run_all_statements_about_batches() {
         .await
         .unwrap();
     batches::cancel_some(&pool, None).await.unwrap();
-    batches::retry_failed(&pool, writer.batch, given::OWNER)
+    batches::retry_failed(&pool, writer.batch, given::OWNER, false)
         .await
         .unwrap();
     assert_eq!(batches::finish_due(&pool).await.unwrap().len(), 1);
