@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from json import loads
 from typing import Any, NoReturn, TypeVar, Union
 
@@ -201,19 +202,19 @@ def results(batch_id: str, after: int) -> Call:
 
 def results_of(response: httpx.Response) -> list[dict[str, Any]]:
     """The lines of one page of results. A job is a :class:`Job`."""
-    lines: list[dict[str, Any]] = [loads(line) for line in response.text.splitlines()]
+    lines: list[dict[str, Any]] = [loads(line) for line in response.content.split(b"\n") if line]
     for line in lines:
         if line.get("job") is not None:
             line["job"] = Job(line["job"])
     return lines
 
 
-def filters(given: Mapping[str, Any]) -> dict[str, str]:
+def filters(**given: Any) -> dict[str, str]:
     """Filters of a list as a query: `metadata={"listing": "8841"}` is `metadata.listing=8841`."""
     query: dict[str, str] = {}
     for name, value in given.items():
         if isinstance(value, Mapping):
             query.update({f"{name}.{key}": str(text) for key, text in value.items()})
         elif value is not None:
-            query[name] = value.isoformat() if hasattr(value, "isoformat") else str(value)
+            query[name] = value.isoformat() if isinstance(value, datetime) else str(value)
     return query

@@ -43,7 +43,7 @@ class Job(dict[str, Any]):
 
     @property
     def result(self) -> Any:
-        """The result of the model; `None` unless the job succeeded."""
+        """The result of the model; `None` unless the job succeeded. If it is large, `url` and `bytes`: `client.result` reads it."""
         return self.get("result")
 
     @property
