@@ -72,8 +72,8 @@ def read(image: Image) -> bytes:
         return _png_of_pillow(image)
     if _has(image, "read"):
         content = image.read()  # type: ignore[union-attr]
-        if isinstance(content, bytes):
-            return content
+        if isinstance(content, (bytes, bytearray)):
+            return bytes(content)
         raise TypeError(f"the file gives {type(content).__name__}, not bytes: open it with mode 'rb'")
     if _has(image, "__array_interface__", "shape", "dtype", "tobytes"):
         return _png_of_array(image)
@@ -107,7 +107,7 @@ def _png_of_array(array: Any) -> bytes:
     shape = tuple(array.shape)
     if str(array.dtype) != "uint8":
         raise TypeError(f"the array has the type {array.dtype}: pixels must be uint8, from 0 to 255")
-    samples = 1 if len(shape) == 2 else shape[-1]
+    samples = shape[2] if len(shape) == 3 else 1
     if len(shape) not in (2, 3) or samples not in _COLOR_TYPES or 0 in shape:
         first = len(shape) == 3 and shape[0] in _COLOR_TYPES
         hint = "; move the channels behind, with .transpose(1, 2, 0)" if first else ""
