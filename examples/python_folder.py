@@ -16,14 +16,14 @@ from darkroom_client import Client
 def main(folder: Path) -> int:
     failed = 0
     with Client(run=f"folder {folder.resolve()}") as darkroom:
-        for outcome in darkroom.predict_folder(folder, params={"top_k": 3}):
-            line: dict[str, object] = {"photo": str(outcome.path)}
-            if outcome.job is not None:
-                line |= {"job": outcome.job.id, "status": outcome.job.status}
-            if outcome.succeeded:
-                line["result"] = outcome.result
+        for file in darkroom.predict_folder(folder, params={"top_k": 3}):
+            line: dict[str, object] = {"photo": str(file.path)}
+            if file.job is not None:
+                line |= {"job": file.job.id, "status": file.job.status}
+            if file.succeeded:
+                line["result"] = file.result
             else:
-                line["error"] = str(outcome.error)
+                line["error"] = str(file.error)
                 failed += 1
             print(json.dumps(line), flush=True)
     return 1 if failed else 0

@@ -17,7 +17,7 @@ from darkroom_client import (
     AsyncClient,
     Client,
     DarkroomError,
-    FileOutcome,
+    FilePrediction,
     JobFailed,
     ModelRejected,
     Refused,
@@ -223,7 +223,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check_outcomes(folder: Path, outcomes: list[FileOutcome]) -> None:
+def check_outcomes(folder: Path, outcomes: list[FilePrediction]) -> None:
     found = {str(one.path.relative_to(folder)): one for one in outcomes}
     assert set(found) == {"a.jpg", "more/b.JPG", "more/c.png", "more/no-suffix"}
     assert found["a.jpg"].succeeded and found["a.jpg"].result == {"labels": []}
@@ -235,7 +235,7 @@ def check_outcomes(folder: Path, outcomes: list[FileOutcome]) -> None:
 def test_a_folder_reports_bad_files_and_goes_on(folder: Path) -> None:
     check_outcomes(folder, list(client(FolderService()).predict_folder(folder)))
 
-    async def asynchronous() -> list[FileOutcome]:
+    async def asynchronous() -> list[FilePrediction]:
         return [one async for one in async_client(FolderService()).predict_folder(folder)]
 
     check_outcomes(folder, asyncio.run(asynchronous()))

@@ -1,7 +1,7 @@
 """Client of Darkroom, a job API for image inference."""
 
 from ._async import AsyncBatches, AsyncClient
-from ._folder import FileOutcome
+from ._folder import FilePrediction
 from ._images import Image
 from ._models import AsyncModels, Models
 from ._retries import Retries
@@ -27,7 +27,7 @@ __all__ = [
     "Batches",
     "Client",
     "DarkroomError",
-    "FileOutcome",
+    "FilePrediction",
     "Image",
     "Job",
     "JobFailed",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from . import _operations as operations
-from ._folder import FileOutcome, Folder, check_concurrency, each_async, failure, find_images
+from ._folder import FilePrediction, Folder, check_concurrency, each_async, failure, find_images
 from ._images import Image, load
 from ._models import AsyncModels
 from ._operations import Operation, Pause
@@ -115,24 +115,24 @@ class AsyncClient:
         timeout: float | None = None,
         fresh: bool = False,
         **options: Unpack[JobFields],
-    ) -> AsyncIterator[FileOutcome]:
+    ) -> AsyncIterator[FilePrediction]:
         checked = JobOptions.of(options)
         check_concurrency(concurrency)
 
-        async def one(path: Path) -> FileOutcome:
+        async def one(path: Path) -> FilePrediction:
             try:
-                return FileOutcome(path, await self._predict(path, checked, timeout, fresh))
+                return FilePrediction(path, await self._predict(path, checked, timeout, fresh))
             except (DarkroomError, OSError) as error:
                 return failure(path, error)
 
-        async def outcomes() -> AsyncIterator[FileOutcome]:
+        async def files() -> AsyncIterator[FilePrediction]:
             images, unreadable = await asyncio.to_thread(find_images, folder)
-            for outcome in unreadable:
-                yield outcome
-            async for outcome in each_async(images, one, concurrency):
-                yield outcome
+            for folder_with_error in unreadable:
+                yield folder_with_error
+            async for file in each_async(images, one, concurrency):
+                yield file
 
-        return outcomes()
+        return files()
 
     async def list(
         self,

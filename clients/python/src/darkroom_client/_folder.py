@@ -1,4 +1,4 @@
-"""Whole folders: which files are images, what came of each file, and how many are under way at once."""
+"""Whole folders: which files are images, the prediction or the error of each file, and how many are under way at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0",
 
 
 @dataclass(frozen=True)
-class FileOutcome:
-    """What came of one file of a folder: a job that succeeded, or an error."""
+class FilePrediction:
+    """One file of a folder: with a job that succeeded, or with an error."""
 
     path: Path
     #: The job; `None` if the file did not become one.
@@ -41,12 +41,12 @@ class FileOutcome:
         return self.job.result if self.job is not None and self.error is None else None
 
 
-def failure(path: Path, error: DarkroomError | OSError) -> FileOutcome:
-    """The outcome of a file with an error. Raises an error that every other file would have, too."""
+def failure(path: Path, error: DarkroomError | OSError) -> FilePrediction:
+    """A file with its error. Raises an error that every other file would have, too."""
     if not _is_fault_of_file(error):
         raise error
     job = error.job if isinstance(error, (JobFailed, StillRunning)) else None
-    return FileOutcome(path, job, error)
+    return FilePrediction(path, job, error)
 
 
 def _is_fault_of_file(error: DarkroomError | OSError) -> bool:
@@ -62,7 +62,7 @@ def _is_fault_of_file(error: DarkroomError | OSError) -> bool:
     )
 
 
-def find_images(folder: Folder) -> tuple[list[Path], list[FileOutcome]]:
+def find_images(folder: Folder) -> tuple[list[Path], list[FilePrediction]]:
     """The images of a folder and its subfolders in the order of their names, and the subfolders that cannot be read.
 
     Leaves out hidden files, links to folders, and files that are no image by name or by first bytes.
@@ -74,7 +74,7 @@ def find_images(folder: Folder) -> tuple[list[Path], list[FileOutcome]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
         images += (path for path in paths if path.is_file() and _looks_like_an_image(path))
-    return sorted(images), [FileOutcome(Path(error.filename), None, error) for error in unreadable]
+    return sorted(images), [FilePrediction(Path(error.filename), None, error) for error in unreadable]
 
 
 def _looks_like_an_image(path: Path) -> bool:
@@ -84,7 +84,7 @@ def _looks_like_an_image(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError:
-        return True  # its outcome is this error
+        return True  # to be reported with this error
     return head.startswith(_FIRST_BYTES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
@@ -94,11 +94,11 @@ def check_concurrency(concurrency: int) -> None:
 
 
 def each(
-    paths: list[Path], one: Callable[[Path], FileOutcome], concurrency: int
-) -> Iterator[FileOutcome]:
-    """The outcomes as they come. Begins a file when another one has ended and its outcome is taken."""
+    paths: list[Path], one: Callable[[Path], FilePrediction], concurrency: int
+) -> Iterator[FilePrediction]:
+    """The files as their jobs end. Begins a file when an earlier one has ended and the caller has taken it."""
     rest = iter(paths)
-    running: set[concurrent.futures.Future[FileOutcome]] = set()
+    running: set[concurrent.futures.Future[FilePrediction]] = set()
     with concurrent.futures.ThreadPoolExecutor(concurrency) as threads:
         while True:
             new = itertools.islice(rest, concurrency - len(running))
@@ -108,16 +108,16 @@ def each(
             ended, running = concurrent.futures.wait(
                 running, return_when=concurrent.futures.FIRST_COMPLETED
             )
-            for outcome in ended:
-                yield outcome.result()
+            for future in ended:
+                yield future.result()
 
 
 async def each_async(
-    paths: list[Path], one: Callable[[Path], Awaitable[FileOutcome]], concurrency: int
-) -> AsyncIterator[FileOutcome]:
+    paths: list[Path], one: Callable[[Path], Awaitable[FilePrediction]], concurrency: int
+) -> AsyncIterator[FilePrediction]:
     """:func:`each` for coroutines. Cancels what is under way if the caller stops early."""
     rest = iter(paths)
-    running: set[asyncio.Future[FileOutcome]] = set()
+    running: set[asyncio.Future[FilePrediction]] = set()
     try:
         while True:
             new = itertools.islice(rest, concurrency - len(running))
@@ -125,8 +125,8 @@ async def each_async(
             if not running:
                 return
             ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for outcome in ended:
-                yield outcome.result()
+            for future in ended:
+                yield future.result()
     finally:
         for left in running:
             left.cancel()

@@ -98,7 +98,7 @@ def _png_of_pillow(image: Any) -> bytes:
             f"PNG cannot keep an image of mode {image.mode!r}: convert it, for example with .convert('RGB')"
         )
     file = io.BytesIO()
-    # Without EXIF: Pillow has not turned these pixels, so the service must not turn them. A few versions of Pillow would write it.
+    # Without EXIF, which some versions of Pillow write: the service would turn pixels that Pillow shows as they are.
     image.save(file, format="PNG", compress_level=_LEVEL, exif=b"")
     return file.getvalue()
 

@@ -176,8 +176,8 @@ class Models:
     def wait(self, model: str, version: int, timeout: float | None = None) -> dict[str, Any]:
         """Waits until a worker has loaded a version that was pushed, and its alias has moved. Returns the version.
 
-        Raises :class:`ModelRejected` if the version cannot be loaded, and :class:`StillRunning` after `timeout` seconds. Without
-        a worker that runs the model there is no verdict.
+        Raises :class:`ModelRejected` if the version cannot be loaded, and :class:`StillRunning` after `timeout` seconds.
+        Without a worker that runs the model there is no verdict.
         """
         return self._client._do(_verdict(model, version, self._client.retries, timeout))
 

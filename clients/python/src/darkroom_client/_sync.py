@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from . import _operations as operations
-from ._folder import FileOutcome, Folder, check_concurrency, each, failure, find_images
+from ._folder import FilePrediction, Folder, check_concurrency, each, failure, find_images
 from ._images import Image
 from ._models import Models
 from ._operations import Operation, Pause
@@ -147,11 +147,11 @@ class Client:
         timeout: float | None = None,
         fresh: bool = False,
         **options: Unpack[JobFields],
-    ) -> Iterator[FileOutcome]:
-        """Predicts every image of a folder and its subfolders. Gives one :class:`FileOutcome` for each file, as they end.
+    ) -> Iterator[FilePrediction]:
+        """Predicts every image of a folder and its subfolders. Gives a :class:`FilePrediction` for each, as the jobs end.
 
-        A file that cannot be read, is refused, or whose job fails is an outcome with an `error`; the others go on. An error
-        that every file would have (a wrong key, an unknown model, a service that is away) is raised.
+        A file that cannot be read, that the service refuses, or whose job fails has an `error`; the others go on. Raises an
+        error that every file would have: a wrong key, an unknown model, a service that is away.
 
         :param concurrency: how many files are under way at once
         :param timeout: seconds for each file
@@ -161,9 +161,9 @@ class Client:
         check_concurrency(concurrency)
         images, unreadable = find_images(folder)
 
-        def one(path: Path) -> FileOutcome:
+        def one(path: Path) -> FilePrediction:
             try:
-                return FileOutcome(path, self._predict(path, checked, timeout, fresh))
+                return FilePrediction(path, self._predict(path, checked, timeout, fresh))
             except (DarkroomError, OSError) as error:
                 return failure(path, error)
 

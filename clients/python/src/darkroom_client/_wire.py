@@ -43,7 +43,10 @@ class Job(dict[str, Any]):
 
     @property
     def result(self) -> Any:
-        """The result of the model; `None` unless the job succeeded. If it is large, `url` and `bytes`: `client.result` reads it."""
+        """The result of the model; `None` unless the job succeeded.
+
+        A large result is only its `url` and `bytes` here: `client.result(job)` reads it.
+        """
         return self.get("result")
 
     @property
@@ -170,7 +173,7 @@ def submission(
 def _fits_a_query(body: Mapping[str, Any]) -> bool:
     """Whether a query can carry the options.
 
-    A query has no objects, and the service reads `5` as a number. A parameter with the name of an option would be this option.
+    A query has no objects, and the service reads `5` as a number. A parameter must not have the name of an option.
     """
     params, metadata = body.get("params", {}), body.get("metadata", {})
     return (
