@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, Union
 
@@ -17,7 +17,11 @@ class PillowImage(Protocol):
     @property
     def mode(self) -> str: ...
 
-    def save(self, fp: IO[bytes], /, format: str | None = None, **params: Any) -> None: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def save(self) -> Callable[..., Any]: ...
 
 
 class Array(Protocol):
