@@ -2,40 +2,32 @@
 
     python examples/python_folder.py photos/ > results.ndjson
 
-Killed and started again with the same folder, it submits no photo twice: the run has a name.
+Killed and started again with the same folder, it submits no photo twice: the run has a name. A bad photo is a line with an
+`error`, and the others go on.
 """
 
-import asyncio
 import json
 import sys
 from pathlib import Path
 
-from darkroom_client import AsyncClient, DarkroomError
-
-AT_ONCE = 8
+from darkroom_client import Client
 
 
-async def main(folder: Path) -> int:
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    turns = asyncio.Semaphore(AT_ONCE)
+def main(folder: Path) -> int:
     failed = 0
-
-    async with AsyncClient(run=f"folder {folder.resolve()}") as darkroom:
-
-        async def one(photo: Path) -> dict[str, object]:
-            async with turns:
-                try:
-                    job = await darkroom.submit(photo, params={"top_k": 3}, wait=True)
-                except DarkroomError as error:
-                    return {"photo": str(photo), "error": str(error)}
-            return {"photo": str(photo), "job": job.id, "status": job.status, "result": job.result}
-
-        for done in asyncio.as_completed([one(photo) for photo in photos]):
-            line = await done
-            failed += line.get("status") != "succeeded"
+    with Client(run=f"folder {folder.resolve()}") as darkroom:
+        for file in darkroom.predict_folder(folder, params={"top_k": 3}):
+            line: dict[str, object] = {"photo": str(file.path)}
+            if file.job is not None:
+                line |= {"job": file.job.id, "status": file.job.status}
+            if file.succeeded:
+                line["result"] = file.result
+            else:
+                line["error"] = str(file.error)
+                failed += 1
             print(json.dumps(line), flush=True)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Path(sys.argv[1]))))
+    sys.exit(main(Path(sys.argv[1])))

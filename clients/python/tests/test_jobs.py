@@ -5,6 +5,8 @@ import io
 import uuid
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from darkroom_client import AsyncClient, Client, NotFound, Refused, StillRunning
@@ -19,6 +21,35 @@ def test_a_photo_is_predicted(darkroom: Client, photo: Path) -> None:
 def test_path_bytes_and_file_submit_one_image(darkroom: Client, photo: Path) -> None:
     forms = [str(photo), photo, photo.read_bytes(), io.BytesIO(photo.read_bytes())]
     assert len({darkroom.submit(form)["input"]["image"] for form in forms}) == 1
+
+
+def test_pixels_of_pillow_and_numpy_are_predicted(darkroom: Client, photo: Path) -> None:
+    with PIL.Image.open(photo) as picture:
+        array = np.asarray(picture)
+        jobs = [darkroom.submit(form, params={"top_k": 1}, wait=True) for form in (picture, array)]
+    best = [job.result["labels"][0] for job in jobs]
+    assert best[0]["label"] == best[1]["label"]
+    assert best[0]["score"] == pytest.approx(best[1]["score"], abs=1e-3)
+    assert best[0]["label"] in [one["label"] for one in darkroom.predict(photo, params={"top_k": 2})["labels"]]
+    assert [job["input"]["content_type"] for job in jobs] == ["image/png"] * 2
+    gray = array.mean(axis=2).astype(np.uint8)
+    assert darkroom.predict(gray)["labels"]
+
+
+def test_a_folder_goes_on_over_bad_files(darkroom: Client, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/good.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "torn.jpg").write_bytes(photo.read_bytes()[:2000])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.webp").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("left out")
+    outcomes = {one.path.name: one for one in darkroom.predict_folder(tmp_path, fresh=True)}
+    assert set(outcomes) == {"good.jpg", "torn.jpg", "text.png", "empty.webp"}
+    good = outcomes.pop("good.jpg")
+    assert good.job is not None and good.result == good.job.result
+    assert not any(one.succeeded for one in outcomes.values())
+    with pytest.raises(NotFound, match="unknown_model"):
+        list(darkroom.predict_folder(tmp_path, model="nothing"))
 
 
 def test_a_job_is_followed_to_its_result(darkroom: Client, photo: Path) -> None:
@@ -57,6 +88,10 @@ def test_a_refusal_has_a_code_and_a_pointer(darkroom: Client, photo: Path) -> No
     assert refused.value.code == "invalid_params"
     assert refused.value.errors[0]["pointer"] == "/params/top_k"
     assert refused.value.request_id and not refused.value.retryable
+    text = str(refused.value)
+    assert "/params/top_k: must lie in" in text and refused.value.request_id in text
+    with pytest.raises(Refused, match="/params/topk: the model has no such parameter"):
+        darkroom.submit(photo, params={"topk": 5})
     with pytest.raises(Refused) as refused:
         darkroom.submit(b"no image")
     assert refused.value.code == "unsupported_media_type"

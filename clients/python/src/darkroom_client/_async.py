@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from . import _operations as operations
+from ._folder import FilePrediction, Folder, check_concurrency, each_async, failure, find_images
+from ._images import Image, load
 from ._models import AsyncModels
 from ._operations import Operation, Pause
 from ._retries import Retries
 from ._sync import _TIMEOUT, connection, job_id, request
-from ._wire import Call, Image, Job, JobOptions
+from ._wire import Call, Job, JobFields, JobOptions
+from .errors import DarkroomError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -55,20 +62,22 @@ class AsyncClient:
         self,
         image: Image,
         *,
-        model: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: int | None = None,
-        webhook: str | None = None,
         wait: bool | float = False,
         fresh: bool = False,
         idempotency_key: str | None = None,
-        **more: Any,
+        **options: Unpack[JobFields],
     ) -> Job:
-        options = JobOptions(model, params or {}, metadata or {}, priority, webhook, more)
+        checked = JobOptions.of(options)
+        loaded = await asyncio.to_thread(load, image)
         return await self._do(
             operations.submit(
-                image, options, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+                loaded,
+                checked,
+                self.retries,
+                run=self.run,
+                key=idempotency_key,
+                wait=wait,
+                fresh=fresh,
             )
         )
 
@@ -78,14 +87,77 @@ class AsyncClient:
     async def wait(self, job: str | Job, timeout: float | None = None) -> Job:
         return await self._do(operations.wait(job_id(job), self.retries, timeout))
 
-    async def result(self, job: str | Job) -> Any:
+    async def result(self, job: str | Job) -> dict[str, Any]:
         return await self._do(operations.result(job_id(job), self.retries))
 
-    async def predict(self, image: Image, **options: Any) -> Any:
-        return operations.outcome(await self.submit(image, **{"wait": True, **options}))
+    async def mask(self, of: str | Mapping[str, Any]) -> bytes:
+        return await self._do(operations.mask(of, self.retries))
 
-    async def list(self, *, limit: int = 100, **filters: Any) -> AsyncIterator[Job]:
-        query = {**operations.filters(filters), "limit": str(limit)}
+    async def predict(
+        self,
+        image: Image,
+        *,
+        timeout: float | None = None,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobFields],
+    ) -> dict[str, Any]:
+        checked = JobOptions.of(options)
+        done = await self._predict(image, checked, timeout, fresh, idempotency_key)
+        found: dict[str, Any] = done.result
+        return found
+
+    def predict_folder(
+        self,
+        folder: Folder,
+        *,
+        concurrency: int = 8,
+        timeout: float | None = None,
+        fresh: bool = False,
+        **options: Unpack[JobFields],
+    ) -> AsyncIterator[FilePrediction]:
+        checked = JobOptions.of(options)
+        check_concurrency(concurrency)
+
+        async def one(path: Path) -> FilePrediction:
+            try:
+                return FilePrediction(path, await self._predict(path, checked, timeout, fresh))
+            except (DarkroomError, OSError) as error:
+                return failure(path, error)
+
+        async def files() -> AsyncIterator[FilePrediction]:
+            images, unreadable = await asyncio.to_thread(find_images, folder)
+            for folder_with_error in unreadable:
+                yield folder_with_error
+            async for file in each_async(images, one, concurrency):
+                yield file
+
+        return files()
+
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        batch_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: str | datetime | None = None,
+        created_before: str | datetime | None = None,
+        include: str | None = None,
+        limit: int = 100,
+    ) -> AsyncIterator[Job]:
+        query = operations.filters(
+            status=status,
+            model=model,
+            task=task,
+            batch_id=batch_id,
+            metadata=metadata,
+            created_after=created_after,
+            created_before=created_before,
+            include=include,
+            limit=limit,
+        )
         while True:
             page = await self._json("GET", "/v1/jobs", query=query)
             for job in page["data"]:
@@ -117,6 +189,21 @@ class AsyncClient:
             for event in page["data"]:
                 yield event
             query = {"after": page["next_cursor"]}
+
+    async def _predict(
+        self,
+        image: Image,
+        options: JobOptions,
+        timeout: float | None,
+        fresh: bool,
+        key: str | None = None,
+    ) -> Job:
+        loaded = await asyncio.to_thread(load, image)
+        return await self._do(
+            operations.predict(
+                loaded, options, self.retries, run=self.run, key=key, timeout=timeout, fresh=fresh
+            )
+        )
 
     async def _job(self, method: str, job: str | Job, verb: str = "", repeatable: bool = True) -> Job:
         call = Call(method, f"/v1/jobs/{job_id(job)}{verb}", repeatable=repeatable)
@@ -171,7 +258,7 @@ class AsyncBatches:
             is_over = (await self.get(batch))["status"] != "running"
             call = operations.results(batch, after)
             answered = await self._client._do(operations.answer(call, self._client.retries))
-            for result in map(json.loads, answered.text.splitlines()):
+            for result in operations.results_of(answered):
                 after = result["line"]
                 yield result
 

@@ -6,26 +6,26 @@ import asyncio
 import builtins
 import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 
+from . import _operations as operations
+from ._folder import Folder
+from ._operations import Operation, Pause
 from ._retries import Retries
-from .errors import DarkroomError, Unreachable
+from ._wire import Call
+from .errors import DarkroomError, ModelRejected, StillRunning, Unreachable
 
 if TYPE_CHECKING:
     from ._async import AsyncClient
     from ._sync import Client
-
-#: A path of a folder with `model.json`.
-Folder = Union[str, "os.PathLike[str]"]
 
 #: How often the service is asked which files it lacks. More than twice means that URLs expired, or that files changed.
 _ROUNDS_MAX = 4
@@ -109,6 +109,28 @@ def _versions(model: str) -> str:
     return _path(model, "versions")
 
 
+def _verdict(
+    model: str, version: int, retries: Retries, timeout: float | None
+) -> Operation[dict[str, Any]]:
+    until = None if timeout is None else time.monotonic() + timeout
+    pause = 0.25
+    while True:
+        page = yield from operations.json(Call("GET", _versions(model)), retries)
+        found: dict[str, Any] | None = next(
+            (one for one in page["data"] if one["version"] == version), None
+        )
+        if found is None:
+            raise DarkroomError(f"{model} has no version {version}")
+        if found["state"] == "rejected":
+            raise ModelRejected(found)
+        if found["state"] != "validating":
+            return found
+        if until is not None and time.monotonic() + pause > until:
+            raise StillRunning({"id": f"{model}:{version}", "status": "validating"})
+        yield Pause(pause)
+        pause = min(pause * 2, 2.0)
+
+
 class Models:
     """The models of the service: `client.models`."""
 
@@ -134,10 +156,10 @@ class Models:
         """Registers a folder with `model.json` as a version. The files go straight into the object store.
 
         Pushing an equal folder again is harmless: it is one version, and only `alias` moves. Returns `model`, `version`,
-        `digest`, `new`, `moved` and `aliases`. Raises :class:`Refused`; its `errors` name every mistake.
+        `digest`, `new`, `state`, `moved` and `aliases`. Raises :class:`Refused`; its `errors` name every mistake.
 
         :param alias: the alias to point at the version
-        :param trial: a worker has to load the version before jobs may name it and `alias` moves
+        :param trial: a worker has to load the version before jobs may name it and `alias` moves; :meth:`wait` waits for it
         """
         model = ModelFolder.read(folder)
         answer: httpx.Response | None = None
@@ -150,6 +172,14 @@ class Models:
                 if answer.status_code >= 400:
                     break  # the URL may have expired: the next round brings another one
         raise _not_stored(answer)
+
+    def wait(self, model: str, version: int, timeout: float | None = None) -> dict[str, Any]:
+        """Waits until a worker has loaded a version that was pushed, and its alias has moved. Returns the version.
+
+        Raises :class:`ModelRejected` if the version cannot be loaded, and :class:`StillRunning` after `timeout` seconds.
+        Without a worker that runs the model there is no verdict.
+        """
+        return self._client._do(_verdict(model, version, self._client.retries, timeout))
 
     def set_alias(self, model: str, alias: str, version: int) -> dict[str, Any]:
         """Points an alias at a version. `previous_version` of the answer is the version that it meant before."""
@@ -219,6 +249,9 @@ class AsyncModels:
                 if answer.status_code >= 400:
                     break
         raise _not_stored(answer)
+
+    async def wait(self, model: str, version: int, timeout: float | None = None) -> dict[str, Any]:
+        return await self._client._do(_verdict(model, version, self._client.retries, timeout))
 
     async def set_alias(self, model: str, alias: str, version: int) -> dict[str, Any]:
         path = _path(model, "aliases", alias)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from json import loads
 from typing import Any, NoReturn, TypeVar, Union
 
 import httpx
 
+from ._images import Image
 from ._retries import Retries
-from ._wire import Call, Image, Job, JobOptions, batch, submission
-from .errors import DarkroomError, JobFailed, StillRunning, Unreachable, refused
+from ._wire import Call, Job, JobOptions, batch, submission
+from .errors import DarkroomError, StillRunning, Unreachable, job_failed, refused
 
 T = TypeVar("T")
 
@@ -46,7 +49,8 @@ def answer(call: Call, retries: Retries) -> Operation[httpx.Response]:
         if pause is None or time.monotonic() + pause > until:
             if isinstance(outcome, httpx.Response):
                 raise_refused(outcome)
-            raise Unreachable(f"{call.method} {call.path}: {outcome!r}") from outcome
+            why = f"{type(outcome).__name__}: {outcome}".removesuffix(": ")
+            raise Unreachable(f"no answer to {call.method} {call.path}: {why}") from outcome
         yield Pause(pause)
         tries += 1
 
@@ -120,19 +124,53 @@ def ended(latest: Job, retries: Retries, until: float | None) -> Operation[Job]:
     return latest
 
 
-def result(job_id: str, retries: Retries) -> Operation[Any]:
-    """A JSON result as a value; any other result (a mask) as bytes."""
-    response = yield from answer(Call("GET", f"/v1/jobs/{job_id}/result"), retries)
+def predict(
+    image: Image,
+    options: JobOptions,
+    retries: Retries,
+    *,
+    run: str | None,
+    key: str | None,
+    timeout: float | None,
+    fresh: bool,
+) -> Operation[Job]:
+    """A job that succeeded, with its whole result. Raises :class:`JobFailed`, or :class:`StillRunning` after `timeout`."""
+    wait = True if timeout is None else timeout
+    done = yield from submit(image, options, retries, run=run, key=key, wait=wait, fresh=fresh)
+    return (yield from whole(done, retries))
+
+
+def result(job_id: str, retries: Retries) -> Operation[dict[str, Any]]:
+    found = yield from job(Call("GET", f"/v1/jobs/{job_id}"), retries)
+    done = yield from whole(found, retries)
+    value: dict[str, Any] = done.result
+    return value
+
+
+def whole(done: Job, retries: Retries) -> Operation[Job]:
+    """The job with its whole result. The service keeps a large result outside of the job: this fetches it."""
+    if not done.has_ended:
+        raise StillRunning(done)
+    if not done.succeeded:
+        raise job_failed(done)
+    path = f"/v1/jobs/{done.id}/result"
+    stored = done.result
+    if isinstance(stored, Mapping) and "bytes" in stored and str(stored.get("url")).endswith(path):
+        done["result"] = yield from json(Call("GET", path), retries)
+    return done
+
+
+def mask(of: str | Mapping[str, Any], retries: Retries) -> Operation[bytes]:
+    if isinstance(of, str):
+        path = f"/v1/jobs/{of}/result"
+    elif "mask_url" in of:
+        path = str(of["mask_url"])
+    else:
+        path = f"/v1/jobs/{of['id']}/result"
+    response = yield from answer(Call("GET", path), retries)
     if "json" in response.headers.get("content-type", ""):
-        return response.json()
+        raise DarkroomError(f"{path} is no mask: the model does not segment")
     return response.content
-
-
-def outcome(done: Job) -> Any:
-    """The result of an ended job. Raises :class:`JobFailed` if the job has none."""
-    if done.succeeded:
-        return done.result
-    raise JobFailed(409, done.error or {"code": done.status, "detail": f"the job was {done.status}"})
 
 
 def create_batch(
@@ -162,12 +200,21 @@ def results(batch_id: str, after: int) -> Call:
     return Call("GET", f"/v1/batches/{batch_id}/results", query={"after": after}, headers=wait)
 
 
-def filters(given: Mapping[str, Any]) -> dict[str, str]:
+def results_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The lines of one page of results. A job is a :class:`Job`."""
+    lines: list[dict[str, Any]] = [loads(line) for line in response.content.split(b"\n") if line]
+    for line in lines:
+        if line.get("job") is not None:
+            line["job"] = Job(line["job"])
+    return lines
+
+
+def filters(**given: Any) -> dict[str, str]:
     """Filters of a list as a query: `metadata={"listing": "8841"}` is `metadata.listing=8841`."""
     query: dict[str, str] = {}
     for name, value in given.items():
         if isinstance(value, Mapping):
             query.update({f"{name}.{key}": str(text) for key, text in value.items()})
         elif value is not None:
-            query[name] = value.isoformat() if hasattr(value, "isoformat") else str(value)
+            query[name] = value.isoformat() if isinstance(value, datetime) else str(value)
     return query

@@ -1,24 +1,33 @@
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 from . import _operations as operations
+from ._folder import FilePrediction, Folder, check_concurrency, each, failure, find_images
+from ._images import Image
 from ._models import Models
 from ._operations import Operation, Pause
 from ._retries import Retries
-from ._wire import Call, Image, Job, JobOptions
+from ._wire import Call, Job, JobFields, JobOptions
+from .errors import DarkroomError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
-#: Longer than the longest wait that the service accepts.
-_TIMEOUT = httpx.Timeout(90.0, connect=5.0)
+#: Longer than the longest wait that the service accepts. A request may wait for a connection of its own client without end:
+#: the service is not away then.
+_TIMEOUT = httpx.Timeout(90.0, connect=5.0, pool=None)
 
 
 class Client:
@@ -66,28 +75,31 @@ class Client:
         self,
         image: Image,
         *,
-        model: str | None = None,
-        params: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        priority: int | None = None,
-        webhook: str | None = None,
         wait: bool | float = False,
         fresh: bool = False,
         idempotency_key: str | None = None,
-        **more: Any,
+        **options: Unpack[JobFields],
     ) -> Job:
         """Submits an image as one job, however many tries the request needs.
 
-        :param image: a path, a URL, the bytes, or an open file
-        :param model: ``name``, ``name@alias``, ``name:version``; the service's default if left out
+        Raises `TypeError` for a value that is no image and for an option that does not exist, and :class:`Refused`.
+
+        :param image: a path, a URL, the bytes, an open file, an image of Pillow, or a uint8 array of numpy: (height, width),
+            or with 3 channels (RGB) or 4 (RGBA). Pixels are sent as PNG; EXIF does not turn them.
         :param wait: `True`: until the job has ended; a number: for so many seconds (then :class:`StillRunning`)
         :param fresh: predict again, even if the service has an equal prediction
-        :param more: other fields of a job: ``run_at``, ``deadline``, ``max_attempts``, ``retain_for``
+        :param options: ``model`` (``name``, ``name@alias``, ``name:version``; the service's default if left out), ``params``,
+            ``metadata``, ``priority``, ``webhook``, ``run_at``, ``deadline``, ``max_attempts``, ``retain_for``
         """
-        options = JobOptions(model, params or {}, metadata or {}, priority, webhook, more)
         return self._do(
             operations.submit(
-                image, options, self.retries, run=self.run, key=idempotency_key, wait=wait, fresh=fresh
+                image,
+                JobOptions.of(options),
+                self.retries,
+                run=self.run,
+                key=idempotency_key,
+                wait=wait,
+                fresh=fresh,
             )
         )
 
@@ -98,17 +110,90 @@ class Client:
         """Waits until the job has ended, with any outcome. Raises :class:`StillRunning` after `timeout` seconds."""
         return self._do(operations.wait(job_id(job), self.retries, timeout))
 
-    def result(self, job: str | Job) -> Any:
-        """The result of the model: JSON as a value, anything else as bytes. Raises :class:`JobFailed`."""
+    def result(self, job: str | Job) -> dict[str, Any]:
+        """The result of the model, whatever its size. Raises :class:`JobFailed`, or :class:`StillRunning`.
+
+        The result of a `segment` model names its mask: :meth:`mask` reads it.
+        """
         return self._do(operations.result(job_id(job), self.retries))
 
-    def predict(self, image: Image, **options: Any) -> Any:
-        """Submits, waits, and returns the result. Takes the options of :meth:`submit`. Raises :class:`JobFailed`."""
-        return operations.outcome(self.submit(image, **{"wait": True, **options}))
+    def mask(self, of: str | Mapping[str, Any]) -> bytes:
+        """The mask of a `segment` model: a PNG of 8-bit gray. `of`: a job, its id, or its result."""
+        return self._do(operations.mask(of, self.retries))
 
-    def list(self, *, limit: int = 100, **filters: Any) -> Iterator[Job]:
-        """Your jobs, newest first, page after page: ``status=``, ``model=``, ``metadata={…}``, ``created_after=``, …"""
-        query = {**operations.filters(filters), "limit": str(limit)}
+    def predict(
+        self,
+        image: Image,
+        *,
+        timeout: float | None = None,
+        fresh: bool = False,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobFields],
+    ) -> dict[str, Any]:
+        """Submits, waits, and returns the result, whatever its size. Takes the images and options of :meth:`submit`.
+
+        Raises :class:`JobFailed`, and :class:`StillRunning` after `timeout` seconds; both have the `job`.
+        """
+        found: dict[str, Any] = self._predict(
+            image, JobOptions.of(options), timeout, fresh, idempotency_key
+        ).result
+        return found
+
+    def predict_folder(
+        self,
+        folder: Folder,
+        *,
+        concurrency: int = 8,
+        timeout: float | None = None,
+        fresh: bool = False,
+        **options: Unpack[JobFields],
+    ) -> Iterator[FilePrediction]:
+        """Predicts every image of a folder and its subfolders. Gives a :class:`FilePrediction` for each, as the jobs end.
+
+        A file that cannot be read, that the service refuses, or whose job fails has an `error`; the others go on. Raises an
+        error that every file would have: a wrong key, an unknown model, a service that is away.
+
+        :param concurrency: how many files are under way at once
+        :param timeout: seconds for each file
+        :param options: as in :meth:`submit`, for every file
+        """
+        checked = JobOptions.of(options)
+        check_concurrency(concurrency)
+        images, unreadable = find_images(folder)
+
+        def one(path: Path) -> FilePrediction:
+            try:
+                return FilePrediction(path, self._predict(path, checked, timeout, fresh))
+            except (DarkroomError, OSError) as error:
+                return failure(path, error)
+
+        return chain(unreadable, each(images, one, concurrency))
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        task: str | None = None,
+        batch_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: str | datetime | None = None,
+        created_before: str | datetime | None = None,
+        include: str | None = None,
+        limit: int = 100,
+    ) -> Iterator[Job]:
+        """Your jobs, newest first, page after page of `limit` jobs. `include`: `attempts`."""
+        query = operations.filters(
+            status=status,
+            model=model,
+            task=task,
+            batch_id=batch_id,
+            metadata=metadata,
+            created_after=created_after,
+            created_before=created_before,
+            include=include,
+            limit=limit,
+        )
         while True:
             page = self._json("GET", "/v1/jobs", query=query)
             yield from map(Job, page["data"])
@@ -139,6 +224,20 @@ class Client:
             page = self._json("GET", "/v1/events", query=query, headers={"Prefer": f"wait={wait}"})
             yield from page["data"]
             query = {"after": page["next_cursor"]}
+
+    def _predict(
+        self,
+        image: Image,
+        options: JobOptions,
+        timeout: float | None,
+        fresh: bool,
+        key: str | None = None,
+    ) -> Job:
+        return self._do(
+            operations.predict(
+                image, options, self.retries, run=self.run, key=key, timeout=timeout, fresh=fresh
+            )
+        )
 
     def _job(self, method: str, job: str | Job, verb: str = "", repeatable: bool = True) -> Job:
         call = Call(method, f"/v1/jobs/{job_id(job)}{verb}", repeatable=repeatable)
@@ -187,13 +286,16 @@ class Batches:
         return self._client._do(operations.wait_for_batch(batch, self._client.retries, timeout))
 
     def results(self, batch: str) -> Iterator[dict[str, Any]]:
-        """Results in line order, also while the batch runs: `custom_id`, `line`, and the `job` or the `error`."""
+        """Results in line order, also while the batch runs: `custom_id`, `line`, and the `job` or the `error`.
+
+        An `error` is a problem with `code` and `detail`: the line was refused, or the data of its job is gone.
+        """
         after, is_over = 0, False
         while not is_over:
             is_over = self.get(batch)["status"] != "running"
             call = operations.results(batch, after)
-            lines = self._client._do(operations.answer(call, self._client.retries)).text
-            for result in map(json.loads, lines.splitlines()):
+            page = self._client._do(operations.answer(call, self._client.retries))
+            for result in operations.results_of(page):
                 after = result["line"]
                 yield result
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, Union
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypedDict
 
-#: A path, a URL (`https://…`), the bytes, or an open file.
-Image = Union[str, "os.PathLike[str]", bytes, IO[bytes]]
+from ._images import Image, load
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 ENDED = frozenset({"succeeded", "failed", "canceled", "expired"})
 
@@ -42,7 +43,10 @@ class Job(dict[str, Any]):
 
     @property
     def result(self) -> Any:
-        """The result of the model; `None` unless the job succeeded."""
+        """The result of the model; `None` unless the job succeeded.
+
+        A large result is only its `url` and `bytes` here: `client.result(job)` reads it.
+        """
         return self.get("result")
 
     @property
@@ -67,31 +71,69 @@ class Call:
     timeout_seconds: float | None = None
 
 
+class JobFields(TypedDict, total=False):
+    """The options of a job, as keyword arguments."""
+
+    #: `name`, `name@alias` or `name:version`; the default model of the service if left out.
+    model: str | None
+    #: The model's own parameters, see `client.models.get(name)["params"]`.
+    params: Mapping[str, Any] | None
+    #: Your metadata: up to 50 keys.
+    metadata: Mapping[str, Any] | None
+    #: From -100 to 100; jobs with a higher priority run first.
+    priority: int | None
+    #: A URL that gets the end of this job.
+    webhook: str | None
+    #: Not before this time. Text is RFC 3339; a `datetime` needs a time zone.
+    run_at: str | datetime | None
+    #: The job expires at this time.
+    deadline: str | datetime | None
+    #: From 1 to 20.
+    max_attempts: int | None
+    #: How long the service keeps the finished job: `P7D`, `PT12H`.
+    retain_for: str | None
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """The options of a job: every field but the image."""
 
     model: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
     priority: int | None = None
     webhook: str | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
+    run_at: str | datetime | None = None
+    deadline: str | datetime | None = None
+    max_attempts: int | None = None
+    retain_for: str | None = None
+
+    @classmethod
+    def of(cls, given: JobFields) -> JobOptions:
+        """Raises `TypeError` for an option that does not exist."""
+        unknown = sorted(set(given) - _FIELDS)
+        if unknown:
+            hint = f"a parameter of the model goes into params={{{unknown[0]!r}: …}}"
+            raise TypeError(f"there is no option {unknown[0]!r}; {hint}")
+        return cls(**given)
 
     def body(self) -> dict[str, Any]:
         """The options as JSON."""
-        body: dict[str, Any] = {**self.more}
-        if self.model is not None:
-            body["model"] = self.model
+        body: dict[str, Any] = {}
+        for name in ("model", "priority", "run_at", "deadline", "max_attempts", "retain_for"):
+            value = getattr(self, name)
+            if value is not None:
+                body[name] = value.isoformat() if isinstance(value, datetime) else value
         if self.params:
             body["params"] = dict(self.params)
         if self.metadata:
             body["metadata"] = dict(self.metadata)
-        if self.priority is not None:
-            body["priority"] = self.priority
         if self.webhook is not None:
             body["webhook"] = {"url": self.webhook}
         return body
+
+
+_FIELDS = frozenset(option.name for option in fields(JobOptions))
 
 
 def submission(
@@ -100,10 +142,11 @@ def submission(
     """The request that submits an image, and the digest that the service must report (`None` for a URL)."""
     body = options.body()
     content, digest = None, None
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        body["image"] = {"url": image}
+    loaded = load(image)
+    if isinstance(loaded, str):
+        body["image"] = {"url": loaded}
     else:
-        content = read(image)
+        content = loaded
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
     if key is None and run is not None:
         asked = json.dumps([run, digest, body], sort_keys=True, default=str)
@@ -128,14 +171,16 @@ def submission(
 
 
 def _fits_a_query(body: Mapping[str, Any]) -> bool:
-    """Whether a query can carry the options. A query has no objects, and the service reads `5` as a number."""
+    """Whether a query can carry the options.
+
+    A query has no objects, and the service reads `5` as a number. A parameter must not have the name of an option.
+    """
     params, metadata = body.get("params", {}), body.get("metadata", {})
-    own = {name for name in body if name not in ("params", "metadata")}
     return (
-        "webhook" not in own
+        "webhook" not in body
         and all(isinstance(value, (bool, int, float)) for value in params.values())
         and all(isinstance(value, str) for value in metadata.values())
-        and not own & set(params)
+        and not any(name in _FIELDS or name.startswith("metadata.") for name in params)
     )
 
 
@@ -152,24 +197,23 @@ def _multipart(boundary: str, body: Mapping[str, Any], image: bytes) -> bytes:
     return job + part("image", "application/octet-stream", image) + f"--{boundary}--\r\n".encode()
 
 
-def read(image: Image) -> bytes:
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return bytes(image)
-    if isinstance(image, (str, os.PathLike)):
-        return Path(image).read_bytes()
-    return image.read()
+def batch_line(custom_id: str, image: Image, **options: Unpack[JobFields]) -> dict[str, Any]:
+    """One line of a batch. `image`: as in `submit`, or the `sha256:…` of an uploaded image.
 
-
-def batch_line(custom_id: str, image: Image, **options: Any) -> dict[str, Any]:
-    """One line of a batch. `image`: as in `submit`, or the `sha256:…` of an uploaded image."""
+    Raises `TypeError` for an option that does not exist, and `OSError` if the file cannot be read.
+    """
+    body = JobOptions.of(options).body()
     source: dict[str, str]
     if isinstance(image, str) and image.startswith("sha256:"):
         source = {"sha256": image}
-    elif isinstance(image, str) and image.startswith(("http://", "https://")):
-        source = {"url": image}
     else:
-        source = {"data": base64.b64encode(read(image)).decode()}
-    return {"custom_id": custom_id, "image": source, **JobOptions(**options).body()}
+        loaded = load(image)
+        source = (
+            {"url": loaded}
+            if isinstance(loaded, str)
+            else {"data": base64.b64encode(loaded).decode()}
+        )
+    return {"custom_id": custom_id, "image": source, **body}
 
 
 def batch(lines: list[dict[str, Any]], key: str | None) -> Call:

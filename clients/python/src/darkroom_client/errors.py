@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._wire import Job
 
 
 class DarkroomError(Exception):
@@ -17,6 +20,19 @@ class WebhookError(DarkroomError):
     """The delivery is not from your service, or is too old."""
 
 
+class ModelRejected(DarkroomError):
+    """No worker can load the version of a model. No alias has moved."""
+
+    def __init__(self, version: dict[str, Any]) -> None:
+        #: The first lines of the reason; `None` if the key may not see them.
+        self.cause: str | None = version.get("state_cause")
+        self.version = version
+        worker = version.get("state_worker")
+        by = f" by the worker {worker}" if worker else ""
+        cause = self.cause or "the cause needs a key with the scope `operate` or `admin`"
+        super().__init__(f"{version['name']}:{version['version']} was rejected{by}: {cause}")
+
+
 class StillRunning(DarkroomError):
     """The job did not end within `timeout` and still runs."""
 
@@ -26,7 +42,10 @@ class StillRunning(DarkroomError):
 
 
 class Refused(DarkroomError):
-    """The service answered with a problem (RFC 9457); branch on `code`."""
+    """The service answered with a problem (RFC 9457); branch on `code`.
+
+    As text it is the title, the detail, the code and the request's id, then one line for each wrong part of the request.
+    """
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
         self.status = status
@@ -39,8 +58,16 @@ class Refused(DarkroomError):
         self.request_id: str | None = problem.get("request_id")
         #: The wrong parts of the request: `{"pointer", "code", "detail"}`.
         self.errors: list[dict[str, Any]] = problem.get("errors") or []
-        said = ": ".join(text for text in (problem.get("title"), problem.get("detail")) if text)
-        super().__init__(f"{said or 'no problem document'} ({self.code or 'HTTP'}, {status})")
+        super().__init__(status, problem)
+
+    def __str__(self) -> str:
+        said = [str(self.problem[part]) for part in ("title", "detail") if self.problem.get(part)]
+        head = ": ".join(said) or "no problem document"
+        return "\n".join([f"{head} ({', '.join(self._facts())})", *map(_line, self.errors)])
+
+    def _facts(self) -> list[str]:
+        facts = [self.code, f"HTTP {self.status}", self.request_id and f"request {self.request_id}"]
+        return [fact for fact in facts if fact]
 
 
 class NotFound(Refused):
@@ -54,6 +81,18 @@ class Unavailable(Refused):
 class JobFailed(Refused):
     """The job ended without a result: it failed, expired or was canceled. `code` says why."""
 
+    #: The job.
+    job: Job | None = None
+
+    def _facts(self) -> list[str]:
+        return super()._facts() if self.job is None else [self.code, self.job.id]
+
+
+def _line(error: Any) -> str:
+    if not isinstance(error, dict):
+        return f"  {error}"
+    return f"  {error.get('pointer') or '/'}: {error.get('detail') or error.get('code')}"
+
 
 def refused(status: int, problem: dict[str, Any]) -> Refused:
     """The subclass of :class:`Refused` that fits the status and the code."""
@@ -64,3 +103,10 @@ def refused(status: int, problem: dict[str, Any]) -> Refused:
     if status == 429 or status >= 500:
         return Unavailable(status, problem)
     return Refused(status, problem)
+
+
+def job_failed(job: Job) -> JobFailed:
+    problem = job.error or {"code": job.status, "title": f"The job was {job.status}"}
+    error = JobFailed(409, problem)
+    error.job = job
+    return error
