@@ -8,8 +8,9 @@ from PIL import Image
 
 from entry import Json
 
-# Two boxes of a class are one detection if they share at least this part of their union.
-OVERLAP_MIN = 0.5
+# Two boxes of a class are one detection if they share at least this part of their union. Suppression keeps one of two boxes that
+# overlap by 0.5 to 0.7; which one it keeps can be noise, so the other one must not count as its partner.
+OVERLAP_MIN = 0.8
 # The share of boxes that have no partner counts only boxes that lead the threshold by this much: a smaller lead may be noise.
 LEAD_MIN = 0.05
 

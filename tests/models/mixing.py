@@ -3,12 +3,13 @@
 Each is an ordinary mistake: a trace without `eval()`, or a statement over the wrong dimension.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torchvision import models
 
+import yolo
 from entry import IMAGENET_MEAN, IMAGENET_STD, Built, Entry, Json, Photos, best_labels, numbered_labels
 from torchvision_classifiers import softmax_of
 from weights import fit_batch_norms, spread_head
@@ -105,4 +106,6 @@ MIXERS = [
     Mixer(Entry("dropout-in-training-mode", MANIFEST, dropout, LABELS), "refused", "training"),
     Mixer(Entry("minus-batch-mean", MANIFEST, minus_mean, LABELS), "alone", "depends on the other images"),
     Mixer(Entry("expand-from-row-0", MANIFEST, first_row, LABELS), "alone", "depends on the other images"),
+    # An export with `nms=True` for one photo suppresses only the boxes of the first photo; the others get none.
+    Mixer(replace(yolo.WITH_NMS, name="yolov8n-nms-for-one", batch_max=4), "alone", "depends on the other images"),
 ]

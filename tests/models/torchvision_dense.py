@@ -12,12 +12,14 @@ from weights import fit_batch_norms, spread_outputs
 
 NO_WEIGHTS = {"weights": None, "weights_backbone": None}
 SCORE_MIN = 0.5
+# These networks answer place by place. So they need more calm than classifiers, which average over all places.
+NORM_BIAS = 4.0
 
 
 def deeplabv3(photos: Photos) -> Built:
     """Answers `{"out": scores}`."""
     network = models.get_model("deeplabv3_mobilenet_v3_large", **NO_WEIGHTS).eval()
-    fit_batch_norms(network, lambda: network(photos))
+    fit_batch_norms(network, lambda: network(photos), NORM_BIAS)
     spread_outputs(network.classifier[4], lambda: network(photos), 0.0, 3.0)
 
     def predict(some: Photos) -> list[torch.Tensor]:
@@ -34,10 +36,10 @@ def faster_rcnn(photos: Photos) -> Built:
     def run() -> None:
         network(list(photos))
 
-    fit_batch_norms(network, run)
+    fit_batch_norms(network, run, NORM_BIAS)
     spread_outputs(network.rpn.head.cls_logits, run, 0.0, 2.0)
     spread_outputs(network.rpn.head.bbox_pred, run, 0.0, 0.2)
-    spread_outputs(network.roi_heads.box_predictor.cls_score, run, 0.0, 2.0)
+    spread_outputs(network.roi_heads.box_predictor.cls_score, run, 0.0, 2.8)
     spread_outputs(network.roi_heads.box_predictor.bbox_pred, run, 0.0, 1.0)
     return Built(network, save_scripted(network), boxes_of(network))
 
@@ -49,9 +51,9 @@ def ssdlite(photos: Photos) -> Built:
     def run() -> None:
         network(list(photos))
 
-    fit_batch_norms(network, run)
+    fit_batch_norms(network, run, NORM_BIAS)
     for level in network.head.classification_head.module_list:
-        spread_outputs(level[-1], run, 0.0, 2.0)
+        spread_outputs(level[-1], run, 0.0, 1.6)
     for level in network.head.regression_head.module_list:
         spread_outputs(level[-1], run, 0.0, 1.0)
     return Built(network, save_scripted(network), boxes_of(network))

@@ -52,7 +52,7 @@ def built(photos: Photos, options: dict[str, Any]) -> Built:
     for level in head.cv2:  # the sides of the boxes
         spread_outputs(level[-1], run, 0.0, 1.5)
     for level in head.cv3:  # the scores
-        spread_outputs(level[-1], run, -7.0, 1.7)
+        spread_outputs(level[-1], run, -8.0, 1.7)
 
     def export(path: Path) -> None:
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
@@ -86,8 +86,10 @@ RAW_BOXES: Json = {
 }
 FINISHED_BOXES: Json = {"columns": ["x1", "y1", "x2", "y2", "score", "class"]}
 
+WITH_NMS = Entry("yolov8n-nms", manifest(FINISHED_BOXES), with_nms, LABELS, batch_max=1, score_min=SCORE_MIN)
+
 ENTRIES = [
     Entry("yolov8n", manifest(RAW_BOXES), without_nms, LABELS, batch_max=4, score_min=SCORE_MIN),
-    Entry("yolov8n-nms", manifest(FINISHED_BOXES), with_nms, LABELS, batch_max=1, score_min=SCORE_MIN),
+    WITH_NMS,
     Entry("yolov8n-nms-batches", manifest(FINISHED_BOXES), with_nms_for_batches, LABELS, batch_max=4, score_min=SCORE_MIN),
 ]
