@@ -1,6 +1,6 @@
 //! The artifacts of a version: one for all devices, and more for devices of a kind.
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use super::{Manifest, Precision};
 
@@ -44,7 +44,9 @@ impl FromStr for Target {
 
 /// Whether an artifact is an AOTInductor package. Any other name means TorchScript.
 pub fn is_package(artifact: &str) -> bool {
-    artifact.ends_with(".pt2")
+    Path::new(artifact)
+        .extension()
+        .is_some_and(|kind| kind == "pt2")
 }
 
 impl Manifest {

@@ -10,9 +10,8 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
         return Err("is UTF-16: save it as UTF-8".into());
     }
     std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
+        let line = bytes[..error.valid_up_to()]
+            .split(|byte| *byte == b'\n')
             .count();
         format!("line {line} is not UTF-8: save the file as UTF-8")
     })

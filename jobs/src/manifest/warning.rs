@@ -28,7 +28,9 @@ fn scale_of_pixels(input: &InputSpec) -> Option<&'static str> {
     if !is_small(input.mean) || !is_small(input.std) {
         return None;
     }
-    let is_untouched = input.mean == [0.0; 3] && input.std == [1.0; 3];
+    let all_are =
+        |numbers: [f32; 3], one: f32| numbers.iter().all(|n| n.to_bits() == one.to_bits());
+    let is_untouched = all_are(input.mean, 0.0) && all_are(input.std, 1.0);
     Some(if is_untouched {
         "the model gets pixels of 0 to 255; if it was trained with pixels of 0 to 1, `std` is [255, 255, 255]"
     } else {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read, Seek},
+    path::Path,
 };
 
 use super::{
@@ -45,7 +46,8 @@ pub(super) fn recognize(reader: impl Read + Seek, bytes: u64) -> io::Result<Arti
 
 fn by_content(archive: &mut Archive<impl Read + Seek>) -> Result<ArtifactKind, ArchiveError> {
     if archive.has(|name| name.contains("data/aotinductor/")) {
-        let is_library = |name: &str| name.contains("data/aotinductor/") && name.ends_with(".so");
+        let is_library =
+            |name: &str| name.contains("data/aotinductor/") && has_extension(name, "so");
         return Ok(if archive.has(is_library) {
             ArtifactKind::AotInductor
         } else {
@@ -65,7 +67,7 @@ fn by_content(archive: &mut Archive<impl Read + Seek>) -> Result<ArtifactKind, A
         name == "serialized_exported_program.json"
             || below(&root, name).is_some_and(|name| {
                 name == "serialized_exported_program.json"
-                    || name.starts_with("models/") && name.ends_with(".json")
+                    || name.starts_with("models/") && has_extension(name, "json")
             })
     };
     if archive.has(is_exported) {
@@ -77,7 +79,7 @@ fn by_content(archive: &mut Archive<impl Read + Seek>) -> Result<ArtifactKind, A
     if has_code && (has_in_root("constants.pkl") || has_in_root("model.json")) {
         let is_code = |name: &str| {
             below(&root, name)
-                .is_some_and(|name| name.starts_with("code/") && name.ends_with(".py"))
+                .is_some_and(|name| name.starts_with("code/") && has_extension(name, "py"))
         };
         let files = archive.entries.iter().enumerate();
         let files: Vec<_> = files
@@ -105,7 +107,7 @@ fn by_content(archive: &mut Archive<impl Read + Seek>) -> Result<ArtifactKind, A
     if archive.has(|name| name == "model.weights.h5") {
         return Ok(ArtifactKind::Keras);
     }
-    if !archive.entries.is_empty() && !archive.has(|name| !name.ends_with(".npy")) {
+    if !archive.entries.is_empty() && !archive.has(|name| !has_extension(name, "npy")) {
         return Ok(ArtifactKind::Numpy);
     }
     let is_model = |name: &str| {
@@ -152,4 +154,10 @@ fn read_code(
         }
     }
     Ok(code)
+}
+
+/// Whether the name of an entry ends with this extension.
+fn has_extension(name: &str, extension: &str) -> bool {
+    let found = Path::new(name).extension();
+    found.is_some_and(|found| found == extension)
 }
