@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -129,8 +130,9 @@ class AsyncClient:
             images, unreadable = await asyncio.to_thread(find_images, folder)
             for folder_with_error in unreadable:
                 yield folder_with_error
-            async for file in each_async(images, one, concurrency):
-                yield file
+            async with aclosing(each_async(images, one, concurrency)) as predictions:
+                async for file in predictions:
+                    yield file
 
         return files()
 

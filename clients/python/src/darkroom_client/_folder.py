@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
@@ -114,10 +114,11 @@ def each(
 
 async def each_async(
     paths: list[Path], one: Callable[[Path], Awaitable[FilePrediction]], concurrency: int
-) -> AsyncIterator[FilePrediction]:
+) -> AsyncGenerator[FilePrediction, None]:
     """:func:`each` for coroutines. Cancels what is under way if the caller stops early."""
     rest = iter(paths)
     running: set[asyncio.Future[FilePrediction]] = set()
+    ended: set[asyncio.Future[FilePrediction]] = set()
     try:
         while True:
             new = itertools.islice(rest, concurrency - len(running))
@@ -130,4 +131,5 @@ async def each_async(
     finally:
         for left in running:
             left.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        # Of several errors the first is raised.
+        await asyncio.gather(*running, *ended, return_exceptions=True)
