@@ -102,7 +102,7 @@ impl Command {
             Self::Explain(explain) => explain.run().await,
             Self::Delete(delete) => delete.run().await,
             Self::Batch(batch) => batch.run().await,
-            Self::Models(models) => models.run().await,
+            Self::Models(models) => Box::pin(models.run()).await,
             Self::Keys(keys) => keys.run().await,
             Self::Webhooks(webhooks) => webhooks.run().await,
             Self::Workers(workers) => workers.run().await,

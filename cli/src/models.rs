@@ -7,7 +7,7 @@ mod progress;
 mod push;
 mod trial;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use clap::{Args, Subcommand};
 use jobs::models::is_alias;
@@ -159,13 +159,14 @@ fn causes(version: &ModelVersion) -> String {
     let reference = format!("{}:{}", version.name, version.version);
     let mut text = String::new();
     if let Some(cause) = &version.state_cause {
-        text += &format!("\n\n{reference} is {}:\n{cause}", version.state);
+        let _ = write!(text, "\n\n{reference} is {}:\n{cause}", version.state);
     }
     match &version.load_error {
         // A rejected version has this cause already.
         Some(error) if version.state_cause.is_none() => {
             let (worker, at) = (&error.worker, wire::rfc3339(&error.at));
-            text += &format!(
+            let _ = write!(
+                text,
                 "\n\n{worker} could not load {reference} at {at}:\n{}",
                 error.cause
             );

@@ -199,9 +199,9 @@ impl Models {
                         artifact.next = next,
                         error.cause = %error,
                         "an artifact cannot be used; using the next one that fits"
-                    )
+                    );
                 }
-                (loaded, _) => return loaded.map(Arc::new),
+                (result, _) => return result.map(Arc::new),
             }
         }
         Err(LoadError::Broken("the manifest names no artifact".into()))

@@ -54,6 +54,20 @@ pub struct WakeUps {
     pub listener: queue::WorkerListener,
 }
 
+fn models_config(config: &Config, device: Device, settings: &PipelineSettings) -> ModelsConfig {
+    ModelsConfig {
+        cache_dir: config.model_cache_dir(),
+        cache_bytes_max: config.model_cache_bytes_max,
+        device,
+        precision: config.precision,
+        batch_max: settings.batch_max,
+        infer_threads: settings.infer_threads,
+        loaded_bytes_max: config.loaded_bytes_max,
+        worker_name: config.worker_name(),
+        check_output: postprocess::check,
+    }
+}
+
 /// Starts all stages. The claimer ends when the worker drains; the other stages then finish the jobs that are left.
 pub fn start(
     config: &Config,
@@ -68,21 +82,8 @@ pub fn start(
     let decoders = Decoder::for_threads(config, settings.decode_threads)?;
     let db = statements.db().clone();
     tracing::info!(?settings, "pipeline started");
-    let models = Models::new(
-        db.clone(),
-        store.clone(),
-        ModelsConfig {
-            cache_dir: config.model_cache_dir(),
-            cache_bytes_max: config.model_cache_bytes_max,
-            device,
-            precision: config.precision,
-            batch_max: settings.batch_max,
-            infer_threads: settings.infer_threads,
-            loaded_bytes_max: config.loaded_bytes_max,
-            worker_name: config.worker_name(),
-            check_output: postprocess::check,
-        },
-    );
+    let models = models_config(config, device, &settings);
+    let models = Models::new(db.clone(), store.clone(), models);
     let context = Arc::new(StageContext {
         notifier: wake_ups.notifier,
         db,

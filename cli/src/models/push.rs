@@ -34,9 +34,9 @@ const ROUNDS_MAX: usize = 4;
 
 /// Registers a folder as a model version: `model.json` and the files it names
 ///
-/// With an API key of the scope `admin` (DARKROOM_API_KEY) the push goes through the service, and needs neither Postgres nor S3
+/// With an API key of the scope `admin` (`DARKROOM_API_KEY`) the push goes through the service, and needs neither Postgres nor S3
 /// credentials: the files go to S3 by signed URLs. Without a key, or with `--direct`, the command writes to Postgres
-/// (DATABASE_URL) and S3 (AWS_…) itself: for a deployment whose service does not run yet.
+/// (`DATABASE_URL`) and S3 (AWS_…) itself: for a deployment whose service does not run yet.
 ///
 /// Pushing the same folder again changes nothing, except that `--alias` moves. The first version of a model gets the alias
 /// `default`; jobs that name no model get the first model.

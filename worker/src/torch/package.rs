@@ -51,16 +51,19 @@ pub fn load_package(
     runners: usize,
 ) -> Result<Program, ForwardError> {
     caught(|| {
-        let folder = PackageFolder::beside(path).map_err(cannot_unpack)?;
+        let folder = PackageFolder::beside(path).map_err(|error| cannot_unpack(&error))?;
         aoti::unpack(path, folder.path())?;
         let about = read_about(folder.path())?;
         about.check(manifest, &targets(device))?;
         let library = find_library(folder.path())?;
         let model = CompiledModel::load(&library, folder.path(), device.raw(), runners)?;
         // On a CPU the library stays in memory without its file. So a killed worker leaves no file, except while it loads one.
-        let _folder = Some(folder).filter(|_| device.is_gpu());
+        let folder = Some(folder).filter(|_| device.is_gpu());
         let batch_max = batch_max.min(about.batch_max).max(1);
-        let module = Module::Compiled { model, _folder };
+        let module = Module::Compiled {
+            model,
+            _folder: folder,
+        };
         let program = Program::of(module, manifest, device, Kind::Float, Cast::Keep, batch_max)?;
         about.golden.check(&program)?;
         tracing::info!(
@@ -107,7 +110,9 @@ fn read_about(folder: &Path) -> Result<About, ForwardError> {
 
 /// The one shared library of the package.
 fn find_library(folder: &Path) -> Result<PathBuf, ForwardError> {
-    let files = std::fs::read_dir(folder).map_err(cannot_unpack)?.flatten();
+    let files = std::fs::read_dir(folder)
+        .map_err(|error| cannot_unpack(&error))?
+        .flatten();
     let mut files = files.map(|file| file.path());
     let library = files.find(|path| path.extension().is_some_and(|kind| kind == "so"));
     library.ok_or_else(|| unusable("there is no compiled library in it"))
@@ -117,7 +122,7 @@ fn unusable(reason: &str) -> ForwardError {
     ForwardError::Failed(format!("the package cannot be used: {reason}"))
 }
 
-fn cannot_unpack(error: io::Error) -> ForwardError {
+fn cannot_unpack(error: &io::Error) -> ForwardError {
     ForwardError::Failed(format!("cannot unpack the package: {error}"))
 }
 

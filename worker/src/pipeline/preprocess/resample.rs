@@ -41,12 +41,12 @@ pub(super) fn resample(
     let mut across = Image::new(width, rows as u32, PixelType::U8x3);
     let all_rows = options(left, first, part_width, rows);
     resizer.resize(&source, &mut across, &all_rows)?;
-    let mut resized = Image::new(width, height, PixelType::U8x3);
+    let mut output = Image::new(width, height, PixelType::U8x3);
     let top = top - first;
     let part_height = part_height.min(rows - top);
     let all_columns = options(0.0, top, f64::from(width), part_height);
-    resizer.resize(&across, &mut resized, &all_columns)?;
-    Ok(resized.into_vec())
+    resizer.resize(&across, &mut output, &all_columns)?;
+    Ok(output.into_vec())
 }
 
 /// A part of at least [`SIDE_MIN`], within the side of the image.
