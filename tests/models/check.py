@@ -112,7 +112,7 @@ def as_reference(task: str, result: Any) -> Any:
 
 def no_warning(zoo: Zoo, model: str) -> Row:
     """Workers have nothing to say about a model that is right."""
-    warning = zoo.service.warnings().get(model, "")
+    warning = zoo.service.warning(model)
     return Row.of_claim(model, "no warning", not warning, warning)
 
 
@@ -135,7 +135,7 @@ def check_mixer(zoo: Zoo, model: str, wanted: str, reason: str) -> list[Row]:
     if code != 0:
         return [Row.of_claim(model, "pushed and loaded", False, said)]
     rows = [*compare(zoo, model), *neighbors(zoo, model)]
-    warning = zoo.service.warnings().get(model, "")
+    warning = zoo.service.warning(model)
     return [*rows, Row.of_claim(model, "runs alone by name", reason in warning, warning)]
 
 

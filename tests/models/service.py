@@ -20,6 +20,7 @@ from entry import Json
 
 JOB_SECONDS_MAX = 900.0
 REQUEST_SECONDS_MAX = 90.0
+REPORT_SECONDS_MAX = 60.0
 ENDED = {"succeeded", "failed", "canceled", "expired"}
 
 
@@ -71,11 +72,16 @@ class Service:
         versions = self._json("GET", f"/v1/models/{model}/versions")["data"]
         return max(versions, key=lambda one: one["version"])
 
-    def warnings(self) -> dict[str, str]:
-        """What workers say about the models that they have loaded; empty for a model without a warning."""
-        workers = self._json("GET", "/v1/workers")["data"]
-        loaded = [model for worker in workers for model in worker["loaded"]]
-        return {one["model"].split(":")[0]: one.get("warning") or "" for one in loaded}
+    def warning(self, model: str) -> str:
+        """What a worker says about a model that it has loaded; empty without a warning. Workers report every few seconds."""
+        until = time.monotonic() + REPORT_SECONDS_MAX
+        while time.monotonic() < until:
+            workers = self._json("GET", "/v1/workers")["data"]
+            loaded = [one for worker in workers for one in worker["loaded"] if one["model"].split(":")[0] == model]
+            if loaded:
+                return loaded[-1].get("warning") or ""
+            time.sleep(1.0)
+        raise TimeoutError(f"no worker reports {model} as loaded")
 
     def _stored(self, path: str) -> bytes:
         """An object of the bucket, which the service names by a signed URL."""

@@ -97,8 +97,12 @@ DEEPLAB: Json = {
     "output": {"path": "out", "mask": "class_scores"},
 }
 
+FASTER_RCNN = detector({"resize": "letterbox", "pad_color": [0, 0, 0]})
+SSDLITE = detector({"resize": "stretch"})
+LABELS = numbered_labels(91)
+
 ENTRIES = [
     Entry("deeplabv3-mobilenet", DEEPLAB, deeplabv3, numbered_labels(21)),
-    Entry("fasterrcnn-mobilenet", detector({"resize": "letterbox", "pad_color": [0, 0, 0]}), faster_rcnn, numbered_labels(91), score_min=SCORE_MIN),
-    Entry("ssdlite", detector({"resize": "stretch"}), ssdlite, numbered_labels(91), score_min=SCORE_MIN),
+    Entry("fasterrcnn-mobilenet", FASTER_RCNN, faster_rcnn, LABELS, score_min=SCORE_MIN),
+    Entry("ssdlite", SSDLITE, ssdlite, LABELS, score_min=SCORE_MIN),
 ]
