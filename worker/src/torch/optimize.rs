@@ -39,6 +39,9 @@ pub(super) fn optimize(mut program: Program, path: &Path) -> Program {
     let Ok((expected, plain_time)) = time_pass(&program, &probe) else {
         return program; // the model may not accept such an image
     };
+    if expected.is_empty() {
+        return program; // a detector that finds nothing gives nothing to compare
+    }
     let difference_max = program.difference_max();
     let Some(layers) = Arc::get_mut(&mut program.layers) else {
         return program; // a pass is running
