@@ -139,7 +139,7 @@ async fn the_command_retries_jobs_and_batches_on_the_current_version() {
     queue::cancel(&stack.db, id.parse().unwrap(), None)
         .await
         .unwrap();
-    let line = json!({"image": {"sha256": job["image"]["sha256"]}});
+    let line = json!({"custom_id": "cat", "image": {"sha256": job["input"]["image"]}});
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{line}\n")).unwrap();
     let file = file.path().to_str().unwrap();
