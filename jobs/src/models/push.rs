@@ -11,7 +11,7 @@ use crate::{
     object_store::{Body, ObjectStore, StoreError},
 };
 
-/// What a push wants besides the version itself.
+/// How a version is pushed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PushOptions<'a> {
     /// The alias to point at the version.

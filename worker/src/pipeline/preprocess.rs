@@ -215,7 +215,7 @@ mod tests {
     }
 
     proptest! {
-        /// Sizes of which `fast_image_resize` read out of bounds when one call did both passes.
+        /// With these sizes `fast_image_resize` read out of bounds when one call did both passes.
         #[test]
         fn a_flat_image_stays_flat_whatever_its_size(
             width in 1u32..40, height in 1u32..40, side in 1u32..48, crop in 1u32..48,

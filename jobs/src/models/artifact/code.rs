@@ -31,7 +31,7 @@ const NAMESPACES: [&str; 21] = [
     "sparse",
     "static_runtime",
 ];
-/// Operators that workers have besides.
+/// Operators of torchvision that workers register themselves.
 const OPERATORS: [&str; 3] = [
     "torchvision::nms",
     "torchvision::roi_align",

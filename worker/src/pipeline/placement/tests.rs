@@ -64,7 +64,7 @@ fn a_letterbox_rounds_its_side_as_the_trainers_of_letterbox_models_do() {
     assert_eq!([width(719), width(721), width(723)], [360, 360, 362]);
 }
 
-/// 383 × 256 pixels, of which columns 80 to 303 and rows 16 to 239 are kept.
+/// The image becomes 383 × 256 pixels. The crop keeps columns 80 to 303 and rows 16 to 239.
 #[test]
 fn a_crop_of_whole_pixels_is_mapped_back_to_the_image() {
     let placement = Placement::of(&shorter_side(256, 224), 640, 427);
