@@ -28,6 +28,7 @@ mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
 mod refusal;
+pub mod resample;
 #[cfg(test)]
 mod tests;
 mod tiff;

@@ -1,6 +1,8 @@
 //! The decoder of one thread: a process of its own (docs/adr/0021-decoding-in-a-child.md), or the thread itself.
 
-use decode::{Decoded, Header, Limits, Reason, Refusal, Request, Warning, catch_panics};
+use decode::{
+    Decoded, Header, Limits, Reason, Refusal, Request, Warning, catch_panics, resample::RgbView,
+};
 use jobs::{ProblemCode, job::StageError};
 #[cfg(target_os = "linux")]
 use {
@@ -11,7 +13,7 @@ use {
     tokio::runtime::Handle,
 };
 
-use super::{attempt::Outcome, preprocess::RgbView};
+use super::attempt::Outcome;
 use crate::{
     config::{Config, DecodeIn},
     drain::Drain,

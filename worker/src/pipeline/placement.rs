@@ -5,15 +5,7 @@ mod shorter_side;
 use jobs::manifest::{InputSpec, Resize};
 
 pub use self::shorter_side::Side;
-
-/// A rectangle in pixels; the sides may be fractions.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Region {
-    pub left: f64,
-    pub top: f64,
-    pub width: f64,
-    pub height: f64,
-}
+pub use decode::resample::Region;
 
 /// The part of an upright image that the model sees, and its place in the input.
 #[derive(Debug, Clone, Copy, PartialEq)]

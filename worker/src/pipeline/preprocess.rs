@@ -1,35 +1,14 @@
 //! Turns an upright image into the input of a model. Pure: no I/O, no clock, no device.
 
-mod resample;
-
+use decode::resample::{Impossible, NearestAxis, RgbView, nearest, resample};
 use fast_image_resize::{FilterType, Resizer};
-use image::RgbImage;
 use jobs::{
     ProblemCode,
     job::StageError,
     manifest::{InputSpec, Interpolation, Resize, ResizeFilter},
 };
 
-use self::resample::{NearestAxis, nearest, resample};
 use super::placement::{Placement, Region, Side};
-
-/// Upright pixels: RGB, 3 bytes each, row by row.
-#[derive(Debug, Clone, Copy)]
-pub struct RgbView<'a> {
-    pub width: u32,
-    pub height: u32,
-    pub rgb: &'a [u8],
-}
-
-impl<'a> From<&'a RgbImage> for RgbView<'a> {
-    fn from(image: &'a RgbImage) -> Self {
-        Self {
-            width: image.width(),
-            height: image.height(),
-            rgb: image.as_raw(),
-        }
-    }
-}
 
 /// The smallest scale of an upright image at which the input loses no detail; 1 or more if the image is enlarged.
 pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
@@ -56,7 +35,7 @@ pub fn preprocess<'a>(
     placement: &Placement,
 ) -> Result<Vec<u8>, StageError> {
     let image = image.into();
-    let impossible = |cause: anyhow::Error| {
+    let impossible = |cause: Impossible| {
         StageError::new(
             ProblemCode::ModelError,
             "the model's input cannot be made from this image",

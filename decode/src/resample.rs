@@ -1,11 +1,50 @@
-//! Resizes a part of an image with the filters of Pillow.
+//! Resizes a part of an upright image with the filters of Pillow. Pure.
+//!
+//! The worker preprocesses by these functions. They are here because this crate is fully optimized and `worker` is not: the
+//! generic code of `fast_image_resize` is compiled with its caller (docs/adr/0001-one-build.md).
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    FilterType, ImageBufferError, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer,
     images::{Image, ImageRef},
 };
 
-use super::{Region, RgbView};
+use image::RgbImage;
+
+/// Upright pixels: RGB, 3 bytes each, row by row.
+#[derive(Debug, Clone, Copy)]
+pub struct RgbView<'a> {
+    pub width: u32,
+    pub height: u32,
+    pub rgb: &'a [u8],
+}
+
+impl<'a> From<&'a RgbImage> for RgbView<'a> {
+    fn from(image: &'a RgbImage) -> Self {
+        Self {
+            width: image.width(),
+            height: image.height(),
+            rgb: image.as_raw(),
+        }
+    }
+}
+
+/// A rectangle in pixels; the sides may be fractions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+/// A resize that cannot be done, like one to a side of 0 pixels.
+#[derive(Debug, thiserror::Error)]
+pub enum Impossible {
+    #[error(transparent)]
+    Image(#[from] ImageBufferError),
+    #[error(transparent)]
+    Resize(#[from] ResizeError),
+}
 
 /// The largest reach of a filter, in pixels of the smaller image: that of Lanczos.
 const REACH: f64 = 3.0;
@@ -17,13 +56,16 @@ const SIDE_MIN: f64 = 1e-3;
 /// First across, then down, as Pillow does. The pixels between the two passes are rounded and clipped to bytes, so the
 /// order shows: the other order differs by up to 20 of 255 where a cubic filter overshoots at a sharp edge. One call of
 /// `fast_image_resize` for both passes takes the other order.
-pub(super) fn resample(
+///
+/// # Errors
+/// [`Impossible`]
+pub fn resample(
     resizer: &mut Resizer,
     image: RgbView<'_>,
     part: Region,
     (width, height): (u32, u32),
     filter: FilterType,
-) -> anyhow::Result<Vec<u8>> {
+) -> Result<Vec<u8>, Impossible> {
     let (left, part_width) = at_least_min(part.left, part.width, image.width);
     let (top, part_height) = at_least_min(part.top, part.height, image.height);
     // The rows that the second pass reads.
@@ -57,7 +99,7 @@ fn at_least_min(start: f64, length: f64, side: u32) -> (f64, f64) {
 
 /// One axis of a resize to the nearest pixel.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NearestAxis {
+pub struct NearestAxis {
     /// Where the resized pixels start, in pixels of the image.
     pub start: f64,
     /// Pixels of the image for one resized pixel.
@@ -89,7 +131,7 @@ impl NearestAxis {
 }
 
 /// Takes the nearest pixel for each pixel of the result.
-pub(super) fn nearest(image: RgbView<'_>, across: NearestAxis, down: NearestAxis) -> Vec<u8> {
+pub fn nearest(image: RgbView<'_>, across: NearestAxis, down: NearestAxis) -> Vec<u8> {
     let columns = across.pixels();
     let row_bytes = image.width as usize * 3;
     let mut resized = Vec::with_capacity(columns.len() * down.kept as usize * 3);
