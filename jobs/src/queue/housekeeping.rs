@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
+use super::{
+    ANY_MODEL, Notifier, QueueError, expire, fold_history, forget_keys, promote, rescue, time_out,
+};
 use crate::{
     JobId,
     db::{StatementPool, answered, make_partitions},
@@ -23,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Rounds from one look for missing partitions and old keys to the next.
 const HOUR_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
+/// Rounds from one fold of the history to the next.
+const FOLD_ROUNDS: u32 = 10;
 
 /// One round. Any number of processes may run rounds at once.
 async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, QueueError> {
@@ -90,6 +94,11 @@ pub async fn housekeep(db: impl Into<StatementPool>) {
             && let Err(error) = forget_keys(db).await
         {
             tracing::warn!(error.cause = %error, "cannot delete old idempotency keys; trying again in an hour");
+        }
+        if rounds % FOLD_ROUNDS == 0
+            && let Err(error) = answered(db, fold_history(&**db)).await
+        {
+            tracing::warn!(error.cause = %error, "cannot fold the history; its views are still right, but slower");
         }
         // Needs no jitter: rounds of several processes skip each other's rows.
         tokio::time::sleep(EVERY).await;

@@ -67,7 +67,9 @@ async fn append_jobs(
 }
 
 async fn find_batch(db: &PgPool, id: BatchId) -> batches::Batch {
-    batches::find(db, id, given::OWNER).await.unwrap().unwrap()
+    let mut db = db.acquire().await.unwrap();
+    let found = batches::find(&mut db, id, given::OWNER).await.unwrap();
+    found.unwrap()
 }
 
 async fn complete_next_job(db: &PgPool) {
@@ -92,7 +94,9 @@ async fn batch_results_are_read_by_ranges_of_line_numbers() {
     let db = given::database().await;
     let (id, _) = sealed_batch(&db, 5).await;
     let numbers = async |owner: &str, after, last| {
-        let lines = batches::results(&db, id, owner, after, last).await.unwrap();
+        let lines = batches::results(db.pool(), id, owner, after, last)
+            .await
+            .unwrap();
         lines.iter().map(|line| line.position).collect::<Vec<_>>()
     };
     complete_next_job(&db).await;
@@ -115,12 +119,9 @@ async fn a_batch_is_pruned_after_its_jobs_are_purged() {
     queue::purge(&db, jobs[0], None).await.unwrap();
     assert_eq!(batches::prune(&db, 3600.0).await.unwrap(), 0, "too early");
     assert_eq!(batches::prune(&db, 0.0).await.unwrap(), 1);
-    assert!(
-        batches::find(&db, id, given::OWNER)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let mut db = db.acquire().await.unwrap();
+    let pruned = batches::find(&mut db, id, given::OWNER).await.unwrap();
+    assert!(pruned.is_none());
 }
 
 #[tokio::test]
@@ -132,7 +133,9 @@ async fn jobs_are_listed_by_their_batch() {
         batch: Some(id),
         ..queue::JobFilter::default()
     };
-    let listed = queue::list(&db, given::OWNER, &filter, 10).await.unwrap();
+    let size = queue::PageSize::of(10);
+    let listed = queue::list(db.pool(), given::OWNER, &filter, size).await;
+    let listed = listed.unwrap().jobs;
     jobs.reverse();
     assert_eq!(listed.iter().map(|job| job.id).collect::<Vec<_>>(), jobs);
 }

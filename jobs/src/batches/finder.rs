@@ -1,0 +1,203 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{Batch, BatchHead, find, find_head};
+use crate::{
+    BatchId,
+    db::{Db, Reads},
+    queue::QueueError,
+};
+
+/// Counts that took longer than this to read are shared with later callers too, as long as the row of the batch is unchanged.
+const COSTLY: Duration = Duration::from_millis(10);
+/// A waiter takes a reading up to this age.
+const WAITERS_READ_EVERY: Duration = Duration::from_secs(1);
+/// Readings of one batch take this part of the time at most, however many callers there are.
+const SHARE: u32 = 10;
+/// No reading is older than this.
+const AGE_MAX: Duration = Duration::from_secs(10);
+/// Readings are forgotten when there are more than this number and no caller waits for them.
+const KEPT: usize = 1_000;
+
+/// Reads batches for all callers of a process. To count the jobs of a batch of 50,000 lines takes 30 ms, so callers that want the
+/// same batch share a reading. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BatchFinder {
+    /// For the row of a batch, by its key.
+    db: Db,
+    /// For the counts.
+    reads: Reads,
+    readings: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
+    read: Arc<AtomicU64>,
+}
+
+type Key = (BatchId, String);
+/// The latest reading of one batch. Locked while the batch is read.
+type Slot = tokio::sync::Mutex<Option<Reading>>;
+
+#[derive(Debug)]
+struct Reading {
+    began: Instant,
+    took: Duration,
+    /// `None`: the reading failed. Those who waited for it fail too, each of them would wait as long in turn.
+    batch: Option<Option<Batch>>,
+}
+
+impl Reading {
+    /// How old the reading may be, so that readings take a small part of the time.
+    fn age_max(&self, at_least: Duration) -> Duration {
+        (self.took * SHARE).clamp(at_least, AGE_MAX)
+    }
+}
+
+impl BatchFinder {
+    pub fn new(db: Db, reads: Reads) -> Self {
+        Self {
+            db,
+            reads,
+            readings: Arc::default(),
+            read: Arc::default(),
+        }
+    }
+
+    /// A batch of `owner`; `None` for a batch of another owner. Ends the batch first if that is due.
+    ///
+    /// All but the counts is as it is now. The counts of a large batch that runs may be some hundred milliseconds old.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn find(&self, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
+        let asked = Instant::now();
+        let slot = self.slot(batch, owner);
+        if let Some(known) = costly_reading(&slot).await
+            && self.head(batch, owner).await? == Some(known.head())
+        {
+            return Ok(Some(known));
+        }
+        self.read_since(&slot, asked, batch, owner).await
+    }
+
+    /// As [`find`](Self::find), for a caller that waits and hears of the end of the batch: everything may be a second old, of a
+    /// batch that takes long to count up to ten seconds.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn find_recent(
+        &self,
+        batch: BatchId,
+        owner: &str,
+    ) -> Result<Option<Batch>, QueueError> {
+        let slot = self.slot(batch, owner);
+        let mut reading = slot.lock().await;
+        if let Some(Reading {
+            batch: Some(known), ..
+        }) = reading
+            .as_ref()
+            .filter(|reading| reading.began.elapsed() < reading.age_max(WAITERS_READ_EVERY))
+        {
+            return Ok(known.clone());
+        }
+        self.read_into(&mut reading, batch, owner).await
+    }
+
+    /// The row of a batch of `owner`. Costs one look-up by key, however large the batch is.
+    ///
+    /// # Errors
+    /// Postgres is away.
+    pub async fn head(&self, batch: BatchId, owner: &str) -> Result<Option<BatchHead>, QueueError> {
+        find_head(&*self.db, batch, owner).await
+    }
+
+    /// How many times this process has read a batch and its counts.
+    pub fn readings(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn slot(&self, batch: BatchId, owner: &str) -> Arc<Slot> {
+        let mut readings = self.readings.lock().expect("no panic holds it");
+        if readings.len() > KEPT {
+            readings.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        readings
+            .entry((batch, owner.to_owned()))
+            .or_default()
+            .clone()
+    }
+
+    /// A reading that began at `since` or later. Of callers that wait here at the same time, one reads for all.
+    async fn read_since(
+        &self,
+        slot: &Slot,
+        since: Instant,
+        batch: BatchId,
+        owner: &str,
+    ) -> Result<Option<Batch>, QueueError> {
+        let mut reading = slot.lock().await;
+        match &*reading {
+            Some(reading) if reading.began >= since => {
+                let shared = reading.batch.clone();
+                shared.ok_or_else(|| sqlx::Error::PoolTimedOut.into())
+            }
+            _ => self.read_into(&mut reading, batch, owner).await,
+        }
+    }
+
+    async fn read_into(
+        &self,
+        reading: &mut Option<Reading>,
+        batch: BatchId,
+        owner: &str,
+    ) -> Result<Option<Batch>, QueueError> {
+        self.read.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("darkroom_batch_reads_total").increment(1);
+        let began = Instant::now();
+        let found = self
+            .reads
+            .run(owner, async |db| find(db, batch, owner).await)
+            .await;
+        *reading = Some(Reading {
+            began,
+            took: began.elapsed(),
+            batch: found.as_ref().ok().cloned(),
+        });
+        found
+    }
+}
+
+/// The batch of the latest reading, if it is worth its age.
+async fn costly_reading(slot: &Slot) -> Option<Batch> {
+    let reading = slot.lock().await;
+    let reading = reading.as_ref()?;
+    let is_young = reading.began.elapsed() < reading.age_max(Duration::ZERO);
+    let batch = reading.batch.as_ref()?.as_ref()?;
+    (reading.took >= COSTLY && is_young).then(|| batch.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Reading;
+
+    #[test]
+    fn a_reading_stays_valid_for_ten_times_its_cost() {
+        let age_max = |took| {
+            let reading = Reading {
+                began: Instant::now(),
+                took: Duration::from_millis(took),
+                batch: None,
+            };
+            reading.age_max(Duration::from_secs(1)).as_millis()
+        };
+        assert_eq!(
+            [age_max(1), age_max(300), age_max(5_000)],
+            [1_000, 3_000, 10_000]
+        );
+    }
+}
