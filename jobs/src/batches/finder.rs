@@ -14,7 +14,9 @@ use crate::{
     queue::QueueError,
 };
 
-/// Counts that took longer than this to read are shared with later callers too, as long as the row of the batch is unchanged.
+/// Counts of so many lines that took so long to read are shared with later callers too, as long as the row of the batch is
+/// unchanged.
+const COSTLY_LINES: i64 = 1_000;
 const COSTLY: Duration = Duration::from_millis(10);
 /// A waiter takes a reading up to this age.
 const WAITERS_READ_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ type Slot = tokio::sync::Mutex<Option<Reading>>;
 struct Reading {
     began: Instant,
     took: Duration,
+    /// When the row of the batch, without its counts, was last as here.
+    row_as_of: Instant,
     /// `None`: the reading failed. Those who waited for it fail too, each of them would wait as long in turn.
     batch: Option<Option<Batch>>,
 }
@@ -53,6 +57,14 @@ impl Reading {
     /// How old the reading may be, so that readings take a small part of the time.
     fn age_max(&self, at_least: Duration) -> Duration {
         (self.took * SHARE).clamp(at_least, AGE_MAX)
+    }
+
+    /// The batch, if its counts took long and are young enough to be used again.
+    fn costly(&self) -> Option<Batch> {
+        let is_young = self.began.elapsed() < self.age_max(Duration::ZERO);
+        let batch = self.batch.as_ref()?.as_ref()?;
+        let is_costly = self.took >= COSTLY && batch.counts.total >= COSTLY_LINES;
+        (is_costly && is_young).then(|| batch.clone())
     }
 }
 
@@ -75,12 +87,26 @@ impl BatchFinder {
     pub async fn find(&self, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
         let asked = Instant::now();
         let slot = self.slot(batch, owner);
-        if let Some(known) = costly_reading(&slot).await
-            && self.head(batch, owner).await? == Some(known.head())
-        {
-            return Ok(Some(known));
+        // Of callers that wait here at the same time, one reads for all.
+        let mut reading = slot.lock().await;
+        if let Some(reading) = reading.as_mut() {
+            if reading.began >= asked {
+                let shared = reading.batch.clone();
+                return shared.ok_or_else(|| sqlx::Error::PoolTimedOut.into());
+            }
+            if let Some(known) = reading.costly() {
+                if reading.row_as_of < asked {
+                    let looked = Instant::now();
+                    if self.head(batch, owner).await? == Some(known.head()) {
+                        reading.row_as_of = looked;
+                    }
+                }
+                if reading.row_as_of >= asked {
+                    return Ok(Some(known));
+                }
+            }
         }
-        self.read_since(&slot, asked, batch, owner).await
+        self.read_into(&mut reading, batch, owner).await
     }
 
     /// As [`find`](Self::find), for a caller that waits and hears of the end of the batch: everything may be a second old, of a
@@ -130,24 +156,6 @@ impl BatchFinder {
             .clone()
     }
 
-    /// A reading that began at `since` or later. Of callers that wait here at the same time, one reads for all.
-    async fn read_since(
-        &self,
-        slot: &Slot,
-        since: Instant,
-        batch: BatchId,
-        owner: &str,
-    ) -> Result<Option<Batch>, QueueError> {
-        let mut reading = slot.lock().await;
-        match &*reading {
-            Some(reading) if reading.began >= since => {
-                let shared = reading.batch.clone();
-                shared.ok_or_else(|| sqlx::Error::PoolTimedOut.into())
-            }
-            _ => self.read_into(&mut reading, batch, owner).await,
-        }
-    }
-
     async fn read_into(
         &self,
         reading: &mut Option<Reading>,
@@ -157,26 +165,23 @@ impl BatchFinder {
         self.read.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("darkroom_batch_reads_total").increment(1);
         let began = Instant::now();
-        let found = self
-            .reads
-            .run(owner, async |db| find(db, batch, owner).await)
-            .await;
+        // Without the wait for a connection.
+        let mut took = Duration::ZERO;
+        let found = self.reads.run(owner, async |db| {
+            let began = Instant::now();
+            let found = find(db, batch, owner).await;
+            took = began.elapsed();
+            found
+        });
+        let found = found.await;
         *reading = Some(Reading {
             began,
-            took: began.elapsed(),
+            took,
+            row_as_of: began,
             batch: found.as_ref().ok().cloned(),
         });
         found
     }
-}
-
-/// The batch of the latest reading, if it is worth its age.
-async fn costly_reading(slot: &Slot) -> Option<Batch> {
-    let reading = slot.lock().await;
-    let reading = reading.as_ref()?;
-    let is_young = reading.began.elapsed() < reading.age_max(Duration::ZERO);
-    let batch = reading.batch.as_ref()?.as_ref()?;
-    (reading.took >= COSTLY && is_young).then(|| batch.clone())
 }
 
 #[cfg(test)]
@@ -190,6 +195,7 @@ mod tests {
         let age_max = |took| {
             let reading = Reading {
                 began: Instant::now(),
+                row_as_of: Instant::now(),
                 took: Duration::from_millis(took),
                 batch: None,
             };

@@ -38,6 +38,7 @@ pub struct ReadsConfig {
 #[derive(Debug, Clone)]
 pub struct Reads {
     statements: StatementPool,
+    pages: StatementPool,
     owners: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     per_owner_max: usize,
     /// How long a read waits for its turn, and again for a connection.
@@ -70,6 +71,7 @@ impl Reads {
 
     fn new(db: Db, per_owner_max: usize, acquire_timeout: Duration) -> Self {
         Self {
+            pages: StatementPool::in_order(db.clone()),
             statements: StatementPool::for_reads(db),
             owners: Arc::default(),
             per_owner_max,
@@ -88,6 +90,19 @@ impl Reads {
     ) -> Result<T, E> {
         let _turn = self.turn(owner).await?;
         self.statements.run(read).await
+    }
+
+    /// As [`run`](Self::run), for a page of a list: Postgres reads rows in the order of an index, and sorts none.
+    ///
+    /// # Errors
+    /// As those of [`run`](Self::run).
+    pub async fn page<T, E: From<sqlx::Error>>(
+        &self,
+        owner: &str,
+        read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _turn = self.turn(owner).await?;
+        self.pages.run(read).await
     }
 
     async fn turn(&self, owner: &str) -> Result<OwnedSemaphorePermit, sqlx::Error> {

@@ -53,8 +53,15 @@ impl StatementPool {
         "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
         set enable_hashjoin = off; set enable_mergejoin = off";
 
-    /// Plans once, whatever the parameters: to plan a page of jobs over sixty days of partitions takes longer than to read it.
-    pub const READS: &str = "set jit = off; set plan_cache_mode = force_generic_plan";
+    /// As [`Self::BY_KEYS`], and rows come in the order of an index: the plan must not contain a sort. For the pages of lists. A plan
+    /// that was made over a small table also serves when the table is large. To plan a page over sixty days of partitions takes
+    /// longer than to read it.
+    pub const IN_ORDER: &str =
+        "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+        set enable_hashjoin = off; set enable_mergejoin = off;
+        set enable_bitmapscan = off; set enable_sort = off; set enable_incremental_sort = off";
+    /// For statements over many rows, as the planner likes them best.
+    const READS: &str = "set jit = off";
 
     /// For statements that have one sensible plan, whatever the statistics say. Postgres would plan them anew each time:
     /// docs/adr/0012-one-plan.md. `plans.rs` of the tests checks each plan.
@@ -67,11 +74,23 @@ impl StatementPool {
         Self::new(db, Self::BY_KEYS)
     }
 
-    /// For statements over many rows. Behind a pooler too, the server cancels each of them after the statement timeout of `db`.
+    /// For statements over many rows.
     pub(super) fn for_reads(db: Db) -> Self {
+        Self::with_timeout(db, Self::READS)
+    }
+
+    /// For the pages of lists.
+    pub(super) fn in_order(db: Db) -> Self {
+        Self::with_timeout(db, Self::IN_ORDER)
+    }
+
+    /// Behind a pooler too, the server cancels each statement after the statement timeout of `db`.
+    fn with_timeout(db: Db, settings: &str) -> Self {
         let timeout = db.statement_timeout().as_millis();
-        let settings = format!("{}; set statement_timeout = {timeout}", Self::READS);
-        Self::new(db, &settings)
+        Self::new(
+            db,
+            &format!("{settings}; set statement_timeout = {timeout}"),
+        )
     }
 
     fn new(db: Db, settings: &str) -> Self {

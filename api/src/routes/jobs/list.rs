@@ -70,7 +70,7 @@ pub(super) async fn list_jobs(
         jobs: query.limit,
         looked_at: ctx.config.limits.list_jobs_looked_at_max,
     };
-    let read = ctx.reads.run(&caller.owner, async |db| {
+    let read = ctx.reads.page(&caller.owner, async |db| {
         let page = queue::list(&mut *db, &caller.owner, &query.filter, size).await?;
         let attempts = if query.with_attempts {
             let attempts = queue::attempts_of_all(&mut *db, &page.jobs).await?;

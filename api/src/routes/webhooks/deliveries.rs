@@ -84,7 +84,7 @@ pub(super) async fn list_webhook_deliveries(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let (filter, limit) = parse(request.query_string())?;
-    let read = ctx.reads.run(&caller.owner, async |db| {
+    let read = ctx.reads.page(&caller.owner, async |db| {
         list(&mut *db, &caller.owner, &filter, limit + 1).await
     });
     let mut listed = read.await?;
