@@ -99,7 +99,9 @@ $$;
 comment on function stage_latencies is 'Percentiles 50, 90, 99 and 100 of each stage, in milliseconds, of a model''s jobs that succeeded in the five minutes from a time on.';
 
 create function fold_history() returns int
-language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, public, pg_temp
+-- A fold gives up soon where it meets a lock. The next one comes within seconds.
+set lock_timeout = '1s' as $$
 declare
     today constant date := (now() at time zone 'UTC')::date;
     folded int; periods int;

@@ -5,7 +5,7 @@ mod uploading;
 
 use jobs::{
     BatchId, BatchMember, JobId, Problem, ProblemCode, Sha256Digest,
-    batches::{self, AppendOutcome, BeginOutcome, Chunk, Writer},
+    batches::{self, AppendOutcome, BatchFinder, BeginOutcome, Chunk, Writer},
     models::Resolved,
     queue::{self, NewJob},
 };
@@ -103,6 +103,49 @@ async fn batch_results_are_read_by_ranges_of_line_numbers() {
     assert_eq!(numbers(given::OWNER, 0, 5).await, [1, 2, 3, 4, 5]);
     assert_eq!(numbers(given::OWNER, 2, 4).await, [3, 4]);
     assert!(numbers("another-owner", 0, 5).await.is_empty());
+}
+
+#[tokio::test]
+async fn callers_that_ask_for_a_batch_at_once_share_a_reading() {
+    let db = given::database().await;
+    let (id, _) = sealed_batch(&db, 3).await;
+    let finder = BatchFinder::new(db.another_pool(), db.reads());
+    let lock = db.in_open_transaction().await;
+    sqlx::raw_sql("lock table batches in access exclusive mode")
+        .execute(&lock)
+        .await
+        .unwrap();
+    let callers = (0..200).map(|_| finder.find(id, given::OWNER));
+    let (found, ()) = tokio::join!(futures_util::future::join_all(callers), async {
+        tests::database::wait_for_a_blocked_statement(&db).await;
+        sqlx::raw_sql("commit").execute(&lock).await.unwrap();
+    });
+    for batch in found {
+        assert_eq!(batch.unwrap().unwrap().counts.queued, 3);
+    }
+    // The first caller reads for itself, and the second one for all others.
+    assert_eq!(finder.readings(), 2);
+}
+
+/// Only the counts may be old.
+#[tokio::test]
+async fn a_caller_that_does_not_wait_sees_its_own_changes() {
+    let db = given::database().await;
+    let (id, _) = sealed_batch(&db, 2).await;
+    let finder = BatchFinder::new(db.another_pool(), db.reads());
+    let found = async || finder.find(id, given::OWNER).await.unwrap().unwrap();
+    assert_eq!(found().await.counts.succeeded, 0);
+    complete_next_job(&db).await;
+    assert_eq!(found().await.counts.succeeded, 1);
+    assert!(batches::cancel(&db, id, given::OWNER).await.unwrap());
+    assert!(found().await.cancel_requested);
+    while batches::cancel_some(&**db, Some(id)).await.unwrap() > 0 {}
+    assert!(
+        found().await.has_ended(),
+        "the caller ends a batch that is due"
+    );
+    let others = finder.find(id, "another-owner").await.unwrap();
+    assert!(others.is_none());
 }
 
 #[tokio::test]
