@@ -58,6 +58,10 @@ create table success_periods (
 );
 comment on table success_periods is 'Folded counts of ended_counts.in_time, by model and five minutes.';
 
+-- These two have no key by which logical replication could name a row that is deleted or changed.
+alter table ended_counts replica identity full;
+alter table error_days replica identity full;
+
 create table latency_periods (
     model_id bigint not null,
     period   timestamptz not null,
