@@ -49,7 +49,7 @@ struct Reading {
     took: Duration,
     /// When the row of the batch, without its counts, was last as here.
     row_as_of: Instant,
-    /// `None`: the reading failed. Those who waited for it fail too, each of them would wait as long in turn.
+    /// `None`: the reading failed.
     batch: Option<Option<Batch>>,
 }
 
@@ -57,6 +57,12 @@ impl Reading {
     /// How old the reading may be, so that readings take a small part of the time.
     fn age_max(&self, at_least: Duration) -> Duration {
         (self.took * SHARE).clamp(at_least, AGE_MAX)
+    }
+
+    /// The outcome, for another caller. After an error every caller would wait as long in turn, so all get an error.
+    fn shared(&self) -> Result<Option<Batch>, QueueError> {
+        let batch = self.batch.clone();
+        batch.ok_or_else(|| sqlx::Error::PoolTimedOut.into())
     }
 
     /// The batch, if its counts took long and are young enough to be used again.
@@ -91,8 +97,7 @@ impl BatchFinder {
         let mut reading = slot.lock().await;
         if let Some(reading) = reading.as_mut() {
             if reading.began >= asked {
-                let shared = reading.batch.clone();
-                return shared.ok_or_else(|| sqlx::Error::PoolTimedOut.into());
+                return reading.shared();
             }
             if let Some(known) = reading.costly() {
                 if reading.row_as_of < asked {
@@ -121,13 +126,10 @@ impl BatchFinder {
     ) -> Result<Option<Batch>, QueueError> {
         let slot = self.slot(batch, owner);
         let mut reading = slot.lock().await;
-        if let Some(Reading {
-            batch: Some(known), ..
-        }) = reading
-            .as_ref()
-            .filter(|reading| reading.began.elapsed() < reading.age_max(WAITERS_READ_EVERY))
-        {
-            return Ok(known.clone());
+        let is_young =
+            |reading: &Reading| reading.began.elapsed() < reading.age_max(WAITERS_READ_EVERY);
+        if let Some(recent) = reading.as_ref().filter(|reading| is_young(reading)) {
+            return recent.shared();
         }
         self.read_into(&mut reading, batch, owner).await
     }
