@@ -11,7 +11,7 @@ with floor as materialized (
         (select f.owner, f.job_id from finished_jobs f
          where $8 and (f.owner, f.job_id) < ($1, $2) and (f.owner, f.job_id) >= ($1, $3) and f.purged_at is null and f.job_id < $2 and f.job_id >= $3
          order by f.owner desc, f.job_id desc limit $5)
-    ) u order by u.owner desc, u.job_id desc offset $5 - 1 limit case when $6 then 1 else 0 end
+    ) u order by u.owner desc, u.job_id desc offset $5::bigint - 1 limit case when $6 then 1 else 0 end
 ),
 live as (
     select l.job_id from live_jobs l

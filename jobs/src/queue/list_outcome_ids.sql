@@ -3,7 +3,7 @@ with floor as materialized (
     select f.job_id from finished_jobs f
     where (f.owner, f.state, f.job_id) < ($1, $7::text::job_state, $2) and (f.owner, f.state, f.job_id) >= ($1, $7::text::job_state, $3)
       and f.state <> 'succeeded' and f.purged_at is null and f.job_id < $2 and f.job_id >= $3
-    order by f.owner desc, f.state desc, f.job_id desc offset $5 - 1 limit case when $6 then 1 else 0 end
+    order by f.owner desc, f.state desc, f.job_id desc offset $5::bigint - 1 limit case when $6 then 1 else 0 end
 ),
 finished as (
     select f.job_id from finished_jobs f
