@@ -8,7 +8,7 @@ insert into finished_jobs (job_id, state, version, owner, model_id, model_versio
     forward_batch_size, forward_batch_position, input_warnings, batch_id, batch_line)
 select (left(uuid_from_time(at)::text, 14) || '7' || substr(h, 1, 3) || '-8' || substr(h, 4, 3) || '-' || substr(h, 7, 12))::uuid,
     state, 3, case when n % 5 = 0 then 'owner-0' else 'owner-' || n % 50 end, model_id, model_id, 'lite-' || model_id || '@default',
-    sha256((n / 50)::text::bytea), '{"top_k": 5}', jsonb_build_object('order', n, 'shelf', 's' || n % 7), 0, at, at, interval '60 days', at + interval '60 days', 1,
+    sha256((n % 40000)::text::bytea), '{"top_k": 5}', jsonb_build_object('order', n, 'shelf', 's' || n % 7), 0, at, at, interval '60 days', at + interval '60 days', 1,
     at + interval '1 second', at + interval '2 seconds', 120, 1, 1, 3, case when n % 10000 = 17 then 2 else 0 end, 5, 'worker-' || n % 4, 'cpu',
     case when state = 'succeeded' then '{"predictions": [{"label": "tabby", "score": 0.61}, {"label": "tiger cat", "score": 0.22}]}'::jsonb end,
     case when state in ('failed', 'expired') then jsonb_build_object('code', 'code-' || n % 9, 'detail', 'made up') end,
