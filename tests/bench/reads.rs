@@ -313,7 +313,7 @@ async fn seed(db: &Database, jobs: u64) {
     run(&mut db, COUNTS).await;
     run(&mut db, "vacuum analyze").await;
     // Housekeeping does this a few rows at a time.
-    while queue::fold_history(&mut *db).await.unwrap() > 0 {}
+    while queue::fold_history(&mut db).await.unwrap() > 0 {}
     run(
         &mut db,
         "vacuum analyze ended_counts, usage_days, error_days, success_periods, latency_periods; checkpoint",

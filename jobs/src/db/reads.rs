@@ -155,7 +155,7 @@ mod tests {
         assert!((&mut third).now_or_never().is_none(), "no third turn");
         assert!(reads.turn("bob").now_or_never().is_some());
         drop(first);
-        third.await.expect("the turn of the first read");
+        drop(third.await.expect("the turn of the first read"));
     }
 
     #[tokio::test]

@@ -125,7 +125,7 @@ async fn a_retried_job_counts_when_it_ends_again() {
     fail_a_job(&db, "early", ProblemCode::ModelError).await;
     let late = fail_a_job(&db, "late", ProblemCode::ModelError).await;
     fold(&db).await;
-    queue::retry(&db, late, given::OWNER).await.unwrap();
+    queue::retry(&db, late, Some(given::OWNER)).await.unwrap();
     let jobs: i64 = sqlx::query_scalar("select sum(jobs)::bigint from ops.usage")
         .fetch_one(&**db)
         .await

@@ -39,7 +39,7 @@ async fn requests_that_wait_for_one_batch_share_its_readings() {
     let sha256 = store_image(&stack, "cat.jpg").await;
     let id = create_batch(&stack, &[json!({"image": {"sha256": sha256}})]).await;
     let readings = async || -> u64 {
-        let metrics = stack.metrics().await;
+        let metrics = stack.api.metrics().await;
         let line = metrics
             .lines()
             .find_map(|line| line.strip_prefix("darkroom_batch_reads_total "));
