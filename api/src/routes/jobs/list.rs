@@ -38,7 +38,7 @@ pub(crate) struct JobList {
 /// Your jobs, newest first.
 ///
 /// Read on until `next_cursor` is empty. With filters that few of your newest jobs fit, a page may have fewer jobs than `limit`, or
-/// none, and a `next_cursor`: one request looks at some ten thousand jobs.
+/// none, and a `next_cursor`: one request looks at 20,000 jobs at most by default.
 #[utoipa::path(
     operation_id = "list_jobs", tag = "jobs",
     params(
