@@ -14,6 +14,16 @@ language sql stable parallel safe as $$
 $$;
 comment on function goes_back is 'Whether a job returns to the queue after an outcome of its attempt.';
 
+-- Neither may fail for any job: a failure would keep the job from ending. A timing that is no number counts as 0, a huge one as a day.
+create function infer_micros(timings jsonb, forward_batch_size smallint) returns bigint language sql immutable parallel safe as $$
+    select case when jsonb_typeof(timings -> 'infer') = 'number'
+                then (least(greatest((timings -> 'infer')::numeric, 0), 86400000)::float8 * 1000 / greatest(forward_batch_size, 1))::bigint else 0 end
+$$;
+comment on function infer_micros is 'A job''s share of its forward pass, in microseconds.';
+create function micros(span interval) returns bigint language sql immutable parallel safe
+    as $$ select (extract(epoch from span) * 1000000)::bigint $$;
+comment on function micros is 'The microseconds of a time span.';
+
 -- Settles each (job_id, lease_no) by its outcome and returns the jobs that the leases still held. The arguments come in the order
 -- of the ids, so that two calls lock rows in one order.
 --
@@ -137,6 +147,16 @@ begin
                 where g.claimed_at is not null and (g.outcome <> 'succeeded' or g.cancel_requested)
             ) t left join workers w using (worker_id)
         ),
+        -- What usage, errors and latency are counted from (0017_ops_history.sql).
+        counted as (
+            insert into ended_counts (owner, model_id, state, code, jobs, in_time, infer_micros, attempt_micros, images, example)
+            select g.owner, g.model_id, g.ended_as,
+                   case when g.ended_as in ('failed', 'expired') then coalesce(g.last_problem, g.problem) ->> 'code' end as code, count(*),
+                   count(*) filter (where g.ended_as = 'succeeded' and jsonb_typeof(g.timings) = 'object' and g.created_at >= now() - interval '2 days'),
+                   sum(infer_micros(g.timings, g.forward_batch_size)), coalesce(sum(micros(now() - g.claimed_at)), 0), array_agg(g.image_sha256),
+                   max(g.job_id::text) filter (where g.ended_as in ('failed', 'expired'))::uuid
+            from gone g group by g.owner, g.model_id, g.ended_as, 4
+        ),
         -- One event for all jobs of an owner that end alike.
         published as (
             insert into events (owner, type, job_ids)
@@ -206,6 +226,12 @@ begin
           and exists (select from images i where i.owner = f.owner and i.sha256 = f.image_sha256 and i.purged_at is null)
         returning f.* into ended;
         if found then
+            -- It counts when it ends again.
+            insert into ended_counts (owner, model_id, at, state, code, jobs, in_time, infer_micros, attempt_micros, image_bytes)
+            select ended.owner, ended.model_id, ended.finished_at, ended.state,
+                   case when ended.state in ('failed', 'expired') then ended.problem ->> 'code' end, -1, 0,
+                   -infer_micros(ended.timings, ended.forward_batch_size), -coalesce(micros(ended.finished_at - ended.claimed_at), 0), -i.bytes
+            from images i where i.owner = ended.owner and i.sha256 = ended.image_sha256;
             -- The verb that ended the job wrote its last attempt to `attempts`. The budget of charged attempts starts anew.
             -- The budget of interruptions does not: a job that used it up gets one more try, and stays a suspect that a
             -- worker runs alone.

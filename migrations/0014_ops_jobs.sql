@@ -29,7 +29,7 @@ $$;
 comment on function with_waits is 'Adds queue and total to the timings of the worker, in milliseconds; null if there are no timings.';
 
 create view ops.jobs as
-select j.job_id, ops.job_name(j.job_id) as id, j.version, j.state::text as status, v.task, j.owner,
+select j.job_id, ops.job_name(j.job_id) as id, j.version, job_status(j.state) as status, v.task, j.owner,
        j.model_ref as model, m.name as model_name, v.version as model_version, 'sha256:' || encode(v.digest, 'hex') as model_digest,
        'sha256:' || encode(j.image_sha256, 'hex') as image, i.content_type, i.bytes, i.width, i.height,
        j.params, j.metadata, j.priority, j.created_at, j.run_at, j.claimed_at as started_at, null::timestamptz as finished_at,
@@ -45,7 +45,7 @@ join models m on m.model_id = j.model_id
 left join images i on i.owner = j.owner and i.sha256 = j.image_sha256
 left join workers w on w.worker_id = j.worker_id
 union all
-select j.job_id, ops.job_name(j.job_id), j.version, j.state::text, v.task, j.owner,
+select j.job_id, ops.job_name(j.job_id), j.version, job_status(j.state), v.task, j.owner,
        j.model_ref, m.name, v.version, 'sha256:' || encode(v.digest, 'hex'),
        'sha256:' || encode(j.image_sha256, 'hex'), i.content_type, i.bytes, i.width, i.height,
        j.params, j.metadata, j.priority, j.created_at, j.run_at, j.claimed_at, j.finished_at,

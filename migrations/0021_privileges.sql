@@ -21,14 +21,14 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
-    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds'];
-    of_worker constant text[] := array['make_partitions', 'make_event_partitions', 'settle', 'publish_starts', 'publish_event', 'end_trial'];
+    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies'];
+    of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial'];
     of_api    constant text[] := of_views || array[
-        'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
+        'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'infer_micros', 'micros', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
         'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
-        'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events', 'end_trial'];
+        'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial'];
     internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
     reading   constant text[] := array['job_name', 'job_id', 'first_job_id', 'explain'];
@@ -68,7 +68,7 @@ begin
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
             ('darkroom_api',      'update (retired_at, alias_wanted, prefetch_at)', array['model_versions']),
             ('darkroom_api',      'update (draining)', array['workers']),
-            ('darkroom_api',      'insert', array['audit']),
+            ('darkroom_api',      'insert', array['audit', 'ended_counts']),
             ('darkroom_worker',   'usage', array['schema public']),
             ('darkroom_worker',   'select, update', array['live_jobs']),
             ('darkroom_worker',   'select, insert, update', array['workers']),

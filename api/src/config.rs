@@ -3,7 +3,10 @@ use std::net::SocketAddr;
 use clap::Parser;
 use decode::Format;
 use jobs::{
-    batches::BatchesConfig, db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig,
+    batches::BatchesConfig,
+    db::{DbConfig, ReadsConfig},
+    object_store::StoreConfig,
+    queue::{EnqueuerConfig, PageSize},
     retention::RetentionConfig,
 };
 
@@ -52,6 +55,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     #[command(flatten)]
     pub db: DbConfig,
+    #[command(flatten)]
+    pub reads: ReadsConfig,
     #[command(flatten)]
     pub store: StoreConfig,
 }
@@ -147,6 +152,9 @@ pub struct Limits {
     /// How long a signed URL of a mask or a large result is valid, in seconds
     #[arg(long, env = "DARKROOM_RESULT_URL_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub result_url_seconds: u64,
+    /// Most jobs that one page of a filtered list looks at; a page that has looked at so many ends there, however short it is
+    #[arg(long, env = "DARKROOM_LIST_JOBS_LOOKED_AT_MAX", default_value_t = PageSize::LOOKED_AT_MAX, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    pub list_jobs_looked_at_max: u32,
     /// How long finished jobs without `retain_for` are kept, in days
     #[arg(long, env = "DARKROOM_RETAIN_DAYS", default_value_t = 30.0)]
     pub retain_days: f64,

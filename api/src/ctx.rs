@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use jobs::{
-    db::{Db, StatementPool},
+    batches::BatchFinder,
+    db::{Db, Reads, StatementPool},
     events::FeedListener,
     images,
     models::Resolver,
@@ -22,6 +23,9 @@ use crate::{
 pub(crate) struct Ctx {
     pub config: Arc<Config>,
     pub db: Db,
+    /// Connections of their own for reads that look at many rows.
+    pub reads: Reads,
+    pub batches: BatchFinder,
     pub store: ObjectStore,
     /// Connections with the prepared statements that every submit needs.
     pub statements: StatementPool,

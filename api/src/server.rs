@@ -117,6 +117,8 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     db::migrate(&pool, &config.db)
         .await
         .context("the schema could not be brought up to date")?;
+    let reads = db::Reads::connect(&config.db, &config.reads, "darkroom-api reads")
+        .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await;
     if config.store.s3_create_bucket
         && let Err(error) = store.create_bucket().await
@@ -171,7 +173,9 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         keyring: Arc::new(keyring),
         quotas: Arc::new(Quotas::new(pool.clone(), retry_after.clone())),
         retry_after,
+        batches: batches::BatchFinder::new(pool.clone(), reads.clone()),
         db: pool,
+        reads,
         store,
         config: Arc::new(config.clone()),
     })

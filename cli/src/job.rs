@@ -129,7 +129,8 @@ impl List {
                 }
             }
             cursor = page.next_cursor;
-            if cursor.is_none() || !self.all {
+            // A page of a filtered list may be empty and have a next one.
+            if cursor.is_none() || !self.all && !page.data.is_empty() {
                 break;
             }
         }

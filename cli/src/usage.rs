@@ -8,7 +8,7 @@ use crate::{
     terminal,
 };
 
-/// Shows what jobs used that were made in the last 31 days and have ended
+/// Shows what jobs used that ended in the last 31 days
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

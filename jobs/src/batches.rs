@@ -1,12 +1,13 @@
 //! Batches: jobs that were submitted together, in numbered lines. One verb a file.
 //!
-//! A batch costs its jobs nothing: no statement that moves a job reads it. Its counts are computed by index on request, and
-//! stored when the batch has ended.
+//! A batch costs its jobs nothing: no statement that moves a job reads it. Its counts are computed by index on request, once for all
+//! that ask ([`BatchFinder`]), and stored when the batch has ended.
 
 mod append;
 mod batch;
 mod begin;
 mod cancel;
+mod finder;
 mod finish;
 mod housekeeping;
 mod list;
@@ -17,9 +18,10 @@ mod retry_failed;
 mod seal;
 
 pub use append::{AppendOutcome, Chunk, Refusal, append};
-pub use batch::{Batch, Counts, find, find_all};
+pub use batch::{Batch, BatchHead, Counts, find, find_all, find_head};
 pub use begin::{BeginOutcome, begin};
 pub use cancel::{cancel, cancel_some};
+pub use finder::BatchFinder;
 pub use finish::finish_due;
 pub use housekeeping::{BatchesConfig, housekeep};
 pub use list::list;

@@ -3,6 +3,7 @@
 mod direct_connector;
 mod migrate;
 mod pooler;
+mod reads;
 mod statement_pool;
 
 use std::{ops::Deref, str::FromStr, time::Duration};
@@ -18,6 +19,7 @@ pub(crate) use self::pooler::with_advice;
 pub use self::{
     direct_connector::DirectConnector,
     migrate::{make_partitions, migrate, migrate_now},
+    reads::{Reads, ReadsConfig},
     statement_pool::{PooledConnection, StatementPool},
 };
 use crate::Secret;

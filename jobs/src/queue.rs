@@ -12,6 +12,7 @@ mod enqueuer;
 mod expire;
 mod explain;
 mod find;
+mod fold_history;
 mod heartbeat;
 mod housekeeping;
 mod idempotency;
@@ -47,7 +48,8 @@ pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
 pub use expire::expire;
 pub use explain::{Explanation, explain};
-pub use find::{attempts, attempts_of, find, find_all};
+pub use find::{attempts, attempts_of, attempts_of_all, find, find_all};
+pub use fold_history::fold_history;
 pub use heartbeat::{Heartbeat, heartbeat};
 pub use housekeeping::{HousekeepingCounts, housekeep};
 pub use idempotency::{
@@ -55,7 +57,7 @@ pub use idempotency::{
 };
 pub use job_loader::JobLoader;
 pub use latency::{Latency, latency};
-pub use list::{JobFilter, list};
+pub use list::{JobFilter, JobPage, PageSize, list};
 pub use low_water::LowWater;
 pub use matching_job::{MatchingJob, find_matching_job};
 pub use notify::{

@@ -15,6 +15,7 @@ mod load;
 mod photos;
 mod pressure;
 mod queue;
+mod reads;
 mod record;
 mod soak;
 mod waiters;
@@ -64,6 +65,7 @@ const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--
        tests/bench/run pressure --device cuda:0 [--free-mib N] [--model DIR] [--precision …] [--clients N] [--seconds N]
        tests/bench/run queue [--rounds N] [--jobs N] [--systems NAME,…] [--peer NAME=COMMAND]… [--record]
        tests/bench/run depth [--finished-max N] [--queued N] [--passed N] [--record]
+       tests/bench/run reads [--finished N] [--record]
        tests/bench/run waiters [--waiters N] [--sse-share PART] [--photos DIR] [--seconds N] [--rounds N] [--record]
        tests/bench/run all [--record]
 
@@ -77,12 +79,14 @@ const USAGE: &str = "usage: tests/bench/run e2e|overhead|latency|cold|decode [--
   pressure  two models on a GPU while another process holds its memory but for --free-mib: every image is done
   queue     enqueue, drain and pick-up of jobs that do nothing, beside public queues (tests/bench/peers/install)
   depth     claims and completions over millions of finished and queued jobs, and under a held snapshot
+  reads     lists, usage and the statements of docs/sql.md over millions of finished jobs: p50 and p99 of each
   waiters   a submit beside 10,000 open long polls and event streams of one API process, and what a waiter holds
   all       each of them but pressure, one JSON line each";
 
 /// The benches of `all`, the short ones first.
-const ALL: [&str; 10] = [
-    "e2e", "overhead", "latency", "cold", "decode", "infer", "waiters", "soak", "queue", "depth",
+const ALL: [&str; 11] = [
+    "e2e", "overhead", "latency", "cold", "decode", "infer", "waiters", "reads", "soak", "queue",
+    "depth",
 ];
 
 /// Options of all benches.
@@ -101,6 +105,7 @@ struct Options {
     record: bool,
     queue: queue::Options,
     depth: depth::Options,
+    reads: reads::Options,
     waiters: waiters::Options,
 }
 
@@ -152,6 +157,9 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
             queued: 1_000_000,
             passed: 100_000,
         },
+        reads: reads::Options {
+            finished: 2_000_000,
+        },
         waiters: waiters::Options {
             waiters: 10_000,
             sse_share: 0.5,
@@ -183,6 +191,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Options {
             "--systems" => options.queue.systems = value().split(',').map(str::to_owned).collect(),
             "--peer" => options.queue.peers.push(value()),
             "--finished-max" => options.depth.finished_max = number(&arg, &value()) as u64,
+            "--finished" => options.reads.finished = number(&arg, &value()).max(100_000) as u64,
             "--queued" => options.depth.queued = number(&arg, &value()) as u64,
             "--passed" => options.depth.passed = number(&arg, &value()),
             "--waiters" => options.waiters.waiters = number(&arg, &value()).max(101),
@@ -222,6 +231,7 @@ async fn measure(name: &str, options: &Options) -> Value {
         "soak" => soak::measure(&bench(), options.images).await,
         "queue" => queue::measure(&options.queue).await,
         "depth" => Box::pin(depth::measure(&options.depth)).await,
+        "reads" => Box::pin(reads::measure(&options.reads)).await,
         _ => exit_with_usage("which bench?"),
     }
 }

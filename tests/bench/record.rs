@@ -117,6 +117,19 @@ fn readings(bench: &str, figures: &Value) -> Vec<Reading> {
             };
             depths.into_iter().filter_map(reading).collect()
         }
+        "reads" => {
+            let rows = object(figures).into_iter();
+            let reading = |(read, figure): (String, Value)| {
+                let mut reading = figure.as_object()?.clone();
+                reading.insert("read".into(), read.replace(',', ";").into());
+                reading.insert("finished_rows".into(), figures["finished_rows"].clone());
+                Some(reading)
+            };
+            let mut readings: Vec<_> = rows.filter_map(reading).collect();
+            let slowest = json!({ "read": "slowest", "finished_rows": figures["finished_rows"], "p99_ms": figures["slowest_p99_ms"] });
+            readings.push(object(&slowest));
+            readings
+        }
         "waiters" => {
             let mut reading = object(figures);
             let p99 = format!("submit_p99_ms_{}", figures["waiters"]);
@@ -232,6 +245,10 @@ fn latest(bench: &str, readings: &[Reading]) -> Vec<(&'static str, f64)> {
             ("submit p99, to that beside 100 waiters", only("ratio")),
             ("KiB a waiter", only("kib_per_waiter")),
         ],
+        "reads" => vec![(
+            "slowest p99 over 2 million finished jobs, ms",
+            row("read", "slowest", "p99_ms"),
+        )],
         _ => Vec::new(), // infer: no goal
     };
     measures

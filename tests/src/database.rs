@@ -4,7 +4,7 @@ use std::{ops::Deref, str::FromStr, time::Duration};
 
 use jobs::{
     MIGRATOR, Secret, Sha256Digest,
-    db::{Db, DbConfig},
+    db::{Db, DbConfig, Reads, ReadsConfig},
 };
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -52,6 +52,16 @@ impl Database {
     /// Another pool, like that of another process.
     pub fn another_pool(&self) -> Db {
         Db::connect(&config(&self.url), "tests").unwrap()
+    }
+
+    /// Connections for reads that look at many rows, as the API has them.
+    pub fn reads(&self) -> Reads {
+        let limits = ReadsConfig {
+            db_read_connections_max: 4,
+            db_reads_per_owner_max: 2,
+            db_read_timeout_ms: 30_000,
+        };
+        Reads::connect(&config(&self.url), &limits, "tests").unwrap()
     }
 
     /// A pool of one connection in an open transaction: its changes are uncommitted until the test executes `commit` on it.

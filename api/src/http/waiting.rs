@@ -48,13 +48,14 @@ impl WaitPreference {
     }
 }
 
-/// Returns after a change, after `longest`, or when the process shuts down.
+/// Returns after a change, after `longest`, or when the process shuts down: whether there was a change.
 ///
 /// The shutdown ends every wait, because the process has less time than clients may want to wait.
 pub(crate) async fn wait_for_change(
     shutdown: &CancellationToken,
     watch: &JobWatch,
     longest: Duration,
-) {
-    shutdown.run_until_cancelled(watch.changed(longest)).await;
+) -> bool {
+    let changed = shutdown.run_until_cancelled(watch.changed(longest)).await;
+    changed.unwrap_or(false)
 }

@@ -37,7 +37,8 @@ use crate::{
 const LIMIT_DEFAULT: u16 = 20;
 const LIMIT_MAX: u16 = 100;
 
-/// How often a waiting request reads the batch: the end of a single job does not notify those who wait for the batch.
+/// How often a waiting request looks at the batch: the end of a single job does not wake it. All requests that wait share a
+/// reading.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -58,7 +59,7 @@ fn batch_id(request: &HttpRequest) -> Result<BatchId, ApiError> {
 
 /// The caller's own batch; 404 if there is none.
 async fn own_batch(ctx: &Ctx, id: BatchId, owner: &str) -> Result<Batch, ApiError> {
-    let batch = batches::find(&ctx.db, id, owner).await?;
+    let batch = ctx.batches.find(id, owner).await?;
     batch.ok_or_else(ApiError::not_found)
 }
 
@@ -70,13 +71,19 @@ async fn wait_for_batch(
     owner: &str,
     is_wanted: impl Fn(&Batch) -> bool,
 ) -> Result<Batch, ApiError> {
+    let mut batch = own_batch(ctx, id, owner).await?;
     loop {
-        let batch = own_batch(ctx, id, owner).await?;
         let remaining = preference.remaining(ctx.shutdown());
         let Some(remaining) = remaining.filter(|_| !is_wanted(&batch)) else {
             return Ok(batch);
         };
-        wait_for_change(ctx.shutdown(), watch, remaining.min(READ_EVERY)).await;
+        let longest = remaining.min(READ_EVERY);
+        batch = if wait_for_change(ctx.shutdown(), watch, longest).await {
+            own_batch(ctx, id, owner).await?
+        } else {
+            let recent = ctx.batches.find_recent(id, owner).await?;
+            recent.ok_or_else(ApiError::not_found)?
+        };
     }
 }
 
@@ -168,7 +175,10 @@ async fn list_batches(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let (before, limit) = list_query(request.query_string())?;
-    let mut page = batches::list(&ctx.db, &caller.owner, before, limit + 1).await?;
+    let read = ctx.reads.run(&caller.owner, async |db| {
+        batches::list(&mut *db, &caller.owner, before, limit + 1).await
+    });
+    let mut page = read.await?;
     let next_cursor = cut_page(&mut page, limit, |batch| batch.id.to_string());
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {

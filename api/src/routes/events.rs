@@ -83,7 +83,10 @@ async fn list_events(
     };
     let page = loop {
         // Boxed, so that a waiting request does not hold the memory of this future.
-        let page = Box::pin(feed(&ctx.db, owner, after, &query.types, query.limit)).await?;
+        let page = Box::pin(ctx.reads.run(owner, async |db| {
+            feed(&mut *db, owner, after, &query.types, query.limit).await
+        }))
+        .await?;
         let remaining = preference.and_then(|preference| preference.remaining(ctx.shutdown()));
         let (Some(remaining), Some(watch), true) = (remaining, &watch, page.events.is_empty())
         else {

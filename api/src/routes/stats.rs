@@ -42,7 +42,10 @@ fn model_stats_body(model: ModelStats) -> wire::ModelStats {
 #[get("/v1/stats")]
 async fn get_stats(ctx: Data<Ctx>, caller: Caller) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Operate)?;
-    let models = queue::stats(&ctx.db).await?;
+    let read = ctx
+        .reads
+        .run(&caller.owner, async |db| queue::stats(&mut *db).await);
+    let models = read.await?;
     let sum = |count: fn(&ModelStats) -> i64| models.iter().map(count).sum();
     let rate = |rate: fn(&ModelStats) -> f64| models.iter().map(rate).sum();
     Ok(HttpResponse::Ok().json(Stats {

@@ -124,7 +124,10 @@ impl Sender {
                 job_subject(id, job)
             }
             Subject::Batch(id) => {
-                batch_subject(id, batches::find(&self.db, id, &delivery.owner).await?)
+                let found = batches::find_all(&self.db, &[id], &delivery.owner)
+                    .await?
+                    .pop();
+                batch_subject(id, found)
             }
         };
         Ok(WebhookContent { data, trace_parent })

@@ -1,6 +1,6 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 use wire::{BatchStatus, BatchUpload};
 
@@ -88,11 +88,7 @@ impl From<BatchRow> for Batch {
             id: row.batch_id.into(),
             metadata: row.metadata,
             created_at: row.created_at,
-            upload: match (row.is_sealed, row.broke_off) {
-                (false, _) => BatchUpload::Open,
-                (true, false) => BatchUpload::Complete,
-                (true, true) => BatchUpload::BrokenOff,
-            },
+            upload: upload(row.is_sealed, row.broke_off),
             cancel_requested: row.cancel_requested,
             finished_at: row.finished_at,
             counts: Counts {
@@ -110,20 +106,21 @@ impl From<BatchRow> for Batch {
     }
 }
 
-/// A batch of `owner`; `None` for a batch of another owner. Ends the batch first if that is due.
+/// A batch of `owner`; `None` for a batch of another owner. Ends the batch first if that is due. While the batch runs, its jobs
+/// are counted: where many callers may ask, use [`BatchFinder`](super::BatchFinder).
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn find(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
-    let found = find_one(db, batch, owner).await?;
-    if found.as_ref().is_some_and(Batch::is_due) && super::finish::finish(db, batch).await? {
-        return find_one(db, batch, owner).await;
+pub async fn find(
+    db: &mut PgConnection,
+    batch: BatchId,
+    owner: &str,
+) -> Result<Option<Batch>, QueueError> {
+    let found = find_all(&mut *db, &[batch], owner).await?.pop();
+    if found.as_ref().is_some_and(Batch::is_due) && super::finish::finish(&mut *db, batch).await? {
+        return Ok(find_all(db, &[batch], owner).await?.pop());
     }
     Ok(found)
-}
-
-async fn find_one(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Batch>, QueueError> {
-    Ok(find_all(db, &[batch], owner).await?.pop())
 }
 
 /// Those of `batches` that belong to `owner`, in any order. Ends no batch.
@@ -131,7 +128,7 @@ async fn find_one(db: &PgPool, batch: BatchId, owner: &str) -> Result<Option<Bat
 /// # Errors
 /// Postgres is away.
 pub async fn find_all(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     batches: &[BatchId],
     owner: &str,
 ) -> Result<Vec<Batch>, QueueError> {
@@ -142,6 +139,64 @@ pub async fn find_all(
     let rows = sqlx::query_file_as!(BatchRow, "src/batches/find.sql", &ids, owner);
     let rows = rows.fetch_all(db).await?;
     Ok(rows.into_iter().map(Batch::from).collect())
+}
+
+/// What a batch tells without a look at its jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHead {
+    pub upload: BatchUpload,
+    pub cancel_requested: bool,
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Lines taken so far.
+    pub lines: i64,
+    /// Lines that did not become jobs.
+    pub refused: i64,
+}
+
+impl Batch {
+    pub(super) fn head(&self) -> BatchHead {
+        BatchHead {
+            upload: self.upload,
+            cancel_requested: self.cancel_requested,
+            finished_at: self.finished_at,
+            lines: self.counts.total,
+            refused: self.counts.refused,
+        }
+    }
+}
+
+/// The head of a batch of `owner`, by its key.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn find_head(
+    db: impl PgExecutor<'_>,
+    batch: BatchId,
+    owner: &str,
+) -> Result<Option<BatchHead>, QueueError> {
+    let row = sqlx::query!(
+        r#"select sealed_at is not null as "is_sealed!", broke_off, cancel_requested_at is not null as "cancel_requested!", finished_at,
+                  lines, refused
+           from batches where batch_id = $1 and owner = $2"#,
+        batch.uuid(),
+        owner
+    );
+    let row = row.fetch_optional(db).await?;
+    Ok(row.map(|row| BatchHead {
+        upload: upload(row.is_sealed, row.broke_off),
+        cancel_requested: row.cancel_requested,
+        finished_at: row.finished_at,
+        lines: row.lines.into(),
+        refused: row.refused.into(),
+    }))
+}
+
+fn upload(is_sealed: bool, broke_off: bool) -> BatchUpload {
+    match (is_sealed, broke_off) {
+        (false, _) => BatchUpload::Open,
+        (true, false) => BatchUpload::Complete,
+        (true, true) => BatchUpload::BrokenOff,
+    }
 }
 
 #[cfg(test)]

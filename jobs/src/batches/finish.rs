@@ -1,4 +1,4 @@
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use crate::{BatchId, queue::QueueError};
 
@@ -21,7 +21,7 @@ pub async fn finish_due(db: impl PgExecutor<'_>) -> Result<Vec<BatchId>, QueueEr
 }
 
 /// Ends this batch if that is due. Returns whether it did.
-pub(super) async fn finish(db: &PgPool, batch: BatchId) -> Result<bool, QueueError> {
+pub(super) async fn finish(db: impl PgExecutor<'_>, batch: BatchId) -> Result<bool, QueueError> {
     let ended = sqlx::query_scalar!(r#"select finish_batch($1) as "ended!""#, batch.uuid());
     Ok(ended.fetch_one(db).await?)
 }

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::{Batch, batch::BatchRow};
 use crate::{BatchId, queue::QueueError};
@@ -8,7 +8,7 @@ use crate::{BatchId, queue::QueueError};
 /// # Errors
 /// Postgres is away.
 pub async fn list(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     owner: &str,
     before: Option<BatchId>,
     limit: u16,

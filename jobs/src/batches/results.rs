@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
+use sqlx::{Acquire, Postgres};
 
 use crate::{BatchId, Job, Problem, job::query_jobs, queue::QueueError};
 
@@ -25,12 +25,13 @@ pub enum LineOutcome {
 /// # Errors
 /// Postgres is away.
 pub async fn results(
-    db: &PgPool,
+    db: impl Acquire<'_, Database = Postgres>,
     batch: BatchId,
     owner: &str,
     after: i32,
     last: i32,
 ) -> Result<Vec<Line>, QueueError> {
+    let mut db = db.acquire().await?;
     // Lines by their numbers: a range of the index of each table, however large the batch is.
     let jobs = query_jobs!(
         "from ops.jobs
@@ -43,7 +44,7 @@ pub async fn results(
         last
     );
     let mut lines = BTreeMap::new();
-    for row in jobs.fetch_all(db).await? {
+    for row in jobs.fetch_all(&mut *db).await? {
         let job = Job::try_from(row)?;
         let member = job.member.as_ref();
         let position = member.map_or(0, |member| member.position);
@@ -65,7 +66,7 @@ pub async fn results(
         after,
         last
     );
-    for row in refused.fetch_all(db).await? {
+    for row in refused.fetch_all(&mut *db).await? {
         let problem = serde_json::from_value(row.problem);
         let problem = problem.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         let (position, custom_id) = (row.batch_line, row.custom_id);

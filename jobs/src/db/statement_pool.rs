@@ -25,7 +25,7 @@ pub struct StatementPool {
     db: Db,
     idle: Arc<Mutex<Vec<IdleConnection>>>,
     /// Given to each connection that comes from the pool; the pool resets them.
-    settings: &'static str,
+    settings: Arc<str>,
     /// Behind a pooler: begins a transaction that has the settings.
     begin: Option<Arc<str>>,
 }
@@ -53,6 +53,16 @@ impl StatementPool {
         "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
         set enable_hashjoin = off; set enable_mergejoin = off";
 
+    /// As [`Self::BY_KEYS`], and rows come in the order of an index: the plan must not contain a sort. For the pages of lists. A plan
+    /// that was made over a small table also serves when the table is large. To plan a page over sixty days of partitions takes
+    /// longer than to read it.
+    pub const IN_ORDER: &str =
+        "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off;
+        set enable_hashjoin = off; set enable_mergejoin = off;
+        set enable_bitmapscan = off; set enable_sort = off; set enable_incremental_sort = off";
+    /// For statements over many rows, as the planner likes them best.
+    const READS: &str = "set jit = off";
+
     /// For statements that have one sensible plan, whatever the statistics say. Postgres would plan them anew each time:
     /// docs/adr/0012-one-plan.md. `plans.rs` of the tests checks each plan.
     pub fn with_one_plan(db: Db) -> Self {
@@ -64,7 +74,26 @@ impl StatementPool {
         Self::new(db, Self::BY_KEYS)
     }
 
-    fn new(db: Db, settings: &'static str) -> Self {
+    /// For statements over many rows.
+    pub(super) fn for_reads(db: Db) -> Self {
+        Self::with_timeout(db, Self::READS)
+    }
+
+    /// For the pages of lists.
+    pub(super) fn in_order(db: Db) -> Self {
+        Self::with_timeout(db, Self::IN_ORDER)
+    }
+
+    /// Behind a pooler too, the server cancels each statement after the statement timeout of `db`.
+    fn with_timeout(db: Db, settings: &str) -> Self {
+        let timeout = db.statement_timeout().as_millis();
+        Self::new(
+            db,
+            &format!("{settings}; set statement_timeout = {timeout}"),
+        )
+    }
+
+    fn new(db: Db, settings: &str) -> Self {
         let begin = db.mode.is_transaction().then(|| {
             let local = settings.replace("set ", "set local ");
             format!("begin; {local}").into()
@@ -72,7 +101,7 @@ impl StatementPool {
         Self {
             db,
             idle: Arc::default(),
-            settings,
+            settings: settings.into(),
             begin,
         }
     }
@@ -139,7 +168,7 @@ impl StatementPool {
             if self.begin.is_some() {
                 return Ok(self.lend(connection)); // `begin` finds out
             }
-            let set = sqlx::raw_sql(self.settings).execute(&mut *connection);
+            let set = sqlx::raw_sql(AssertSqlSafe(self.settings.clone())).execute(&mut *connection);
             match tokio::time::timeout(PING_TIMEOUT, set).await {
                 Ok(set) => return set.map(|_| self.lend(connection)),
                 Err(_) => drop(connection.detach()),

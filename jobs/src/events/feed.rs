@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{Cursor, Event, EventType, Subject};
 
@@ -16,7 +16,7 @@ pub struct EventPage {
 /// # Errors
 /// Postgres is away.
 pub async fn feed(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     owner: &str,
     after: Cursor,
     types: &[EventType],

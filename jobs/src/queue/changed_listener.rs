@@ -211,10 +211,10 @@ impl JobWatch {
         self.waiter.known_version.store(version, Ordering::Relaxed);
     }
 
-    /// Returns once the job changed since the last call, or after `longest`. A waiter that did not call
+    /// Returns once the job changed since the last call, or after `longest`: whether it changed. A waiter that did not call
     /// [`knows`](Self::knows) has to poll now and then, because a notification may be lost.
-    pub async fn changed(&self, longest: Duration) {
-        drop(timeout(longest, self.waiter.wake.notified()).await);
+    pub async fn changed(&self, longest: Duration) -> bool {
+        timeout(longest, self.waiter.wake.notified()).await.is_ok()
     }
 }
 

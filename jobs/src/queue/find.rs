@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -45,21 +47,67 @@ pub(super) async fn find_on(
 /// # Errors
 /// Postgres is away.
 pub async fn attempts_of(db: &PgPool, job: &Job) -> Result<Vec<Attempt>, QueueError> {
-    match job.started_at {
-        Some(started_at) if job.state == JobState::Succeeded && job.attempts_started == 1 => {
-            Ok(vec![Attempt {
-                number: 1,
-                worker: job.worker.clone(),
-                device: job.device.clone(),
-                started_at,
-                ended_at: job.finished_at,
-                outcome: Some(job.state.to_string()),
-                charged: true,
-                error: None,
-            }])
-        }
-        _ => attempts(db, job.id).await,
+    match only_attempt(job) {
+        Some(attempt) => Ok(vec![attempt]),
+        None => attempts(db, job.id).await,
     }
+}
+
+/// As [`attempts_of`], for each of `jobs`, in their order; one statement at most.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn attempts_of_all(
+    db: impl PgExecutor<'_>,
+    jobs: &[Job],
+) -> Result<Vec<Vec<Attempt>>, QueueError> {
+    let mut found: Vec<Option<Attempt>> = jobs.iter().map(only_attempt).collect();
+    let others = jobs.iter().zip(&found).filter(|(_, found)| found.is_none());
+    let others: Vec<_> = others.map(|(job, _)| job.id.uuid()).collect();
+    let mut by_job: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    if !others.is_empty() {
+        let rows = sqlx::query!(
+            r#"select a.job_id as "job_id!", a.number as "number!", a.worker, a.device, a.started_at as "started_at!", a.ended_at, a.outcome,
+                      a.charged as "charged!", a.problem
+               from unnest($1::uuid[]) as asked(id)
+               cross join lateral (select * from ops.attempts x where x.job_id = asked.id offset 0) a
+               order by a.job_id, a.number"#,
+            &others
+        );
+        for row in rows.fetch_all(db).await? {
+            by_job.entry(row.job_id).or_default().push(Attempt {
+                number: row.number,
+                worker: row.worker,
+                device: row.device,
+                started_at: row.started_at,
+                ended_at: row.ended_at,
+                outcome: row.outcome,
+                charged: row.charged,
+                error: row.problem,
+            });
+        }
+    }
+    let attempts = jobs.iter().zip(&mut found).map(|(job, only)| {
+        let only = only.take().map(|only| vec![only]);
+        only.or_else(|| by_job.remove(&job.id.uuid()))
+            .unwrap_or_default()
+    });
+    Ok(attempts.collect())
+}
+
+/// The attempt of a job that succeeded at once: its data is in the job.
+fn only_attempt(job: &Job) -> Option<Attempt> {
+    let started_at = job.started_at?;
+    (job.state == JobState::Succeeded && job.attempts_started == 1).then(|| Attempt {
+        number: 1,
+        worker: job.worker.clone(),
+        device: job.device.clone(),
+        started_at,
+        ended_at: job.finished_at,
+        outcome: Some(job.state.to_string()),
+        charged: true,
+        error: None,
+    })
 }
 
 /// Every attempt of a job, first attempt first.

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use super::{ANY_MODEL, Notifier, QueueError, expire, forget_keys, promote, rescue, time_out};
+use super::{
+    ANY_MODEL, Notifier, QueueError, expire, fold_history, forget_keys, promote, rescue, time_out,
+};
 use crate::{
     JobId,
-    db::{StatementPool, answered, make_partitions},
+    db::{Db, StatementPool, answered, make_partitions},
     models::rescue_trials,
 };
 
@@ -23,6 +25,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Rounds from one look for missing partitions and old keys to the next.
 const HOUR_ROUNDS: u32 = 3600;
 const PARTITION_DAYS_AHEAD: i32 = 3;
+/// Pause between two folds of the history.
+const FOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// One round. Any number of processes may run rounds at once.
 async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, QueueError> {
@@ -60,9 +64,25 @@ fn jobs_or_none(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> 
     })
 }
 
-/// Rescues jobs and trials, times out, expires and promotes once a second, for as long as the process lives.
+/// Rescues jobs and trials, times out, expires and promotes once a second, and folds the history every ten seconds, for as long
+/// as the process lives.
 pub async fn housekeep(db: impl Into<StatementPool>) {
     let statements = db.into();
+    let db = statements.db().clone();
+    // Side by side: jobs of lost workers must not wait for statistics.
+    tokio::join!(move_jobs(statements), fold(db));
+}
+
+async fn fold(db: Db) {
+    loop {
+        if let Err(error) = answered(&db, fold_history(&db)).await {
+            tracing::warn!(error.cause = %error, "cannot fold the history; its views are still right, but slower");
+        }
+        tokio::time::sleep(FOLD_EVERY).await;
+    }
+}
+
+async fn move_jobs(statements: StatementPool) {
     let (notifier, db) = (Notifier::start(statements.clone()), statements.db());
     for rounds in (0..HOUR_ROUNDS).cycle() {
         let round = Box::pin(round(db, &notifier));

@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 
@@ -35,7 +35,7 @@ pub struct ModelStats {
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn stats(db: &PgPool) -> Result<Vec<ModelStats>, QueueError> {
+pub async fn stats(db: impl PgExecutor<'_>) -> Result<Vec<ModelStats>, QueueError> {
     let rows = sqlx::query_file_as!(ModelStats, "src/queue/stats.sql");
     Ok(rows.fetch_all(db).await?)
 }

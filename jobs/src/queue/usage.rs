@@ -1,5 +1,5 @@
 use chrono::NaiveDate;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use super::QueueError;
 
@@ -16,7 +16,7 @@ pub struct UsageQuery {
     pub by_day: bool,
 }
 
-/// Usage of finished jobs. Fields that the query does not group by are left out.
+/// Usage of ended jobs. Fields that the query does not group by are left out.
 #[derive(Debug, Clone)]
 pub struct Usage {
     pub owner: Option<String>,
@@ -34,12 +34,12 @@ pub struct Usage {
     pub attempt_seconds: f64,
 }
 
-/// Sums the usage of jobs that were created in the last 31 days and not pruned since. Returns at most `groups_max` groups.
+/// Sums the usage of jobs that ended in the last 31 days. Returns at most `groups_max` groups.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn usage(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     query: &UsageQuery,
     groups_max: i64,
 ) -> Result<Vec<Usage>, QueueError> {

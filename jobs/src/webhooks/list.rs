@@ -1,6 +1,6 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use wire::{DeliveryStatus, NotADeliveryStatus};
 
 use super::{DeliveryId, EndpointId};
@@ -52,7 +52,7 @@ pub struct DeliveryFilter {
 /// # Errors
 /// Postgres is away.
 pub async fn list(
-    db: &PgPool,
+    db: impl PgExecutor<'_>,
     owner: &str,
     filter: &DeliveryFilter,
     limit: u16,

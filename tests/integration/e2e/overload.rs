@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobs::keys::Scope;
 use reqwest::Method;
 use tests::{Stack, fixtures};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,4 +100,57 @@ async fn a_full_queue_refuses_a_submit_before_its_body_arrives() {
     for post in posts {
         post.await.unwrap();
     }
+}
+
+/// Lists, usage and statistics have connections of their own, and each owner has a share of these.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_hang_hold_up_no_submit_and_no_other_owner() {
+    let few = [("DARKROOM_DB_CONNECTIONS_MAX", "4")];
+    let stack = Stack::without_workers_but(&few).await;
+    let bob = stack.client_of("bob", &[Scope::Submit, Scope::Read]).await;
+    // No usage can be read while its table is locked.
+    let mut lock = stack.db.begin().await.unwrap();
+    sqlx::query("lock table usage_days in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let reads: Vec<_> = (0..8)
+        .map(|_| {
+            let client = stack.client.clone();
+            tokio::spawn(async move { client.get("/v1/usage").await })
+        })
+        .collect();
+    tests::database::wait_for_a_blocked_statement(&stack.db).await;
+    for client in [&stack.client, &bob] {
+        let id = client.submit("", fixtures::photo("cat.jpg")).await["id"].clone();
+        client.job(id.as_str().unwrap()).await;
+    }
+    let listed = bob.get("/v1/jobs").await;
+    assert_eq!(listed.status, 200, "{}", listed.text());
+    assert!(
+        reads.iter().all(|read| !read.is_finished()),
+        "the reads still hang"
+    );
+    lock.rollback().await.unwrap();
+    for read in reads {
+        let answer = read.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// A read has a short time: a client must not wait for half a minute, and the server must not work on for a client that left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_takes_too_long_gets_503_with_retry_after() {
+    let short = [("DARKROOM_DB_READ_TIMEOUT_MS", "500")];
+    let stack = Stack::without_workers_but(&short).await;
+    let mut lock = stack.db.begin().await.unwrap();
+    sqlx::query("lock table usage_days in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let answer = stack.client.get("/v1/usage").await;
+    answer.problem(503, "service_unavailable");
+    assert!(answer.header("retry-after").is_some());
+    lock.rollback().await.unwrap();
+    assert_eq!(stack.client.get("/v1/usage").await.status, 200);
 }

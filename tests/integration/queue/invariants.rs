@@ -120,8 +120,9 @@ async fn owners_do_not_see_each_others_jobs() {
             let found = queue::find(&db, *job, owner).await.unwrap();
             assert!(found.is_none(), "{owner} sees {found:?}");
         }
-        let listed = queue::list(&db, owner, &JobFilter::default(), 100).await;
-        let listed: Vec<JobId> = listed.unwrap().into_iter().map(|job| job.id).collect();
+        let size = queue::PageSize::of(100);
+        let listed = queue::list(db.pool(), owner, &JobFilter::default(), size).await;
+        let listed: Vec<JobId> = listed.unwrap().jobs.into_iter().map(|job| job.id).collect();
         assert_eq!(listed, mine, "{owner}, newest first");
         let is_visible = owner == given::OWNER;
         let key = queue::find_earlier_request(&db, owner, "alice's")

@@ -119,7 +119,7 @@ async fn every_start_of_an_attempt_is_an_event() {
     given::claimed_by(&db, "stays").await;
     let started = || async {
         let starts = [EventType::JobStarted];
-        let page = feed(&db, given::OWNER, Cursor::BEGINNING, &starts, 100).await;
+        let page = feed(db.pool(), given::OWNER, Cursor::BEGINNING, &starts, 100).await;
         let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
         (jobs == [id, id]).then_some(())
     };
@@ -140,7 +140,9 @@ async fn events_of_one_statement_can_be_read_in_pages() {
     wait_for_events(&db, ids.len()).await;
     let (mut after, mut read) = (Cursor::BEGINNING, vec![]);
     loop {
-        let page = feed(&db, given::OWNER, after, &ENDS, 2).await.unwrap();
+        let page = feed(db.pool(), given::OWNER, after, &ENDS, 2)
+            .await
+            .unwrap();
         if page.events.is_empty() {
             break;
         }
@@ -218,7 +220,7 @@ async fn the_feed_can_be_filtered_by_event_type() {
         .unwrap();
     wait_for_events(&db, 2).await;
     let types = [EventType::JobCanceled, EventType::BatchCompleted];
-    let page = feed(&db, given::OWNER, Cursor::BEGINNING, &types, 100).await;
+    let page = feed(db.pool(), given::OWNER, Cursor::BEGINNING, &types, 100).await;
     let jobs: Vec<_> = page.unwrap().events.iter().map(job).collect();
     assert_eq!(jobs, [canceled]);
 }

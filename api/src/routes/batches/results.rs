@@ -1,4 +1,7 @@
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use actix_web::{HttpRequest, HttpResponse, get, web::Data};
 use bytes::Bytes;
@@ -7,10 +10,11 @@ use jobs::{
     BatchId, JobId, Problem, ProblemCode,
     batches::{self, BatchUpload, Line, LineOutcome},
     keys::Scope,
+    queue::JobWatch,
 };
 use wire::BatchResult;
 
-use super::{batch_id, own_batch};
+use super::batch_id;
 use crate::{
     ctx::Ctx,
     http::{
@@ -25,8 +29,13 @@ use crate::{
 
 /// Lines that one statement reads.
 const PAGE_LINES: i32 = 200;
-/// How often a waiting stream reads, in case a notification was lost.
+/// How often a waiting stream reads while lines are being uploaded: no notification tells of a new line.
 const READ_EVERY: Duration = Duration::from_secs(1);
+/// How often a waiting stream reads while its next line runs, in case the notification of the end was lost.
+const JOB_READ_EVERY: Duration = Duration::from_secs(10);
+/// A stream pauses after each reading for so many times its length, so that many streams of one batch leave time to others.
+const PAUSE: u32 = 4;
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The results of the lines of a batch, in order, as NDJSON.
 ///
@@ -101,9 +110,17 @@ struct ResultStream {
 /// How reading went on.
 enum Progress {
     Page,
-    /// The next line has not ended: its job, or `None` if the line has not been uploaded.
-    Blocked(Option<JobId>),
+    Blocked(Blocker),
     End,
+}
+
+/// Why the next line cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocker {
+    /// Its job has not ended.
+    Job(JobId),
+    /// It has not been uploaded.
+    Upload,
 }
 
 impl ResultStream {
@@ -124,42 +141,66 @@ impl ResultStream {
 
     /// Waits for the next page. `false` at the end, when the time is over, or when the process shuts down.
     async fn next_page(&mut self) -> Result<bool, ApiError> {
+        let mut watched: Option<(Blocker, JobWatch)> = None;
         loop {
-            let blocking = match self.read().await? {
+            let began = Instant::now();
+            let blocker = match self.read().await? {
                 Progress::Page => return Ok(true),
                 Progress::End => return Ok(false),
-                Progress::Blocked(blocking) => blocking,
+                Progress::Blocked(blocker) => blocker,
             };
+            let pause = (began.elapsed() * PAUSE).min(PAUSE_MAX);
             let shutdown = self.ctx.shutdown();
             let remaining = |preference: WaitPreference| preference.remaining(shutdown);
             let Some(remaining) = self.preference.and_then(remaining) else {
                 return Ok(false);
             };
-            let watch = match blocking {
-                Some(job) => self.ctx.changes.watch_end(job),
-                None => self.ctx.changes.watch_batch(self.batch),
+            let watch = match watched.take_if(|(of, _)| *of == blocker) {
+                Some((_, watch)) => watch,
+                None => {
+                    // A watch hears only of what comes after it: the line is read once more.
+                    let watch = match blocker {
+                        Blocker::Job(job) => self.ctx.changes.watch_end(job),
+                        Blocker::Upload => self.ctx.changes.watch_batch(self.batch),
+                    };
+                    watched = Some((blocker, watch));
+                    continue;
+                }
             };
-            wait_for_change(shutdown, &watch, remaining.min(READ_EVERY)).await;
+            wait_for_change(shutdown, &watch, remaining.min(longest_wait(blocker))).await;
+            watched = Some((blocker, watch));
+            let pause = pause.min(remaining);
+            shutdown
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await;
         }
     }
 
     /// Fills the page with the next lines that have ended.
     async fn read(&mut self) -> Result<Progress, ApiError> {
-        // Only when needed: finding a running batch counts its jobs.
         if self.after >= self.total && self.upload == BatchUpload::Open {
-            let batch = own_batch(&self.ctx, self.batch, &self.owner).await?;
-            (self.total, self.upload) = (batch.counts.total as i32, batch.upload);
+            let head = self.ctx.batches.head(self.batch, &self.owner).await?;
+            let head = head.ok_or_else(ApiError::not_found)?;
+            (self.total, self.upload) = (head.lines as i32, head.upload);
         }
         let last = self.total.min(self.after.saturating_add(PAGE_LINES));
-        let db = &self.ctx.db;
-        let lines = batches::results(db, self.batch, &self.owner, self.after, last).await?;
+        let lines = if last > self.after {
+            let read = self.ctx.reads.run(&self.owner, async |db| {
+                batches::results(&mut *db, self.batch, &self.owner, self.after, last).await
+            });
+            read.await?
+        } else {
+            Vec::new()
+        };
         let mut lines = lines.into_iter().peekable();
         while self.after < last {
             let number = self.after + 1;
             let result = match lines.next_if(|line| line.position == number) {
                 Some(line) => match result(line) {
                     Ok(result) => result,
-                    Err(job) if self.page.is_empty() => return Ok(Progress::Blocked(Some(job))),
+                    Err(job) if self.page.is_empty() => {
+                        return Ok(Progress::Blocked(Blocker::Job(job)));
+                    }
                     Err(_) => break,
                 },
                 None => removed(number),
@@ -169,9 +210,17 @@ impl ResultStream {
         }
         Ok(match self.upload {
             _ if !self.page.is_empty() => Progress::Page,
-            BatchUpload::Open => Progress::Blocked(None),
+            BatchUpload::Open => Progress::Blocked(Blocker::Upload),
             BatchUpload::Complete | BatchUpload::BrokenOff => Progress::End,
         })
+    }
+}
+
+/// How long a stream waits for a notification. One of a job may be lost; the next reading then finds the job ended.
+fn longest_wait(blocker: Blocker) -> Duration {
+    match blocker {
+        Blocker::Job(_) => JOB_READ_EVERY,
+        Blocker::Upload => READ_EVERY,
     }
 }
 

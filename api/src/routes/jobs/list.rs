@@ -1,6 +1,10 @@
 use actix_web::{HttpRequest, HttpResponse, get, web::Data};
 use chrono::{DateTime, Utc};
-use jobs::{JobState, keys::Scope, queue};
+use jobs::{
+    JobState,
+    keys::Scope,
+    queue::{self, PageSize, QueueError},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -9,7 +13,7 @@ use crate::{
     ctx::Ctx,
     http::{
         error::ApiError,
-        paging::{cut_page, next_link, parse_limit, read_query},
+        paging::{next_link, parse_limit, read_query},
     },
     job_fields::job_body,
     limits::keyring::Caller,
@@ -26,11 +30,15 @@ pub(crate) struct JobList {
     #[schema(example = "list")]
     object: &'static str,
     data: Vec<wire::Job>,
-    /// The `cursor` of the next page; empty on the last page.
+    /// The `cursor` of the next page; empty on the last page. A page of a filtered list may be short, even without a job, and have a
+    /// next one: a request looks at a limited number of jobs.
     next_cursor: Option<String>,
 }
 
 /// Your jobs, newest first.
+///
+/// Read on until `next_cursor` is empty. With filters that few of your newest jobs fit, a page may have fewer jobs than `limit`, or
+/// none, and a `next_cursor`: one request looks at 20,000 jobs at most by default.
 #[utoipa::path(
     operation_id = "list_jobs", tag = "jobs",
     params(
@@ -58,17 +66,26 @@ pub(super) async fn list_jobs(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let query = ListQuery::parse(request.query_string())?;
-    let mut jobs = queue::list(&ctx.db, &caller.owner, &query.filter, query.limit + 1).await?;
-    let next_cursor = cut_page(&mut jobs, query.limit, |job| job.id.to_string());
-    let mut data = Vec::with_capacity(jobs.len());
-    for job in jobs {
+    let size = PageSize {
+        jobs: query.limit,
+        looked_at: ctx.config.limits.list_jobs_looked_at_max,
+    };
+    let read = ctx.reads.page(&caller.owner, async |db| {
+        let page = queue::list(&mut *db, &caller.owner, &query.filter, size).await?;
         let attempts = if query.with_attempts {
-            Some(queue::attempts(&ctx.db, job.id).await?)
+            let attempts = queue::attempts_of_all(&mut *db, &page.jobs).await?;
+            attempts.into_iter().map(Some).collect()
         } else {
-            None
+            vec![None; page.jobs.len()]
         };
-        data.push(job_body(job, attempts));
-    }
+        Ok::<_, QueueError>((page, attempts))
+    });
+    let (page, attempts) = read.await?;
+    let next_cursor = page.next.map(|job| job.to_string());
+    let jobs = page.jobs.into_iter().zip(attempts);
+    let data = jobs
+        .map(|(job, attempts)| job_body(job, attempts))
+        .collect();
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {
         response.insert_header(next_link(&request, cursor));

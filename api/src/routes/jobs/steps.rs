@@ -195,7 +195,7 @@ impl Follower {
             return None;
         }
         tokio::select! {
-            () = self.watch.changed(HEARTBEAT) => {}
+            _ = self.watch.changed(HEARTBEAT) => {}
             () = self.ctx.shutdown().cancelled() => return None,
         }
         // Boxed, so that a waiting stream does not hold the memory of this future.

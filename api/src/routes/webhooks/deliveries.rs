@@ -84,7 +84,10 @@ pub(super) async fn list_webhook_deliveries(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let (filter, limit) = parse(request.query_string())?;
-    let mut listed = list(&ctx.db, &caller.owner, &filter, limit + 1).await?;
+    let read = ctx.reads.page(&caller.owner, async |db| {
+        list(&mut *db, &caller.owner, &filter, limit + 1).await
+    });
+    let mut listed = read.await?;
     let next_cursor = cut_page(&mut listed, limit, |delivery| delivery.id.to_string());
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {

@@ -31,6 +31,38 @@ async fn an_unchanged_batch_answers_304_and_a_changed_one_200() {
     assert_eq!(changed.json()["counts"]["running"], 1);
 }
 
+/// Every request that waits would count the jobs of the batch once a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_wait_for_one_batch_share_its_readings() {
+    const WAITERS: u64 = 50;
+    let stack = Stack::without_workers().await;
+    let sha256 = store_image(&stack, "cat.jpg").await;
+    let id = create_batch(&stack, &[json!({"image": {"sha256": sha256}})]).await;
+    let readings = async || -> u64 {
+        let metrics = stack.api.metrics().await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("darkroom_batch_reads_total "));
+        line.map_or(0, |count| count.parse().unwrap())
+    };
+    let before = readings().await;
+    let waiters: Vec<_> = (0..WAITERS)
+        .map(|_| {
+            let path = format!("/v1/batches/{id}");
+            let request = stack.client.request(Method::GET, &path);
+            tokio::spawn(send(request.header("Prefer", "wait=5")))
+        })
+        .collect();
+    for waiter in waiters {
+        let answer = waiter.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["status"], "running");
+    }
+    // Each request reads once when it comes, fewer where several come at once. By itself each would read five times more.
+    let read = readings().await - before;
+    assert!(read <= WAITERS + 12, "{read} readings");
+}
+
 #[tokio::test]
 async fn batches_are_listed_in_pages_newest_first_and_jobs_by_batch() {
     let stack = Stack::without_workers().await;

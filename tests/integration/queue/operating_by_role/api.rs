@@ -39,10 +39,16 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
             .is_some()
     );
     assert!(
-        !queue::list(&pool, given::OWNER, &queue::JobFilter::default(), 10)
-            .await
-            .unwrap()
-            .is_empty()
+        !queue::list(
+            pool.pool(),
+            given::OWNER,
+            &queue::JobFilter::default(),
+            queue::PageSize::of(10)
+        )
+        .await
+        .unwrap()
+        .jobs
+        .is_empty()
     );
     assert_eq!(queue::attempts(&pool, lost).await.unwrap().len(), 1);
     queue::set_priority(&pool, job.id, 3).await.unwrap();
@@ -88,6 +94,7 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
     queue::latency(&pool).await.unwrap();
+    queue::fold_history(&pool).await.unwrap();
     assert_eq!(queue::stats(&pool).await.unwrap().len(), 2);
     let all = queue::UsageQuery::default();
     queue::usage(&pool, &all, 10).await.unwrap();
@@ -178,7 +185,7 @@ async fn darkroom_api_can_run_all_statements_about_batches() {
         .unwrap();
     assert_eq!(batches::finish_due(&pool).await.unwrap().len(), 1);
     assert_eq!(
-        batches::results(&pool, writer.batch, given::OWNER, 0, 1)
+        batches::results(pool.pool(), writer.batch, given::OWNER, 0, 1)
             .await
             .unwrap()
             .len(),
