@@ -15,9 +15,7 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
-    damage::{
-        Suspicion, check, check_reported, fail_jobs_of_lost_images, note_replaced, report,
-    },
+    damage::{Suspicion, check, check_reported, fail_jobs_of_lost_images, note_replaced, report},
     image_loader::{ImageLoader, find_all, find_many},
     purge::{PurgeOutcome, purge},
     register::register,

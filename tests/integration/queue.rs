@@ -16,6 +16,7 @@ mod finding;
 mod half_open;
 mod invariants;
 mod losing_workers;
+mod lost_images;
 mod low_water;
 mod migrating;
 mod operating;

@@ -74,12 +74,7 @@ pub async fn note_replaced(db: &PgPool, owner: &str, image: &Image) -> Result<()
     note(db, owner, image, true).await
 }
 
-async fn note(
-    db: &PgPool,
-    owner: &str,
-    image: &Image,
-    is_intact: bool,
-) -> Result<(), sqlx::Error> {
+async fn note(db: &PgPool, owner: &str, image: &Image, is_intact: bool) -> Result<(), sqlx::Error> {
     let noted = sqlx::query!(
         "update images i
          set reported_at = case when not $4 then coalesce(i.reported_at, now()) end,
@@ -124,11 +119,17 @@ pub async fn check_reported(db: &Db, store: &ObjectStore) -> Result<u64, Collect
         let object = object_key(&row.owner, image.sha256, image.upload);
         match (row.was_damaged, is_intact) {
             (false, false) => {
-                tracing::error!(object.key = object, "the bucket lost an image or has other bytes");
+                tracing::error!(
+                    object.key = object,
+                    "the bucket lost an image or has other bytes"
+                );
             }
             (true, true) => tracing::info!(object.key = object, "a lost image is back"),
             (false, true) => {
-                tracing::warn!(object.key = object, "a worker reported an image that is in the bucket: the worker may have another bucket");
+                tracing::warn!(
+                    object.key = object,
+                    "a worker reported an image that is in the bucket: the worker may have another bucket"
+                );
             }
             (true, false) => {}
         }

@@ -39,15 +39,15 @@ pub async fn purge(
         sha256.as_bytes().as_slice()
     );
     let purged = purged.fetch_one(db).await?;
-    match purged.outcome.as_str() {
-        "purged" => {
-            delete_objects(store, owner, sha256, &purged.uploads.unwrap_or_default()).await?;
-            delete_unnamed_objects(db, store, owner, sha256).await?;
-            Ok(PurgeOutcome::Done)
-        }
-        "needed" => Ok(PurgeOutcome::Needed),
-        _ => Ok(PurgeOutcome::NotFound),
-    }
+    let outcome = match purged.outcome.as_str() {
+        "needed" => return Ok(PurgeOutcome::Needed),
+        "purged" => PurgeOutcome::Done,
+        // An earlier delete may have stopped between the rows and the objects.
+        _ => PurgeOutcome::NotFound,
+    };
+    delete_objects(store, owner, sha256, &purged.uploads.unwrap_or_default()).await?;
+    delete_unnamed_objects(db, store, owner, sha256).await?;
+    Ok(outcome)
 }
 
 /// Deletes the objects of uploads that no row names: of submits that are under way, or that lost a race.
