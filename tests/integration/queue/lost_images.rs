@@ -113,7 +113,7 @@ async fn the_api_looks_for_itself_at_an_image_that_a_worker_reports() {
     assert_eq!(images::check_reported(&db, &store).await.unwrap(), 3);
     assert_eq!(images::check_reported(&db, &store).await.unwrap(), 0);
     assert_eq!(suspicion(&db, "there").await, None);
-    for (name, bytes) in [("lost", b"lost" as &'static [u8]), ("other", b"other")] {
+    for (name, bytes) in [("lost", &b"lost"[..]), ("other", &b"other"[..])] {
         assert_eq!(suspicion(&db, name).await, Some(Suspicion::Damaged));
         put(&store, &image_of(&db, name).await, bytes).await;
     }
