@@ -199,7 +199,7 @@ async fn a_worker_whose_bucket_lacks_many_images_says_so_and_charges_no_job() {
         .fetch_one(&*stack.db)
         .await
         .unwrap();
-    assert!(fault.contains("2 objects in a row"), "{fault}");
+    assert!(fault.contains("2 objects in a row are missing"), "{fault}");
     assert!(worker.log().contains("check DARKROOM_S3_BUCKET"));
     for photo in &photos {
         store(&stack, &stored(&stack, photo).await, photo).await;

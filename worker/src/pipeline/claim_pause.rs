@@ -38,7 +38,7 @@ impl ClaimPause {
         }
     }
 
-    /// Records that too many objects in a row are not as the database says.
+    /// Records that too many objects in a row are missing.
     pub(super) fn report_faults(&self, fault: &str) {
         if let Some(pause) = self.pause(LONGEST_OF_FAULTS) {
             tracing::error!(

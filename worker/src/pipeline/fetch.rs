@@ -149,7 +149,9 @@ async fn send_to_decode(
 async fn postpone(context: &StageContext, attempt: Attempt, error: StoreError) {
     let claim = &attempt.claim;
     let (owner, sha256, upload) = (claim.owner.clone(), claim.image_sha256, claim.image_upload);
-    let has_too_many = report_fault(context, &error.to_string());
+    // Other bytes say nothing about the bucket: on a store that does not check digests, the owner can have written them.
+    let is_missing = matches!(error, StoreError::Missing(_));
+    let has_too_many = is_missing && report_fault(context, &error.to_string());
     let detail = "the object store does not have the image of the job; the service tries again";
     let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
     attempt.end(Outcome::Postpone(absent.caused_by(error)));
@@ -162,7 +164,7 @@ async fn postpone(context: &StageContext, attempt: Attempt, error: StoreError) {
     }
 }
 
-/// Records what is wrong with an object. Returns whether too many objects in a row are wrong; then claims pause.
+/// Records that an object is missing. Returns whether too many objects in a row are; then claims pause.
 fn report_fault(context: &StageContext, fault: &str) -> bool {
     let has_too_many = context.store_faults.report(fault.to_owned());
     if has_too_many {

@@ -1,4 +1,4 @@
-//! Objects in a row that the database names and this worker's bucket lacks or has with other bytes.
+//! Objects in a row that the database names and this worker's bucket lacks.
 //!
 //! One such object is lost. Many in a row mean that this worker has another bucket than the API, or that the store has lost its
 //! data. Then the worker nearly stops to claim, so that other workers run the jobs.
@@ -8,11 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-/// The faults since the last object that was right. All stages share it.
+/// The missing objects since the last object that was there. All stages share it.
 #[derive(Debug)]
 pub(super) struct StoreFaults {
     max: usize,
-    /// What is wrong with each object. A job that is tried again meets the fault of its image again, which counts once.
+    /// One text for each missing object. A job that is tried again misses its image again, which counts once.
     in_a_row: Mutex<HashSet<String>>,
 }
 
@@ -25,8 +25,8 @@ impl StoreFaults {
         }
     }
 
-    /// Records what is wrong with an object, and says so each time in equal words. Returns whether too many objects in a row
-    /// were wrong.
+    /// Records a missing object; `fault` names it, each time in equal words. Returns whether too many objects in a row are
+    /// missing.
     pub(super) fn report(&self, fault: String) -> bool {
         let mut faults = self.faults();
         if faults.len() < self.max {
@@ -35,7 +35,7 @@ impl StoreFaults {
         faults.len() >= self.max
     }
 
-    /// Records that an object was right.
+    /// Records that an object was there.
     pub(super) fn report_success(&self) {
         self.faults().clear();
     }
@@ -47,7 +47,7 @@ impl StoreFaults {
         let example = faults.iter().min()?;
         (faults.len() >= self.max).then(|| {
             format!(
-                "{} objects in a row are not as the database says, for example: {example}; this bucket may not be the one of the API",
+                "{} objects in a row are missing, for example: {example}; this bucket may not be the one of the API",
                 faults.len()
             )
         })
