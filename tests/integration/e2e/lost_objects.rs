@@ -45,8 +45,8 @@ async fn damage(stack: &Stack, image: &Image, damage: Damage) {
     }
 }
 
-/// Waits until an attempt at the job was postponed. Returns the job.
-async fn postponed(stack: &Stack, id: &str) -> Value {
+/// Waits until an attempt at the job was postponed. Returns the job and the attempt.
+async fn postponed(stack: &Stack, id: &str) -> (Value, Value) {
     eventually(
         Duration::from_secs(60),
         "an attempt was postponed",
@@ -54,7 +54,8 @@ async fn postponed(stack: &Stack, id: &str) -> Value {
             let job = stack.client.job(id).await;
             let attempts = job["attempts"]["items"].as_array().unwrap().clone();
             let is_postponed = |attempt: &Value| attempt["outcome"] == "postponed";
-            attempts.iter().any(is_postponed).then_some(job)
+            let attempt = attempts.into_iter().find(is_postponed)?;
+            Some((job, attempt))
         },
     )
     .await
@@ -76,9 +77,10 @@ async fn a_job_over_a_lost_or_changed_image_waits_uncharged_for_the_next_upload(
     }
     let _worker = stack.worker("w", &[]).await;
     for job in &jobs {
-        let job = postponed(&stack, job).await;
+        let (job, attempt) = postponed(&stack, job).await;
         assert_eq!(job["attempts"]["charged"], 0, "{job:#}");
-        assert_eq!(job["error"]["code"], "service_unavailable", "{job:#}");
+        assert_eq!(attempt["charged"], false, "{attempt:#}");
+        assert_eq!(attempt["error"]["code"], "service_unavailable");
     }
     for ((name, _), job) in photos.iter().zip(&jobs) {
         let photo = fixtures::photo(name);

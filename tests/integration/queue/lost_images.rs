@@ -67,7 +67,7 @@ async fn a_postponed_attempt_is_not_charged_and_its_job_backs_off() {
             lease: held.lease(),
             outcome: Outcome::Postponed(absent()),
         };
-        let settled = queue::settle(&db, &[postponed]).await.unwrap();
+        let settled = queue::settle(&*db, &[postponed]).await.unwrap();
         assert_eq!(settled, [job]);
         let found = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
         assert_eq!(found.state, jobs::JobState::Scheduled);
@@ -80,7 +80,7 @@ async fn a_postponed_attempt_is_not_charged_and_its_job_backs_off() {
         let longest = 1.25 * f64::from(1 << started);
         assert!(wait < longest + 1.0 && wait > longest / 4.0, "{wait}");
         clock::came_due(&db, job).await;
-        queue::promote(&db).await.unwrap();
+        queue::promote(&*db).await.unwrap();
     }
 }
 
@@ -94,7 +94,7 @@ async fn a_job_whose_cancel_was_requested_is_not_postponed() {
         lease: held.lease(),
         outcome: Outcome::Postponed(absent()),
     };
-    queue::settle(&db, &[postponed]).await.unwrap();
+    queue::settle(&*db, &[postponed]).await.unwrap();
     let found = queue::find(&db, job, given::OWNER).await.unwrap().unwrap();
     assert_eq!(found.state, jobs::JobState::Canceled);
 }
