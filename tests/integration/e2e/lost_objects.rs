@@ -126,7 +126,7 @@ async fn a_lost_image_is_told_and_can_be_put_back_in_every_way() {
                     &base64::engine::general_purpose::STANDARD,
                     photo.as_slice(),
                 );
-                let line = json!({"image": {"base64": encoded}}).to_string();
+                let line = json!({"image": {"data": encoded}}).to_string();
                 let request = stack.client.request(Method::POST, "/v1/batches");
                 let request = request.header("Content-Type", "application/x-ndjson");
                 let batch = send(request.body(line)).await;
