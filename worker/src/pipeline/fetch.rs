@@ -147,21 +147,22 @@ async fn send_to_decode(
 /// Ends the attempt of a job whose image the store lacks or has with other bytes. A live job keeps its image, so this is no fault
 /// of the client.
 async fn postpone(context: &StageContext, attempt: Attempt, error: StoreError) {
-    let claim = &attempt.claim;
-    let (owner, sha256, upload) = (claim.owner.clone(), claim.image_sha256, claim.image_upload);
     // Other bytes say nothing about the bucket: on a store that does not check digests, the owner can have written them.
     let is_missing = matches!(error, StoreError::Missing(_));
     let has_too_many = is_missing && report_fault(context, &error.to_string());
-    let detail = "the object store does not have the image of the job; the service tries again";
-    let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
-    attempt.end(Outcome::Postpone(absent.caused_by(error)));
-    // With too many faults the worker's own bucket is more likely to be wrong.
+    // With too many faults the worker's own bucket is more likely to be wrong. The report comes first: a client that sees this
+    // attempt can put the image back.
     if !has_too_many {
-        let report = images::report(&context.db, &owner, sha256, upload);
+        let claim = &attempt.claim;
+        let (sha256, upload) = (claim.image_sha256, claim.image_upload);
+        let report = images::report(&context.db, &claim.owner, sha256, upload);
         if let Err(error) = answered(&context.db, report).await {
             tracing::debug!(error.cause = %error, "cannot report a missing image");
         }
     }
+    let detail = "the object store does not have the image of the job; the service tries again";
+    let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
+    attempt.end(Outcome::Postpone(absent.caused_by(error)));
 }
 
 /// Records that an object is missing. Returns whether too many objects in a row are; then claims pause.
