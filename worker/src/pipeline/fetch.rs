@@ -148,28 +148,24 @@ async fn send_to_decode(
 /// of the client.
 async fn postpone(context: &StageContext, attempt: Attempt, error: StoreError) {
     // Other bytes say nothing about the bucket: on a store that does not check digests, the owner can have written them.
-    let is_missing = matches!(error, StoreError::Missing(_));
-    let has_too_many = is_missing && report_fault(context, &error.to_string());
-    // With too many faults the worker's own bucket is more likely to be wrong. The report comes first: a client that sees this
-    // attempt can put the image back.
-    if !has_too_many {
-        let claim = &attempt.claim;
-        let (sha256, upload) = (claim.image_sha256, claim.image_upload);
-        let report = images::report(&context.db, &claim.owner, sha256, upload);
-        if let Err(error) = answered(&context.db, report).await {
-            tracing::debug!(error.cause = %error, "cannot report a missing image");
-        }
+    if let StoreError::Missing(_) = &error {
+        report_fault(context, &error.to_string());
+    }
+    // The report comes first: a client that sees this attempt can put the image back.
+    let claim = &attempt.claim;
+    let (sha256, upload) = (claim.image_sha256, claim.image_upload);
+    let report = images::report(&context.db, &claim.owner, sha256, upload);
+    if let Err(error) = answered(&context.db, report).await {
+        tracing::debug!(error.cause = %error, "cannot report a missing image");
     }
     let detail = "the object store does not have the image of the job; the service tries again";
     let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
     attempt.end(Outcome::Postpone(absent.caused_by(error)));
 }
 
-/// Records that an object is missing. Returns whether too many objects in a row are; then claims pause.
-fn report_fault(context: &StageContext, fault: &str) -> bool {
-    let has_too_many = context.store_faults.report(fault.to_owned());
-    if has_too_many {
+/// Records that an object is missing. After too many in a row, claims pause.
+fn report_fault(context: &StageContext, fault: &str) {
+    if context.store_faults.report(fault.to_owned()) {
         context.claim_pause.report_faults(fault);
     }
-    has_too_many
 }
