@@ -162,7 +162,7 @@ create table attempts (
     device     text,
     started_at timestamptz not null,
     ended_at   timestamptz not null default now(),
-    outcome    text not null check (outcome in ('retried', 'released', 'lost', 'timed_out', 'failed', 'canceled', 'succeeded')),
+    outcome    text not null check (outcome in ('retried', 'postponed', 'released', 'lost', 'timed_out', 'failed', 'canceled', 'succeeded')),
     charged    boolean not null,
     problem    jsonb,
     primary key (job_id, lease_no)

@@ -16,15 +16,24 @@ create table images (
     recent_jobs  uuid[] not null default '{}',
     unused_since timestamptz,
     purged_at    timestamptz,
+    reported_at  timestamptz,
+    checked_at   timestamptz,
+    damaged_at   timestamptz,
+    voided       uuid[] not null default '{}',
     primary key (owner, sha256),
     constraint counted_by_its_jobs check (jobs >= 0)
 ) with (fillfactor = 80);
 create index images_unused on images (unused_since) where unused_since is not null and purged_at is null;
+create index images_reported on images (checked_at nulls first) where reported_at is not null and purged_at is null;
 comment on table  images is 'Uploaded images, content-addressed per owner: owners share nothing.';
 comment on column images.upload is 'Names the object within owner and digest.';
 comment on column images.jobs is 'Jobs with this input whose data was not purged; while there is one, the image stays.';
 comment on column images.recent_jobs is 'The last eight jobs over this image, newest first: the prediction cache looks here (docs/adr/0010-prediction-cache.md).';
 comment on column images.unused_since is 'When the last job of the image was purged, or when a client last asked about the image since; the image is collected after a grace period.';
+comment on column images.reported_at is 'When a worker first found no object, or an object with other bytes. The API then looks for itself.';
+comment on column images.checked_at is 'When the API last looked, if the object was not the image.';
+comment on column images.damaged_at is 'Since when the API knows that the object is lost or has other bytes. The next upload of the image puts the object back.';
+comment on column images.voided is 'Uploads whose objects a delete of the image removed while no row named them: a submit that was under way cannot name them any more.';
 comment on column images.purged_at is 'When the object was deleted; the row stays, so that jobs can still describe their input.';
 
 create table orphan_sweep (
@@ -35,21 +44,3 @@ create table orphan_sweep (
 );
 insert into orphan_sweep default values;
 comment on table orphan_sweep is 'How far the search for objects without a row has come in the bucket; one process at a time moves it on.';
-
-create function purge_image(of_owner text, digest bytea, out outcome text, out upload uuid)
-language plpgsql set search_path = pg_catalog, public, pg_temp as $$
-begin
-    -- Every submit of the image writes this row. While the row is locked no submit commits, and the next statement sees all
-    -- submits that committed before.
-    select i.upload into upload from images i
-    where i.owner = of_owner and i.sha256 = digest and i.purged_at is null for no key update;
-    if not found then
-        outcome := 'not found';
-    elsif exists (select from live_jobs j where j.owner = of_owner and j.image_sha256 = digest) then
-        outcome := 'needed';
-    else
-        update images i set purged_at = now(), unused_since = null, recent_jobs = '{}' where i.owner = of_owner and i.sha256 = digest;
-        outcome := 'purged';
-    end if;
-end $$;
-comment on function purge_image is 'Marks an image as deleted. Answers purged and the upload whose object the caller then deletes, needed (by a live job), or not found.';

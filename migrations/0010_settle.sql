@@ -6,7 +6,7 @@
 create function goes_back(outcome text, job live_jobs) returns boolean
 language sql stable parallel safe as $$
     select case when job.cancel_requested then false
-                when outcome = 'released' then true
+                when outcome in ('released', 'postponed') then true
                 when outcome = 'retried' then job.attempts_charged + 1 < job.attempts_max
                 when outcome = 'timed_out' then job.attempts_charged + 1 < job.attempts_max and (job.deadline_at > now()) is not false
                 when outcome = 'lost' then job.interruptions + 1 < job.interruptions_max
@@ -33,9 +33,11 @@ comment on function micros is 'The microseconds of a time span.';
 -- | failed    | ends with `problem`                                              | charged               |
 -- | retried   | backs off (1 s, doubling to 10 min, with jitter), or ends with `problem` when its attempts are used up | charged |
 -- | timed_out | as retried; ends too when its own deadline has passed            | charged               |
+-- | postponed | backs off, longer with each start: the store does not have the image | not charged |
 -- | released  | returns to its place in the queue                                | not charged           |
 -- | lost      | returns to the queue, or ends with `last_problem` when its interruptions are used up | not charged, counted as an interruption |
 -- | expired   | waits no longer: ends with `problem`                             | none                  |
+-- | image_lost | waits no longer: fails with `problem`                           | none                  |
 -- | canceled  | waits no longer: ends                                            | none                  |
 --
 -- `input_warnings` has one text for each job: its codes, joined by commas, or null. The array is empty if no job has any.
@@ -60,7 +62,7 @@ declare
     settled int := 0; part int;
 begin
     -- Two statements below change rows. If both may do so in this call, all its rows are locked first, in the order of the ids.
-    if outcomes && array['released', 'retried', 'timed_out', 'lost'] then
+    if outcomes && array['released', 'retried', 'postponed', 'timed_out', 'lost'] then
         perform from (select * from unnest(job_ids, lease_nos) as a(id, held_lease_no) order by id) a
         cross join lateral (select from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0 for update) j;
     end if;
@@ -71,20 +73,23 @@ begin
         -- Fenced by the primary key and lease_no alone: a job that was taken away has another number. Each row is found by its key
         -- (`offset 0` keeps the planner from other ways), and then named by its place.
         with held as materialized (
-            select a.*, j.tid, j.worker_id, j.claimed_at, a.outcome in ('retried', 'timed_out') as is_charged
+            select a.*, j.tid, j.worker_id, j.claimed_at, a.outcome in ('retried', 'timed_out') as is_charged,
+                   a.outcome in ('retried', 'timed_out', 'postponed') as backs_off
             from unnest(job_ids, lease_nos, outcomes, problems) as a(id, held_lease_no, outcome, problem)
             cross join lateral (
                 select l.ctid as tid, l.worker_id, l.claimed_at from live_jobs l where l.job_id = a.id and l.lease_no = a.held_lease_no offset 0
             ) j
-            where a.outcome in ('released', 'retried', 'timed_out', 'lost')
+            where a.outcome in ('released', 'retried', 'postponed', 'timed_out', 'lost')
         ),
         back as (
             update live_jobs j
-            set state = case when h.is_charged then 'scheduled'::job_state else 'queued'::job_state end,
+            set state = case when h.backs_off then 'scheduled'::job_state else 'queued'::job_state end,
                 version = j.version + 1, lease_no = j.lease_no + 1, worker_id = null, claimed_at = null, attempt_deadline_at = null,
                 attempts_charged = j.attempts_charged + h.is_charged::int, interruptions = j.interruptions + (h.outcome = 'lost')::int,
-                problem = case when h.is_charged then h.problem else j.problem end,
-                run_at = case when h.is_charged then now() + least(interval '10 min', interval '1 s' * power(2, least(j.attempts_charged, 10))) * (0.75 + random() / 2)
+                problem = case when h.backs_off then h.problem else j.problem end,
+                run_at = case when h.backs_off then
+                                  now() + least(interval '10 min', interval '1 s' * power(2, least(
+                                      case when h.is_charged then j.attempts_charged else j.attempts_started end, 10))) * (0.75 + random() / 2)
                               else now() end
             from held h where j.ctid = h.tid and goes_back(h.outcome, j)
             returning j.job_id, h.outcome, h.is_charged, h.problem, h.held_lease_no, h.worker_id, h.claimed_at, j.attempts_started

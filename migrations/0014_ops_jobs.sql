@@ -123,6 +123,6 @@ comment on column ops.attempts.worker is 'Name of the worker.';
 comment on column ops.attempts.device is 'Device of that worker.';
 comment on column ops.attempts.started_at is 'When the job was claimed.';
 comment on column ops.attempts.ended_at is 'When the attempt ended; empty while it runs.';
-comment on column ops.attempts.outcome is 'retried, released, lost, timed_out, failed, canceled or succeeded; empty while it runs.';
+comment on column ops.attempts.outcome is 'retried, postponed, released, lost, timed_out, failed, canceled or succeeded; empty while it runs.';
 comment on column ops.attempts.charged is 'Whether it counts against attempts_max.';
 comment on column ops.attempts.problem is 'What went wrong.';

@@ -121,7 +121,7 @@ create view ops.workers as
 select worker_id, name, device, build, models, registered_at, lease_until, draining,
        case when ended_at is not null then 'ended' when lease_until < now() then 'lost' when draining then 'draining' else 'alive' end as status,
        (select count(*) from live_jobs j where j.worker_id = w.worker_id and j.state = 'running') as running,
-       loaded
+       loaded, store_fault
 from workers w;
 comment on view ops.workers is 'Worker processes; lost means that the lease expired.';
 comment on column ops.workers.worker_id is 'Number of the worker process; never reused.';
@@ -135,3 +135,4 @@ comment on column ops.workers.draining is 'Whether the worker was asked to finis
 comment on column ops.workers.status is 'alive, draining, ended, or lost (the lease expired).';
 comment on column ops.workers.running is 'Jobs that it holds.';
 comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best, warning}. batch_best is the number of images in a forward batch; warning is there only if the worker found something wrong with the model.';
+comment on column ops.workers.store_fault is 'What is wrong with the bucket of the worker; null while all is well.';

@@ -96,6 +96,13 @@ with checked as (
     union all
     select 10, 'transaction id age', age(datfrozenxid), 'transactions', 1000000000, null, 'Autovacuum is behind: vacuum freeze;'
     from pg_database where datname = current_database()
+    union all
+    select 11, 'workers without their images', count(*), 'workers', 0, null,
+           'Their bucket lacks what the database says was stored. Compare DARKROOM_S3_BUCKET and the endpoint with those of the API: select worker_id, name, store_fault from ops.workers where store_fault is not null;'
+    from workers where ended_at is null and lease_until > now() and store_fault is not null
+    union all
+    select 12, 'damaged images', (select count(*) from (select from images where reported_at is not null and damaged_at is not null and purged_at is null limit 1000) i), 'images', 0, null,
+           'The bucket lost them or has other bytes. Restore the objects, or submit the images again. Their jobs wait uncharged, and fail after a day (--lost-image-hours).'
 )
 select name, value::float8, unit, coalesce(value <= at_most, true) and coalesce(value >= at_least, true) as ok, advice
 from checked order by place;

@@ -22,12 +22,12 @@ declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
     of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies'];
-    of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial'];
+    of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial', 'report_image'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'infer_micros', 'micros', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
         'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
-        'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
+        'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image', 'name_upload', 'void_uploads',
         'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial'];
     internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
@@ -62,6 +62,7 @@ begin
             ('darkroom_api',      'select, insert, update, delete', array['live_jobs', 'finished_jobs', 'attempts', 'idempotency_keys',
                                   'batches', 'batch_refusals', 'webhook_endpoints', 'webhook_secrets', 'webhook_deliveries']),
             ('darkroom_api',      'select, insert, update', array['images', 'lanes', 'api_keys']),
+            ('darkroom_api',      'select, insert, update, delete', array['signed_uploads']),
             ('darkroom_api',      'select, insert, update, delete', array['model_aliases']),
             ('darkroom_api',      'select, update', array['orphan_sweep']),
             ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', '_sqlx_migrations']),
@@ -81,8 +82,8 @@ begin
         where to_regrole(g.role) is not null
     loop
         foreach object in array given.objects loop
-            -- This table exists only where sqlx runs the migrations.
-            continue when object = '_sqlx_migrations' and to_regclass(object) is null;
+            -- `_sqlx_migrations` exists only where sqlx runs the migrations. A later migration makes its table and calls this again.
+            continue when object !~ ' ' and to_regclass(object) is null;
             execute format('grant %s on %s to %I', given.privileges, object, given.role);
         end loop;
     end loop;

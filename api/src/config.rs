@@ -107,6 +107,13 @@ pub struct Limits {
     /// How long the URL of a signed upload is valid, in seconds; at most 15 minutes
     #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
     pub upload_seconds: u64,
+    /// Most signed uploads of one owner that no job has named yet. Each is a row and may become an object
+    #[arg(long, env = "DARKROOM_SIGNED_UPLOADS_MAX", default_value_t = 100_000)]
+    pub signed_uploads_max: u32,
+    /// Objects that this process reads at the same time to check their digest: when a request first names a signed upload, or
+    /// names an image that the store has lost. A check reads up to --image-bytes-max and holds 64 KiB
+    #[arg(long, env = "DARKROOM_OBJECT_CHECKS_MAX", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub object_checks_max: u16,
     /// Largest file of a model that is pushed through REST, in bytes; a single upload to S3 has 5 GiB at most
     #[arg(long, env = "DARKROOM_MODEL_FILE_BYTES_MAX", default_value_t = 5 << 30, value_parser = clap::value_parser!(u64).range(1..=5 << 30))]
     pub model_file_bytes_max: u64,

@@ -9,6 +9,7 @@ use jobs::{
     object_store::ObjectStore,
     queue::{ChangedListener, Enqueuer, JobLoader, Notifier},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -41,6 +42,8 @@ pub(crate) struct Ctx {
     pub keyring: Arc<Keyring>,
     pub quotas: Arc<Quotas>,
     pub retry_after: Arc<RetryAfter>,
+    /// A permit for each object that may be read at the same time to check its digest.
+    pub object_checks: Arc<Semaphore>,
 }
 
 impl Ctx {

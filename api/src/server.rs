@@ -8,7 +8,7 @@ use jobs::{
     batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
     queue, retention, tasks, telemetry,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
@@ -174,6 +174,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         quotas: Arc::new(Quotas::new(pool.clone(), retry_after.clone())),
         retry_after,
         batches: batches::BatchFinder::new(pool.clone(), reads.clone()),
+        object_checks: Arc::new(Semaphore::new(config.limits.object_checks_max.into())),
         db: pool,
         reads,
         store,

@@ -1,9 +1,11 @@
 //! Uploaded images, named by owner and content. The bytes are in S3; `queue::enqueue` writes a row for each image.
 
 mod collect;
+mod damage;
 mod image_loader;
 mod purge;
 mod register;
+mod signed_uploads;
 mod stored_bytes;
 
 use std::collections::HashSet;
@@ -13,14 +15,19 @@ use uuid::Uuid;
 
 pub use self::{
     collect::{CollectError, collect},
+    damage::{Suspicion, check, check_reported, fail_jobs_of_lost_images, note_replaced, report},
     image_loader::{ImageLoader, find_all, find_many},
     purge::{PurgeOutcome, purge},
     register::register,
+    signed_uploads::{
+        SignedUpload, UploadTerms, name_signed_upload, record_replacement, record_signed_upload,
+        renew_signed_upload, signed_uploads, sweep_signed_uploads,
+    },
     stored_bytes::stored_bytes,
 };
 use crate::{
     JobId, Sha256Digest,
-    object_store::{ObjectStore, StoreError, StoredObject},
+    object_store::{ObjectStore, StoreError},
 };
 
 /// Prefix of the keys of all images.
@@ -46,6 +53,8 @@ pub struct StoredImage {
     pub image: Image,
     /// The last jobs of this image, newest first, in any state.
     pub recent_jobs: Vec<JobId>,
+    /// What is known against its object; most images have nothing.
+    pub suspicion: Option<Suspicion>,
 }
 
 /// The key of an owner's image in the bucket. Owners share no objects: equal bytes of two owners are two objects. Each upload
@@ -63,24 +72,35 @@ fn folder(owner: &str, sha256: Sha256Digest) -> String {
     format!("{PREFIX}{owner}/{}/{hex}", &hex[..2])
 }
 
-/// Stored objects of an owner with this digest, newest upload first; at most 100. Includes presigned uploads without a row.
+/// The uploads of the objects that an owner has under this digest, with and without a row; at most `limit`.
 ///
 /// # Errors
 /// The store is away.
-pub async fn uploads(
+async fn uploads(
     store: &ObjectStore,
     owner: &str,
     sha256: Sha256Digest,
-) -> Result<Vec<(Uuid, StoredObject)>, StoreError> {
+    limit: i32,
+) -> Result<Vec<Uuid>, StoreError> {
     let folder = format!("{}/", folder(owner, sha256));
-    let objects = store.list(&folder, "", 100).await?.into_iter();
-    let uploads = objects.filter_map(|object| {
-        let (_, _, upload) = parse_object_key(&object.key)?;
-        Some((upload, object))
-    });
-    let mut uploads: Vec<_> = uploads.collect();
-    uploads.sort_unstable_by_key(|(upload, _)| std::cmp::Reverse(*upload));
-    Ok(uploads)
+    let objects = store.list(&folder, "", limit).await?.into_iter();
+    let uploads = objects.filter_map(|object| parse_object_key(&object.key));
+    Ok(uploads.map(|(_, _, upload)| upload).collect())
+}
+
+/// An upload as the tables name it.
+#[derive(Debug)]
+struct Upload {
+    owner: String,
+    sha256: Vec<u8>,
+    upload: Uuid,
+}
+
+impl Upload {
+    fn digest(&self) -> Result<Sha256Digest, sqlx::Error> {
+        let sha256 = Sha256Digest::try_from(self.sha256.as_slice());
+        sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
 }
 
 /// Owner, digest and upload: they identify an object and a row.
@@ -110,19 +130,22 @@ pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>
         digests.push(sha256.as_bytes().to_vec());
         uploads.push(upload);
     }
-    let rows = sqlx::query!(
-        "select i.owner, i.sha256, i.upload
+    let rows = sqlx::query_as!(
+        Upload,
+        r#"select object.owner as "owner!", object.sha256 as "sha256!", object.upload as "upload!"
          from unnest($1::text[], $2::bytea[], $3::uuid[]) as object(owner, sha256, upload)
-         join images i on i.owner = object.owner and i.sha256 = object.sha256 and i.upload = object.upload
-         where i.purged_at is null",
+         where exists (
+             select from images i
+             where i.owner = object.owner and i.sha256 = object.sha256 and i.upload = object.upload and i.purged_at is null)
+           or exists (
+             select from signed_uploads s
+             where s.owner = object.owner and s.sha256 = object.sha256 and s.upload = object.upload and s.voided_at is null)"#,
         &owners,
         &digests,
         &uploads
     );
     for row in rows.fetch_all(db).await? {
-        let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
-        let sha256 = sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        needed.insert(object_key(&row.owner, sha256, row.upload));
+        needed.insert(object_key(&row.owner, row.digest()?, row.upload));
     }
     Ok(needed)
 }

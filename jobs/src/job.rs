@@ -272,7 +272,7 @@ pub struct Attempt {
     pub started_at: DateTime<Utc>,
     /// Empty while it runs.
     pub ended_at: Option<DateTime<Utc>>,
-    /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
+    /// `retried`, `postponed`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
     pub outcome: Option<String>,
     /// Whether it counts against `attempts.max`.
     pub charged: bool,

@@ -3,6 +3,7 @@
 
 mod facts;
 mod failure;
+mod inspect;
 mod presign;
 mod reader;
 
@@ -24,7 +25,9 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-pub use self::{facts::ObjectFacts, presign::SignedPut, reader::ObjectReader};
+pub use self::{
+    facts::ObjectFacts, inspect::InspectedObject, presign::SignedPut, reader::ObjectReader,
+};
 use crate::Sha256Digest;
 
 /// Most memory to reserve for an object by the length that the store reports.

@@ -15,6 +15,9 @@ use crate::{
     results, webhooks,
 };
 
+/// Most steps of one round that look at reported images: each step reads some whole objects.
+const CHECK_STEPS_MAX: usize = 10;
+
 /// How long data stays after its use has ended.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Retention")]
@@ -28,6 +31,10 @@ pub struct RetentionConfig {
     /// How long an image that no job needs stays in the bucket, in seconds; longer than a submit can take
     #[arg(long, env = "DARKROOM_IMAGE_GRACE_SECONDS", default_value_t = 3600.0)]
     pub image_grace_seconds: f64,
+    /// How long the jobs of an image wait after the bucket has lost the image, in hours: an operator may restore it, or a client
+    /// may submit it again. Then the jobs fail with `data_purged`, uncharged
+    #[arg(long, env = "DARKROOM_LOST_IMAGE_HOURS", default_value_t = 24.0)]
+    pub lost_image_hours: f64,
     /// Pause between two looks for data to delete, in seconds
     #[arg(long, env = "DARKROOM_RETENTION_PAUSE_SECONDS", default_value_t = 60.0)]
     pub retention_pause_seconds: f64,
@@ -45,6 +52,9 @@ pub struct RemovedCounts {
     pub pruned_deliveries: u64,
     pub collected_images: u64,
     pub swept_objects: u64,
+    pub swept_uploads: u64,
+    pub checked_images: u64,
+    pub failed_jobs: u64,
 }
 
 /// Why a round stopped early; the next one continues there.
@@ -104,6 +114,22 @@ pub async fn round(
         images::collect(db, store, grace)
     })
     .await?;
+    until_none(&mut removed.swept_uploads, || {
+        images::sweep_signed_uploads(db, store)
+    })
+    .await?;
+    for _ in 0..CHECK_STEPS_MAX {
+        let checked = images::check_reported(db, store).await?;
+        removed.checked_images += checked;
+        if checked == 0 {
+            break;
+        }
+    }
+    let lost_seconds = config.lost_image_hours * 3600.0;
+    until_none(&mut removed.failed_jobs, || {
+        answered(db, images::fail_jobs_of_lost_images(db, lost_seconds))
+    })
+    .await?;
     let pause = config.retention_pause_seconds / 2.0;
     removed.swept_objects = orphans::sweep(db, store, grace, pause).await?.unwrap_or(0);
     Ok(removed)
@@ -139,6 +165,9 @@ pub async fn keep(db: Db, store: ObjectStore, config: RetentionConfig) {
                     webhooks.pruned = removed.pruned_deliveries,
                     images.collected = removed.collected_images,
                     objects.swept = removed.swept_objects,
+                    uploads.swept = removed.swept_uploads,
+                    images.checked = removed.checked_images,
+                    jobs.failed = removed.failed_jobs,
                     "removed data at the end of its retention"
                 );
             }

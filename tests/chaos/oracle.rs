@@ -156,6 +156,7 @@ fn attempt_name(attempt: &Value) -> &'static str {
         Some("succeeded") => "attempts succeeded",
         Some("failed") => "attempts failed",
         Some("retried") => "attempts retried",
+        Some("postponed") => "attempts postponed",
         Some("released") => "attempts released",
         Some("lost") => "attempts lost",
         Some("timed_out") => "attempts timed out",

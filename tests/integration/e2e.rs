@@ -20,6 +20,7 @@ mod keys;
 mod limits;
 mod local_stack;
 mod losing_workers;
+mod lost_objects;
 mod managing;
 mod many_models;
 mod models;

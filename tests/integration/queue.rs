@@ -18,6 +18,7 @@ mod history;
 mod invariants;
 mod listing;
 mod losing_workers;
+mod lost_images;
 mod low_water;
 mod migrating;
 mod operating;

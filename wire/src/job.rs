@@ -200,7 +200,7 @@ pub struct Attempt {
     /// Empty while the attempt runs.
     #[serde(serialize_with = "some_micros")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// `retried`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
+    /// `retried`, `postponed`, `released`, `lost`, `timed_out`, `failed`, `canceled` or `succeeded`.
     pub outcome: Option<String>,
     /// Whether the attempt counts against `attempts.max`.
     pub charged: bool,

@@ -70,6 +70,11 @@ pub struct Config {
     /// first. A model counts what the memory grew by during its load, between one and four times the bytes of its file
     #[arg(long, env = "DARKROOM_LOADED_BYTES_MAX", default_value_t = 4 << 30)]
     pub loaded_bytes_max: u64,
+    /// After this number of objects in a row that the bucket lacks, claim one job at a time, after pauses of
+    /// up to a minute, and say so in `ops.health`. The jobs run elsewhere and are not charged. The usual cause is a worker with
+    /// another bucket than the API
+    #[arg(long, env = "DARKROOM_STORE_FAULTS_MAX", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub store_faults_max: u16,
     /// Do not try new versions of models before they may be used. Another worker must: a pushed version waits for it. For workers
     /// that have no time to load models that their jobs do not need
     #[arg(long, env = "DARKROOM_NO_TRIALS")]

@@ -89,7 +89,9 @@ impl Models {
         let loading = self.slots.get(version_id);
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
-            Err(LoadError::Unavailable(_)) => self.slots.forget(version_id, &loading),
+            Err(LoadError::Unavailable(_) | LoadError::Absent(_)) => {
+                self.slots.forget(version_id, &loading)
+            }
             Err(
                 LoadError::TooLarge(_)
                 | LoadError::Broken(_)
@@ -148,7 +150,9 @@ impl Models {
     /// Keeps the cause with the version, so that operators learn why its jobs fail.
     async fn note_load_error(&self, version_id: i64, error: &LoadError) {
         let cause = match error {
-            LoadError::Broken(cause) | LoadError::TooLarge(cause) => cause.clone(),
+            LoadError::Broken(cause) | LoadError::TooLarge(cause) | LoadError::Absent(cause) => {
+                cause.clone()
+            }
             LoadError::Unreliable(cause) => cause.to_string(),
             LoadError::Unavailable(_) | LoadError::DeviceLost(_) => return,
         };

@@ -20,9 +20,11 @@ mod placement;
 pub mod postprocess;
 pub mod preprocess;
 mod report_loaded_models;
+mod report_store_fault;
 mod settings;
 mod stage;
 mod store;
+mod store_faults;
 mod trials;
 
 use std::sync::{Arc, Mutex, atomic::AtomicU64};
@@ -37,6 +39,7 @@ pub use self::placement::Placement;
 use self::{
     claim_pause::ClaimPause, claim_policy::ClaimSettings, context::StageContext,
     decode_budget::DecodeBudget, decoder::Decoder, settings::PipelineSettings,
+    store_faults::StoreFaults,
 };
 use crate::{
     background,
@@ -93,6 +96,7 @@ pub fn start(
         held_jobs,
         drain: drain.clone(),
         claim_pause: ClaimPause::default(),
+        store_faults: StoreFaults::new(config.store_faults_max.into()),
         limits: decoder::limits(config),
         decode_budget: DecodeBudget::new(config.decode_memory_bytes_max(), Handle::current()),
         image_bytes_max: config.limits.image_bytes_max,
@@ -103,6 +107,11 @@ pub fn start(
         drain,
         "report of loaded models",
         report_loaded_models::report_loaded_models(context.clone()),
+    );
+    background::spawn(
+        drain,
+        "report of the bucket",
+        report_store_fault::report_store_fault(context.clone()),
     );
     background::spawn(
         drain,

@@ -5,7 +5,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jobs::{
     BatchMember, Problem, Sha256Digest,
     batches::{self, AppendOutcome, Chunk, Refusal, Writer},
-    images::{self, Image},
+    images::{self, Image, StoredImage, Suspicion},
     models::Resolved,
     queue::{self, NewJob, QueueError},
 };
@@ -248,10 +248,18 @@ impl<'a> BatchIntake<'a> {
     async fn image(
         &self,
         image: LineImage,
-        known: &HashMap<Sha256Digest, Image>,
+        known: &HashMap<Sha256Digest, StoredImage>,
     ) -> Result<Image, ApiError> {
         if let Some(known) = image.sha256().and_then(|sha256| known.get(&sha256)) {
-            return Ok(known.clone());
+            match &image {
+                LineImage::Read(ImageInput::Uploaded(upload)) if known.suspicion.is_some() => {
+                    upload.replace(self.ctx, self.caller, &known.image).await?;
+                    return Ok(known.image.clone());
+                }
+                // The object may be lost: look again.
+                LineImage::Stored(_) if known.suspicion == Some(Suspicion::Damaged) => {}
+                _ => return Ok(known.image.clone()),
+            }
         }
         match image {
             LineImage::Read(input) => {

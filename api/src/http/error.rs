@@ -3,7 +3,10 @@
 use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use jobs::{Problem, ProblemCode, object_store::StoreError, queue::QueueError, telemetry};
+use jobs::{
+    Problem, ProblemCode, images::CollectError, object_store::StoreError, queue::QueueError,
+    telemetry,
+};
 
 use super::request::add_request_info;
 
@@ -129,6 +132,15 @@ impl From<QueueError> for ApiError {
             QueueError::Db(error) => error.into(),
             QueueError::ImagePurged => Self::unavailable(&error),
             QueueError::LeaseLost | QueueError::KeyTaken => Self::internal(&error),
+        }
+    }
+}
+
+impl From<CollectError> for ApiError {
+    fn from(error: CollectError) -> Self {
+        match error {
+            CollectError::Db(error) => error.into(),
+            CollectError::Store(error) => error.into(),
         }
     }
 }

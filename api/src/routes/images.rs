@@ -10,8 +10,9 @@ use actix_web::{
 };
 use jobs::{
     ProblemCode, Sha256Digest,
-    images::{self, CollectError, Image, PurgeOutcome},
+    images::{self, Image, PurgeOutcome},
     keys::Scope,
+    queue::QueueError,
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 use wire::Object;
@@ -52,11 +53,14 @@ fn digest(request: &HttpRequest) -> Result<Sha256Digest, ApiError> {
     digest.parse().map_err(|_| ApiError::not_found())
 }
 
-/// The caller's own image; 404 if there is none.
+/// The caller's own image; 404 if there is none. Its object may be damaged.
 async fn own_image(ctx: &Ctx, caller: &Caller, sha256: Sha256Digest) -> Result<Image, ApiError> {
+    if let Some(stored) = stored_images::find_registered(ctx, &caller.owner, sha256).await? {
+        return Ok(stored.image);
+    }
     let stored = match stored_images::find(ctx, caller, sha256).await {
         Ok(stored) => stored,
-        // A signed upload that is no image, or that its owner has no room for.
+        // A signed upload that is no image.
         Err(error) => error.into_client_problem().map(|_| None)?,
     };
     let stored = stored.ok_or_else(ApiError::not_found)?;
@@ -91,10 +95,18 @@ async fn create_image(
     let upload = receive(&mut body, &BodyClock::start(limits), announced, limits).await?;
     let sha256 = upload.image.sha256;
     if let Some(stored) = stored_images::find_registered(&ctx, &caller.owner, sha256).await? {
+        if stored.suspicion.is_some() {
+            upload.replace(&ctx, &caller, &stored.image).await?;
+        }
         return Ok(HttpResponse::Ok().json(image_body(stored.image)));
     }
     let (image, reservation) = ImageInput::Uploaded(upload).store(&ctx, &caller).await?;
-    images::register(&ctx.db, &caller.owner, &image).await?;
+    if !images::register(&ctx.db, &caller.owner, &image).await? {
+        // Another request stored the image just now, or deleted it while these bytes were under way.
+        let stored = stored_images::find_registered(&ctx, &caller.owner, sha256).await?;
+        let stored = stored.ok_or(QueueError::ImagePurged)?;
+        return Ok(HttpResponse::Ok().json(image_body(stored.image)));
+    }
     reservation.into_iter().for_each(Reservation::commit);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v1/images/{sha256}")))
@@ -128,6 +140,7 @@ async fn get_image(
     responses(
         (status = 303, description = "The URL of the bytes", headers(("Location" = String))),
         NotFound,
+        (status = 410, description = "data_purged: the object store has lost the image; upload it again", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[get("/v1/images/{sha256}/content")]
@@ -139,6 +152,11 @@ async fn get_image_content(
     caller.needs(Scope::Read)?;
     let image = own_image(&ctx, &caller, digest(&request)?).await?;
     let key = images::object_key(&caller.owner, image.sha256, image.upload);
+    if !ctx.store.exists(&key).await? {
+        images::check(&ctx.db, &ctx.store, &caller.owner, &image).await?;
+        let detail = "the object store has lost this image: upload it again";
+        return Err(ApiError::new(ProblemCode::DataPurged, detail));
+    }
     let kind = image.content_type.rsplit('/').next().unwrap_or_default();
     let file_name = format!("{}.{kind}", image.sha256.hex());
     let url = ctx
@@ -152,6 +170,8 @@ async fn get_image_content(
 }
 
 /// Deletes an image that no unended job needs. Finished jobs keep their results but cannot be retried.
+///
+/// All uploads of the image end, signed ones too: none of them brings the image back.
 #[utoipa::path(
     operation_id = "delete_image", tag = "images",
     params(("sha256" = String, Path, description = "64 hex digits, with or without `sha256:` before them")),
@@ -169,12 +189,7 @@ async fn delete_image(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let sha256 = digest(&request)?;
-    let purged = images::purge(&ctx.db, &ctx.store, &caller.owner, sha256).await;
-    let purged = purged.map_err(|error| match error {
-        CollectError::Db(error) => ApiError::from(error),
-        CollectError::Store(error) => error.into(),
-    });
-    match purged? {
+    match images::purge(&ctx.db, &ctx.store, &caller.owner, sha256).await? {
         PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
         PurgeOutcome::Needed => {
             let detail = "a job over this image has not ended: cancel it, then delete the image";

@@ -217,7 +217,15 @@ async fn get_result(
 }
 
 /// Redirects to a signed URL of a result object.
+///
+/// # Errors
+/// `data_purged`: the object store has no such object any more.
 async fn redirect_to_object(ctx: &Ctx, key: &str, etag: String) -> Result<HttpResponse, ApiError> {
+    if !ctx.store.exists(key).await? {
+        tracing::error!(object.key = key, "the object store has lost a result");
+        let detail = "the object store has lost the result of this job: submit the image again";
+        return Err(ApiError::new(ProblemCode::DataPurged, detail));
+    }
     let valid_for = Duration::from_secs(ctx.config.limits.result_url_seconds);
     let file_name = key.rsplit('/').next().unwrap_or(key);
     let url = ctx.store.presign_get(key, file_name, valid_for).await?;

@@ -75,6 +75,27 @@ impl ImageInput {
     }
 }
 
+impl Upload {
+    /// Puts the bytes of a stored image into the object store once more: the store has lost them, or has other bytes. The key
+    /// stays, so that jobs that wait for the image find it.
+    ///
+    /// # Errors
+    /// Postgres or the object store is away.
+    pub async fn replace(
+        &self,
+        ctx: &Ctx,
+        caller: &Caller,
+        stored: &images::Image,
+    ) -> Result<(), ApiError> {
+        let key = images::object_key(&caller.owner, stored.sha256, stored.upload);
+        ctx.store
+            .put(&key, self.body(), stored.sha256, &stored.content_type)
+            .await?;
+        tracing::info!(object.key = key, "an upload replaced a damaged object");
+        Ok(images::note_replaced(&ctx.db, &caller.owner, stored).await?)
+    }
+}
+
 pub(crate) fn no_image() -> ApiError {
     ApiError::new(ProblemCode::InvalidRequest, "the request has no image").with_error(
         "/image",

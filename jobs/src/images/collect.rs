@@ -35,7 +35,7 @@ pub async fn collect(
                and not exists (select 1 from live_jobs j where j.owner = i.owner and j.image_sha256 = i.sha256)
              order by i.owner, i.sha256 limit 200 for no key update of i skip locked
          )
-         update images i set purged_at = now(), unused_since = null
+         update images i set purged_at = now(), unused_since = null, reported_at = null, checked_at = null, damaged_at = null
          from unneeded u where i.owner = u.owner and i.sha256 = u.sha256
          returning i.owner, i.sha256, i.upload",
         grace_seconds

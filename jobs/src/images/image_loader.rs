@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::{Image, StoredImage};
+use super::{Image, StoredImage, Suspicion};
 use crate::{
     Sha256Digest,
     batch_loader::{BatchLoad, BatchLoader, Loaded},
@@ -17,14 +17,14 @@ pub async fn find_many(
     db: &PgPool,
     owner: &str,
     digests: &[Sha256Digest],
-) -> Result<HashMap<Sha256Digest, Image>, sqlx::Error> {
+) -> Result<HashMap<Sha256Digest, StoredImage>, sqlx::Error> {
     let keys: Vec<_> = digests
         .iter()
         .map(|&sha256| (owner.to_owned(), sha256))
         .collect();
     let found = find_all(db, &keys).await?.into_iter();
     Ok(found
-        .map(|((_, sha256), stored)| (sha256, stored.image))
+        .map(|((_, sha256), stored)| (sha256, stored))
         .collect())
 }
 
@@ -95,7 +95,8 @@ pub async fn find_all(
          renewed as (
              update images i set unused_since = now() from unused u where i.owner = u.owner and i.sha256 = u.sha256
          )
-         select i.owner, i.sha256, i.upload, i.content_type, i.bytes, i.width, i.height, i.recent_jobs
+         select i.owner, i.sha256, i.upload, i.content_type, i.bytes, i.width, i.height, i.recent_jobs,
+                i.reported_at is not null as \"is_reported!\", i.damaged_at is not null as \"is_damaged!\"
          from unnest($1::text[], $2::bytea[]) as asked(owner, sha256)
          cross join lateral (
              select * from images i where i.owner = asked.owner and i.sha256 = asked.sha256 and i.purged_at is null offset 0
@@ -117,6 +118,11 @@ pub async fn find_all(
                 height: row.height,
             },
             recent_jobs: row.recent_jobs.into_iter().map(Into::into).collect(),
+            suspicion: match (row.is_damaged, row.is_reported) {
+                (true, _) => Some(Suspicion::Damaged),
+                (_, true) => Some(Suspicion::Reported),
+                _ => None,
+            },
         };
         Ok(((row.owner, sha256), stored))
     })

@@ -3,7 +3,7 @@ use sqlx::PgPool;
 use super::Image;
 
 /// Writes the row of an image whose object is in the bucket already. Without a job the image is collected after the grace.
-/// `false`: the owner has the image under another upload, or this upload was purged.
+/// `false`: the owner has the image under another upload, or a delete of the image ended this upload.
 ///
 /// # Errors
 /// Postgres is away.
@@ -14,7 +14,7 @@ pub async fn register(db: &PgPool, owner: &str, image: &Image) -> Result<bool, s
          on conflict (owner, sha256) do update
          set upload = excluded.upload, purged_at = null, last_used_at = now(),
              unused_since = case when i.jobs = 0 then now() end
-         where i.purged_at is not null and i.upload <> excluded.upload",
+         where i.purged_at is not null and i.upload <> excluded.upload and excluded.upload <> all(i.voided)",
         owner,
         image.sha256.as_bytes().as_slice(),
         image.upload,

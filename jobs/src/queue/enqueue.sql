@@ -16,7 +16,8 @@ counted as (
     where job_id not in (select job_id from replayed) group by image_no
 ),
 image as (
-    -- An upload that was purged since the submit looked has no object any more: the null is refused, and with it the submit.
+    -- An upload that was purged since the submit looked, or whose object a delete removed, has no object any more: the null is
+    -- refused, and with it the submit.
     insert into images as i (owner, sha256, upload, content_type, bytes, width, height, jobs, recent_jobs)
     select m.owner, m.sha256, m.upload, m.content_type, m.bytes, m.width, m.height, c.jobs, c.recent_jobs
     from unnest($26::text[], $27::bytea[], $28::uuid[], $29::text[], $30::bigint[], $31::int[], $32::int[]) with ordinality
@@ -26,7 +27,8 @@ image as (
     on conflict (owner, sha256) do update
     set jobs = i.jobs + excluded.jobs, last_used_at = now(), unused_since = null, purged_at = null,
         recent_jobs = (excluded.recent_jobs || i.recent_jobs)[1:8],
-        upload = case when i.purged_at is null then i.upload else nullif(excluded.upload, i.upload) end
+        upload = case when i.purged_at is null then i.upload
+                      when excluded.upload <> all(i.voided) then nullif(excluded.upload, i.upload) end
     returning owner, sha256, upload
 ),
 lane as (

@@ -20,6 +20,8 @@ pub enum Outcome {
     Failed(Problem),
     /// The service's trouble: the job backs off, or ends when its attempts are used up.
     Retried(Problem),
+    /// The store does not have what the database names: the job backs off, and the attempt is not charged.
+    Postponed(Problem),
     /// The worker leaves: the job returns to its place in the queue, and the attempt is not charged.
     Released,
 }
@@ -45,13 +47,16 @@ impl Outcome {
             Self::Succeeded(_) => "succeeded",
             Self::Failed(_) => "failed",
             Self::Retried(_) => "retried",
+            Self::Postponed(_) => "postponed",
             Self::Released => "released",
         }
     }
 
     fn problem(&self) -> Option<Value> {
         match self {
-            Self::Failed(problem) | Self::Retried(problem) => Some(problem.to_json()),
+            Self::Failed(problem) | Self::Retried(problem) | Self::Postponed(problem) => {
+                Some(problem.to_json())
+            }
             Self::Succeeded(_) | Self::Released => None,
         }
     }

@@ -1,11 +1,12 @@
 //! `/v1/uploads` and `/v1/images`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use jobs::{JobId, Sha256Digest, keys::Scope, orphans, queue};
+use jobs::{JobId, Sha256Digest, images, keys::Scope, object_store::Body, orphans, queue};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Answer, Client, Stack, client::send, fixtures, given};
+use uuid::Uuid;
 
 async fn request_upload(stack: &Stack, bytes: &[u8], content_type: &str) -> Answer {
     let sha256 = Sha256Digest::of(bytes);
@@ -115,54 +116,203 @@ async fn a_stored_object_that_is_no_image_is_refused_when_a_job_names_it() {
     }
 }
 
-/// The bytes do not pass through the API: it checks the cap when it signs, and counts the bytes when a job names them.
+/// The bytes do not pass through the API: a signed upload counts from its signature.
 #[tokio::test]
 async fn signed_uploads_cannot_exceed_the_cap_on_stored_bytes() {
     let stack = Stack::without_workers().await;
-    let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
-    let max = cat.len() + small.len() / 2;
-    let capped = client_with_room(&stack, max).await;
-    let sign = async |client: &Client, bytes: &[u8]| {
-        let sha256 = Sha256Digest::of(bytes);
-        let body = json!({"sha256": sha256, "bytes": bytes.len(), "content_type": "image/jpeg"});
-        client.post_json("/v1/uploads", &body).await
-    };
-    let name = async |client: &Client, bytes: &[u8]| {
-        let body = json!({"image": {"sha256": Sha256Digest::of(bytes)}});
-        client.post_json("/v1/jobs", &body).await
-    };
-    // Each photo fits alone; both together do not.
-    for photo in [&cat, &small] {
-        let upload = sign(&capped, photo).await;
-        assert_eq!(upload.status, 201, "{}", upload.text());
-        assert_eq!(put(&upload.json(), photo.clone(), &[]).await, 200);
+    let capped = client_with_room(&stack, 1_000_000).await;
+    let sign = async |image: u8| sign_digest(&capped, &[image], 900_000).await;
+    let mut statuses = Vec::new();
+    for image in 0..30 {
+        statuses.push(sign(image).await.status);
     }
-    let accepted = name(&capped, &cat).await;
-    assert_eq!(accepted.status, 202, "{}", accepted.text());
-    let refused = name(&capped, &small).await;
+    assert_eq!(statuses[0], 201);
+    assert_eq!(statuses[1..], [429; 29]);
+    let refused = sign(29).await;
     refused.problem(429, "quota_exceeded");
     assert!(refused.header("retry-after").is_some());
-    for photo in [small.clone(), fixtures::photo("coffee.jpg")] {
-        let unsigned = sign(&capped, &photo).await;
-        unsigned.problem(429, "quota_exceeded");
-    }
-    let stored: Vec<i64> = sqlx::query_scalar("select bytes from images where owner = 'shop'")
-        .fetch_all(&*stack.db)
-        .await
-        .unwrap();
-    assert_eq!(stored, [cat.len() as i64], "a refused image is not stored");
+    let again = sign(0).await;
+    assert_eq!(again.status, 201, "a repeated request needs no more room");
+    let small = sign_digest(&capped, b"small", 100_000).await;
+    assert_eq!(small.status, 201, "the rest of the room can be used");
+}
 
-    let path = |bytes: &[u8]| format!("/v1/images/{}", Sha256Digest::of(bytes));
-    let unseen = capped.get(&path(&small)).await;
-    unseen.problem(404, "not_found");
-    let roomy = client_with_room(&stack, 10 * max).await;
-    assert_eq!(name(&roomy, &small).await.status, 202);
-    // A stored image belongs to the owner: every key of the owner may read and name the image.
+/// The row of the image counts from the moment when a job names the upload.
+#[tokio::test]
+async fn a_signed_upload_that_became_an_image_counts_once() {
+    let stack = Stack::without_workers().await;
+    let (cat, small) = (fixtures::photo("cat.jpg"), fixtures::photo("cat.webp"));
+    let capped = client_with_room(&stack, cat.len() + small.len()).await;
+    let name = async |bytes: &[u8]| {
+        let body = json!({"image": {"sha256": Sha256Digest::of(bytes)}});
+        capped.post_json("/v1/jobs", &body).await
+    };
     for photo in [&cat, &small] {
-        assert_eq!(capped.get(&path(photo)).await.status, 200);
-        assert_eq!(sign(&capped, photo).await.json()["stored"], true);
-        assert!(matches!(name(&capped, photo).await.status, 200 | 202));
+        let upload = sign_digest(&capped, photo, photo.len()).await;
+        assert_eq!(upload.status, 201, "{}", upload.text());
+        assert_eq!(put(&upload.json(), photo.clone(), &[]).await, 200);
+        assert_eq!(name(photo).await.status, 202);
+        let stored = sign_digest(&capped, photo, photo.len()).await;
+        assert_eq!(stored.json()["stored"], true);
     }
+    let more = sign_digest(&capped, b"more", 1).await;
+    more.problem(429, "quota_exceeded");
+}
+
+#[tokio::test]
+async fn an_owner_may_have_a_limited_number_of_signed_uploads() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_SIGNED_UPLOADS_MAX", "2")]).await;
+    for (image, status) in [(b"a", 201), (b"b", 201), (b"c", 429), (b"a", 201)] {
+        let signed = sign_digest(&stack.client, image, 10).await;
+        assert_eq!(signed.status, status, "{image:?}: {}", signed.text());
+    }
+    let bob = stack.client_of("bob", &[Scope::Submit, Scope::Read]).await;
+    assert_eq!(sign_digest(&bob, b"c", 10).await.status, 201);
+}
+
+/// Signs an upload with the digest of `named`, of any length.
+async fn sign_digest(client: &Client, named: &[u8], bytes: usize) -> Answer {
+    let sha256 = Sha256Digest::of(named);
+    let body = json!({"sha256": sha256, "bytes": bytes, "content_type": "image/jpeg"});
+    client.post_json("/v1/uploads", &body).await
+}
+
+/// The end of every signed upload comes, as if its URL had expired and its time to be named were over.
+async fn uploads_lapsed(stack: &Stack) {
+    let lapse = "update signed_uploads set expires_at = now() - interval '1 h', lapses_at = now() - interval '1 h'";
+    sqlx::query(lapse).execute(&*stack.db).await.unwrap();
+}
+
+async fn keys_of_images(stack: &Stack) -> Vec<String> {
+    let objects = stack.store.list("images/", "", 100).await.unwrap();
+    objects.into_iter().map(|object| object.key).collect()
+}
+
+#[tokio::test]
+async fn a_deleted_image_does_not_come_back_by_its_signed_uploads() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let delete = async |image: &Value| {
+        let path = format!("/v1/images/{}", image.as_str().unwrap());
+        let deleted = send(stack.client.request(Method::DELETE, &path)).await;
+        let found = stack.client.get(&path).await;
+        (deleted.status, found.status)
+    };
+    // Two uploads of one image: the second is signed after the first has become the image of a deleted row.
+    let first = sign_upload(&stack, &photo).await;
+    assert_eq!(put(&first, photo.clone(), &[]).await, 200);
+    assert_eq!(
+        delete(&first["image"]).await,
+        (204, 404),
+        "also an upload that no request has named is deleted"
+    );
+    let second = sign_upload(&stack, &photo).await;
+    assert_ne!(
+        second["url"], first["url"],
+        "a deleted upload is not signed again"
+    );
+    for upload in [&first, &second] {
+        assert_eq!(put(upload, photo.clone(), &[]).await, 200);
+    }
+    let path = format!("/v1/images/{}", first["image"].as_str().unwrap());
+    assert_eq!(stack.client.get(&path).await.status, 200);
+    assert_eq!(delete(&first["image"]).await, (204, 404));
+    assert_eq!(keys_of_images(&stack).await, [""; 0]);
+
+    // Both URLs are still valid, and both uploads are void.
+    for upload in [&first, &second] {
+        assert_eq!(put(upload, photo.clone(), &[]).await, 200);
+        assert_eq!(delete(&upload["image"]).await, (404, 404));
+        let named = submit_job_with(&stack, &upload["image"]).await;
+        named.problem(404, "not_found");
+    }
+    uploads_lapsed(&stack).await;
+    let swept = images::sweep_signed_uploads(&stack.db, &stack.store).await;
+    assert_eq!(swept.unwrap(), 2);
+    assert_eq!(keys_of_images(&stack).await, [""; 0]);
+}
+
+/// Objects without a row are of submits that are under way, or that lost a race.
+#[tokio::test]
+async fn a_delete_removes_every_object_of_the_digest() {
+    let stack = Stack::without_workers().await;
+    let (photo, other) = (fixtures::photo("cat.jpg"), fixtures::photo("coffee.jpg"));
+    let post = async |photo: &[u8]| {
+        let request = stack.client.request(Method::POST, "/v1/images");
+        send(request.body(photo.to_vec())).await.json()["image"].clone()
+    };
+    let image = post(&photo).await;
+    post(&other).await;
+    store_object(&stack, &photo, Uuid::now_v7(), &photo).await;
+    assert_eq!(keys_of_images(&stack).await.len(), 3);
+    let path = format!("/v1/images/{}", image.as_str().unwrap());
+    let deleted = send(stack.client.request(Method::DELETE, &path)).await;
+    assert_eq!(deleted.status, 204);
+    let left = keys_of_images(&stack).await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].contains(&Sha256Digest::of(&other).hex()));
+}
+
+/// Stores `bytes` where the object of the image `named` is, or would be.
+async fn store_object(stack: &Stack, named: &[u8], upload: Uuid, bytes: &[u8]) {
+    let key = images::object_key(given::OWNER, Sha256Digest::of(named), upload);
+    let bytes = bytes::Bytes::copy_from_slice(bytes);
+    let put = stack.store.put(
+        &key,
+        Body::Memory(&bytes),
+        Sha256Digest::of(&bytes),
+        "image/jpeg",
+    );
+    put.await.unwrap();
+}
+
+/// Otherwise a client could store any number of bytes: sign, delete, sign the next one, and use all URLs.
+#[tokio::test]
+async fn a_deleted_signed_upload_counts_until_its_url_has_expired() {
+    let stack = Stack::without_workers().await;
+    let capped = client_with_room(&stack, 1000).await;
+    assert_eq!(sign_digest(&capped, b"a", 900).await.status, 201);
+    let path = format!("/v1/images/{}", Sha256Digest::of(b"a"));
+    let deleted = send(capped.request(Method::DELETE, &path)).await;
+    assert_eq!(deleted.status, 204);
+    let other = sign_digest(&capped, b"b", 900).await;
+    other.problem(429, "quota_exceeded");
+    uploads_lapsed(&stack).await;
+    let swept = images::sweep_signed_uploads(&stack.db, &stack.store).await;
+    assert_eq!(swept.unwrap(), 1);
+    tests::eventually(Duration::from_secs(20), "there is room", || async {
+        (sign_digest(&capped, b"b", 900).await.status == 201).then_some(())
+    })
+    .await;
+}
+
+/// Some stores accept a signed PUT of other bytes. The test puts these bytes as its own client of the store.
+#[tokio::test]
+async fn bytes_that_do_not_have_the_signed_digest_are_not_taken() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let changed = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = photo.clone();
+        change(&mut bytes);
+        bytes
+    };
+    for other in [
+        changed(|bytes| *bytes.last_mut().unwrap() ^= 1),
+        changed(|bytes| bytes.push(0)),
+        changed(|bytes| bytes.truncate(1000)),
+    ] {
+        let upload = sign_upload(&stack, &photo).await;
+        let signed = sqlx::query_scalar("select upload from signed_uploads");
+        let signed: Uuid = signed.fetch_one(&*stack.db).await.unwrap();
+        store_object(&stack, &photo, signed, &other).await;
+        let refused = submit_job_with(&stack, &upload["image"]).await;
+        let problem = refused.problem(404, "not_found");
+        assert_eq!(problem["errors"][0]["code"], "other_bytes", "{problem:#}");
+        assert_eq!(keys_of_images(&stack).await, [""; 0], "deleted at once");
+    }
+    let upload = sign_upload(&stack, &photo).await;
+    assert_eq!(put(&upload, photo, &[]).await, 200);
+    assert_eq!(submit_job_with(&stack, &upload["image"]).await.status, 202);
 }
 
 /// A client of the owner `shop` whose key may store up to `stored_bytes_max` bytes.
@@ -208,16 +358,38 @@ async fn an_upload_that_cannot_be_an_image_is_not_signed() {
 }
 
 #[tokio::test]
-async fn orphaned_uploads_are_swept() {
+async fn a_signed_upload_that_no_job_names_is_swept_when_it_has_lapsed() {
+    let stack = Stack::without_workers().await;
+    let photo = fixtures::photo("cat.jpg");
+    let upload = sign_upload(&stack, &photo).await;
+    assert_eq!(put(&upload, photo.clone(), &[]).await, 200);
+    let swept = orphans::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
+    assert_eq!(swept.unwrap(), Some(0), "it can still be named");
+    let swept = images::sweep_signed_uploads(&stack.db, &stack.store).await;
+    assert_eq!(swept.unwrap(), 0);
+    uploads_lapsed(&stack).await;
+    submit_job_with(&stack, &upload["image"])
+        .await
+        .problem(404, "not_found");
+    let swept = images::sweep_signed_uploads(&stack.db, &stack.store).await;
+    assert_eq!(swept.unwrap(), 1);
+    assert_eq!(keys_of_images(&stack).await, [""; 0]);
+    submit_job_with(&stack, &upload["image"])
+        .await
+        .problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn the_sweep_of_signed_uploads_keeps_their_images() {
     let stack = Stack::without_workers().await;
     let photo = fixtures::photo("cat.jpg");
     let upload = sign_upload(&stack, &photo).await;
     assert_eq!(put(&upload, photo, &[]).await, 200);
-    let swept = orphans::sweep(&stack.db, &stack.store, -60.0, -1.0).await;
-    assert_eq!(swept.unwrap(), Some(1));
-    submit_job_with(&stack, &upload["image"])
-        .await
-        .problem(404, "not_found");
+    assert_eq!(submit_job_with(&stack, &upload["image"]).await.status, 202);
+    uploads_lapsed(&stack).await;
+    let swept = images::sweep_signed_uploads(&stack.db, &stack.store).await;
+    assert_eq!(swept.unwrap(), 1);
+    assert_eq!(keys_of_images(&stack).await.len(), 1);
 }
 
 #[tokio::test]

@@ -268,19 +268,3 @@ async fn a_model_with_missing_files_fails_its_jobs_but_not_the_worker() {
         .await;
     assert!(worker.is_running());
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_missing_image_object_fails_the_job() {
-    let stack = Stack::with_models().await;
-    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
-    let unknown_digest = jobs::Sha256Digest::of(b"no such image");
-    sqlx::query("update live_jobs set image_sha256 = $1")
-        .bind(unknown_digest.as_bytes().as_slice())
-        .execute(&*stack.db)
-        .await
-        .unwrap();
-    let _worker = stack.worker("w", &[]).await;
-    let job = stack.client.ended(job["id"].as_str().unwrap()).await;
-    assert_eq!(job["status"], "failed");
-    assert_eq!(job["error"]["code"], "data_purged", "{job:#}");
-}

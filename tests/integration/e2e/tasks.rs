@@ -246,6 +246,33 @@ async fn a_result_too_large_for_its_row_is_stored_as_an_object() {
     assert_eq!(object.header("content-type"), Some("application/json"));
 }
 
+/// The prediction cache does not answer with such a result.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_the_store_lost_is_told_and_made_again() {
+    let stack = stack_with(&["bright-mask"]).await;
+    let _worker = stack.worker("w", &[]).await;
+    let image = png(&Scene::new(40, 30).image());
+    let job = stack.client.predicted("", image.clone()).await;
+    object(&stack, &job).await;
+    for lost in stack.store.list("results/", "", 10).await.unwrap() {
+        stack.store.delete(&lost.key).await.unwrap();
+    }
+    let path = job["urls"]["result"].as_str().unwrap();
+    stack.client.get(path).await.problem(410, "data_purged");
+    let submit = async || {
+        let request = stack
+            .client
+            .plain_request(reqwest::Method::POST, "/v1/jobs");
+        send(request.body(image.clone())).await.json()
+    };
+    let again = submit().await;
+    assert_eq!(again["cache"], "miss", "{again:#}");
+    let again = stack.client.ended(again["id"].as_str().unwrap()).await;
+    object(&stack, &again).await;
+    let hit = submit().await;
+    assert_eq!((&hit["cache"], &hit["id"]), (&json!("hit"), &again["id"]));
+}
+
 /// A delete of the job purges its result, and the object leaves the bucket.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mask_of_a_deleted_job_is_collected() {

@@ -100,6 +100,16 @@ async fn darkroom_worker_can_run_all_statements_of_workers() {
     queue::report_loaded_models(&pool, worker, &[])
         .await
         .unwrap();
+    queue::report_store_fault(&pool, worker, Some("no images"))
+        .await
+        .unwrap();
+    let sha256 = Sha256Digest::of(b"a");
+    let stored = given::stored(&db, given::OWNER, sha256).await.unwrap();
+    images::report(&pool, given::OWNER, sha256, stored.image.upload)
+        .await
+        .unwrap();
+    let reported = given::stored(&db, given::OWNER, sha256).await.unwrap();
+    assert_eq!(reported.suspicion, Some(images::Suspicion::Reported));
     let claims = tests::claiming::claim(&pool, worker, &[], 4).await.unwrap();
     assert!(
         models::version(&pool, claims[0].model_version_id)
@@ -171,6 +181,8 @@ async fn darkroom_worker_can_do_nothing_else() {
         "select enqueue_job('lite', 'alice', '', null, null, 0, null, null, null, 1, 1, 1)",
         "select prune_partitions('0')",
         "select grant_privileges()",
+        "select * from signed_uploads",
+        "select purge_image('alice', '')",
     ] {
         assert_eq!(
             refusal(&mut worker, forbidden).await,

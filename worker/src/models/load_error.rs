@@ -10,6 +10,10 @@ pub enum LoadError {
     /// S3, Postgres or the disk cache failed. A later try may work.
     #[error("{0}")]
     Unavailable(String),
+    /// S3 does not have a file of the version, or has other bytes, although the registry says that it is stored. Another worker
+    /// may have another bucket.
+    #[error("{0}")]
+    Absent(String),
     /// The device has too little memory for the model, even if no other model is loaded. Another worker may have enough.
     #[error("{0}")]
     TooLarge(String),
@@ -30,7 +34,7 @@ impl From<StoreError> for LoadError {
             StoreError::Unavailable(_) | StoreError::Refused(_) => {
                 Self::Unavailable(error.to_string())
             }
-            StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Broken(error.to_string()),
+            StoreError::Missing(_) | StoreError::Corrupt(_) => Self::Absent(error.to_string()),
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Outcome {
     Succeeded(Prediction),
     /// The worker or the service is the cause. The job is queued again after a backoff, and the attempt is charged.
     Retry(StageError),
+    /// The store does not have what the database names. The job is queued again after a backoff, and the attempt is not charged.
+    Postpone(StageError),
     /// The image or the model is the cause. There is no other attempt.
     Fail(StageError),
     /// The machine leaves, or S3 cannot be reached. The job is queued again at once, and the attempt is not charged.
@@ -30,6 +32,7 @@ impl Outcome {
         match self {
             Self::Succeeded(_) => "succeeded",
             Self::Retry(_) => "retried",
+            Self::Postpone(_) => "postponed",
             Self::Fail(_) => "failed",
             Self::Release => "released",
         }
@@ -145,6 +148,10 @@ impl Attempt {
             Outcome::Retry(error) => {
                 tracing::warn!(job.id = %job, lease.no = %lease, error.code = error.code.as_str(),
                     error.cause = telemetry::chain(error), "attempt failed; the job will be tried again");
+            }
+            Outcome::Postpone(error) => {
+                tracing::warn!(job.id = %job, lease.no = %lease, error.code = error.code.as_str(),
+                    error.cause = telemetry::chain(error), "the store lacks what the job needs; the job will be tried again, uncharged");
             }
             Outcome::Succeeded(_) | Outcome::Release => {
                 tracing::debug!(job.id = %job, lease.no = %lease, outcome = outcome.as_str(), "attempt ended");

@@ -1,4 +1,4 @@
-//! A pause of claiming while S3 or the model registry cannot be reached.
+//! A pause of claiming while S3 or the model registry cannot be reached, or lacks what the database names.
 //!
 //! A release costs a job nothing. So without a pause the worker would claim and release jobs all the time.
 
@@ -11,6 +11,8 @@ use crate::backoff::{Backoff, with_jitter};
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
+/// A worker with another bucket than the API delays each job that it claims.
+const LONGEST_OF_FAULTS: Duration = Duration::from_mins(1);
 
 /// The pause that all stages share.
 #[derive(Debug, Default)]
@@ -27,24 +29,42 @@ impl ClaimPause {
     /// Records that S3 or the model registry could not be reached. Reports during a pause change nothing, so that many
     /// jobs of one outage lengthen the pause once and make one line in the log.
     pub(super) fn report_outage(&self, cause: &str) {
+        if let Some(pause) = self.pause(LONGEST) {
+            tracing::warn!(
+                error.cause = cause,
+                pause_ms = pause.as_millis() as u64,
+                "S3 or the model registry cannot be reached; releasing jobs and pausing claims"
+            );
+        }
+    }
+
+    /// Records that too many objects in a row are missing.
+    pub(super) fn report_faults(&self, fault: &str) {
+        if let Some(pause) = self.pause(LONGEST_OF_FAULTS) {
+            tracing::error!(
+                error.cause = fault,
+                pause_ms = pause.as_millis() as u64,
+                "the bucket lacks what the database names: check DARKROOM_S3_BUCKET and the endpoint; pausing claims"
+            );
+        }
+    }
+
+    /// Begins a pause and returns its length; `None` during a pause.
+    fn pause(&self, longest: Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut outage = self.outage();
         if outage.is_some_and(|outage| outage.paused_until > now) {
-            return;
+            return None;
         }
         let backoff = outage.map(|outage| outage.backoff);
-        let mut backoff = backoff.unwrap_or(Backoff::new(FIRST, LONGEST));
+        let mut backoff = backoff.unwrap_or(Backoff::new(FIRST, longest));
         let pause = backoff.next_delay();
         let paused_until = now + with_jitter(pause);
         *outage = Some(Outage {
             backoff,
             paused_until,
         });
-        tracing::warn!(
-            error.cause = cause,
-            pause_ms = pause.as_millis() as u64,
-            "S3 or the model registry cannot be reached; releasing jobs and pausing claims"
-        );
+        Some(pause)
     }
 
     /// Records that S3 and the model registry were reached: the outage is over.

@@ -89,6 +89,7 @@ async fn write(context: &StageContext, ended: Vec<EndedAttempt>) {
             }),
             Outcome::Fail(error) => queue::Outcome::Failed(error.problem()),
             Outcome::Retry(error) => queue::Outcome::Retried(error.problem()),
+            Outcome::Postpone(error) => queue::Outcome::Postponed(error.problem()),
             Outcome::Release => queue::Outcome::Released,
         };
         settlements.push(Settlement { lease, outcome });

@@ -8,7 +8,7 @@ use jobs::{
     queue,
 };
 
-use super::{claim_pause::ClaimPause, decode_budget::DecodeBudget};
+use super::{claim_pause::ClaimPause, decode_budget::DecodeBudget, store_faults::StoreFaults};
 use crate::{drain::Drain, held_jobs::HeldJobs, models::Models};
 
 /// What every stage of the pipeline may need.
@@ -23,6 +23,7 @@ pub(super) struct StageContext {
     pub held_jobs: Arc<HeldJobs>,
     pub drain: Drain,
     pub claim_pause: ClaimPause,
+    pub store_faults: StoreFaults,
     pub limits: decode::Limits,
     /// The memory that all decodes share.
     pub decode_budget: DecodeBudget,

@@ -6,7 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use jobs::{ProblemCode, images::object_key, job::StageError, object_store::StoreError};
+use jobs::{
+    ProblemCode,
+    db::answered,
+    images::{self, object_key},
+    job::StageError,
+    object_store::StoreError,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
@@ -96,16 +102,18 @@ async fn send_to_decode(
             )));
         }
         Ok(bytes) => bytes,
-        Err(error) => {
-            if let StoreError::Unavailable(cause) | StoreError::Refused(cause) = &error {
-                context.claim_pause.report_outage(cause);
-            }
-            return attempt.end(outcome_of_store_error(error));
+        Err(error @ (StoreError::Missing(_) | StoreError::Corrupt(_))) => {
+            return postpone(context, attempt, error).await;
+        }
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_))) => {
+            context.claim_pause.report_outage(&error.to_string());
+            return attempt.end(Outcome::Release);
         }
     };
     match fetched.model {
         Ok(model) => {
             context.claim_pause.report_success();
+            context.store_faults.report_success();
             let fetched = FetchedImage {
                 attempt,
                 model,
@@ -117,6 +125,12 @@ async fn send_to_decode(
         Err(LoadError::Unavailable(cause)) => {
             context.claim_pause.report_outage(&cause);
             attempt.end(Outcome::Release);
+        }
+        Err(LoadError::Absent(cause)) => {
+            report_fault(context, &cause);
+            let detail = "the object store does not have the model; the service tries again";
+            let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
+            attempt.end(Outcome::Postpone(absent.caused_by(anyhow::anyhow!(cause))));
         }
         Err(LoadError::TooLarge(cause)) => {
             let error = StageError::new(ProblemCode::OutOfMemory, "the model does not fit");
@@ -130,18 +144,28 @@ async fn send_to_decode(
     }
 }
 
-fn outcome_of_store_error(error: StoreError) -> Outcome {
-    match error {
-        StoreError::Missing(_) => Outcome::Fail(
-            StageError::new(
-                ProblemCode::DataPurged,
-                "the image was deleted before the job ran",
-            )
-            .caused_by(error),
-        ),
-        StoreError::Corrupt(_) => Outcome::Retry(
-            StageError::new(ProblemCode::Internal, "the stored image is damaged").caused_by(error),
-        ),
-        StoreError::Unavailable(_) | StoreError::Refused(_) => Outcome::Release,
+/// Ends the attempt of a job whose image the store lacks or has with other bytes. A live job keeps its image, so this is no fault
+/// of the client.
+async fn postpone(context: &StageContext, attempt: Attempt, error: StoreError) {
+    // Other bytes say nothing about the bucket: on a store that does not check digests, the owner can have written them.
+    if let StoreError::Missing(_) = &error {
+        report_fault(context, &error.to_string());
+    }
+    // The report comes first: a client that sees this attempt can put the image back.
+    let claim = &attempt.claim;
+    let (sha256, upload) = (claim.image_sha256, claim.image_upload);
+    let report = images::report(&context.db, &claim.owner, sha256, upload);
+    if let Err(error) = answered(&context.db, report).await {
+        tracing::debug!(error.cause = %error, "cannot report a missing image");
+    }
+    let detail = "the object store does not have the image of the job; the service tries again";
+    let absent = StageError::new(ProblemCode::ServiceUnavailable, detail);
+    attempt.end(Outcome::Postpone(absent.caused_by(error)));
+}
+
+/// Records that an object is missing. After too many in a row, claims pause.
+fn report_fault(context: &StageContext, fault: &str) {
+    if context.store_faults.report(fault.to_owned()) {
+        context.claim_pause.report_faults(fault);
     }
 }

@@ -124,7 +124,10 @@ impl Loads {
             }
             // The log and the version have the cause of a failure.
             let loaded = context.models.get(one.version_id).await;
-            if matches!(loaded, Err(LoadError::Unavailable(_))) {
+            if matches!(
+                loaded,
+                Err(LoadError::Unavailable(_) | LoadError::Absent(_))
+            ) {
                 continue; // until the next look
             }
             if self.prefetched.len() == DONE_MAX {
@@ -150,7 +153,7 @@ fn verdict(loaded: Result<(), LoadError>) -> Verdict {
         Err(LoadError::Broken(cause)) => Verdict::Refused(cause),
         Err(LoadError::Unreliable(cause)) => Verdict::Refused(cause.to_string()),
         Err(LoadError::TooLarge(cause) | LoadError::DeviceLost(cause)) => Verdict::Failed(cause),
-        Err(LoadError::Unavailable(cause)) => Verdict::Released(cause),
+        Err(LoadError::Unavailable(cause) | LoadError::Absent(cause)) => Verdict::Released(cause),
     }
 }
 

@@ -12,6 +12,7 @@ use jobs::{
         self, EarlierRequest, IdempotencyKey, JobWatch, MatchingJob, NewJob, PendingUpload,
         QueueError,
     },
+    results,
 };
 use wire::CacheOutcome;
 
@@ -175,6 +176,12 @@ async fn reuse(
     let Some(found) = found.filter(|found| found.purged_at.is_none()) else {
         return Ok(None);
     };
+    // The object store may have lost a result that is an object.
+    if let Some(key) = found.result.as_ref().and_then(results::key_of)
+        && !ctx.store.exists(key).await?
+    {
+        return Ok(None);
+    }
     if let Some(idempotency) = &job.idempotency
         && !queue::remember_key(&ctx.db, &job.owner, idempotency, id).await?
     {
@@ -281,6 +288,11 @@ async fn store<'a>(
         }
     };
     if let Some(stored) = stored {
+        if let ImageInput::Uploaded(upload) = &input
+            && stored.suspicion.is_some()
+        {
+            upload.replace(ctx, caller, &stored.image).await?;
+        }
         return Ok(StoredInput {
             image: stored.image,
             recent_jobs: stored.recent_jobs,

@@ -224,8 +224,51 @@ async fn darkroom_api_can_run_all_statements_about_images() {
     let remembered = queue::remember_key(&pool, given::OWNER, &key, id).await;
     assert!(remembered.unwrap());
     queue::cancel(&pool, id, None).await.unwrap();
+    let is_intact = images::check(&pool, &store, given::OWNER, &job.image).await;
+    assert!(!is_intact.unwrap());
+    images::note_replaced(&pool, given::OWNER, &job.image)
+        .await
+        .unwrap();
     let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
     assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
+}
+
+#[tokio::test]
+async fn darkroom_api_can_run_all_statements_about_signed_uploads() {
+    let db = given::database().await;
+    let (_, store) = given::bucket().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    let api = acting_as(&db, "darkroom_api");
+    let image = given::job(&model, "cat").image;
+    let terms = images::UploadTerms {
+        url_seconds: 900.0,
+        name_seconds: 1800.0,
+        uploads_max: 10,
+    };
+    let signed = images::SignedUpload {
+        upload: image.upload,
+        bytes: image.bytes,
+    };
+    let (owner, sha256) = (given::OWNER, image.sha256);
+    let recorded = images::record_signed_upload(&api, owner, sha256, signed, terms).await;
+    assert!(recorded.unwrap());
+    let renewed = images::renew_signed_upload(&api, owner, sha256, image.bytes, terms).await;
+    assert_eq!(renewed.unwrap(), Some(image.upload));
+    let found = images::signed_uploads(&api, owner, sha256).await;
+    assert_eq!(found.unwrap(), [signed]);
+    let named = images::name_signed_upload(&api, owner, &image).await;
+    assert!(named.unwrap());
+    images::record_replacement(&api, owner, &image, terms)
+        .await
+        .unwrap();
+    let purged = images::purge(&api, &store, owner, sha256).await;
+    assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
+    sqlx::query("update signed_uploads set expires_at = now() - interval '1 h', lapses_at = now() - interval '1 h'")
+        .execute(&*db)
+        .await
+        .unwrap();
+    let swept = images::sweep_signed_uploads(&api, &store).await;
+    assert_eq!(swept.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -242,6 +285,7 @@ async fn darkroom_api_can_run_all_statements_of_retention() {
         tombstone_days: 0.0,
         image_grace_seconds: 0.0,
         event_days: 1.0,
+        lost_image_hours: 24.0,
         retention_pause_seconds: 0.0,
     };
     let api = acting_as(&db, "darkroom_api");
