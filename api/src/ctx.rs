@@ -14,6 +14,7 @@ use crate::{
     Config,
     background::Background,
     egress::Egress,
+    http::body_budget::BodyBudget,
     limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Ctx {
     pub background: Background,
     pub keyring: Arc<Keyring>,
     pub quotas: Arc<Quotas>,
+    pub body_budget: Arc<BodyBudget>,
     pub retry_after: Arc<RetryAfter>,
 }
 
