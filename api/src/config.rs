@@ -93,6 +93,10 @@ pub struct Limits {
     /// Largest description of a job (JSON without its image), in bytes
     #[arg(long, env = "DARKROOM_JOB_BYTES_MAX", default_value_t = 64 << 10)]
     pub job_bytes_max: usize,
+    /// Most JSON values in the parameters or in the metadata of a job, counted at every depth: lists and objects count, and so
+    /// does each value within them. A value needs up to a hundred times as much memory as its text
+    #[arg(long, env = "DARKROOM_JOB_VALUES_MAX", default_value_t = 4_000)]
+    pub job_values_max: usize,
     /// Longest pause within a request body, in milliseconds
     #[arg(long, env = "DARKROOM_BODY_IDLE_TIMEOUT_MS", default_value_t = 10_000)]
     pub body_idle_timeout_ms: u64,

@@ -5,6 +5,7 @@ pub(crate) mod body_budget;
 pub(crate) mod error;
 pub(crate) mod headers;
 pub(crate) mod json;
+pub(crate) mod json_page;
 pub(crate) mod multipart;
 pub(crate) mod paging;
 pub(crate) mod request;

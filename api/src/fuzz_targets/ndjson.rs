@@ -102,5 +102,8 @@ fn rewrite(line: &[u8]) {
     let image = Sha256Digest::of(b"");
     assert_eq!(fingerprint(&read, image), fingerprint(&job, image));
     // It may be refused, but must not panic.
-    let _ = job.image.take().map(|source| image_location(source, None, &LIMITS));
+    let _ = job
+        .image
+        .take()
+        .map(|source| image_location(source, None, &LIMITS));
 }

@@ -78,28 +78,31 @@ impl Base64Decoder {
     }
 
     fn digits(&mut self, text: &[u8]) -> Result<(), NotBase64> {
-        let runs = text.split(u8::is_ascii_whitespace);
-        for run in runs.filter(|run| !run.is_empty()) {
-            self.run(run)?;
+        // Most texts have no white space: then nearly nothing is left.
+        let rest = self.groups(text)?;
+        for run in rest.split(u8::is_ascii_whitespace) {
+            let rest = self.groups(run)?;
+            rest.iter().try_for_each(|digit| self.digit(*digit))?;
         }
         Ok(())
     }
 
-    /// Decodes digits between which no white space stands: whole groups at once, the others one by one.
-    fn run(&mut self, mut run: &[u8]) -> Result<(), NotBase64> {
+    /// Decodes whole groups at once, if there are only digits of one alphabet. Returns what is left: perhaps all.
+    fn groups<'a>(&mut self, mut text: &'a [u8]) -> Result<&'a [u8], NotBase64> {
         while !self.group.is_empty()
-            && let Some((digit, rest)) = run.split_first()
+            && let Some((digit, rest)) = text.split_first()
+            && !digit.is_ascii_whitespace()
         {
             self.digit(*digit)?;
-            run = rest;
+            text = rest;
         }
         if self.group.is_empty() && self.padding == 0 {
-            let (groups, rest) = run.split_at(run.len() / 4 * 4);
+            let (groups, rest) = text.split_at(text.len() / 4 * 4);
             if self.decode(groups).is_ok() {
-                run = rest;
+                return Ok(rest);
             }
         }
-        run.iter().try_for_each(|digit| self.digit(*digit))
+        Ok(text)
     }
 
     fn digit(&mut self, digit: u8) -> Result<(), NotBase64> {

@@ -435,7 +435,6 @@ mod tests {
             (r"\ud83d\ude00", "invalid_params"),
             (r"QUJD\u00", "invalid_params"),
             (r"QUJD\q", "invalid_params"),
-            (r#"","data":"QUJD"#, "invalid_params"),
             ("", "invalid_request"),
             (
                 "bm8gaW1hZ2UgYXQgYWxsLCBqdXN0IGEgdGV4dA==",
@@ -446,6 +445,19 @@ mod tests {
             assert_eq!(text, r#"{"image":{"data":""}}"#);
             let image = image.expect("there is one").expect_err("refused");
             assert!(image.starts_with(refusal), "{data}: {image}");
+        }
+    }
+
+    /// The last one would win in the parsed job, and the first one is in the spool.
+    #[test]
+    fn an_image_that_is_given_twice_is_refused() {
+        for json in [
+            r#"{"image":{"data":"QUJD","data":"QUJD"}}"#,
+            r#"{"image":{"data":"QUJD"},"image":{"data":"QUJD"}}"#,
+        ] {
+            let image = split(json).1.expect("there is one");
+            let refusal = image.expect_err("refused");
+            assert!(refusal.starts_with("invalid_params"), "{refusal}");
         }
     }
 

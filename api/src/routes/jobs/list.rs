@@ -2,13 +2,14 @@ use actix_web::{HttpRequest, HttpResponse, get, web::Data};
 use chrono::{DateTime, Utc};
 use jobs::{JobState, keys::Scope, queue};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
     ctx::Ctx,
     http::{
         error::ApiError,
+        json_page::JsonPage,
         paging::{cut_page, next_link, parse_limit, read_query},
     },
     job_fields::job_body,
@@ -19,18 +20,22 @@ use crate::{
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
+const JOBS_READ_AT_ONCE: u16 = 50;
 
 /// One page of jobs, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<wire::Job>,
+    #[schema(value_type = Vec<wire::Job>)]
+    data: Vec<Box<RawValue>>,
     /// The `cursor` of the next page; empty on the last page.
     next_cursor: Option<String>,
 }
 
 /// Your jobs, newest first.
+///
+/// A page of jobs with large results has fewer jobs than `limit`. Only an empty `next_cursor` says that there are no more.
 #[utoipa::path(
     operation_id = "list_jobs", tag = "jobs",
     params(
@@ -42,7 +47,7 @@ pub(crate) struct JobList {
         ("created_after" = Option<String>, Query, format = DateTime, description = "Only jobs created at or after this time"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "Only jobs created before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: adds every attempt of each job"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default. A page of jobs with large results is shorter"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -58,26 +63,51 @@ pub(super) async fn list_jobs(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let query = ListQuery::parse(request.query_string())?;
-    let mut jobs = queue::list(&ctx.db, &caller.owner, &query.filter, query.limit + 1).await?;
-    let next_cursor = cut_page(&mut jobs, query.limit, |job| job.id.to_string());
-    let mut data = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let attempts = if query.with_attempts {
-            Some(queue::attempts(&ctx.db, job.id).await?)
-        } else {
-            None
-        };
-        data.push(job_body(job, attempts));
-    }
+    let mut page = JsonPage::new(ctx.config.limits.page_bytes_max);
+    let next_cursor = fill_page(&ctx, &caller.owner, query, &mut page).await?;
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {
         response.insert_header(next_link(&request, cursor));
     }
     Ok(response.json(JobList {
         object: "list",
-        data,
+        data: page.into_items(),
         next_cursor,
     }))
+}
+
+/// Adds jobs until the page is full. Reads some at a time, because jobs in memory need much more room than their JSON. Returns
+/// the cursor of the next page.
+async fn fill_page(
+    ctx: &Ctx,
+    owner: &str,
+    mut query: ListQuery,
+    page: &mut JsonPage,
+) -> Result<Option<String>, ApiError> {
+    loop {
+        let wanted = query.limit - page.len() as u16;
+        let limit = wanted.min(JOBS_READ_AT_ONCE);
+        let mut jobs = queue::list(&ctx.db, owner, &query.filter, limit + 1).await?;
+        let mut next_cursor = cut_page(&mut jobs, limit, |job| job.id.to_string());
+        let mut jobs = jobs.into_iter().peekable();
+        while let Some(job) = jobs.next() {
+            let id = job.id;
+            let attempts = if query.with_attempts {
+                Some(queue::attempts(&ctx.db, id).await?)
+            } else {
+                None
+            };
+            page.push(&job_body(job, attempts));
+            query.filter.before = Some(id);
+            if page.is_full() && jobs.peek().is_some() {
+                next_cursor = Some(id.to_string());
+                break;
+            }
+        }
+        if next_cursor.is_none() || page.is_full() || page.len() >= query.limit.into() {
+            return Ok(next_cursor);
+        }
+    }
 }
 
 /// The parsed query of a list.
