@@ -1,5 +1,6 @@
-//! What every route needs of HTTP: errors, request bodies, headers, pages of lists, long polling.
+//! What every route needs of HTTP: errors, request bodies and forms, headers, pages of lists, long polling.
 
+pub(crate) mod base64_text;
 pub(crate) mod body;
 pub(crate) mod body_budget;
 pub(crate) mod error;

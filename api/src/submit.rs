@@ -1,6 +1,5 @@
 //! A submit on its way in: the request in its three forms, the image from its four sources, and the checks of both.
 
-pub(crate) mod base64_text;
 pub(crate) mod forms;
 pub(crate) mod image_input;
 mod image_url;

@@ -12,8 +12,7 @@ use jobs::ProblemCode;
 use memchr::{memchr, memmem};
 
 use self::parameters::{decode_text, file_name, parameter};
-use super::{body::BodyClock, error::ApiError};
-use crate::submit::base64_text::Base64Decoder;
+use super::{base64_text::Base64Decoder, body::BodyClock, error::ApiError};
 
 pub(crate) const FORM_DATA: &str = "multipart/form-data";
 /// RFC 2046 allows 70.

@@ -4,11 +4,11 @@ use jobs::{ProblemCode, Sha256Digest};
 use memchr::memchr2;
 use sha2::{Digest, Sha256};
 
-use super::{
-    base64_text::Base64Decoder,
-    spool::{Spool, Upload},
+use super::spool::{Spool, Upload};
+use crate::{
+    config::Limits,
+    http::{base64_text::Base64Decoder, error::ApiError},
 };
-use crate::{config::Limits, http::error::ApiError};
 
 /// The text may be longer than the job that it describes, because JSON may be indented.
 pub(crate) const TEXT_PER_JOB: usize = 2;
@@ -17,8 +17,7 @@ const POINTER_BYTES_MAX: usize = 64;
 
 /// Splits the JSON of a job into the image and the rest, without building a tree.
 ///
-/// Only strings and brackets are understood here. Whether the rest is valid JSON is for serde to say. A name that is written with
-/// escapes (`"d\u0061ta"`) is not recognized: its value then counts as rest.
+/// Only strings and brackets are understood here. Whether the rest is valid JSON is for serde to say.
 #[derive(Debug)]
 pub(crate) struct JobJson<'a> {
     limits: &'a Limits,
@@ -212,7 +211,7 @@ impl<'a> JobJson<'a> {
         innermost.is_some_and(|at| self.is_object.get(at) == Some(&true))
     }
 
-    /// Whether the next string is the base64 of the image. A second one is left to serde, which refuses it.
+    /// Whether the next string is the base64 of the image. A second one stays in the text.
     fn is_at_data(&self) -> bool {
         let is_there = self.depth == 2 && self.is_object == [true; 2];
         is_there && self.is_data && !self.expects_name && self.image.is_none()
@@ -224,14 +223,20 @@ impl<'a> JobJson<'a> {
             return;
         }
         let name = (self.string_start, self.text.len() - 1);
-        let is_named = |wanted: &[u8]| &self.text[name.0..name.1] == wanted;
+        let plain = &self.text[name.0..name.1];
+        let unescaped = plain.contains(&b'\\').then(|| {
+            let quoted = &self.text[name.0 - 1..=name.1];
+            serde_json::from_slice::<String>(quoted).unwrap_or_default()
+        });
+        let plain = unescaped.as_ref().map_or(plain, |name| name.as_bytes());
+        let (is_image, is_data) = (plain == b"image", plain == b"data");
         let repeats = if self.depth == 1 {
-            self.is_image = is_named(b"image");
+            self.is_image = is_image;
             self.is_data = false;
             self.field = name;
             self.is_image
         } else {
-            self.is_data = self.is_image && is_named(b"data");
+            self.is_data = self.is_image && is_data;
             self.is_data
         };
         if repeats && let Some(image) = &mut self.image {

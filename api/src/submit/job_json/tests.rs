@@ -46,6 +46,7 @@ fn the_image_leaves_the_json_wherever_it_stands() {
     let digest = Some(Ok(Sha256Digest::of(&png)));
     for (before, after) in [
         (r#"{"image":{"data":""#, r#""}}"#),
+        (r#"{"im\u0061ge":{"\u0064ata":""#, r#""}}"#),
         (r#" { "priority" : 1, "image" : { "data" : ""#, "\" } }\n"),
         (
             r#"{"metadata":{"image":{"data":"x"}},"image":{"data":""#,
@@ -129,6 +130,7 @@ fn an_image_that_is_given_twice_is_refused() {
     for json in [
         r#"{"image":{"data":"QUJD","data":"QUJD"}}"#,
         r#"{"image":{"data":"QUJD"},"image":{"data":"QUJD"}}"#,
+        r#"{"image":{"data":"QUJD"},"\u0069mage":{"url":"QUJD"}}"#,
     ] {
         let image = split(json).1.expect("there is one");
         let refusal = image.expect_err("refused");
