@@ -1,5 +1,5 @@
 use bytes::{Buf, BytesMut};
-use jobs::{Problem, ProblemCode, Sha256Digest};
+use jobs::{ProblemCode, Sha256Digest};
 use memchr::memchr;
 use sha2::{Digest, Sha256};
 

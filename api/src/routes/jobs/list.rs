@@ -104,7 +104,7 @@ async fn fill_page(
                 break;
             }
         }
-        if next_cursor.is_none() || page.is_full() || page.len() >= query.limit.into() {
+        if next_cursor.is_none() || page.is_full() || page.len() >= usize::from(query.limit) {
             return Ok(next_cursor);
         }
     }
