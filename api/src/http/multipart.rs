@@ -1,4 +1,4 @@
-//! Multipart forms as programs send them: browsers, curl, .NET, JavaMail.
+//! Multipart forms as programs send them: browsers, curl, .NET, `JavaMail`.
 
 mod parameters;
 

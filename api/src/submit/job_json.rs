@@ -228,7 +228,7 @@ impl<'a> JobJson<'a> {
             let quoted = &self.text[name.0 - 1..=name.1];
             serde_json::from_slice::<String>(quoted).unwrap_or_default()
         });
-        let plain = unescaped.as_ref().map_or(plain, |name| name.as_bytes());
+        let plain = unescaped.as_deref().map_or(plain, str::as_bytes);
         let (is_image, is_data) = (plain == b"image", plain == b"data");
         let repeats = if self.depth == 1 {
             self.is_image = is_image;

@@ -16,16 +16,13 @@ pub(super) fn parameter(header: &[u8], wanted: &str) -> Option<Vec<u8>> {
             continue;
         }
         let value = value.trim_ascii_start();
-        let (value, after_value) = match value.strip_prefix(b"\"") {
-            Some(quoted) => {
-                let end = closing_quote(quoted);
-                (unescape(&quoted[..end]), &quoted[end..])
-            }
-            None => {
-                let end = value.iter().position(|byte| *byte == b';');
-                let end = end.unwrap_or(value.len());
-                (value[..end].trim_ascii().to_vec(), &value[end..])
-            }
+        let (value, after_value) = if let Some(quoted) = value.strip_prefix(b"\"") {
+            let end = closing_quote(quoted);
+            (unescape(&quoted[..end]), &quoted[end..])
+        } else {
+            let end = value.iter().position(|byte| *byte == b';');
+            let end = end.unwrap_or(value.len());
+            (value[..end].trim_ascii().to_vec(), &value[end..])
         };
         if name.eq_ignore_ascii_case(wanted.as_bytes()) {
             return Some(value);
@@ -103,7 +100,7 @@ fn decode_extended(value: &[u8]) -> Option<String> {
     decode(charset, &percent_decode_str(text).collect::<Vec<_>>())
 }
 
-/// `=?utf-8?B?bmHDr3ZlLmpwZw==?=` (RFC 2047), as .NET and JavaMail send it. `None` for any other text.
+/// `=?utf-8?B?bmHDr3ZlLmpwZw==?=` (RFC 2047), as .NET and `JavaMail` send it. `None` for any other text.
 fn decode_words(text: &str) -> Option<String> {
     let words = text.split_ascii_whitespace().map(|word| {
         let word = word.strip_prefix("=?")?.strip_suffix("?=")?;
