@@ -98,12 +98,34 @@ pub struct Limits {
     /// Largest description of a job (JSON without its image), in bytes
     #[arg(long, env = "DARKROOM_JOB_BYTES_MAX", default_value_t = 64 << 10)]
     pub job_bytes_max: usize,
+    /// Most JSON values in the parameters or in the metadata of a job, counted at every depth: lists and objects count, and so
+    /// does each value within them. A value needs up to a hundred times as much memory as its text
+    #[arg(long, env = "DARKROOM_JOB_VALUES_MAX", default_value_t = 4_000)]
+    pub job_values_max: usize,
     /// Longest pause within a request body, in milliseconds
     #[arg(long, env = "DARKROOM_BODY_IDLE_TIMEOUT_MS", default_value_t = 10_000)]
     pub body_idle_timeout_ms: u64,
     /// Longest time of a whole request body, in milliseconds
     #[arg(long, env = "DARKROOM_BODY_TIMEOUT_MS", default_value_t = 300_000)]
     pub body_timeout_ms: u64,
+    /// Most bytes of request bodies that are on the way in this process: they have arrived or were announced, and are not
+    /// stored yet. Up to `--spool-memory-bytes-max` of each body are in memory, the rest is in temporary files
+    #[arg(long, env = "DARKROOM_BODIES_BYTES_MAX", default_value_t = 512 << 20)]
+    pub bodies_bytes_max: u64,
+    /// As `--bodies-bytes-max`, but for the bodies of one API key
+    #[arg(
+        long,
+        env = "DARKROOM_KEY_BODIES_BYTES_MAX",
+        default_value_t = 128 << 20
+    )]
+    pub key_bodies_bytes_max: u64,
+    /// How long a request waits for room below these two limits, in milliseconds. Then it is refused: with 429 if its key uses
+    /// too much, with 503 if all keys together do
+    #[arg(long, env = "DARKROOM_BODIES_WAIT_MS", default_value_t = 10_000)]
+    pub bodies_wait_ms: u64,
+    /// Most bytes of a page of jobs, give or take one job: a page with large results has fewer jobs than the client asked for
+    #[arg(long, env = "DARKROOM_PAGE_BYTES_MAX", default_value_t = 4 << 20)]
+    pub page_bytes_max: usize,
     /// How long the URL of a signed upload is valid, in seconds; at most 15 minutes
     #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
     pub upload_seconds: u64,

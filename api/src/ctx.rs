@@ -16,6 +16,7 @@ use crate::{
     Config,
     background::Background,
     egress::Egress,
+    http::body_budget::BodyBudget,
     limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct Ctx {
     pub background: Background,
     pub keyring: Arc<Keyring>,
     pub quotas: Arc<Quotas>,
+    pub body_budget: Arc<BodyBudget>,
     pub retry_after: Arc<RetryAfter>,
     /// A permit for each object that may be read at the same time to check its digest.
     pub object_checks: Arc<Semaphore>,

@@ -1,9 +1,13 @@
-//! What every route needs of HTTP: errors, request bodies, headers, pages of lists, long polling.
+//! What every route needs of HTTP: errors, request bodies and forms, headers, pages of lists, long polling.
 
+pub(crate) mod base64_text;
 pub(crate) mod body;
+pub(crate) mod body_budget;
 pub(crate) mod error;
 pub(crate) mod headers;
 pub(crate) mod json;
+pub(crate) mod json_page;
+pub(crate) mod multipart;
 pub(crate) mod paging;
 pub(crate) mod request;
 pub(crate) mod trace;

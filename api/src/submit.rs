@@ -3,6 +3,7 @@
 pub(crate) mod forms;
 pub(crate) mod image_input;
 mod image_url;
+pub(crate) mod job_json;
 pub(crate) mod job_request;
 pub(crate) mod sniff;
 pub(crate) mod spool;

@@ -18,8 +18,10 @@ pub struct ImageSource {
     /// Fetched at submit, if the service allows image URLs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// The bytes in base64.
+    /// The bytes in base64. White space, a data URI (`data:image/jpeg;base64,…`), the URL-safe alphabet and missing padding are
+    /// fine.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(content_encoding = "base64"))]
     pub data: Option<String>,
 }
 

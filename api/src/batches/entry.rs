@@ -4,7 +4,7 @@ use wire::JobRequest;
 
 use crate::{
     http::{error::ApiError, json::from_fields},
-    submit::spool::Upload,
+    submit::{job_json::SplitJob, spool::Upload},
 };
 
 const CUSTOM_ID_BYTES_MAX: usize = 256;
@@ -12,12 +12,14 @@ const CUSTOM_ID_BYTES_MAX: usize = 256;
 /// One line of a batch, as it arrived.
 #[derive(Debug)]
 pub(crate) enum BatchEntry {
-    /// A line of NDJSON, not parsed yet.
-    Line(Vec<u8>),
+    /// A line of NDJSON. Its text is not parsed yet; its image has left the text.
+    Line(SplitJob),
     /// An image of a multipart form.
     File {
         custom_id: Option<String>,
         request: Box<JobRequest>,
+        /// Length of the JSON that `request` was read from.
+        request_bytes: usize,
         upload: Upload,
     },
     /// A line that cannot become a job.
@@ -31,14 +33,26 @@ impl BatchEntry {
     /// Bytes that the entry holds in memory or on disk, roughly.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Line(text) => text.len(),
+            Self::Line(SplitJob { text, image, .. }) => {
+                let image = image.as_ref().and_then(|image| image.as_ref().ok());
+                text.len() + image.map_or(0, |upload| upload.image.bytes as usize)
+            }
             Self::File { upload, .. } => upload.image.bytes as usize,
+            Self::Refused { .. } => 0,
+        }
+    }
+
+    /// Bytes of JSON without images. Parsed JSON needs up to a hundred times as much memory.
+    pub fn json_bytes(&self) -> usize {
+        match self {
+            Self::Line(line) => line.text.len(),
+            Self::File { request_bytes, .. } => *request_bytes,
             Self::Refused { .. } => 0,
         }
     }
 }
 
-/// Parses a line of NDJSON: the `custom_id`, and the fields of a job. The `custom_id` is read even if the job is invalid.
+/// Parses the text of a line of NDJSON: the `custom_id`, and the fields of a job. The `custom_id` is read even if the job is invalid.
 pub(crate) fn parse(line: &[u8]) -> (Option<String>, Result<JobRequest, ApiError>) {
     let fields = serde_json::from_slice::<Map<String, Value>>(line);
     let mut fields = match fields {

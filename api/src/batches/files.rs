@@ -1,4 +1,3 @@
-use actix_multipart::{Field, Multipart};
 use jobs::{ProblemCode, Sha256Digest};
 use sha2::{Digest, Sha256};
 use wire::JobRequest;
@@ -6,12 +5,18 @@ use wire::JobRequest;
 use super::entry::{BatchEntry, is_custom_id};
 use crate::{
     config::Limits,
-    http::{body::BodyClock, error::ApiError, json::from_json},
+    http::{
+        body::BodyClock,
+        error::ApiError,
+        json::from_json,
+        multipart::{Multipart, PartHead},
+    },
     submit::{job_request, spool::Spool},
 };
 
 /// Reads a multipart form of many images. Holds one image at a time.
-pub(super) struct Files {
+pub(super) struct Files<'a> {
+    limits: &'a Limits,
     parts: Multipart,
     /// The part `job`, as JSON: the request of every image.
     defaults: Vec<u8>,
@@ -22,15 +27,21 @@ pub(super) struct Files {
     started: bool,
 }
 
-impl std::fmt::Debug for Files {
+impl std::fmt::Debug for Files<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Files").finish_non_exhaustive()
     }
 }
 
-impl Files {
-    pub fn new(parts: Multipart, seed: &Sha256, has_idempotency_key: bool) -> Self {
+impl<'a> Files<'a> {
+    pub fn new(
+        parts: Multipart,
+        seed: &Sha256,
+        has_idempotency_key: bool,
+        limits: &'a Limits,
+    ) -> Self {
         Self {
+            limits,
             parts,
             defaults: b"{}".to_vec(),
             has_idempotency_key,
@@ -41,17 +52,13 @@ impl Files {
     }
 
     /// The next image; `None` at the end.
-    pub async fn next(
-        &mut self,
-        clock: &BodyClock,
-        limits: &Limits,
-    ) -> Result<Option<BatchEntry>, ApiError> {
-        while let Some(mut part) = clock.next(&mut self.parts).await? {
+    pub async fn next(&mut self, clock: &BodyClock) -> Result<Option<BatchEntry>, ApiError> {
+        while let Some(part) = self.parts.next_part(clock).await? {
             let is_first = !std::mem::replace(&mut self.started, true);
-            match part.name() {
-                Some("image") => return self.image(&mut part, clock, limits).await.map(Some),
-                Some("job") if is_first => self.job(&mut part, clock, limits).await?,
-                Some("job") => {
+            match part.name.as_str() {
+                "image" => return self.image(part, clock).await.map(Some),
+                "job" if is_first => self.job(clock).await?,
+                "job" => {
                     let detail = "the part `job` comes once, before the images";
                     return Err(ApiError::new(ProblemCode::InvalidParams, detail));
                 }
@@ -64,23 +71,19 @@ impl Files {
         Ok(None)
     }
 
-    async fn job(
-        &mut self,
-        part: &mut Field,
-        clock: &BodyClock,
-        limits: &Limits,
-    ) -> Result<(), ApiError> {
+    async fn job(&mut self, clock: &BodyClock) -> Result<(), ApiError> {
         let too_long = || {
             let detail = "the part `job` is too long";
             ApiError::new(ProblemCode::InvalidParams, detail)
         };
-        let json = clock.read_all(part, limits.job_bytes_max, too_long).await?;
+        let bytes_max = self.limits.job_bytes_max;
+        let json = self.parts.read_all(clock, bytes_max, too_long).await?;
         let request: JobRequest = from_json(&json)?;
         if request.image.is_some() {
             let detail = "the images come in their parts, not in the part `job`";
             return Err(ApiError::new(ProblemCode::InvalidParams, detail));
         }
-        job_request::check(&request, limits)?;
+        job_request::check(&request, self.limits)?;
         if !self.has_idempotency_key {
             job_request::check_deadline(&request)?;
         }
@@ -91,20 +94,13 @@ impl Files {
     }
 
     /// Reads one image. A refused one is read to its end too, because other images follow.
-    async fn image(
-        &mut self,
-        part: &mut Field,
-        clock: &BodyClock,
-        limits: &Limits,
-    ) -> Result<BatchEntry, ApiError> {
-        let file_name = part
-            .content_disposition()
-            .and_then(|one| one.get_filename());
-        let file_name = file_name.map(str::to_owned);
+    async fn image(&mut self, part: PartHead, clock: &BodyClock) -> Result<BatchEntry, ApiError> {
+        let limits = self.limits;
+        let file_name = part.file_name;
         self.hasher.update(file_name.as_deref().unwrap_or_default());
         self.hasher.update(b"\n");
         let (mut file_hasher, mut spool) = (Sha256::new(), Ok(Spool::new(limits, 0)));
-        while let Some(chunk) = clock.next(part).await? {
+        while let Some(chunk) = self.parts.chunk(clock).await? {
             self.bytes += chunk.len() as u64;
             if self.bytes > limits.batch_bytes_max {
                 return Err(super::lines::too_large(limits));
@@ -126,6 +122,7 @@ impl Files {
             Ok(upload) => Ok(BatchEntry::File {
                 custom_id,
                 request: Box::new(self.defaults()?),
+                request_bytes: self.defaults.len(),
                 upload,
             }),
             Err(error) => refused(custom_id, error),
@@ -135,6 +132,11 @@ impl Files {
     /// A new copy of the request of every image.
     fn defaults(&self) -> Result<JobRequest, ApiError> {
         from_json(&self.defaults)
+    }
+
+    /// Bytes of memory that the reader itself uses, roughly.
+    pub fn held_bytes(&self) -> usize {
+        self.parts.held_bytes() + self.defaults.len()
     }
 
     /// The digest of all parts so far.

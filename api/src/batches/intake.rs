@@ -22,6 +22,7 @@ use crate::{
         forms::resolve_model,
         image_input::{ImageInput, no_image, unknown_image},
         job_request::{self, ImageLocation, image_location},
+        spool::Upload,
         stored_images,
     },
 };
@@ -30,6 +31,7 @@ use crate::{
 const IMAGES_IN_PARALLEL: usize = 16;
 /// Model references that are resolved once; more are resolved for each line.
 const CACHED_MODELS_MAX: usize = 1000;
+const CACHED_MODEL_BYTES_MAX: usize = 256;
 
 /// Queues the jobs of one batch.
 #[derive(Debug)]
@@ -59,32 +61,15 @@ struct Candidate {
     request: JobRequest,
     model: Resolved,
     params: Map<String, Value>,
-    image: LineImage,
+    image: ImageLocation,
 }
 
-/// The image of a line.
-enum LineImage {
-    Stored(Sha256Digest),
-    /// By URL or base64, not read yet.
-    Unread(ImageLocation),
-    Read(ImageInput),
-}
-
-impl LineImage {
-    fn of(location: ImageLocation) -> Self {
-        if let ImageLocation::Stored(sha256) = location {
-            Self::Stored(sha256)
-        } else {
-            Self::Unread(location)
-        }
-    }
-
-    fn sha256(&self) -> Option<Sha256Digest> {
-        match self {
-            Self::Stored(sha256) => Some(*sha256),
-            Self::Unread(_) => None,
-            Self::Read(input) => Some(input.image().sha256),
-        }
+/// The digest of an image; `None` if the image is not here yet.
+fn sha256(image: &ImageLocation) -> Option<Sha256Digest> {
+    match image {
+        ImageLocation::Stored(sha256) => Some(*sha256),
+        ImageLocation::Url(_) => None,
+        ImageLocation::Inline(upload) => Some(upload.image.sha256),
     }
 }
 
@@ -118,7 +103,6 @@ impl<'a> BatchIntake<'a> {
                 Err(error) => refused.push(refusal(position, custom_id, error)?),
             }
         }
-        let candidates = self.read_images(candidates, &mut refused).await?;
         let mut jobs = self.store_images(writer, candidates, &mut refused).await?;
         self.enqueue(&mut jobs, &mut refused).await?;
         refused.sort_unstable_by_key(|one| one.position);
@@ -137,15 +121,16 @@ impl<'a> BatchIntake<'a> {
         entry: BatchEntry,
     ) -> (Option<String>, Result<Candidate, ApiError>) {
         let (custom_id, request, upload) = match entry {
-            BatchEntry::Line(text) => {
-                let (custom_id, request) = entry::parse(&text);
-                (custom_id, request, None)
+            BatchEntry::Line(line) => {
+                let (custom_id, request) = entry::parse(&line.text);
+                (custom_id, request, line.image)
             }
             BatchEntry::File {
                 custom_id,
                 request,
                 upload,
-            } => (custom_id, Ok(*request), Some(upload)),
+                ..
+            } => (custom_id, Ok(*request), Some(Ok(upload))),
             BatchEntry::Refused { custom_id, problem } => (custom_id, Err(problem.into()), None),
         };
         let candidate = async {
@@ -155,10 +140,10 @@ impl<'a> BatchIntake<'a> {
             job_request::check_webhook(&mut request, &self.ctx.egress)?;
             let model = self.model(request.model.as_deref()).await?;
             let params = model.manifest.params(&request.params)?;
-            let image = if let Some(upload) = upload {
-                LineImage::Read(ImageInput::Uploaded(upload))
-            } else {
-                LineImage::of(image_location(request.image.take().ok_or_else(no_image)?)?)
+            let image = match (request.image.take(), upload) {
+                (Some(source), upload) => image_location(source, upload, &self.ctx.config.limits)?,
+                (None, Some(upload)) => ImageLocation::Inline(upload?),
+                (None, None) => return Err(no_image()),
             };
             Ok(Candidate {
                 position,
@@ -182,42 +167,23 @@ impl<'a> BatchIntake<'a> {
             Ok(model) => Ok(model),
             Err(error) => Err(error.into_client_problem()?),
         };
-        if self.models.len() < CACHED_MODELS_MAX {
+        let is_short = reference
+            .as_ref()
+            .is_none_or(|one| one.len() <= CACHED_MODEL_BYTES_MAX);
+        if is_short && self.models.len() < CACHED_MODELS_MAX {
             self.models.insert(reference, found.clone());
         }
         found.map_err(|problem| Box::new(problem).into())
     }
 
-    /// Reads the images that come by URL or base64.
-    async fn read_images(
-        &self,
-        candidates: Vec<Candidate>,
-        refused: &mut Vec<Refusal>,
-    ) -> Result<Vec<Candidate>, ApiError> {
-        let got = stream::iter(candidates.into_iter().map(|mut candidate| async move {
-            let LineImage::Unread(location) = candidate.image else {
-                return Ok(Ok(candidate));
-            };
-            match ImageInput::from_location(self.ctx, self.caller, location).await {
-                Ok(input) => {
-                    candidate.image = LineImage::Read(input);
-                    Ok(Ok(candidate))
-                }
-                Err(error) => refusal(candidate.position, candidate.custom_id, error).map(Err),
-            }
-        }));
-        let got: Vec<_> = got.buffered(IMAGES_IN_PARALLEL).try_collect().await?;
-        Ok(accepted(got, refused))
-    }
-
-    /// Stores new images. Returns the jobs to queue.
+    /// Fetches and stores new images. Returns the jobs to queue.
     async fn store_images(
         &self,
         writer: Writer,
         candidates: Vec<Candidate>,
         refused: &mut Vec<Refusal>,
     ) -> Result<Vec<NewJob>, ApiError> {
-        let digests: Vec<_> = candidates.iter().map(|one| one.image.sha256()).collect();
+        let digests: Vec<_> = candidates.iter().map(|one| sha256(&one.image)).collect();
         let digests: Vec<_> = digests.into_iter().flatten().collect();
         let known = images::find_many(&self.ctx.db, &self.caller.owner, &digests).await?;
         let known = &known;
@@ -247,32 +213,42 @@ impl<'a> BatchIntake<'a> {
 
     async fn image(
         &self,
-        image: LineImage,
+        location: ImageLocation,
         known: &HashMap<Sha256Digest, StoredImage>,
     ) -> Result<Image, ApiError> {
-        if let Some(known) = image.sha256().and_then(|sha256| known.get(&sha256)) {
-            match &image {
-                LineImage::Read(ImageInput::Uploaded(upload)) if known.suspicion.is_some() => {
-                    upload.replace(self.ctx, self.caller, &known.image).await?;
-                    return Ok(known.image.clone());
-                }
-                // The object may be lost: look again.
-                LineImage::Stored(_) if known.suspicion == Some(Suspicion::Damaged) => {}
-                _ => return Ok(known.image.clone()),
+        let (ctx, caller) = (self.ctx, self.caller);
+        let known = sha256(&location).and_then(|sha256| known.get(&sha256));
+        match (&location, known) {
+            (ImageLocation::Inline(upload), Some(known)) => {
+                return self.known_image(upload, known).await;
+            }
+            // Of a damaged image the object may be lost: look again.
+            (_, Some(known)) if known.suspicion != Some(Suspicion::Damaged) => {
+                return Ok(known.image.clone());
+            }
+            _ => {}
+        }
+        let is_fetched = matches!(location, ImageLocation::Url(_));
+        let input = ImageInput::from_location(ctx, caller, location).await?;
+        if let ImageInput::Uploaded(upload) = &input
+            && is_fetched
+        {
+            let (owner, sha256) = (&caller.owner, upload.image.sha256);
+            if let Some(known) = stored_images::find_registered(ctx, owner, sha256).await? {
+                return self.known_image(upload, &known).await;
             }
         }
-        match image {
-            LineImage::Read(input) => {
-                let (image, reservation) = input.store(self.ctx, self.caller).await?;
-                reservation.into_iter().for_each(Reservation::commit);
-                Ok(image)
-            }
-            LineImage::Stored(sha256) => {
-                let stored = stored_images::find(self.ctx, self.caller, sha256).await?;
-                stored.map(|stored| stored.image).ok_or_else(unknown_image)
-            }
-            LineImage::Unread(_) => Err(unknown_image()),
+        let (image, reservation) = input.store(ctx, caller).await?;
+        reservation.into_iter().for_each(Reservation::commit);
+        Ok(image)
+    }
+
+    /// The stored image of these bytes. The bytes replace an object that may be damaged.
+    async fn known_image(&self, upload: &Upload, known: &StoredImage) -> Result<Image, ApiError> {
+        if known.suspicion.is_some() {
+            upload.replace(self.ctx, self.caller, &known.image).await?;
         }
+        Ok(known.image.clone())
     }
 
     /// Reserves room for each job. Refuses the jobs that exceed the quota of the owner.

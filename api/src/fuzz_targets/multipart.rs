@@ -3,7 +3,7 @@ use jobs::Sha256Digest;
 use sha2::{Digest, Sha256};
 use wire::JobRequest;
 
-use super::requests::{LIMITS, body, read_alike, request, run};
+use super::requests::{LIMITS, body, read_alike, request, run, share};
 use crate::{
     batches::{BatchReader, entry::BatchEntry},
     http::body::BodyClock,
@@ -46,13 +46,13 @@ async fn read_files(
     pieces: Vec<Bytes>,
 ) -> (Vec<String>, Result<Sha256Digest, String>) {
     let mut entries = Vec::new();
-    let reader = BatchReader::of(request, body(request, pieces).await, &LIMITS);
+    let reader = BatchReader::of(request, body(request, pieces).await, share(), &LIMITS);
     let mut reader = match reader {
         Ok(reader) => reader,
         Err(error) => return (entries, Err(error.to_string())),
     };
     loop {
-        match reader.next(&LIMITS).await {
+        match reader.next().await {
             Ok(Some(entry)) => entries.push(describe(&entry)),
             Ok(None) => return (entries, Ok(reader.digest())),
             Err(error) => return (entries, Err(error.to_string())),
@@ -63,11 +63,12 @@ async fn read_files(
 /// What is equal in all readings of an entry: all but the time and the random id of the upload.
 fn describe(entry: &BatchEntry) -> String {
     match entry {
-        BatchEntry::Line(line) => format!("line {}", line.escape_ascii()),
+        BatchEntry::Line(line) => format!("line {}", line.text.escape_ascii()),
         BatchEntry::File {
             custom_id,
             request,
             upload,
+            ..
         } => format!("{custom_id:?} {request:?} {}", upload.image.sha256),
         BatchEntry::Refused { custom_id, problem } => {
             format!("{custom_id:?} {:?} {}", problem.code, problem.detail)
@@ -79,9 +80,8 @@ fn describe(entry: &BatchEntry) -> String {
 fn keep_file(file: &[u8]) {
     const HEAD: &[u8] =
         b"--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a\"\r\n\r\n";
-    // The crate `actix-multipart` takes both for the end of a part. Clients choose boundaries that are in no part.
-    let ends_part = |bytes: &[u8]| bytes.starts_with(b"\r\n--x") || bytes.starts_with(b"\r--x");
-    if (0..file.len()).any(|at| ends_part(&file[at..])) {
+    // Clients choose boundaries that are in no part.
+    if (0..file.len()).any(|at| file[at..].starts_with(b"\r\n--x")) {
         return;
     }
     let form = [HEAD, file, b"\r\n--x--\r\n"].concat();

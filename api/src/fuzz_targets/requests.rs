@@ -1,6 +1,9 @@
 //! Requests whose bodies arrive in pieces.
 
-use std::{fmt::Debug, sync::LazyLock};
+use std::{
+    fmt::Debug,
+    sync::{Arc, LazyLock},
+};
 
 use actix_web::{
     FromRequest, HttpRequest, dev,
@@ -12,7 +15,10 @@ use clap::Parser;
 use futures_util::{StreamExt, stream};
 use tokio::runtime::{self, Runtime};
 
-use crate::config::{Config, Limits};
+use crate::{
+    config::{Config, Limits},
+    http::body_budget::{BodyBudget, BodyShare},
+};
 
 /// Longer bodies do not arrive byte by byte, because that takes long.
 const BYTEWISE_BYTES_MAX: usize = 2048;
@@ -54,6 +60,11 @@ pub(super) async fn body(request: &HttpRequest, pieces: Vec<Bytes>) -> Payload {
     };
     let body = Payload::from_request(request, &mut body).await;
     body.expect("every request has a body")
+}
+
+/// The share of a request that is alone.
+pub(super) fn share() -> BodyShare {
+    Arc::new(BodyBudget::new(&LIMITS)).share("key")
 }
 
 /// Checks that a body is read alike however its bytes arrive: at once, in pieces, and byte by byte. Returns what was read.

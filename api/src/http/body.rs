@@ -1,18 +1,20 @@
-//! Reading request bodies within time limits.
+//! Reading request bodies within limits of time, and of bytes on the way.
 
 use actix_web::http::StatusCode;
 use futures_util::{Stream, StreamExt};
 use jobs::ProblemCode;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use super::error::ApiError;
+use super::{body_budget::BodyShare, error::ApiError};
 use crate::config::Limits;
 
-/// The time limits of one request body: the longest pause, and the longest time in all.
+/// The limits of one request body: the longest pause, the longest time in all, and its share of all bytes on the way.
 #[derive(Debug)]
 pub(crate) struct BodyClock {
     pause_max: Duration,
     deadline: Instant,
+    /// Counts the bytes; `None` for a body that is small by its own limit.
+    share: Option<BodyShare>,
 }
 
 impl BodyClock {
@@ -30,31 +32,64 @@ impl BodyClock {
         Self {
             pause_max: Duration::from_millis(limits.body_idle_timeout_ms),
             deadline: Instant::now() + Duration::from_millis(total_ms),
+            share: None,
         }
+    }
+
+    /// Counts the bytes of the body. They count until the share is released or the clock is dropped.
+    pub fn charging(mut self, share: BodyShare) -> Self {
+        self.share = Some(share);
+        self
+    }
+
+    /// Gives back the share of all bytes but these.
+    pub fn keep_share(&self, bytes: u64) {
+        if let Some(share) = &self.share {
+            share.keep(bytes);
+        }
+    }
+
+    /// Whether other requests wait for bytes that this one may hold.
+    pub fn others_wait(&self) -> bool {
+        self.share.as_ref().is_some_and(BodyShare::others_wait)
+    }
+
+    /// The share, which counts on without the clock.
+    pub fn into_share(self) -> Option<BodyShare> {
+        self.share
     }
 
     /// The next chunk of the body; `None` at its end.
     ///
     /// # Errors
-    /// `invalid_request`: 400 if the connection broke off, 408 if a time limit is passed.
-    pub async fn next<T, E: std::fmt::Display>(
+    /// `invalid_request`: 400 if the connection broke off, 408 if a time limit is passed. `rate_limited` or `queue_full`: too
+    /// many bytes are on the way.
+    pub async fn next<B: AsRef<[u8]>, E: std::fmt::Display>(
         &self,
-        stream: &mut (impl Stream<Item = Result<T, E>> + Unpin),
-    ) -> Result<Option<T>, ApiError> {
+        stream: &mut (impl Stream<Item = Result<B, E>> + Unpin),
+    ) -> Result<Option<B>, ApiError> {
         let next = timeout_at(self.deadline, timeout(self.pause_max, stream.next())).await;
-        match next {
-            Ok(Ok(None)) => Ok(None),
-            Ok(Ok(Some(Ok(item)))) => Ok(Some(item)),
-            Ok(Ok(Some(Err(error)))) => Err(ApiError::new(
-                ProblemCode::InvalidRequest,
-                format!("the request body broke off: {error}"),
-            )),
-            Err(_) | Ok(Err(_)) => Err(ApiError::new(
-                ProblemCode::InvalidRequest,
-                "the request body came too slowly",
-            )
-            .with_status(StatusCode::REQUEST_TIMEOUT)),
+        let chunk = match next {
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Ok(Some(Ok(chunk)))) => chunk,
+            Ok(Ok(Some(Err(error)))) => {
+                return Err(ApiError::new(
+                    ProblemCode::InvalidRequest,
+                    format!("the request body broke off: {error}"),
+                ));
+            }
+            Err(_) | Ok(Err(_)) => {
+                return Err(ApiError::new(
+                    ProblemCode::InvalidRequest,
+                    "the request body came too slowly",
+                )
+                .with_status(StatusCode::REQUEST_TIMEOUT));
+            }
+        };
+        if let Some(share) = &self.share {
+            share.arrived(chunk.as_ref().len()).await?;
         }
+        Ok(Some(chunk))
     }
 
     /// Reads a whole body of at most `bytes_max` bytes; fails with `too_long` past them.

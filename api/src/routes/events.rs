@@ -12,6 +12,7 @@ use jobs::{
     queue,
 };
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 use wire::{DeletedSubject, EventSubject, Extensible, Object, WebhookMessage};
@@ -21,6 +22,7 @@ use crate::{
     ctx::Ctx,
     http::{
         error::ApiError,
+        json_page::JsonPage,
         paging::{parse_limit, read_query},
         waiting::WaitPreference,
     },
@@ -31,6 +33,8 @@ use crate::{
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 200;
+/// Jobs in memory need much more room than their JSON.
+const EVENTS_READ_AT_ONCE: usize = 50;
 /// In place of a cursor: only events from now on.
 const LATEST: &str = "latest";
 
@@ -43,7 +47,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 pub(crate) struct EventList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<EventBody>,
+    #[schema(value_type = Vec<EventBody>)]
+    data: Vec<Box<RawValue>>,
     /// Send it as `after`, now or later, to get the next events without a gap.
     #[schema(example = "evt_735-42-1-1764132000")]
     next_cursor: String,
@@ -58,7 +63,7 @@ pub(crate) struct EventList {
     params(
         ("after" = Option<String>, Query, description = "`next_cursor` of the page before, or the `id` of an event; `latest`: only events from now on; by default from the beginning"),
         ("types" = Option<String>, Query, description = "Only events of these types, separated by commas: `job.failed,batch.completed`"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 by default"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "1 to 200 events; 50 by default. A page of jobs with large results is shorter"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: hold an empty answer up to N (60) seconds for an event"),
     ),
     responses(
@@ -99,11 +104,32 @@ async fn list_events(
     if let Some(preference) = preference {
         response.insert_header(preference.applied());
     }
+    let (data, last) = write(&ctx, owner, &page.events).await?;
     Ok(response.json(EventList {
         object: "list",
-        data: EventBody::of(&ctx, owner, &page.events).await?,
-        next_cursor: page.next.to_string(),
+        data,
+        next_cursor: last.unwrap_or(page.next).to_string(),
     }))
+}
+
+/// The JSON of the events, as many as fit on a page; and the cursor of the last one, if not all fit.
+async fn write(
+    ctx: &Ctx,
+    owner: &str,
+    events: &[Event],
+) -> Result<(Vec<Box<RawValue>>, Option<Cursor>), ApiError> {
+    let mut page = JsonPage::new(ctx.config.limits.page_bytes_max);
+    for some in events.chunks(EVENTS_READ_AT_ONCE) {
+        let bodies = EventBody::of(ctx, owner, some).await?;
+        for (event, body) in some.iter().zip(bodies) {
+            page.push(&body);
+            if page.is_full() {
+                let last = (page.len() < events.len()).then_some(event.cursor);
+                return Ok((page.into_items(), last));
+            }
+        }
+    }
+    Ok((page.into_items(), None))
 }
 
 /// The parsed query of the feed.

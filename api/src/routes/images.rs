@@ -19,7 +19,7 @@ use wire::Object;
 
 use crate::{
     ctx::Ctx,
-    http::{body::BodyClock, error::ApiError},
+    http::error::ApiError,
     limits::{keyring::Caller, quotas::Reservation},
     openapi::{InvalidRequest, NotFound, SlowBody},
     submit::{forms, image_input::ImageInput, spool::receive, stored_images},
@@ -92,7 +92,8 @@ async fn create_image(
     forms::check_headers(&request, &ctx)?;
     let limits = &ctx.config.limits;
     let announced = forms::announced_bytes(&request);
-    let upload = receive(&mut body, &BodyClock::start(limits), announced, limits).await?;
+    let clock = forms::start_body(&ctx, &caller, &request).await?;
+    let upload = receive(&mut body, &clock, announced, limits).await?;
     let sha256 = upload.image.sha256;
     if let Some(stored) = stored_images::find_registered(&ctx, &caller.owner, sha256).await? {
         if stored.suspicion.is_some() {

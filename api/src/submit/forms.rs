@@ -1,6 +1,5 @@
 //! The three forms of a submit, read into one: raw bytes, multipart, JSON.
 
-use actix_multipart::Multipart;
 use actix_web::{HttpMessage, HttpRequest, web::Payload};
 use jobs::{
     ProblemCode,
@@ -11,6 +10,7 @@ use wire::JobRequest;
 
 use super::{
     image_input::{ImageInput, no_image},
+    job_json::{JobJson, SplitJob, TEXT_PER_JOB},
     job_request::{self, image_location},
     spool::{Spool, Upload, receive, too_large},
 };
@@ -19,13 +19,18 @@ use crate::{
     ctx::Ctx,
     http::{
         body::BodyClock,
+        body_budget::BodyShare,
         error::ApiError,
         headers::{content_length, has_idempotency_key, refuse_content_encoding},
         json::from_json,
+        multipart::{self, Multipart},
         paging,
     },
     limits::keyring::Caller,
 };
+
+/// Longer than any reference: a name has up to 100 characters, a version up to 71.
+const MODEL_REFERENCE_BYTES_MAX: usize = 400;
 
 /// A submit that was read and checked; its image may still have to be stored.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(crate) struct Submit {
     /// With the model's defaults filled in.
     pub params: Map<String, Value>,
     pub image: ImageInput,
+    /// The bytes of the image in this process. Drop it once the image is stored.
+    pub share: Option<BodyShare>,
 }
 
 /// Reads a submit in any of its forms. An invalid request is refused as early as possible, often before its body is read.
@@ -45,40 +52,63 @@ pub(crate) async fn read(
     mut body: Payload,
 ) -> Result<Submit, ApiError> {
     check_headers(request, ctx)?;
-    let clock = BodyClock::start(&ctx.config.limits);
-    let content_type = request.content_type().to_ascii_lowercase();
-    let (job, (model, params), image) = if content_type == "multipart/form-data" {
+    let limits = &ctx.config.limits;
+    let (job, (model, params), image, clock) = if multipart::is_form(request) {
         refuse_query(request, "the part `job`")?;
-        let limits = &ctx.config.limits;
+        let clock = start_body(ctx, caller, request).await?;
         let (mut job, upload) = read_multipart(limits, request, body, &clock).await?;
         let model = check(ctx, request, &mut job).await?;
-        (job, model, ImageInput::Uploaded(upload))
-    } else if content_type == "application/json" {
+        (job, model, ImageInput::Uploaded(upload), clock)
+    } else if request
+        .content_type()
+        .eq_ignore_ascii_case("application/json")
+    {
         refuse_query(request, "the JSON")?;
-        let mut job: JobRequest = from_json(&read_json(ctx, &mut body, &clock).await?)?;
+        let clock = start_body(ctx, caller, request).await?;
+        let split = read_json(limits, &mut body, &clock).await?;
+        let mut job: JobRequest = from_json(&split.text)?;
         let model = check(ctx, request, &mut job).await?;
-        let location = image_location(job.image.take().ok_or_else(no_image)?)?;
+        let source = job.image.take().ok_or_else(no_image)?;
+        let location = image_location(source, split.image, limits)?;
         let image = ImageInput::from_location(ctx, caller, location).await?;
-        (job, model, image)
+        (job, model, image, clock)
     } else {
         let mut job = job_request::from_query(request.query_string())?;
         let model = check(ctx, request, &mut job).await?;
+        let clock = start_body(ctx, caller, request).await?;
         let announced = announced_bytes(request);
-        let upload = receive(&mut body, &clock, announced, &ctx.config.limits).await?;
-        (job, model, ImageInput::Uploaded(upload))
+        let upload = receive(&mut body, &clock, announced, limits).await?;
+        (job, model, ImageInput::Uploaded(upload), clock)
     };
     Ok(Submit {
         request: job,
         model,
         params,
         image,
+        share: clock.into_share(),
     })
+}
+
+/// Starts the clock for a body with an image, once there is room for its announced length.
+///
+/// # Errors
+/// `rate_limited` or `queue_full`: there is no room.
+pub(crate) async fn start_body(
+    ctx: &Ctx,
+    caller: &Caller,
+    request: &HttpRequest,
+) -> Result<BodyClock, ApiError> {
+    let share = ctx.body_budget.share(&caller.key_id);
+    share.reserve(announced_bytes(request) as u64).await?;
+    Ok(BodyClock::start(&ctx.config.limits).charging(share))
 }
 
 /// Refuses by the headers alone, before the body is read.
 pub(crate) fn check_headers(request: &HttpRequest, ctx: &Ctx) -> Result<(), ApiError> {
     refuse_content_encoding(request)?;
-    if content_length(request).is_some_and(|length| length > body_bytes_max(ctx) as u64) {
+    if content_length(request)
+        .is_some_and(|length| length > body_bytes_max(&ctx.config.limits) as u64)
+    {
         return Err(too_large(&ctx.config.limits));
     }
     Ok(())
@@ -103,9 +133,10 @@ pub(crate) fn announced_bytes(request: &HttpRequest) -> usize {
     length.unwrap_or_default()
 }
 
-/// The largest body of any form: base64 takes four bytes for three.
-fn body_bytes_max(ctx: &Ctx) -> usize {
-    ctx.config.limits.image_bytes_max / 3 * 4 + 4 + ctx.config.limits.job_bytes_max
+/// The largest body of any form: base64 takes four bytes for three, line breaks and escapes an eighth more.
+fn body_bytes_max(limits: &Limits) -> usize {
+    let base64 = limits.image_bytes_max / 3 * 4 + 4;
+    base64 + base64 / 8 + TEXT_PER_JOB * limits.job_bytes_max
 }
 
 /// Checks everything but the image, resolves the model, and fills in its parameters.
@@ -128,7 +159,9 @@ async fn check(
 
 /// The version that a model reference means now; without a reference, the version of the default model.
 pub(crate) async fn resolve_model(ctx: &Ctx, model: Option<&str>) -> Result<Resolved, ApiError> {
-    if model.is_some_and(|model| model.contains('\0')) {
+    let is_reference =
+        |model: &str| model.len() <= MODEL_REFERENCE_BYTES_MAX && !model.contains('\0');
+    if !model.is_none_or(is_reference) {
         return Err(unknown_model(model));
     }
     if let Some(resolved) = ctx.models.resolve(model).await? {
@@ -164,16 +197,29 @@ fn unknown_model(model: Option<&str>) -> ApiError {
     ApiError::new(ProblemCode::UnknownModel, detail).with_error("/model", "unknown", detail)
 }
 
-async fn read_json(ctx: &Ctx, body: &mut Payload, clock: &BodyClock) -> Result<Vec<u8>, ApiError> {
-    let too_long = || too_large(&ctx.config.limits);
-    let json = clock.read_all(body, body_bytes_max(ctx), too_long).await?;
-    if json.is_empty() {
+/// Reads a body of JSON. The image leaves the JSON while the body arrives.
+async fn read_json(
+    limits: &Limits,
+    body: &mut Payload,
+    clock: &BodyClock,
+) -> Result<SplitJob, ApiError> {
+    let (mut job, mut length) = (JobJson::new(limits), 0);
+    while let Some(chunk) = clock.next(body).await? {
+        length += chunk.len();
+        if length > body_bytes_max(limits) {
+            return Err(too_large(limits));
+        }
+        if job.push(&chunk) < chunk.len() {
+            return Err(job.too_long());
+        }
+    }
+    if length == 0 {
         return Err(ApiError::new(
             ProblemCode::InvalidRequest,
             "the body is empty",
         ));
     }
-    Ok(json)
+    Ok(job.finish())
 }
 
 /// Reads a form: the part `image` once, the part `job` at most once, no other parts.
@@ -184,24 +230,24 @@ pub(crate) async fn read_multipart(
     clock: &BodyClock,
 ) -> Result<(JobRequest, Upload), ApiError> {
     let invalid = |detail: &str| ApiError::new(ProblemCode::InvalidRequest, detail);
-    let mut parts = Multipart::new(request.headers(), body);
+    let mut parts = Multipart::new(request, body)?;
     let (mut job, mut upload) = (None, None);
-    while let Some(mut part) = clock.next(&mut parts).await? {
-        match part.name() {
-            Some("image") if upload.is_none() => {
+    while let Some(part) = parts.next_part(clock).await? {
+        match part.name.as_str() {
+            "image" if upload.is_none() => {
                 let mut spool = Spool::new(limits, 0);
-                while let Some(chunk) = clock.next(&mut part).await? {
+                while let Some(chunk) = parts.chunk(clock).await? {
                     spool.push(&chunk)?;
                 }
                 upload = Some(spool.finish()?);
             }
-            Some("job") if job.is_none() => {
+            "job" if job.is_none() => {
                 let too_long = || invalid("the part `job` is too long");
                 let bytes_max = limits.job_bytes_max;
-                let json = clock.read_all(&mut part, bytes_max, too_long).await?;
+                let json = parts.read_all(clock, bytes_max, too_long).await?;
                 job = Some(from_json(&json)?);
             }
-            Some("image" | "job") => return Err(invalid("each part may come once")),
+            "image" | "job" => return Err(invalid("each part may come once")),
             _ => {
                 return Err(ApiError::new(
                     ProblemCode::InvalidParams,

@@ -2,12 +2,7 @@
 
 use jobs::{ProblemCode, images};
 
-use super::{
-    image_url,
-    job_request::ImageLocation,
-    spool::{Spool, Upload},
-    stored_images,
-};
+use super::{image_url, job_request::ImageLocation, spool::Upload, stored_images};
 use crate::{
     ctx::Ctx,
     http::error::ApiError,
@@ -37,11 +32,7 @@ impl ImageInput {
                 image.map(Self::Stored).ok_or_else(unknown_image)
             }
             ImageLocation::Url(url) => Ok(Self::Uploaded(image_url::fetch(ctx, &url).await?)),
-            ImageLocation::Inline(bytes) => {
-                let mut spool = Spool::new(&ctx.config.limits, bytes.len());
-                spool.push(&bytes)?;
-                Ok(Self::Uploaded(spool.finish()?))
-            }
+            ImageLocation::Inline(upload) => Ok(Self::Uploaded(upload)),
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn check(request: &JobRequest, limits: &Limits) -> Result<(), ApiErro
     if let Some((pointer, detail)) = field_fault(request) {
         return Err(ApiError::invalid_field(pointer, "invalid", detail));
     }
-    size::check(request, limits.job_bytes_max)
+    size::check(request, limits.job_bytes_max, limits.job_values_max)
 }
 
 /// Checks that the deadline has not passed. Not part of [`check`]: a request with an `Idempotency-Key` may be

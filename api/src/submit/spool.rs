@@ -49,6 +49,11 @@ enum UploadData {
 }
 
 impl Upload {
+    #[cfg(test)]
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.data, UploadData::File(_))
+    }
+
     pub fn body(&self) -> Body<'_> {
         match &self.data {
             UploadData::Memory(bytes) => Body::Memory(bytes),
@@ -75,6 +80,11 @@ impl<'a> Spool<'a> {
             length: 0,
             storage: SpoolStorage::Memory(BytesMut::with_capacity(reserved)),
         }
+    }
+
+    /// How many bytes have arrived.
+    pub fn bytes(&self) -> usize {
+        self.length
     }
 
     /// Takes one chunk.

@@ -33,6 +33,8 @@ use crate::{
 
 /// An upload with the same key may continue the batch once the first upload has been silent for this long.
 const SILENT_SECONDS: f64 = 30.0;
+/// JSON without images that is parsed at once, give or take a line: parsed, it may need a hundred times as much memory.
+const CHUNK_JSON_BYTES_MAX: usize = 256 << 10;
 /// Lines are queued after this time, however few they are. It is shorter than `SILENT_SECONDS`.
 const CHUNK_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -82,7 +84,12 @@ pub(super) async fn create_batch(
         caller: &caller,
         key: idempotency_key(&request)?,
         metadata: metadata(request.query_string())?,
-        reader: BatchReader::of(&request, body, &ctx.config.limits)?,
+        reader: BatchReader::of(
+            &request,
+            body,
+            ctx.body_budget.share(&caller.key_id),
+            &ctx.config.limits,
+        )?,
         intake: BatchIntake::new(&ctx, &caller, &request),
         writer: None,
         lines: 0,
@@ -91,6 +98,8 @@ pub(super) async fn create_batch(
         Ok(batch) => batch,
         Err(error) => return Err(upload.clean_up(error).await),
     };
+    // Not held while the client waits.
+    drop(upload);
     tracing::Span::current().record("batch.id", tracing::field::display(batch));
     let batch = match preference {
         None => own_batch(&ctx, batch, &caller.owner).await?,
@@ -124,7 +133,7 @@ struct BatchUpload<'a> {
     caller: &'a Caller,
     key: Option<String>,
     metadata: Map<String, Value>,
-    reader: BatchReader,
+    reader: BatchReader<'a>,
     intake: BatchIntake<'a>,
     /// The right to append; none before the first line.
     writer: Option<Writer>,
@@ -143,7 +152,7 @@ impl BatchUpload<'_> {
                 ResumeOutcome::InFlight => return Err(in_flight()),
                 ResumeOutcome::Complete { lines, sha256 } => {
                     self.skip(lines, sha256).await?;
-                    return match self.reader.next(&self.ctx.config.limits).await? {
+                    return match self.reader.next().await? {
                         Some(_) => Err(key_reused()),
                         None => Ok((batch, true)),
                     };
@@ -167,6 +176,7 @@ impl BatchUpload<'_> {
                 AppendOutcome::Canceled => break,
                 AppendOutcome::Lost => return Err(in_flight()),
             }
+            self.reader.release();
         }
         let Some(writer) = self.writer else {
             let detail = "the batch is empty: there is no line in it";
@@ -196,8 +206,9 @@ impl BatchUpload<'_> {
     /// `idempotency_key_reused`: this upload has other lines.
     async fn skip(&mut self, lines: i32, sha256: Option<Sha256Digest>) -> Result<(), ApiError> {
         while self.lines < lines {
-            let line = self.reader.next(&self.ctx.config.limits).await?;
+            let line = self.reader.next().await?;
             line.ok_or_else(key_reused)?;
+            self.reader.release();
             self.lines += 1;
         }
         if sha256.is_some_and(|sha256| sha256 != self.reader.digest()) {
@@ -209,10 +220,13 @@ impl BatchUpload<'_> {
     /// The next lines; `None` at the end.
     async fn chunk(&mut self) -> Result<Option<BatchChunk>, ApiError> {
         let limits = &self.ctx.config.limits;
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let (mut entries, mut bytes, mut json_bytes) = (Vec::new(), 0, 0);
         let mut since = None;
-        while entries.len() < limits.batch_chunk_lines && bytes < limits.batch_chunk_bytes {
-            let Some(entry) = self.reader.next(limits).await? else {
+        while entries.len() < limits.batch_chunk_lines
+            && bytes < limits.batch_chunk_bytes
+            && json_bytes < CHUNK_JSON_BYTES_MAX
+        {
+            let Some(entry) = self.reader.next().await? else {
                 break;
             };
             self.lines += 1;
@@ -220,8 +234,10 @@ impl BatchUpload<'_> {
                 return Err(too_many_lines(limits.batch_lines_max));
             }
             bytes += entry.bytes();
+            json_bytes += entry.json_bytes();
             entries.push((self.lines, entry));
-            if since.get_or_insert_with(Instant::now).elapsed() > CHUNK_TIME_MAX {
+            let is_late = since.get_or_insert_with(Instant::now).elapsed() > CHUNK_TIME_MAX;
+            if is_late || self.reader.others_wait() {
                 break;
             }
         }

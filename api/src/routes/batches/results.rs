@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Lines that one statement reads.
-const PAGE_LINES: i32 = 200;
+const PAGE_LINES: i32 = 50;
 /// How often a waiting stream reads while lines are being uploaded: no notification tells of a new line.
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// How often a waiting stream reads while its next line runs, in case the notification of the end was lost.
@@ -101,7 +101,8 @@ struct ResultStream {
     /// Number of the last line that was sent or is on the page.
     after: i32,
     preference: Option<WaitPreference>,
-    page: VecDeque<BatchResult>,
+    /// Lines as they are sent: they need much less memory than jobs.
+    page: VecDeque<Bytes>,
     /// Number of the last line that the batch had when it was last read.
     total: i32,
     upload: BatchUpload,
@@ -127,10 +128,8 @@ impl ResultStream {
     fn lines(self) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
         stream::try_unfold(self, |mut this| async move {
             loop {
-                if let Some(result) = this.page.pop_front() {
-                    let mut line = serde_json::to_vec(&result).expect("JSON-able");
-                    line.push(b'\n');
-                    return Ok(Some((Bytes::from(line), this)));
+                if let Some(line) = this.page.pop_front() {
+                    return Ok(Some((line, this)));
                 }
                 if !this.next_page().await? {
                     return Ok(None);
@@ -205,7 +204,9 @@ impl ResultStream {
                 },
                 None => removed(number),
             };
-            self.page.push_back(result);
+            let mut line = serde_json::to_vec(&result).expect("JSON-able");
+            line.push(b'\n');
+            self.page.push_back(line.into());
             self.after = number;
         }
         Ok(match self.upload {

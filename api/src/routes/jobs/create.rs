@@ -97,6 +97,8 @@ pub(super) async fn create_job(
         && let Some(earlier) =
             queue::find_earlier_request(&ctx.db, &caller.owner, &idempotency.key).await?
     {
+        // Not held while the client waits.
+        drop(submit);
         return replay(&ctx, &caller, idempotency, earlier, preference).await;
     }
     job_request::check_deadline(&submit.request)?;
@@ -107,6 +109,7 @@ pub(super) async fn create_job(
         reservation,
         coming,
     } = Box::pin(store(&ctx, &caller, submit.image)).await?;
+    drop(submit.share);
     let traceparent = traceparent(&request);
     let (owner, limits) = (&caller.owner, &ctx.config.limits);
     let mut job = new_job(

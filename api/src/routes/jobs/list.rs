@@ -6,13 +6,14 @@ use jobs::{
     queue::{self, PageSize, QueueError},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
     ctx::Ctx,
     http::{
         error::ApiError,
+        json_page::JsonPage,
         paging::{next_link, parse_limit, read_query},
     },
     job_fields::job_body,
@@ -23,13 +24,15 @@ use crate::{
 
 const LIMIT_DEFAULT: u16 = 50;
 const LIMIT_MAX: u16 = 500;
+const JOBS_READ_AT_ONCE: u16 = 50;
 
 /// One page of jobs, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobList {
     #[schema(example = "list")]
     object: &'static str,
-    data: Vec<wire::Job>,
+    #[schema(value_type = Vec<wire::Job>)]
+    data: Vec<Box<RawValue>>,
     /// The `cursor` of the next page; empty on the last page. A page of a filtered list may be short, even without a job, and have a
     /// next one: a request looks at a limited number of jobs.
     next_cursor: Option<String>,
@@ -37,8 +40,8 @@ pub(crate) struct JobList {
 
 /// Your jobs, newest first.
 ///
-/// Read on until `next_cursor` is empty. With filters that few of your newest jobs fit, a page may have fewer jobs than `limit`, or
-/// none, and a `next_cursor`: one request looks at 20,000 jobs at most by default.
+/// Read on until `next_cursor` is empty. A page of jobs with large results has fewer jobs than `limit`. With filters that few of
+/// your newest jobs fit, a page may have fewer too, or none, and a `next_cursor`: one request looks at 20,000 jobs at most by default.
 #[utoipa::path(
     operation_id = "list_jobs", tag = "jobs",
     params(
@@ -50,7 +53,7 @@ pub(crate) struct JobList {
         ("created_after" = Option<String>, Query, format = DateTime, description = "Only jobs created at or after this time"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "Only jobs created before this time"),
         ("include" = Option<String>, Query, description = "`attempts`: adds every attempt of each job"),
-        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 500, description = "1 to 500 jobs a page; 50 by default. A page of jobs with large results is shorter"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
@@ -66,35 +69,64 @@ pub(super) async fn list_jobs(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Read)?;
     let query = ListQuery::parse(request.query_string())?;
-    let size = PageSize {
-        jobs: query.limit,
-        looked_at: ctx.config.limits.list_jobs_looked_at_max,
-    };
-    let read = ctx.reads.page(&caller.owner, async |db| {
-        let page = queue::list(&mut *db, &caller.owner, &query.filter, size).await?;
-        let attempts = if query.with_attempts {
-            let attempts = queue::attempts_of_all(&mut *db, &page.jobs).await?;
-            attempts.into_iter().map(Some).collect()
-        } else {
-            vec![None; page.jobs.len()]
-        };
-        Ok::<_, QueueError>((page, attempts))
-    });
-    let (page, attempts) = read.await?;
-    let next_cursor = page.next.map(|job| job.to_string());
-    let jobs = page.jobs.into_iter().zip(attempts);
-    let data = jobs
-        .map(|(job, attempts)| job_body(job, attempts))
-        .collect();
+    let mut page = JsonPage::new(ctx.config.limits.page_bytes_max);
+    let next_cursor = fill_page(&ctx, &caller.owner, query, &mut page).await?;
     let mut response = HttpResponse::Ok();
     if let Some(cursor) = &next_cursor {
         response.insert_header(next_link(&request, cursor));
     }
     Ok(response.json(JobList {
         object: "list",
-        data,
+        data: page.into_items(),
         next_cursor,
     }))
+}
+
+/// Adds jobs until the page is full. Reads some at a time, because jobs in memory need much more room than their JSON. Returns
+/// the cursor of the next page.
+async fn fill_page(
+    ctx: &Ctx,
+    owner: &str,
+    mut query: ListQuery,
+    page: &mut JsonPage,
+) -> Result<Option<String>, ApiError> {
+    let steps = query.limit.div_ceil(JOBS_READ_AT_ONCE);
+    // All steps together look at as many jobs as a request may.
+    let looked_at = ctx.config.limits.list_jobs_looked_at_max / u32::from(steps);
+    let mut next = None;
+    for _ in 0..steps {
+        let wanted = query.limit - page.len() as u16;
+        let size = PageSize {
+            jobs: wanted.min(JOBS_READ_AT_ONCE),
+            looked_at: looked_at.max(1),
+        };
+        let read = ctx.reads.page(owner, async |db| {
+            let read = queue::list(&mut *db, owner, &query.filter, size).await?;
+            let attempts = if query.with_attempts {
+                let attempts = queue::attempts_of_all(&mut *db, &read.jobs).await?;
+                attempts.into_iter().map(Some).collect()
+            } else {
+                vec![None; read.jobs.len()]
+            };
+            Ok::<_, QueueError>((read, attempts))
+        });
+        let (read, attempts) = read.await?;
+        next = read.next;
+        let mut jobs = read.jobs.into_iter().zip(attempts).peekable();
+        while let Some((job, attempts)) = jobs.next() {
+            let id = job.id;
+            page.push(&job_body(job, attempts));
+            if page.is_full() && jobs.peek().is_some() {
+                next = Some(id);
+                break;
+            }
+        }
+        if next.is_none() || page.is_full() || page.len() >= usize::from(query.limit) {
+            break;
+        }
+        query.filter.before = next;
+    }
+    Ok(next.map(|job| job.to_string()))
 }
 
 /// The parsed query of a list.

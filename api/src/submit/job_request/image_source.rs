@@ -1,23 +1,31 @@
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use jobs::Sha256Digest;
 use wire::ImageSource;
 
-use crate::http::error::ApiError;
+use crate::{
+    config::Limits,
+    http::error::ApiError,
+    submit::{job_json::read_base64, spool::Upload},
+};
 
 /// Where an image is.
 #[derive(Debug)]
 pub(crate) enum ImageLocation {
     Stored(Sha256Digest),
     Url(String),
-    Inline(Bytes),
+    Inline(Upload),
 }
 
-/// The one field that is given.
+/// The one field that is given. `inline` is the image that [`JobJson`] took out of `data`.
 ///
 /// # Errors
-/// `invalid_params`: none or several are given, or the base64 is invalid.
-pub(crate) fn image_location(source: ImageSource) -> Result<ImageLocation, ApiError> {
+/// `invalid_params`: none or several are given, or the base64 is invalid. The base64 is no image that a worker could take.
+///
+/// [`JobJson`]: crate::submit::job_json::JobJson
+pub(crate) fn image_location(
+    source: ImageSource,
+    inline: Option<Result<Upload, ApiError>>,
+    limits: &Limits,
+) -> Result<ImageLocation, ApiError> {
     match (source.sha256, source.url, source.data) {
         (Some(sha256), None, None) => {
             let sha256 = sha256.parse::<Sha256Digest>().map_err(|error| {
@@ -26,16 +34,10 @@ pub(crate) fn image_location(source: ImageSource) -> Result<ImageLocation, ApiEr
             Ok(ImageLocation::Stored(sha256))
         }
         (None, Some(url), None) => Ok(ImageLocation::Url(url)),
-        (None, None, Some(data)) => STANDARD
-            .decode(data)
-            .map(|bytes| ImageLocation::Inline(bytes.into()))
-            .map_err(|_| {
-                ApiError::invalid_field(
-                    "/image/data",
-                    "invalid",
-                    "must be base64 with the standard alphabet",
-                )
-            }),
+        (None, None, Some(data)) => {
+            let upload = inline.unwrap_or_else(|| read_base64(&data, limits));
+            Ok(ImageLocation::Inline(upload?))
+        }
         _ => Err(ApiError::invalid_field(
             "/image",
             "invalid",

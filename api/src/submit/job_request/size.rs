@@ -5,8 +5,22 @@ use wire::JobRequest;
 
 use crate::http::error::ApiError;
 
-/// Checks that the job without its image has at most `bytes_max` bytes, because Postgres and memory hold it.
-pub(super) fn check(request: &JobRequest, bytes_max: usize) -> Result<(), ApiError> {
+/// Checks that the job without its image is small, because Postgres and memory hold it. In memory, each of its values needs
+/// much more room than its text.
+pub(super) fn check(
+    request: &JobRequest,
+    bytes_max: usize,
+    values_max: usize,
+) -> Result<(), ApiError> {
+    for (pointer, fields) in [
+        ("/params", &request.params),
+        ("/metadata", &request.metadata),
+    ] {
+        if fields.values().map(count_values).sum::<usize>() > values_max {
+            let detail = format!("may have up to {values_max} values, counted at every depth");
+            return Err(ApiError::invalid_field(pointer, "too_large", &detail));
+        }
+    }
     let parts = [
         ("/model", request.model.as_ref().map_or(0, String::len)),
         ("/params", json_bytes(&request.params, bytes_max)),
@@ -19,6 +33,15 @@ pub(super) fn check(request: &JobRequest, bytes_max: usize) -> Result<(), ApiErr
     let (pointer, _) = largest.expect("there are three");
     let detail = format!("without its image, a job may have up to {bytes_max} bytes");
     Err(ApiError::invalid_field(pointer, "too_large", &detail))
+}
+
+/// The value itself and all values within it.
+fn count_values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count_values).sum(),
+        Value::Object(fields) => fields.values().map(count_values).sum::<usize>(),
+        _ => 0,
+    }
 }
 
 /// Length of these fields as JSON, without writing it; counting stops past `bytes_max`.
@@ -87,7 +110,19 @@ mod tests {
             ..JobRequest::default()
         };
         let bytes = r#"lite{"top_k":3}{"a":"b"}"#.len();
-        assert!(check(&job, bytes).is_ok());
-        assert!(check(&job, bytes - 1).is_err());
+        assert!(check(&job, bytes, 1).is_ok());
+        assert!(check(&job, bytes - 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_job_may_have_as_many_values_as_the_limit() {
+        let job = |metadata| JobRequest {
+            metadata: fields(metadata),
+            ..JobRequest::default()
+        };
+        let nested = json!({"a": [1, {"b": null, "c": [2]}], "d": "text"});
+        assert!(check(&job(nested.clone()), 1000, 7).is_ok());
+        let refusal = check(&job(nested), 1000, 6).expect_err("7 values");
+        assert!(refusal.to_string().starts_with("invalid_params"));
     }
 }
