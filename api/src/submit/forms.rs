@@ -51,18 +51,18 @@ pub(crate) async fn read(
         refuse_query(request, "the part `job`")?;
         let limits = &ctx.config.limits;
         let (mut job, upload) = read_multipart(limits, request, body, &clock).await?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         (job, model, ImageInput::Uploaded(upload))
     } else if content_type == "application/json" {
         refuse_query(request, "the JSON")?;
         let mut job: JobRequest = from_json(&read_json(ctx, &mut body, &clock).await?)?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         let location = image_location(job.image.take().ok_or_else(no_image)?)?;
         let image = ImageInput::from_location(ctx, caller, location).await?;
         (job, model, image)
     } else {
         let mut job = job_request::from_query(request.query_string())?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         let announced = announced_bytes(request);
         let upload = receive(&mut body, &clock, announced, &ctx.config.limits).await?;
         (job, model, ImageInput::Uploaded(upload))
@@ -113,10 +113,12 @@ fn body_bytes_max(ctx: &Ctx) -> usize {
 /// With an `Idempotency-Key` the deadline is not checked here: the request may be a repetition, and its first answer counts.
 async fn check(
     ctx: &Ctx,
+    caller: &Caller,
     request: &HttpRequest,
     job: &mut JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
     job_request::check(job, &ctx.config.limits)?;
+    job_request::check_priority(job, caller.priority_max())?;
     if !has_idempotency_key(request) {
         job_request::check_deadline(job)?;
     }

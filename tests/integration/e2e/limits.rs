@@ -1,10 +1,11 @@
 //! The limits of keys and owners. A 429 response says when the client should come back.
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Stack, client::send, fixtures, given};
 
-const ALL: [&str; 4] = ["submit", "read", "operate", "admin"];
+const ALL: [&str; 5] = ["submit", "read", "webhooks", "operate", "admin"];
 
 /// A client whose key has these limits.
 async fn client_with_limits(stack: &Stack, owner: &str, limits: Value) -> Client {
@@ -48,6 +49,19 @@ async fn a_key_over_its_rate_gets_a_retry_time_and_other_keys_go_on() {
         assert!((900..=1000).contains(&seconds), "{seconds}");
     }
     assert_eq!(other_key.get("/v1/jobs").await.status, 200);
+}
+
+/// The first requests of a key are verified at the same time, and share one bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_first_requests_share_one_burst() {
+    let stack = Stack::bare(&[]).await;
+    for key in 0..5 {
+        let limits = json!({"requests_per_second": 0.001, "burst": 1});
+        let client = client_with_limits(&stack, &format!("shop{key}"), limits).await;
+        let answers = join_all((0..30).map(|_| client.get("/v1/models"))).await;
+        let passed = answers.iter().filter(|answer| answer.status == 200);
+        assert_eq!(passed.count(), 1);
+    }
 }
 
 #[tokio::test]

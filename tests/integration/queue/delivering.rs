@@ -1,6 +1,6 @@
 //! I20, deliveries: one delivery for each event and receiver, leased to one process until its outcome is settled.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::Utc;
 use jobs::{
@@ -8,12 +8,13 @@ use jobs::{
     events::{Cursor, EventType, Subject, feed, prune_events},
     queue,
     webhooks::{
-        self, AttemptResult, Delivery, DeliveryAttempt, DeliveryFilter, DeliveryOutcome,
-        DeliveryStatus, DeliveryView, Endpoint, HostLoad,
+        self, AttemptResult, ClaimLimits, Delivery, DeliveryAttempt, DeliveryFilter,
+        DeliveryOutcome, DeliveryStatus, DeliveryView, Endpoint, Lane, PREVIOUS_SECRETS_MAX,
+        Rotation, ScanPosition,
     },
 };
-use sqlx::PgPool;
-use tests::{clock, given};
+use sqlx::{PgPool, postgres::PgArguments, query::Query};
+use tests::{clock, database::wait_until_done_or_blocked, given};
 
 use super::operating_by_role::acting_as;
 
@@ -34,8 +35,62 @@ async fn endpoint(db: &PgPool, owner: &str, url: &str, events: &[EventType]) -> 
     made.await.unwrap().unwrap()
 }
 
+const MANY: ClaimLimits = ClaimLimits {
+    deliveries: 100,
+    per_owner: 100,
+    per_host: 100,
+    lease_seconds: 60.0,
+};
+
 async fn claim(db: &PgPool) -> Vec<Delivery> {
-    webhooks::claim(db, 100, 100, &[], 60.0).await.unwrap()
+    claim_beside(db, &MANY, &[]).await
+}
+
+/// Claims while the process is sending so many deliveries of an owner to a host.
+async fn claim_beside(
+    db: &PgPool,
+    limits: &ClaimLimits,
+    sending: &[(&str, &str, i32)],
+) -> Vec<Delivery> {
+    let lane = |(owner, host, _): &(&str, &str, i32)| Lane {
+        owner: (*owner).into(),
+        host: (*host).into(),
+    };
+    let lanes: Vec<_> = sending.iter().map(lane).collect();
+    let sends = sending.iter().map(|(_, _, sends)| *sends);
+    let sending: HashMap<_, _> = lanes.iter().zip(sends).collect();
+    let from = ScanPosition::default();
+    let due = webhooks::claim(db, limits, &sending, &from).await;
+    due.unwrap().deliveries
+}
+
+/// Adds due deliveries of `owner` to `host`, each a microsecond older than the next.
+async fn due(db: &PgPool, owner: &str, host: &str, count: i32) {
+    sqlx::query(
+        "insert into webhook_deliveries (owner, url, type, job_id, next_attempt_at)
+         select $1, 'https://' || $2 || '/', 'job.failed', new_job_id(), now() - interval '1 hour' + n * interval '1 microsecond'
+         from generate_series(1, $3) n",
+    )
+    .bind(owner)
+    .bind(host)
+    .bind(count)
+    .execute(db)
+    .await
+    .unwrap();
+}
+
+/// `owner host` and the number of its deliveries.
+fn by_lane(claimed: &[Delivery]) -> Vec<(String, usize)> {
+    let mut count = std::collections::BTreeMap::<String, usize>::new();
+    for one in claimed {
+        let lane = format!("{} {}", one.lane.owner, one.lane.host);
+        *count.entry(lane).or_default() += 1;
+    }
+    count.into_iter().collect()
+}
+
+fn lanes<const N: usize>(lanes: [(&str, usize); N]) -> Vec<(String, usize)> {
+    lanes.map(|(lane, count)| (lane.to_owned(), count)).into()
 }
 
 async fn list_deliveries(db: &PgPool) -> Vec<DeliveryView> {
@@ -177,9 +232,11 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     ended_job(&db, "a", Some(HOOK)).await;
     ended_job(&db, "b", Some(HOOK)).await;
     let uncommitted = db.in_open_transaction().await;
-    let taken = webhooks::claim(&uncommitted, 1, 100, &[], 60.0)
-        .await
-        .unwrap();
+    let one = ClaimLimits {
+        deliveries: 1,
+        ..MANY
+    };
+    let taken = claim_beside(&uncommitted, &one, &[]).await;
     let rest = tokio::time::timeout(Duration::from_secs(10), claim(&db));
     let rest = rest
         .await
@@ -192,31 +249,122 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
 #[tokio::test]
 async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
     let db = given::database().await;
-    for name in ["a", "b", "c", "d"] {
-        ended_job(&db, name, Some("https://slow.example/hook")).await;
-    }
-    ended_job(&db, "e", Some("https://quick.example/hook")).await;
-    let hosts = |claimed: Vec<Delivery>| {
-        let mut hosts: Vec<_> = claimed.into_iter().map(|one| one.host).collect();
-        hosts.sort();
-        hosts
+    due(&db, "alice", "slow.example", 4).await;
+    due(&db, "bob", "slow.example", 4).await;
+    due(&db, "alice", "quick.example", 1).await;
+    let three = ClaimLimits {
+        per_host: 3,
+        ..MANY
     };
-    let busy = [HostLoad {
-        host: "slow.example".into(),
-        sends: 1,
-    }];
-    let claimed = webhooks::claim(&db, 100, 3, &busy, 60.0).await.unwrap();
-    assert_eq!(
-        hosts(claimed),
-        ["quick.example", "slow.example", "slow.example"]
-    );
-    let full = [HostLoad {
-        host: "slow.example".into(),
-        sends: 3,
-    }];
-    let claimed = webhooks::claim(&db, 100, 3, &full, 60.0).await.unwrap();
-    assert_eq!(hosts(claimed), [""; 0]);
-    assert_eq!(hosts(claim(&db).await).len(), 2);
+    let full = [("alice", "slow.example", 2), ("bob", "slow.example", 1)];
+    let claimed = claim_beside(&db, &three, &full).await;
+    assert_eq!(by_lane(&claimed), lanes([("alice quick.example", 1)]));
+    let claimed = claim_beside(&db, &three, &full[..1]).await;
+    assert_eq!(by_lane(&claimed), lanes([("bob slow.example", 1)]));
+    assert_eq!(claim(&db).await.len(), 7);
+}
+
+#[tokio::test]
+async fn an_owner_leaves_room_at_a_host_for_other_owners() {
+    let db = given::database().await;
+    let eight = ClaimLimits {
+        per_host: 8,
+        ..MANY
+    };
+    due(&db, "alice", "shared.example", 50).await;
+    let claimed = claim_beside(&db, &eight, &[]).await;
+    assert_eq!(by_lane(&claimed), lanes([("alice shared.example", 6)]));
+    due(&db, "bob", "shared.example", 50).await;
+    let sending = [("alice", "shared.example", 6)];
+    let claimed = claim_beside(&db, &eight, &sending).await;
+    assert_eq!(by_lane(&claimed), lanes([("bob shared.example", 2)]));
+}
+
+#[tokio::test]
+async fn owners_and_their_hosts_take_turns() {
+    let db = given::database().await;
+    for host in ["a.example", "b.example", "c.example", "d.example"] {
+        due(&db, "alice", host, 100).await;
+    }
+    due(&db, "bob", "e.example", 2).await;
+    due(&db, "carol", "f.example", 2).await;
+    let six = ClaimLimits {
+        deliveries: 6,
+        ..MANY
+    };
+    let claimed = by_lane(&claim_beside(&db, &six, &[]).await);
+    let of = |owner: &str| {
+        let lanes = claimed.iter().filter(|(lane, _)| lane.starts_with(owner));
+        lanes.map(|(_, count)| *count).collect::<Vec<_>>()
+    };
+    assert_eq!(of("alice"), [1, 1], "two hosts, once each: {claimed:?}");
+    assert_eq!((of("bob"), of("carol")), (vec![2], vec![2]));
+}
+
+#[tokio::test]
+async fn an_owner_gets_no_more_than_its_share_of_the_sends() {
+    let db = given::database().await;
+    for host in ["a.example", "b.example", "c.example", "d.example"] {
+        due(&db, "alice", host, 100).await;
+    }
+    due(&db, "bob", "e.example", 1).await;
+    let sixteen = ClaimLimits {
+        per_owner: 16,
+        per_host: 8,
+        ..MANY
+    };
+    let sending = [("alice", "a.example", 6), ("alice", "b.example", 6)];
+    let claimed = by_lane(&claim_beside(&db, &sixteen, &sending).await);
+    let expected = [
+        ("alice c.example", 2),
+        ("alice d.example", 2),
+        ("bob e.example", 1),
+    ];
+    assert_eq!(claimed, lanes(expected));
+}
+
+/// Nothing of an owner hides deliveries of another owner: neither more due deliveries than a claim reads, nor more hosts.
+#[tokio::test]
+async fn a_delivery_is_found_behind_thousands_of_another_owner() {
+    let db = given::database().await;
+    due(&db, "alice", "silent.example", 10_000).await;
+    sqlx::query(
+        "insert into webhook_deliveries (owner, url, type, job_id, next_attempt_at)
+         select 'alice', 'https://' || n || '.example/', 'job.failed', new_job_id(), now() - interval '2 hours' from generate_series(1, 10000) n",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    due(&db, "bob", "answers.example", 1).await;
+    let few = ClaimLimits {
+        deliveries: 4,
+        ..MANY
+    };
+    let claimed = claim_beside(&db, &few, &[]).await;
+    assert!(claimed.iter().any(|one| one.lane.owner == "bob"));
+}
+
+/// One lane for each of many owners, none of which is due: the next claim goes on where this one stopped.
+#[tokio::test]
+async fn claims_look_at_all_lanes_one_part_after_the_other() {
+    let db = given::database().await;
+    sqlx::query(
+        "insert into webhook_deliveries (owner, url, type, job_id, next_attempt_at)
+         select 'owner' || to_char(n, 'FM0000'), 'https://a.example/', 'job.failed', new_job_id(), now() + interval '1 hour'
+         from generate_series(1, 900) n",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    let (mut from, mut claims) = (ScanPosition::default(), 0);
+    loop {
+        let due = webhooks::claim(&*db, &MANY, &HashMap::new(), &from).await;
+        (from, claims) = (due.unwrap().next, claims + 1);
+        if from == ScanPosition::default() {
+            break;
+        }
+    }
+    assert_eq!(claims, 3);
 }
 
 #[tokio::test]
@@ -312,18 +460,66 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.secret, second.secret);
     assert_ne!(first.secret, secret("bob").await.unwrap().secret);
-    let rotated = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    let rotated = rotate(&db).await;
     assert_ne!(rotated.secret, first.secret);
-    assert_eq!(rotated.previous.unwrap().0, first.secret);
+    assert_eq!(rotated.previous[0].0, first.secret);
     ended_job(&db, "a", Some(HOOK)).await;
     let both = [rotated.secret.clone(), first.secret];
     assert_eq!(claim(&db).await[0].secrets, both);
-    sqlx::query("update webhook_secrets set previous_until = now()")
-        .execute(&*db)
-        .await
-        .unwrap();
+    expire_previous_secrets().execute(&*db).await.unwrap();
     clock::webhooks_came_due(&db).await;
     assert_eq!(claim(&db).await[0].secrets, [rotated.secret]);
+}
+
+fn expire_previous_secrets() -> Query<'static, sqlx::Postgres, PgArguments> {
+    sqlx::query("update webhook_previous_secrets set valid_until = now()")
+}
+
+async fn rotate(db: &PgPool) -> webhooks::OwnerSecret {
+    match webhooks::rotate_secret(db, given::OWNER).await.unwrap() {
+        Rotation::Rotated(secret) => secret,
+        Rotation::Refused(until) => panic!("refused until {until}"),
+    }
+}
+
+#[tokio::test]
+async fn every_secret_signs_for_a_day_after_its_rotation_however_many_follow() {
+    let db = given::database().await;
+    ended_job(&db, "a", Some(HOOK)).await;
+    let first = webhooks::owner_secret(&db, given::OWNER).await.unwrap();
+    let mut signing = vec![first.secret];
+    for _ in 0..PREVIOUS_SECRETS_MAX {
+        signing.insert(0, rotate(&db).await.secret);
+    }
+    assert_eq!(claim(&db).await[0].secrets, signing);
+    let one_more = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    assert!(matches!(one_more, Rotation::Refused(_)), "{one_more:?}");
+    let current = webhooks::owner_secret(&db, given::OWNER).await.unwrap();
+    assert_eq!(
+        current.secret, signing[0],
+        "a refused rotation changes nothing"
+    );
+    expire_previous_secrets().execute(&*db).await.unwrap();
+    assert_eq!(rotate(&db).await.previous[0].0, signing[0]);
+}
+
+#[tokio::test]
+async fn concurrent_calls_do_not_pass_the_limit_of_endpoints() {
+    let db = given::database().await;
+    let create = async |db: PgPool| {
+        let secret = webhooks::new_secret();
+        let url = "https://a.example/";
+        webhooks::create_endpoint(&db, given::OWNER, url, &EventType::ALL, &secret, 1).await
+    };
+    let uncommitted = db.in_open_transaction().await;
+    assert!(create(uncommitted.clone()).await.unwrap().is_some());
+    let second = tokio::spawn(create(db.another_pool().pool().clone()));
+    wait_until_done_or_blocked(&db, &second).await;
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
+    assert!(
+        second.await.unwrap().unwrap().is_none(),
+        "there is one already"
+    );
 }
 
 #[tokio::test]
@@ -370,7 +566,8 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     prune_events(&api, 60.0).await.unwrap();
 
     let worker = acting_as(&db, "darkroom_worker");
-    let refused = webhooks::claim(&worker, 1, 1, &[], 60.0).await;
+    let nothing = HashMap::new();
+    let refused = webhooks::claim(&*worker, &MANY, &nothing, &ScanPosition::default()).await;
     assert!(
         refused
             .unwrap_err()

@@ -82,7 +82,7 @@ pub(super) async fn list_webhook_deliveries(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Read)?;
+    caller.needs(Scope::Webhooks)?;
     let (filter, limit) = parse(request.query_string())?;
     let mut listed = list(&ctx.db, &caller.owner, &filter, limit + 1).await?;
     let next_cursor = cut_page(&mut listed, limit, |delivery| delivery.id.to_string());
@@ -134,7 +134,7 @@ pub(super) async fn redeliver_webhook(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
+    caller.needs(Scope::Webhooks)?;
     let id = request.match_info().query("id").parse();
     let id = id.map_err(|_| ApiError::not_found())?;
     if redeliver(&ctx.db, id, &caller.owner).await? {
