@@ -20,6 +20,7 @@ mod latency;
 mod list;
 mod listen;
 mod low_water;
+mod lower_levels;
 mod matching_job;
 mod notify;
 mod promote;
@@ -41,7 +42,7 @@ mod workers;
 
 pub use cancel::{CancelOutcome, cancel};
 pub use changed_listener::{ChangedListener, JobWatch};
-pub use claim::{Claim, claim};
+pub use claim::{Claim, claim, claim_lower};
 pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
@@ -57,6 +58,7 @@ pub use job_loader::JobLoader;
 pub use latency::{Latency, latency};
 pub use list::{JobFilter, list};
 pub use low_water::LowWater;
+pub use lower_levels::LowerLevels;
 pub use matching_job::{MatchingJob, find_matching_job};
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,

@@ -1,5 +1,6 @@
 //! The limits of keys and owners. A 429 response says when the client should come back.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -185,5 +186,52 @@ async fn the_default_limits_hold_for_keys_without_their_own_limits() {
     let own = client_with_limits(&stack, given::OWNER, unlimited).await;
     for _ in 0..10 {
         assert_eq!(own.post_job("", "image/jpeg", photo()).await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn a_priority_above_the_limit_of_the_key_is_refused() {
+    let stack = Stack::without_workers().await;
+    let photo = || fixtures::photo("cat.jpg");
+    let by_default = client_with_limits(&stack, "shop", json!({})).await;
+    let raised = client_with_limits(&stack, "shop", json!({"priority_max": 10})).await;
+    let submit = async |client: &Client, priority: i16| {
+        let query = format!("?priority={priority}");
+        client.post_job(&query, "image/jpeg", photo()).await
+    };
+    for (client, allowed, refused) in [(&by_default, 0, 1), (&raised, 10, 11)] {
+        let answer = submit(client, allowed).await;
+        assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+        let answer = submit(client, refused).await;
+        answer.problem_at(422, "invalid_params", "/priority");
+    }
+    let answer = submit(&by_default, -100).await;
+    assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+
+    let image = STANDARD.encode(photo());
+    let line = |priority| json!({"image": {"data": image}, "priority": priority}).to_string();
+    let lines = format!("{}\n{}\n", line(0), line(100));
+    let request = by_default.request(Method::POST, "/v1/batches");
+    let request = request.header("content-type", "application/x-ndjson");
+    let batch = send(request.body(lines)).await;
+    assert_eq!(batch.status, 202, "{}", batch.text());
+    let jobs = by_default.get("/v1/jobs").await.json();
+    let priorities = jobs["data"].as_array().unwrap().iter();
+    assert!(
+        priorities
+            .clone()
+            .all(|job| job["priority"].as_i64() <= Some(10))
+    );
+}
+
+#[tokio::test]
+async fn the_default_limit_of_priorities_is_a_setting() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_KEY_PRIORITY_MAX", "5")]).await;
+    let client = client_with_limits(&stack, "shop", json!({})).await;
+    for (priority, status) in [(5, 202), (6, 422)] {
+        let photo = fixtures::photo("cat.jpg");
+        let query = format!("?priority={priority}");
+        let answer = client.post_job(&query, "image/jpeg", photo).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
     }
 }

@@ -100,8 +100,8 @@ async fn claim_reads_a_full_queue_in_index_order() {
 
 async fn assert_claim_reads_by_index(db: &given::Database) {
     let mut db = db.connection().await;
-    let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[]";
-    let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}'";
+    let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[], smallint";
+    let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}', 32767";
     let scans = scans_of_live_jobs(&mut db, CLAIM, types, arguments).await;
     let [(index_scan, bounds), (update, condition)] = &scans[..] else {
         panic!("{scans:?}");
