@@ -55,7 +55,7 @@ create table webhook_deliveries (
     constraint of_a_job_or_of_a_batch check ((job_id is null) <> (batch_id is null))
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
-create index webhook_deliveries_lanes on webhook_deliveries (owner, host, next_attempt_at) where status = 'pending';
+create index webhook_deliveries_by_destination on webhook_deliveries (owner, host, next_attempt_at) where status = 'pending';
 create index webhook_deliveries_by_owner on webhook_deliveries (owner, delivery_id);
 create index webhook_deliveries_of_job on webhook_deliveries (job_id) where job_id is not null;
 create index webhook_deliveries_of_endpoint on webhook_deliveries (endpoint_id) where endpoint_id is not null and status = 'pending';

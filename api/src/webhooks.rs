@@ -11,7 +11,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jobs::{
     db::{Db, StatementPool, answered},
     webhooks::{
-        ClaimLimits, Delivery, DeliveryOutcome, Lane, ScanPosition, claim, disable_endpoint, settle,
+        ClaimLimits, Delivery, DeliveryOutcome, Destination, ScanPosition, claim, disable_endpoint,
+        settle,
     },
 };
 use tokio::{
@@ -54,7 +55,7 @@ pub(crate) async fn send_until_shutdown(
         db,
         statements,
         sends: JoinSet::new(),
-        lanes: HashMap::new(),
+        destinations: HashMap::new(),
         scan: ScanPosition::default(),
     };
     dispatcher.run(changes, shutdown).await;
@@ -70,7 +71,7 @@ struct Dispatcher {
     sender: Arc<Sender>,
     sends: JoinSet<()>,
     /// The owner and the host of each task in `sends`.
-    lanes: HashMap<Id, Lane>,
+    destinations: HashMap<Id, Destination>,
     scan: ScanPosition,
 }
 
@@ -98,7 +99,7 @@ impl Dispatcher {
             while let Some(sent) = self.sends.try_join_next_with_id() {
                 self.forget(sent);
             }
-            metrics::gauge!("darkroom_webhooks_sending").set(self.lanes.len() as f64);
+            metrics::gauge!("darkroom_webhooks_sending").set(self.destinations.len() as f64);
         }
         // Each attempt ends by its timeout.
         while self.sends.join_next().await.is_some() {}
@@ -106,7 +107,7 @@ impl Dispatcher {
 
     fn forget(&mut self, sent: Result<(Id, ()), tokio::task::JoinError>) {
         let id = sent.map_or_else(|error| error.id(), |(id, ())| id);
-        self.lanes.remove(&id);
+        self.destinations.remove(&id);
     }
 
     async fn start_due_deliveries(&mut self) -> Result<(), sqlx::Error> {
@@ -114,9 +115,9 @@ impl Dispatcher {
         if free == 0 {
             return Ok(());
         }
-        let mut sending = HashMap::<&Lane, i32>::new();
-        for lane in self.lanes.values() {
-            *sending.entry(lane).or_default() += 1;
+        let mut sending = HashMap::<&Destination, i32>::new();
+        for destination in self.destinations.values() {
+            *sending.entry(destination).or_default() += 1;
         }
         let limits = ClaimLimits {
             deliveries: free as i64,
@@ -130,9 +131,10 @@ impl Dispatcher {
             .await?;
         self.scan = due.next;
         for delivery in due.deliveries {
-            let lane = delivery.lane.clone();
+            let destination = delivery.destination.clone();
             let attempt = attempt(self.db.clone(), self.sender.clone(), delivery);
-            self.lanes.insert(self.sends.spawn(attempt).id(), lane);
+            self.destinations
+                .insert(self.sends.spawn(attempt).id(), destination);
         }
         Ok(())
     }

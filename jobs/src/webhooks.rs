@@ -14,7 +14,7 @@ mod settle;
 mod signature;
 
 pub use self::{
-    claim::{ClaimLimits, Delivery, DueDeliveries, Lane, ScanPosition, claim},
+    claim::{ClaimLimits, Delivery, Destination, DueDeliveries, ScanPosition, claim},
     endpoints::{Endpoint, create_endpoint, delete_endpoint, disable_endpoint, endpoints},
     ids::{DeliveryId, EndpointId},
     list::{DeliveryAttempt, DeliveryFilter, DeliveryView, list},

@@ -122,13 +122,14 @@ impl Sender {
         let mut trace_parent = None;
         let data = match delivery.subject {
             Subject::Job(id) => {
-                let job = queue::find(&self.db, id, &delivery.lane.owner).await?;
+                let job = queue::find(&self.db, id, &delivery.destination.owner).await?;
                 trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
                 job_subject(id, job)
             }
-            Subject::Batch(id) => {
-                batch_subject(id, batches::find(&self.db, id, &delivery.lane.owner).await?)
-            }
+            Subject::Batch(id) => batch_subject(
+                id,
+                batches::find(&self.db, id, &delivery.destination.owner).await?,
+            ),
         };
         Ok(WebhookContent { data, trace_parent })
     }
@@ -138,7 +139,7 @@ impl Sender {
         if delivery.endpoint.is_some() || !delivery.secrets.is_empty() {
             return Ok(delivery.secrets.clone());
         }
-        let made = owner_secret(&self.db, &delivery.lane.owner).await?;
+        let made = owner_secret(&self.db, &delivery.destination.owner).await?;
         Ok(vec![made.secret])
     }
 

@@ -69,15 +69,18 @@ pub async fn claim_lower(
     limit: u16,
     lower_levels: &LowerLevels,
 ) -> Result<Vec<Claim>, QueueError> {
-    let Some(turn) = lower_levels.turn(limit, Instant::now()) else {
-        return Ok(Vec::new());
-    };
-    let below = (turn.limit, turn.highest);
-    let low_water = &lower_levels.low_water;
-    let (claims, positions) = search(db, worker, models, below, low_water).await?;
-    let priorities = positions.iter().map(|position| position.priority);
-    lower_levels.note_turn(priorities, Instant::now());
-    Ok(claims)
+    // A turn that finds nothing is followed by one at the top, and that one by none.
+    while let Some(turn) = lower_levels.turn(limit, Instant::now()) {
+        let below = (turn.limit, turn.highest);
+        let low_water = &lower_levels.low_water;
+        let (claims, positions) = search(&mut *db, worker, models, below, low_water).await?;
+        let priorities = positions.iter().map(|position| position.priority);
+        lower_levels.note_turn(priorities, Instant::now());
+        if !claims.is_empty() {
+            return Ok(claims);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Claims up to a number of jobs that have at most a priority: above the marks, and below them if there are none above.

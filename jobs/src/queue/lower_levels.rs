@@ -120,11 +120,14 @@ mod tests {
         };
         for _ in 0..claims {
             let mut left = 10;
-            if let Some(turn) = lower.turn(left, now) {
+            while let Some(turn) = lower.turn(left, now) {
                 let level = take(turn.highest, turn.limit);
                 let jobs = level.map_or(0, |_| turn.limit);
-                left -= jobs;
                 lower.note_turn((0..jobs).filter_map(|_| level), now);
+                if jobs > 0 {
+                    left -= jobs;
+                    break;
+                }
             }
             if left > 0 {
                 let level = take(i16::MAX, left).expect("there is a highest level");

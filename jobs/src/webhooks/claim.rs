@@ -11,7 +11,7 @@ use crate::{
 
 /// One owner's deliveries to one host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lane {
+pub struct Destination {
     pub owner: String,
     pub host: String,
 }
@@ -28,7 +28,7 @@ pub struct ClaimLimits {
     pub lease_seconds: f64,
 }
 
-/// Where the next claim begins to look for lanes; the beginning by default. A claim looks at 400 lanes, so it only matters if
+/// Where the next claim begins to look for destinations; the beginning by default. A claim looks at 400 destinations, so it only matters if
 /// there are more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScanPosition {
@@ -50,7 +50,7 @@ pub struct Delivery {
     pub id: DeliveryId,
     pub lease_no: i32,
     /// The owner, and the host of the URL, with the port if the URL has one.
-    pub lane: Lane,
+    pub destination: Destination,
     /// `None`: the job has its own `webhook_url`.
     pub endpoint: Option<EndpointId>,
     pub url: String,
@@ -65,18 +65,24 @@ pub struct Delivery {
 
 /// Leases due deliveries in turn between the owners, and between the hosts of each owner.
 ///
-/// `sending`: how many deliveries of each lane this process is sending. `from`: the position that the previous claim returned.
+/// `sending`: how many deliveries of each destination this process is sending. `from`: the position that the previous claim returned.
 ///
 /// # Errors
 /// Postgres is away.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     limits: &ClaimLimits,
-    sending: &HashMap<&Lane, i32>,
+    sending: &HashMap<&Destination, i32>,
     from: &ScanPosition,
 ) -> Result<DueDeliveries, sqlx::Error> {
-    let owners: Vec<_> = sending.keys().map(|lane| lane.owner.clone()).collect();
-    let hosts: Vec<_> = sending.keys().map(|lane| lane.host.clone()).collect();
+    let owners: Vec<_> = sending
+        .keys()
+        .map(|destination| destination.owner.clone())
+        .collect();
+    let hosts: Vec<_> = sending
+        .keys()
+        .map(|destination| destination.host.clone())
+        .collect();
     let sends: Vec<_> = sending.values().copied().collect();
     let rows = sqlx::query_file!(
         "src/webhooks/claim.sql",
@@ -111,7 +117,7 @@ pub async fn claim(
         due.deliveries.push(Delivery {
             id: id.into(),
             lease_no: row.lease_no.ok_or_else(missing)?,
-            lane: Lane {
+            destination: Destination {
                 owner: row.owner.ok_or_else(missing)?,
                 host: row.host.ok_or_else(missing)?,
             },

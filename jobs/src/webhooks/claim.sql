@@ -1,5 +1,6 @@
 -- Takes due deliveries in turn between owners, and between the hosts of each owner, so that silent hosts of one owner delay no other
--- owner. A lane is one owner's deliveries to one host. The lease is the time of the next attempt: without an outcome the delivery is due again.
+-- owner. A destination is one owner's deliveries to one host. The lease is the time of the next attempt: without an outcome the
+-- delivery is due again.
 with recursive busy as (
     select * from unnest($4::text[], $5::text[], $6::int[]) as b(owner, host, sends)
 ),
@@ -12,8 +13,8 @@ busy_host as (
 full_owners as (
     select array(select owner from busy_owner where sends >= $3::int) as names
 ),
--- Steps from lane to lane, whatever their length. After a hundred lanes of one owner it goes on with the next owner, and the next
--- claim goes on where this one ends.
+-- Steps from destination to destination, whatever number of deliveries each has. After a hundred destinations of one owner the scan
+-- goes on with the next owner. The next claim goes on where the scan stopped.
 scan(owner, host, of_owner, is_last_of_owner, steps) as (
     select first.owner, first.host, 1, first.owner = any((select names from full_owners)::text[]), 1
     from (select d.owner, d.host from webhook_deliveries d where d.status = 'pending' and (d.owner, d.host) > ($8::text, $9::text)
@@ -31,8 +32,8 @@ scan(owner, host, of_owner, is_last_of_owner, steps) as (
     ) next
     where s.steps < 400
 ),
--- The lanes of the oldest due deliveries too, so that many lanes that only wait for a later attempt hide no due one.
-lane as materialized (
+-- The destinations of the oldest due deliveries too: many destinations that only wait for a later attempt hide no due delivery.
+destination as materialized (
     select l.owner, l.host from (
         select owner, host from scan
         union
@@ -43,8 +44,8 @@ lane as materialized (
 ),
 waiting as (
     select l.owner, l.host, w.delivery_id, w.next_attempt_at,
-           coalesce(b.sends, 0) + row_number() over (partition by l.owner, l.host order by w.next_attempt_at) as of_lane
-    from lane l left join busy b on b.owner = l.owner and b.host = l.host
+           coalesce(b.sends, 0) + row_number() over (partition by l.owner, l.host order by w.next_attempt_at) as of_destination
+    from destination l left join busy b on b.owner = l.owner and b.host = l.host
     cross join lateral (
         select d.delivery_id, d.next_attempt_at from webhook_deliveries d
         where d.status = 'pending' and d.owner = l.owner and d.host = l.host and d.next_attempt_at <= now()
@@ -53,12 +54,12 @@ waiting as (
 ),
 -- One owner leaves a quarter of a host's sends to the other owners of that host.
 by_host as (
-    select w.*, coalesce(b.sends, 0) + row_number() over (partition by w.host order by w.of_lane, w.next_attempt_at) as of_host
+    select w.*, coalesce(b.sends, 0) + row_number() over (partition by w.host order by w.of_destination, w.next_attempt_at) as of_host
     from waiting w left join busy_host b on b.host = w.host
-    where w.of_lane <= $2 - $2 / 4
+    where w.of_destination <= $2 - $2 / 4
 ),
 by_owner as (
-    select h.*, coalesce(b.sends, 0) + row_number() over (partition by h.owner order by h.of_lane, h.next_attempt_at) as of_owner
+    select h.*, coalesce(b.sends, 0) + row_number() over (partition by h.owner order by h.of_destination, h.next_attempt_at) as of_owner
     from by_host h left join busy_owner b on b.owner = h.owner
     where h.of_host <= $2
 ),

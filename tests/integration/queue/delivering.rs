@@ -9,7 +9,7 @@ use jobs::{
     queue,
     webhooks::{
         self, AttemptResult, ClaimLimits, Delivery, DeliveryAttempt, DeliveryFilter,
-        DeliveryOutcome, DeliveryStatus, DeliveryView, Endpoint, Lane, PREVIOUS_SECRETS_MAX,
+        DeliveryOutcome, DeliveryStatus, DeliveryView, Destination, Endpoint, PREVIOUS_SECRETS_MAX,
         Rotation, ScanPosition,
     },
 };
@@ -52,13 +52,13 @@ async fn claim_beside(
     limits: &ClaimLimits,
     sending: &[(&str, &str, i32)],
 ) -> Vec<Delivery> {
-    let lane = |(owner, host, _): &(&str, &str, i32)| Lane {
+    let destination = |(owner, host, _): &(&str, &str, i32)| Destination {
         owner: (*owner).into(),
         host: (*host).into(),
     };
-    let lanes: Vec<_> = sending.iter().map(lane).collect();
+    let destinations: Vec<_> = sending.iter().map(destination).collect();
     let sends = sending.iter().map(|(_, _, sends)| *sends);
-    let sending: HashMap<_, _> = lanes.iter().zip(sends).collect();
+    let sending: HashMap<_, _> = destinations.iter().zip(sends).collect();
     let from = ScanPosition::default();
     let due = webhooks::claim(db, limits, &sending, &from).await;
     due.unwrap().deliveries
@@ -80,17 +80,19 @@ async fn due(db: &PgPool, owner: &str, host: &str, count: i32) {
 }
 
 /// `owner host` and the number of its deliveries.
-fn by_lane(claimed: &[Delivery]) -> Vec<(String, usize)> {
+fn by_destination(claimed: &[Delivery]) -> Vec<(String, usize)> {
     let mut count = std::collections::BTreeMap::<String, usize>::new();
     for one in claimed {
-        let lane = format!("{} {}", one.lane.owner, one.lane.host);
-        *count.entry(lane).or_default() += 1;
+        let destination = format!("{} {}", one.destination.owner, one.destination.host);
+        *count.entry(destination).or_default() += 1;
     }
     count.into_iter().collect()
 }
 
-fn lanes<const N: usize>(lanes: [(&str, usize); N]) -> Vec<(String, usize)> {
-    lanes.map(|(lane, count)| (lane.to_owned(), count)).into()
+fn counts<const N: usize>(destinations: [(&str, usize); N]) -> Vec<(String, usize)> {
+    destinations
+        .map(|(destination, count)| (destination.to_owned(), count))
+        .into()
 }
 
 async fn list_deliveries(db: &PgPool) -> Vec<DeliveryView> {
@@ -258,9 +260,12 @@ async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
     };
     let full = [("alice", "slow.example", 2), ("bob", "slow.example", 1)];
     let claimed = claim_beside(&db, &three, &full).await;
-    assert_eq!(by_lane(&claimed), lanes([("alice quick.example", 1)]));
+    assert_eq!(
+        by_destination(&claimed),
+        counts([("alice quick.example", 1)])
+    );
     let claimed = claim_beside(&db, &three, &full[..1]).await;
-    assert_eq!(by_lane(&claimed), lanes([("bob slow.example", 1)]));
+    assert_eq!(by_destination(&claimed), counts([("bob slow.example", 1)]));
     assert_eq!(claim(&db).await.len(), 7);
 }
 
@@ -273,11 +278,17 @@ async fn an_owner_leaves_room_at_a_host_for_other_owners() {
     };
     due(&db, "alice", "shared.example", 50).await;
     let claimed = claim_beside(&db, &eight, &[]).await;
-    assert_eq!(by_lane(&claimed), lanes([("alice shared.example", 6)]));
+    assert_eq!(
+        by_destination(&claimed),
+        counts([("alice shared.example", 6)])
+    );
     due(&db, "bob", "shared.example", 50).await;
     let sending = [("alice", "shared.example", 6)];
     let claimed = claim_beside(&db, &eight, &sending).await;
-    assert_eq!(by_lane(&claimed), lanes([("bob shared.example", 2)]));
+    assert_eq!(
+        by_destination(&claimed),
+        counts([("bob shared.example", 2)])
+    );
 }
 
 #[tokio::test]
@@ -292,10 +303,12 @@ async fn owners_and_their_hosts_take_turns() {
         deliveries: 6,
         ..MANY
     };
-    let claimed = by_lane(&claim_beside(&db, &six, &[]).await);
+    let claimed = by_destination(&claim_beside(&db, &six, &[]).await);
     let of = |owner: &str| {
-        let lanes = claimed.iter().filter(|(lane, _)| lane.starts_with(owner));
-        lanes.map(|(_, count)| *count).collect::<Vec<_>>()
+        let destinations = claimed
+            .iter()
+            .filter(|(destination, _)| destination.starts_with(owner));
+        destinations.map(|(_, count)| *count).collect::<Vec<_>>()
     };
     assert_eq!(of("alice"), [1, 1], "two hosts, once each: {claimed:?}");
     assert_eq!((of("bob"), of("carol")), (vec![2], vec![2]));
@@ -314,13 +327,13 @@ async fn an_owner_gets_no_more_than_its_share_of_the_sends() {
         ..MANY
     };
     let sending = [("alice", "a.example", 6), ("alice", "b.example", 6)];
-    let claimed = by_lane(&claim_beside(&db, &sixteen, &sending).await);
+    let claimed = by_destination(&claim_beside(&db, &sixteen, &sending).await);
     let expected = [
         ("alice c.example", 2),
         ("alice d.example", 2),
         ("bob e.example", 1),
     ];
-    assert_eq!(claimed, lanes(expected));
+    assert_eq!(claimed, counts(expected));
 }
 
 /// Nothing of an owner hides deliveries of another owner: neither more due deliveries than a claim reads, nor more hosts.
@@ -341,12 +354,12 @@ async fn a_delivery_is_found_behind_thousands_of_another_owner() {
         ..MANY
     };
     let claimed = claim_beside(&db, &few, &[]).await;
-    assert!(claimed.iter().any(|one| one.lane.owner == "bob"));
+    assert!(claimed.iter().any(|one| one.destination.owner == "bob"));
 }
 
-/// One lane for each of many owners, none of which is due: the next claim goes on where this one stopped.
+/// One destination for each of many owners, none of which is due: the next claim goes on where this one stopped.
 #[tokio::test]
-async fn claims_look_at_all_lanes_one_part_after_the_other() {
+async fn claims_look_at_all_destinations_one_part_after_the_other() {
     let db = given::database().await;
     sqlx::query(
         "insert into webhook_deliveries (owner, url, type, job_id, next_attempt_at)

@@ -243,7 +243,7 @@ async fn a_matching_job_is_looked_up_by_job_id() {
     }
 }
 
-/// A claim of deliveries looks at many lanes: each look must be a few steps in an index, also with a plan for an empty table.
+/// A claim of deliveries looks at many destinations: each look must be a few steps in an index, also with a plan for an empty table.
 #[tokio::test]
 async fn a_claim_of_deliveries_reads_by_index() {
     let types = "bigint, int, int, text[], text[], int[], float8, text, text";
@@ -252,11 +252,15 @@ async fn a_claim_of_deliveries_reads_by_index() {
     let mut db = db.connection().await;
     let table = "webhook_deliveries";
     let scans = scans_of(table, &mut db, DELIVERIES, types, arguments).await;
-    let of_lanes = |(scan, condition): &&(String, String)| {
-        scan.contains("using webhook_deliveries_lanes") && condition.contains("owner")
+    let of_destinations = |(scan, condition): &&(String, String)| {
+        scan.contains("using webhook_deliveries_by_destination") && condition.contains("owner")
     };
-    assert_eq!(scans.iter().filter(of_lanes).count(), 4, "{scans:#?}");
-    let rest = scans.iter().filter(|scan| !of_lanes(scan));
+    assert_eq!(
+        scans.iter().filter(of_destinations).count(),
+        4,
+        "{scans:#?}"
+    );
+    let rest = scans.iter().filter(|scan| !of_destinations(scan));
     for (scan, condition) in rest {
         let is_by_key = scan.contains("using webhook_deliveries_pkey");
         let is_by_time = scan.contains("webhook_deliveries_due");
