@@ -47,7 +47,7 @@ struct WebhookContent {
 enum ReceiverAnswer {
     Accepted,
     Gone,
-    /// Nothing was sent, and a later attempt would not be either.
+    /// Nothing was sent. A later attempt would be refused too.
     Refused(String),
     Failed {
         error: String,

@@ -13,7 +13,7 @@ use jobs::{
         Rotation, ScanPosition,
     },
 };
-use sqlx::{PgPool, postgres::PgArguments, query::Query};
+use sqlx::PgPool;
 use tests::{clock, database::wait_until_done_or_blocked, given};
 
 use super::operating_by_role::acting_as;
@@ -479,13 +479,16 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     ended_job(&db, "a", Some(HOOK)).await;
     let both = [rotated.secret.clone(), first.secret];
     assert_eq!(claim(&db).await[0].secrets, both);
-    expire_previous_secrets().execute(&*db).await.unwrap();
+    expire_previous_secrets(&db).await;
     clock::webhooks_came_due(&db).await;
     assert_eq!(claim(&db).await[0].secrets, [rotated.secret]);
 }
 
-fn expire_previous_secrets() -> Query<'static, sqlx::Postgres, PgArguments> {
+async fn expire_previous_secrets(db: &PgPool) {
     sqlx::query("update webhook_previous_secrets set valid_until = now()")
+        .execute(db)
+        .await
+        .unwrap();
 }
 
 async fn rotate(db: &PgPool) -> webhooks::OwnerSecret {
@@ -512,27 +515,27 @@ async fn every_secret_signs_for_a_day_after_its_rotation_however_many_follow() {
         current.secret, signing[0],
         "a refused rotation changes nothing"
     );
-    expire_previous_secrets().execute(&*db).await.unwrap();
+    expire_previous_secrets(&db).await;
     assert_eq!(rotate(&db).await.previous[0].0, signing[0]);
+}
+
+/// Makes an endpoint, if the owner has none.
+async fn create_only_endpoint(db: PgPool) -> Option<Endpoint> {
+    let (url, secret) = ("https://a.example/", webhooks::new_secret());
+    let all = EventType::ALL;
+    let made = webhooks::create_endpoint(&db, given::OWNER, url, &all, &secret, 1);
+    made.await.unwrap()
 }
 
 #[tokio::test]
 async fn concurrent_calls_do_not_pass_the_limit_of_endpoints() {
     let db = given::database().await;
-    let create = async |db: PgPool| {
-        let secret = webhooks::new_secret();
-        let url = "https://a.example/";
-        webhooks::create_endpoint(&db, given::OWNER, url, &EventType::ALL, &secret, 1).await
-    };
     let uncommitted = db.in_open_transaction().await;
-    assert!(create(uncommitted.clone()).await.unwrap().is_some());
-    let second = tokio::spawn(create(db.another_pool().pool().clone()));
+    assert!(create_only_endpoint(uncommitted.clone()).await.is_some());
+    let second = tokio::spawn(create_only_endpoint(db.another_pool().pool().clone()));
     wait_until_done_or_blocked(&db, &second).await;
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
-    assert!(
-        second.await.unwrap().unwrap().is_none(),
-        "there is one already"
-    );
+    assert!(second.await.unwrap().is_none(), "there is one already");
 }
 
 #[tokio::test]
