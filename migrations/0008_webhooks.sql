@@ -19,12 +19,18 @@ comment on column webhook_endpoints.disabled_at is 'When the receiver answered 4
 create table webhook_secrets (
     owner           text primary key,
     secret          text not null,
-    rotated_at      timestamptz not null default now(),
-    previous_secret text,
-    previous_until  timestamptz
+    rotated_at      timestamptz not null default now()
 );
 comment on table  webhook_secrets is 'Sign the requests to the URLs that jobs name themselves; made on first use.';
-comment on column webhook_secrets.previous_until is 'Until this time the previous secret signs too, so that receivers can change over.';
+
+create table webhook_previous_secrets (
+    owner       text not null,
+    secret      text not null,
+    valid_until timestamptz not null,
+    primary key (owner, secret)
+);
+comment on table  webhook_previous_secrets is 'Secrets that a rotation replaced and that still sign, so that receivers can change over.';
+comment on column webhook_previous_secrets.valid_until is 'Until this time the secret signs too. A later rotation does not change it.';
 
 create table webhook_deliveries (
     delivery_id     uuid primary key default new_job_id(),
@@ -49,6 +55,7 @@ create table webhook_deliveries (
     constraint of_a_job_or_of_a_batch check ((job_id is null) <> (batch_id is null))
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
+create index webhook_deliveries_by_destination on webhook_deliveries (owner, host, next_attempt_at) where status = 'pending';
 create index webhook_deliveries_by_owner on webhook_deliveries (owner, delivery_id);
 create index webhook_deliveries_of_job on webhook_deliveries (job_id) where job_id is not null;
 create index webhook_deliveries_of_endpoint on webhook_deliveries (endpoint_id) where endpoint_id is not null and status = 'pending';
@@ -72,3 +79,40 @@ language sql set search_path = pg_catalog, public, pg_temp as $$
     select case when exists (select from again) then 'pending' else 'not found' end
 $$;
 comment on function redeliver_webhook is 'Answers pending or not found. Sends a delivery again, under its id, with a new budget of attempts.';
+
+-- Two statements: after the lock, the second one sees what another call has committed.
+create function create_webhook_endpoint(owner text, url text, events text[], secret text, endpoints_max bigint)
+returns table (endpoint_id uuid, created_at timestamptz)
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+#variable_conflict use_column
+begin
+    perform pg_advisory_xact_lock(hashtextextended('webhook_endpoints ' || create_webhook_endpoint.owner, 0));
+    return query
+        insert into webhook_endpoints (owner, url, events, secret)
+        select create_webhook_endpoint.owner, create_webhook_endpoint.url, create_webhook_endpoint.events, create_webhook_endpoint.secret
+        where (select count(*) from webhook_endpoints w where w.owner = create_webhook_endpoint.owner) < create_webhook_endpoint.endpoints_max
+        returning endpoint_id, created_at;
+end $$;
+comment on function create_webhook_endpoint is 'Makes an endpoint; no row if the owner has endpoints_max endpoints already.';
+
+create function rotate_webhook_secret(owner text, fresh text, overlap interval, previous_max int) returns timestamptz
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare replaced text; still_signing int; first_ends timestamptz;
+begin
+    -- The row lock puts concurrent rotations in an order. The update changes nothing: it makes `returning` return an existing row.
+    insert into webhook_secrets as s (owner, secret) values (rotate_webhook_secret.owner, fresh)
+    on conflict on constraint webhook_secrets_pkey do update set secret = s.secret
+    returning s.secret into replaced;
+    if replaced = fresh then
+        return null;
+    end if;
+    delete from webhook_previous_secrets p where p.owner = rotate_webhook_secret.owner and p.valid_until <= now();
+    select count(*), min(p.valid_until) into still_signing, first_ends from webhook_previous_secrets p where p.owner = rotate_webhook_secret.owner;
+    if still_signing >= previous_max then
+        return first_ends;
+    end if;
+    insert into webhook_previous_secrets values (rotate_webhook_secret.owner, replaced, now() + overlap);
+    update webhook_secrets s set secret = fresh, rotated_at = now() where s.owner = rotate_webhook_secret.owner;
+    return null;
+end $$;
+comment on function rotate_webhook_secret is 'Replaces the secret of an owner, which signs on for a while. Changes nothing if previous_max replaced secrets still sign, and answers when the first of them ends.';

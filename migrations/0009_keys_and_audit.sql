@@ -10,12 +10,14 @@ create table api_keys (
     burst               int,
     queued_jobs_max     bigint,
     stored_bytes_max    bigint,
+    priority_max        smallint,
     created_at          timestamptz not null default now(),
     expires_at          timestamptz,
     revoked_at          timestamptz,
     constraint owners_are_short_names check (owner ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
-    constraint scopes_are_known check (scopes <@ array['submit', 'read', 'operate', 'admin'] and cardinality(scopes) > 0),
-    constraint limits_are_not_negative check (requests_per_second >= 0 and burst >= 1 and queued_jobs_max >= 0 and stored_bytes_max >= 0)
+    constraint scopes_are_known check (scopes <@ array['submit', 'read', 'webhooks', 'operate', 'admin'] and cardinality(scopes) > 0),
+    constraint limits_are_not_negative check (requests_per_second >= 0 and burst >= 1 and queued_jobs_max >= 0 and stored_bytes_max >= 0),
+    constraint priority_max_lies_between_0_and_100 check (priority_max between 0 and 100)
 );
 comment on table  api_keys is 'A key reads dk_<key_id>_<secret>; only the SHA-256 of the secret is kept.';
 comment on column api_keys.owner is 'Whose jobs the key sees; several keys may share one owner.';
@@ -23,6 +25,7 @@ comment on column api_keys.requests_per_second is 'Requests a second in the long
 comment on column api_keys.burst is 'Requests that may come at once; null: the default of the service.';
 comment on column api_keys.queued_jobs_max is 'A submit through this key is refused while its owner has this many jobs that have not ended; null: the default of the service, 0: no limit.';
 comment on column api_keys.stored_bytes_max is 'An upload through this key is refused while its owner stores this many bytes of images; null: the default of the service, 0: no limit.';
+comment on column api_keys.priority_max is 'A submit through this key is refused if its priority is higher; null: the default of the service.';
 
 create function revoke_api_key(key_id text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$

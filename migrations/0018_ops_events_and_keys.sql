@@ -39,13 +39,13 @@ comment on column ops.deliveries.ended_at is 'When the delivery succeeded or was
 create view ops.api_keys as
 select key_id, name, owner, scopes, created_at, expires_at, revoked_at,
        case when revoked_at is not null then 'revoked' when expires_at <= now() then 'expired' else 'valid' end as status,
-       requests_per_second, burst, queued_jobs_max, stored_bytes_max
+       requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max
 from api_keys;
 comment on view ops.api_keys is 'The API keys, without their secrets.';
 comment on column ops.api_keys.key_id is 'The key begins with dk_ and this id.';
 comment on column ops.api_keys.name is 'What the key is for, in the words of its maker.';
 comment on column ops.api_keys.owner is 'Whose jobs the key sees; several keys may share one owner.';
-comment on column ops.api_keys.scopes is 'What it may do: submit, read, operate, admin.';
+comment on column ops.api_keys.scopes is 'What it may do: submit, read, webhooks, operate, admin.';
 comment on column ops.api_keys.created_at is 'When it was made.';
 comment on column ops.api_keys.expires_at is 'Until when the key is valid; empty: until it is revoked.';
 comment on column ops.api_keys.revoked_at is 'When it was revoked.';
@@ -54,6 +54,7 @@ comment on column ops.api_keys.requests_per_second is 'Requests a second in the 
 comment on column ops.api_keys.burst is 'Requests that may come at once; empty: the default of the service.';
 comment on column ops.api_keys.queued_jobs_max is 'Submits are refused while the owner has this many jobs that have not ended; empty: the default of the service, 0: no limit.';
 comment on column ops.api_keys.stored_bytes_max is 'Uploads are refused while the owner stores this many bytes of images; empty: the default of the service, 0: no limit.';
+comment on column ops.api_keys.priority_max is 'Submits are refused if their priority is higher; empty: the default of the service.';
 
 create view ops.audit as
 select at, actor, role, verb, subject, arguments, outcome from audit;

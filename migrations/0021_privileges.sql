@@ -27,7 +27,8 @@ declare
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'infer_micros', 'micros', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
         'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
-        'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image', 'name_upload', 'void_uploads',
+        'finish_batch', 'publish_event', 'redeliver_webhook', 'create_webhook_endpoint', 'rotate_webhook_secret', 'purge_finished', 'problem_code_only',
+        'purge_image', 'name_upload', 'void_uploads',
         'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial'];
     internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
@@ -60,7 +61,8 @@ begin
             ('darkroom_api',      'usage', array['schema ops', 'schema public']),
             ('darkroom_api',      'select', array['all tables in schema ops']),
             ('darkroom_api',      'select, insert, update, delete', array['live_jobs', 'finished_jobs', 'attempts', 'idempotency_keys',
-                                  'batches', 'batch_refusals', 'webhook_endpoints', 'webhook_secrets', 'webhook_deliveries']),
+                                  'batches', 'batch_refusals', 'webhook_endpoints', 'webhook_secrets',
+                                  'webhook_previous_secrets', 'webhook_deliveries']),
             ('darkroom_api',      'select, insert, update', array['images', 'lanes', 'api_keys']),
             ('darkroom_api',      'select, insert, update, delete', array['signed_uploads']),
             ('darkroom_api',      'select, insert, update, delete', array['model_aliases']),

@@ -197,9 +197,13 @@ pub struct WebhookConfig {
     #[arg(long, env = "DARKROOM_ALLOW_PRIVATE_ADDRESSES")]
     pub allow_private_addresses: bool,
     /// Most webhooks that this process sends at the same time
-    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_MAX", default_value_t = 32)]
+    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_MAX", default_value_t = 128)]
     pub webhook_sends_max: u16,
-    /// Most webhooks that this process sends to one host at the same time
+    /// Most webhooks of one owner that this process sends at the same time. A host that never answers holds each of its sends for
+    /// `--webhook-timeout-ms`: the rest of `--webhook-sends-max` is what other owners have meanwhile
+    #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_PER_OWNER_MAX", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub webhook_sends_per_owner_max: u16,
+    /// Most webhooks that this process sends to one host at the same time; one owner leaves a quarter of these to other owners
     #[arg(long, env = "DARKROOM_WEBHOOK_SENDS_PER_HOST_MAX", default_value_t = 8)]
     pub webhook_sends_per_host_max: u16,
     /// Longest time of connecting to a webhook receiver or to the host of an image URL, in milliseconds
@@ -241,6 +245,10 @@ pub struct KeyDefaults {
     /// Most bytes of stored images of one owner; 0: no limit
     #[arg(long, env = "DARKROOM_OWNER_STORED_BYTES_MAX", default_value_t = 0)]
     pub owner_stored_bytes_max: i64,
+    /// Highest priority of a job; a job without a priority has 0. Jobs of a higher priority run first, of any owner: give a higher
+    /// limit to single keys: `darkroom keys create --priority-max`
+    #[arg(long, env = "DARKROOM_KEY_PRIORITY_MAX", default_value_t = 0, value_parser = clap::value_parser!(i16).range(0..=100))]
+    pub key_priority_max: i16,
 }
 
 impl KeyDefaults {
@@ -249,5 +257,6 @@ impl KeyDefaults {
         key_burst: 1,
         owner_queued_jobs_max: 0,
         owner_stored_bytes_max: 0,
+        key_priority_max: 100,
     };
 }

@@ -29,7 +29,7 @@ pub(crate) struct Egress {
 /// Why a URL is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlRefused {
-    #[error("must be a URL of at most 2048 bytes")]
+    #[error("must be a URL of at most 2048 bytes, with its special characters percent-encoded")]
     NotAUrl,
     #[error("must begin with https://")]
     Scheme,
@@ -70,6 +70,10 @@ impl Egress {
             return Err(UrlRefused::NotAUrl);
         }
         let url = Url::parse(text).map_err(|_| UrlRefused::NotAUrl)?;
+        // Parsing can make a URL longer, and the parsed form is stored and checked again before each request.
+        if url.as_str().len() > URL_BYTES_MAX {
+            return Err(UrlRefused::NotAUrl);
+        }
         self.check_url(&url)?;
         Ok(url)
     }
@@ -180,6 +184,18 @@ mod tests {
         }
         let long = format!("https://example.com/{}", "a".repeat(2048));
         assert_eq!(egress.check(&long).err(), Some(UrlRefused::NotAUrl));
+    }
+
+    #[test]
+    fn a_url_that_is_accepted_is_accepted_again_in_its_stored_form() {
+        let egress = egress(false);
+        let with_path = |path: &str| egress.check(&format!("https://example.com/{path}"));
+        // Each character becomes six: `%C3%A4`.
+        assert_eq!(with_path(&"ä".repeat(400)).err(), Some(UrlRefused::NotAUrl));
+        for path in ["ä".repeat(300), "a b\"<>{}|^`".into(), "%zz?q=ü#ä".into()] {
+            let stored = with_path(&path).expect("short enough");
+            assert_eq!(egress.check(stored.as_str()), Ok(stored.clone()), "{path}");
+        }
     }
 
     #[test]

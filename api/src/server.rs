@@ -150,7 +150,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         .context("no HTTP client for webhooks and image URLs")?;
     let changes = queue::ChangedListener::start(pool.clone(), pool.direct());
     let send_webhooks = webhooks::send_until_shutdown(
-        pool.clone(),
+        statements.clone(),
         egress.clone(),
         config.webhooks.clone(),
         changes.any(),

@@ -1,16 +1,19 @@
 //! Sends webhooks: claims due deliveries, at most a fixed number at a time, and records the outcome of each attempt.
 //!
-//! Every API process sends. Leases of deliveries divide the work between the processes.
+//! Every API process sends. Leases of deliveries divide the work between the processes. A claim takes deliveries in turn between
+//! owners and hosts, with a limit for each: a host that never answers holds its sends for the whole timeout.
 
 mod schedule;
 mod send;
 
-use jobs::db::Db;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jobs::{
-    db::answered,
-    webhooks::{Delivery, DeliveryOutcome, HostLoad, claim, disable_endpoint, settle},
+    db::{Db, StatementPool, answered},
+    webhooks::{
+        ClaimLimits, Delivery, DeliveryOutcome, Destination, ScanPosition, claim, disable_endpoint,
+        settle,
+    },
 };
 use tokio::{
     sync::watch,
@@ -35,34 +38,41 @@ const LEASE_MARGIN: Duration = Duration::from_secs(30);
 ///
 /// `changes` wakes the sender after a job changed: the change may have a receiver. Ends early if the sender of `changes` is gone.
 pub(crate) async fn send_until_shutdown(
-    db: Db,
+    statements: StatementPool,
     egress: Egress,
     config: WebhookConfig,
     changes: watch::Receiver<()>,
     shutdown: CancellationToken,
 ) {
     let timeout = Duration::from_millis(config.webhook_timeout_ms);
+    let db = statements.db().clone();
     let dispatcher = Dispatcher {
         sends_max: config.webhook_sends_max.into(),
+        per_owner_max: config.webhook_sends_per_owner_max.into(),
         per_host_max: config.webhook_sends_per_host_max.into(),
         lease: timeout + LEASE_MARGIN,
         sender: Arc::new(Sender::new(db.clone(), egress, timeout)),
         db,
+        statements,
         sends: JoinSet::new(),
-        hosts: HashMap::new(),
+        destinations: HashMap::new(),
+        scan: ScanPosition::default(),
     };
     dispatcher.run(changes, shutdown).await;
 }
 
 struct Dispatcher {
     db: Db,
+    statements: StatementPool,
     sends_max: usize,
+    per_owner_max: i32,
     per_host_max: i32,
     lease: Duration,
     sender: Arc<Sender>,
     sends: JoinSet<()>,
-    /// The host of each task in `sends`.
-    hosts: HashMap<Id, String>,
+    /// The owner and the host of each task in `sends`.
+    destinations: HashMap<Id, Destination>,
+    scan: ScanPosition,
 }
 
 impl Dispatcher {
@@ -89,7 +99,7 @@ impl Dispatcher {
             while let Some(sent) = self.sends.try_join_next_with_id() {
                 self.forget(sent);
             }
-            metrics::gauge!("darkroom_webhooks_sending").set(self.hosts.len() as f64);
+            metrics::gauge!("darkroom_webhooks_sending").set(self.destinations.len() as f64);
         }
         // Each attempt ends by its timeout.
         while self.sends.join_next().await.is_some() {}
@@ -97,7 +107,7 @@ impl Dispatcher {
 
     fn forget(&mut self, sent: Result<(Id, ()), tokio::task::JoinError>) {
         let id = sent.map_or_else(|error| error.id(), |(id, ())| id);
-        self.hosts.remove(&id);
+        self.destinations.remove(&id);
     }
 
     async fn start_due_deliveries(&mut self) -> Result<(), sqlx::Error> {
@@ -105,29 +115,26 @@ impl Dispatcher {
         if free == 0 {
             return Ok(());
         }
-        let mut sends = HashMap::<&String, i32>::new();
-        for host in self.hosts.values() {
-            *sends.entry(host).or_default() += 1;
+        let mut sending = HashMap::<&Destination, i32>::new();
+        for destination in self.destinations.values() {
+            *sending.entry(destination).or_default() += 1;
         }
-        let busy: Vec<_> = sends
-            .into_iter()
-            .map(|(host, sends)| HostLoad {
-                host: host.clone(),
-                sends,
-            })
-            .collect();
-        let lease_seconds = self.lease.as_secs_f64();
-        let due = claim(
-            &self.db,
-            free as i64,
-            self.per_host_max,
-            &busy,
-            lease_seconds,
-        );
-        for delivery in answered(&self.db, due).await? {
-            let host = delivery.host.clone();
+        let limits = ClaimLimits {
+            deliveries: free as i64,
+            per_owner: self.per_owner_max,
+            per_host: self.per_host_max,
+            lease_seconds: self.lease.as_secs_f64(),
+        };
+        let due = self
+            .statements
+            .run(async |db| claim(db, &limits, &sending, &self.scan).await)
+            .await?;
+        self.scan = due.next;
+        for delivery in due.deliveries {
+            let destination = delivery.destination.clone();
             let attempt = attempt(self.db.clone(), self.sender.clone(), delivery);
-            self.hosts.insert(self.sends.spawn(attempt).id(), host);
+            self.destinations
+                .insert(self.sends.spawn(attempt).id(), destination);
         }
         Ok(())
     }

@@ -46,13 +46,17 @@ pub(crate) struct Create {
     /// Owner whose jobs the key sees; several keys may share an owner
     #[arg(long, value_parser = owner)]
     owner: String,
-    /// What the key may do: `submit`, `read`, `operate`, `admin`, separated by commas
+    /// What the key may do: `submit`, `read`, `webhooks`, `operate`, `admin`, separated by commas
     #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPES")]
     scopes: Vec<Scope>,
     /// How long the key is valid: `90d`, `12h`, `1year`; for ever if left out
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     expires_in: Option<Duration>,
-    /// One JSON line: `{"id", "key", "owner", "scopes", "expires_at"}`
+    /// Highest priority of jobs that the key submits, from 0 to 100; without it, the `--key-priority-max` of the API. Jobs of a higher
+    /// priority run first, of any owner
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(0..=100))]
+    priority_max: Option<i16>,
+    /// One JSON line: `{"id", "key", "owner", "scopes", "expires_at", "priority_max"}`
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -81,7 +85,10 @@ impl Create {
             owner: self.owner,
             scopes: self.scopes,
             expires_at: self.expires_in.map(expiry).transpose()?,
-            limits: KeyLimits::default(),
+            limits: KeyLimits {
+                priority_max: self.priority_max,
+                ..KeyLimits::default()
+            },
         };
         let db = stores::database(&self.db).await?;
         let made = create(&db, &new, None).await;
@@ -90,6 +97,7 @@ impl Create {
         if self.json {
             terminal::json(serde_json::json!({
                 "id": made.key_id, "key": key, "owner": new.owner, "scopes": new.scopes, "expires_at": new.expires_at,
+                "priority_max": new.limits.priority_max,
             }))?;
         } else {
             terminal::line(key)?;

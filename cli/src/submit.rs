@@ -46,7 +46,7 @@ pub(crate) struct Submit {
     /// Metadata of each job, to find it again (`list --metadata`); may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     metadata: Vec<(String, String)>,
-    /// From -100 to 100; higher priorities run first
+    /// From -100 to 100; higher priorities run first. One above 0 needs a key that allows it
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i16>,
     /// Ask for a new prediction, even if the service has made it before

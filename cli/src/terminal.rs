@@ -32,8 +32,9 @@ pub(crate) fn json(text: impl Display) -> Result<(), Failure> {
     let mut escaped = String::with_capacity(text.len());
     for c in text.trim_end().chars() {
         if is_harmful(c) {
-            // All harmful characters lie in the basic plane.
-            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
         } else {
             escaped.push(c);
         }
@@ -55,10 +56,12 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Control characters except line breaks and tabs, and characters that reverse the direction of text.
+/// Control characters except line breaks and tabs; characters that set the direction of text, break lines, or hide text.
 fn is_harmful(c: char) -> bool {
-    let reverses = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    reverses || (c.is_control() && !matches!(c, '\n' | '\t'))
+    let directs = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks = matches!(c, '\u{2028}' | '\u{2029}');
+    let hides = matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    directs || breaks || hides || (c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
@@ -213,7 +216,11 @@ mod tests {
             cleaned,
             "a\u{fffd}]0;title\u{fffd}b\u{fffd}2Jc\u{fffd}d\u{fffd}e\tf\ng"
         );
-        assert_eq!(clean("Käse 猫\n"), "Käse 猫\n");
+        let invisible = "\u{61c}\u{200f}\u{2028}\u{fffa}\u{e0041}\u{7f}\u{85}";
+        assert_eq!(clean(invisible), "\u{fffd}".repeat(7));
+        for harmless in ["Käse 猫\n", "نامه‌ای", "👩‍👩‍👧"] {
+            assert_eq!(clean(harmless), harmless);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod latency;
 mod list;
 mod listen;
 mod low_water;
+mod lower_levels;
 mod matching_job;
 mod notify;
 mod promote;
@@ -43,7 +44,7 @@ mod workers;
 
 pub use cancel::{CancelOutcome, cancel};
 pub use changed_listener::{ChangedListener, JobWatch};
-pub use claim::{Claim, claim};
+pub use claim::{Claim, claim, claim_lower};
 pub use controls::{DrainOutcome, drain, pause, resume};
 pub use enqueue::{Enqueued, NewJob, enqueue};
 pub use enqueuer::{Enqueuer, EnqueuerConfig, PendingUpload};
@@ -60,6 +61,7 @@ pub use job_loader::JobLoader;
 pub use latency::{Latency, latency};
 pub use list::{JobFilter, JobPage, PageSize, list};
 pub use low_water::LowWater;
+pub use lower_levels::LowerLevels;
 pub use matching_job::{MatchingJob, find_matching_job};
 pub use notify::{
     ANY_MODEL, CHANGED_CHANNEL, Notifier, QUEUED_CHANNEL, STARTED_CHANNEL, WORKER_CHANNEL,

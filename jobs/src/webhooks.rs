@@ -14,13 +14,15 @@ mod settle;
 mod signature;
 
 pub use self::{
-    claim::{Delivery, HostLoad, claim},
+    claim::{ClaimLimits, Delivery, Destination, DueDeliveries, ScanPosition, claim},
     endpoints::{Endpoint, create_endpoint, delete_endpoint, disable_endpoint, endpoints},
     ids::{DeliveryId, EndpointId},
     list::{DeliveryAttempt, DeliveryFilter, DeliveryView, list},
     prune::prune_deliveries,
     redeliver::redeliver,
-    secrets::{OwnerSecret, new_secret, owner_secret, rotate_secret},
+    secrets::{
+        OwnerSecret, PREVIOUS_SECRETS_MAX, Rotation, new_secret, owner_secret, rotate_secret,
+    },
     settle::{AttemptResult, DeliveryOutcome, settle},
     signature::sign,
 };

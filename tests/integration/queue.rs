@@ -8,6 +8,7 @@ mod connections;
 mod contract;
 mod contract_plans;
 mod delivering;
+mod delivering_in_turn;
 mod documented_sql;
 mod expiring_and_promoting;
 mod fairness;

@@ -2,7 +2,7 @@
 
 use jobs::{
     WorkerId,
-    queue::{self, Claim, LowWater, QueueError},
+    queue::{self, Claim, LowWater, LowerLevels, QueueError},
 };
 use sqlx::PgPool;
 
@@ -25,5 +25,24 @@ pub async fn claim_with(
     low_water: &LowWater,
 ) -> Result<Vec<Claim>, QueueError> {
     let mut db = db.acquire().await?;
-    queue::claim(&mut db, worker, models, limit, low_water).await
+    let strict = LowerLevels::default();
+    queue::claim(&mut db, worker, models, limit, low_water, &strict).await
+}
+
+/// Claims like a worker that gives turns to lower priorities.
+pub async fn claim_with_turns(
+    db: &PgPool,
+    worker: WorkerId,
+    limit: u16,
+    lower_levels: &LowerLevels,
+) -> Result<Vec<Claim>, QueueError> {
+    let mut db = db.acquire().await?;
+    let mut claims = queue::claim_lower(&mut db, worker, &[], limit, lower_levels).await?;
+    let rest = limit - claims.len() as u16;
+    if rest > 0 {
+        let low_water = LowWater::default();
+        let more = queue::claim(&mut db, worker, &[], rest, &low_water, lower_levels);
+        claims.extend(more.await?);
+    }
+    Ok(claims)
 }

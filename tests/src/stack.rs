@@ -17,8 +17,6 @@ use tempfile::TempDir;
 
 use crate::{Client, Database, fixtures, given};
 
-const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
-
 /// A database, a bucket, one API process with a client of it, and as many workers as the test starts.
 #[derive(Debug)]
 pub struct Stack {
@@ -60,7 +58,7 @@ impl Stack {
             .tempdir()
             .unwrap();
         let api = start_api(&db, &bucket, folder.path(), env).await;
-        let client = Client::new(&api.url, Some(key(&db, given::OWNER, &ALL).await));
+        let client = Client::new(&api.url, Some(key(&db, given::OWNER, &Scope::ALL).await));
         Self {
             api,
             client,
@@ -155,7 +153,7 @@ impl Stack {
     pub async fn replace_killed_api_with(&mut self, env: Env<'_>) {
         self.api.process.kill().await;
         let fresh = start_api(&self.db, &self.bucket, self.folder.path(), env).await;
-        let key = key(&self.db, given::OWNER, &ALL).await;
+        let key = key(&self.db, given::OWNER, &Scope::ALL).await;
         self.client = Client::new(&fresh.url, Some(key));
         self.api = fresh;
     }
@@ -186,7 +184,7 @@ impl Stack {
 
     /// A new key of the owner with all scopes.
     pub async fn key(&self) -> String {
-        key(&self.db, given::OWNER, &ALL).await
+        key(&self.db, given::OWNER, &Scope::ALL).await
     }
 
     /// Runs the command `darkroom` with a key of the owner.
@@ -271,7 +269,11 @@ async fn key(db: &Database, owner: &str, scopes: &[Scope]) -> String {
         owner: owner.into(),
         scopes: scopes.to_vec(),
         expires_at: None,
-        limits: KeyLimits::default(),
+        // Tests set priorities of jobs; the limit of a key has tests of its own.
+        limits: KeyLimits {
+            priority_max: Some(100),
+            ..KeyLimits::default()
+        },
     };
     keys::create(db, &new, None)
         .await

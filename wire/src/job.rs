@@ -83,7 +83,7 @@ pub struct JobRequest {
     /// The model's own parameters, see `GET /v1/models/{name}`.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub params: Map<String, Value>,
-    /// From -100 to 100; jobs with a higher priority run first.
+    /// From -100 to 100; jobs with a higher priority run first. Up to the `priority_max` of the key, 0 by default.
     #[serde(skip_serializing_if = "is_zero")]
     #[cfg_attr(feature = "openapi", schema(minimum = -100, maximum = 100))]
     pub priority: i16,

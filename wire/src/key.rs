@@ -25,7 +25,7 @@ pub struct ApiKey {
     pub prefix: String,
     pub name: String,
     pub owner: String,
-    /// `submit`, `read`, `operate`, `admin`.
+    /// `submit`, `read`, `webhooks`, `operate`, `admin`.
     pub scopes: Vec<String>,
     #[serde(serialize_with = "micros")]
     pub created_at: DateTime<Utc>,
@@ -69,6 +69,8 @@ pub enum Scope {
     Submit,
     /// See its owner's jobs and results.
     Read,
+    /// Add and remove receivers of webhooks, and read their signing secrets. A receiver gets the results of all jobs of the owner.
+    Webhooks,
     /// Operate queues and workers.
     Operate,
     /// Register models and make keys.
@@ -76,10 +78,19 @@ pub enum Scope {
 }
 
 impl Scope {
+    pub const ALL: [Self; 5] = [
+        Self::Submit,
+        Self::Read,
+        Self::Webhooks,
+        Self::Operate,
+        Self::Admin,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",
             Self::Read => "read",
+            Self::Webhooks => "webhooks",
             Self::Operate => "operate",
             Self::Admin => "admin",
         }
@@ -90,14 +101,14 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Submit, Self::Read, Self::Operate, Self::Admin]
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| format!("no scope `{text}`: want submit, read, operate or admin"))
+        let mut all = Self::ALL.into_iter();
+        all.find(|scope| scope.as_str() == text).ok_or_else(|| {
+            format!("no scope `{text}`: want submit, read, webhooks, operate or admin")
+        })
     }
 }
 
-/// Limits of a key. A field that is left out has the service's default; 0 is no limit.
+/// Limits of a key. A field that is left out has the service's default; 0 is no limit, except for `priority_max`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -114,4 +125,7 @@ pub struct KeyLimits {
     /// Bytes of the owner's stored images. An upload with this key is refused above the limit.
     #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub stored_bytes_max: Option<i64>,
+    /// Highest `priority` of a job that this key submits; a submit above it is refused. Without it, the service's default.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 100))]
+    pub priority_max: Option<i16>,
 }

@@ -186,6 +186,17 @@ pub struct TuningConfig {
     /// Longest time between two claims when no wake-up arrives
     #[arg(long, env = "DARKROOM_POLL_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub poll_ms: u64,
+    /// Share of jobs that lower priorities get while jobs of higher priorities wait, from 0 (none: a steady stream of higher ones
+    /// keeps them waiting for ever) to 0.5. Several lower priorities share it
+    #[arg(long, env = "DARKROOM_LOWER_PRIORITY_SHARE", default_value_t = 0.1, value_parser = parse_share)]
+    pub lower_priority_share: f64,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=0.5).contains(&share) => Ok(share),
+        _ => Err("want a number between 0 and 0.5".into()),
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {

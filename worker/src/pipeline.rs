@@ -183,6 +183,7 @@ pub fn start(
         },
         places: Arc::new(Semaphore::new(settings.places)),
         end: config.end.clone(),
+        lower_priority_share: config.tuning.lower_priority_share,
         listener: wake_ups.listener,
         claimed: AtomicU64::new(0),
         to_fetch,

@@ -136,6 +136,7 @@ impl<'a> BatchIntake<'a> {
         let candidate = async {
             let mut request = request?;
             job_request::check(&request, &self.ctx.config.limits)?;
+            job_request::check_priority(&request, self.caller.priority_max())?;
             job_request::check_deadline(&request)?;
             job_request::check_webhook(&mut request, &self.ctx.egress)?;
             let model = self.model(request.model.as_deref()).await?;

@@ -68,15 +68,16 @@ impl Keyring {
             self.verified.invalidate(&digest);
             return Ok(None);
         };
-        // The bucket stays: a key gets no new burst when it is verified again.
-        let bucket = known.map(|known| known.caller.0.bucket.clone());
-        let caller = Caller::new(key, &self.defaults, bucket);
-        let verified = Verified {
-            read_at,
-            caller: caller.clone(),
-        };
-        self.verified.insert(digest, verified);
-        Ok(Some(caller))
+        // The bucket stays: a key gets no new burst when it is verified again, and none for each of its first requests, which are
+        // verified at the same time. The closure runs alone for its key.
+        let entry = self.verified.entry(digest).and_upsert_with(|latest| {
+            let bucket = latest.map(|latest| latest.into_value().caller.0.bucket.clone());
+            Verified {
+                read_at,
+                caller: Caller::new(key, &self.defaults, bucket),
+            }
+        });
+        Ok(Some(entry.into_value().caller))
     }
 
     fn is_trusted(&self, known: &Verified) -> bool {
@@ -100,6 +101,7 @@ struct KeyWithLimits {
     bucket: Arc<TokenBucket>,
     queued_jobs_max: i64,
     stored_bytes_max: i64,
+    priority_max: i16,
 }
 
 impl Caller {
@@ -109,10 +111,12 @@ impl Caller {
         let bucket = bucket.filter(|bucket| bucket.has_limits(rate, burst));
         let jobs = key.limits.queued_jobs_max;
         let bytes = key.limits.stored_bytes_max;
+        let priority = key.limits.priority_max;
         Self(Arc::new(KeyWithLimits {
             bucket: bucket.unwrap_or_else(|| Arc::new(TokenBucket::new(rate, burst))),
             queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
             stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
+            priority_max: priority.unwrap_or(defaults.key_priority_max),
             key,
         }))
     }
@@ -122,7 +126,7 @@ impl Caller {
         let key = keys::Caller {
             key_id: "none".into(),
             owner: "anyone".into(),
-            scopes: vec![Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin],
+            scopes: Scope::ALL.to_vec(),
             limits: KeyLimits::default(),
         };
         Self::new(key, &KeyDefaults::UNLIMITED, None)
@@ -152,6 +156,11 @@ impl Caller {
     /// Most bytes of the owner's images; 0: no limit.
     pub fn stored_bytes_max(&self) -> i64 {
         self.0.stored_bytes_max
+    }
+
+    /// Highest priority of a job that the caller may submit.
+    pub fn priority_max(&self) -> i16 {
+        self.0.priority_max
     }
 
     /// The rate limit of the key.

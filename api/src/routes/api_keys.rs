@@ -55,6 +55,7 @@ fn key_body(view: KeyView, key: Option<&Secret>) -> ApiKey {
             burst: view.limits.burst,
             queued_jobs_max: view.limits.queued_jobs_max,
             stored_bytes_max: view.limits.stored_bytes_max,
+            priority_max: view.limits.priority_max,
         },
     }
 }
@@ -69,6 +70,7 @@ fn new_key(request: ApiKeyRequest) -> Result<NewKey, ApiError> {
         burst: request.limits.burst,
         queued_jobs_max: request.limits.queued_jobs_max,
         stored_bytes_max: request.limits.stored_bytes_max,
+        priority_max: request.limits.priority_max,
     };
     let name = request.name.trim();
     let fault = if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.contains('\0') {

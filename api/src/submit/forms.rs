@@ -57,7 +57,7 @@ pub(crate) async fn read(
         refuse_query(request, "the part `job`")?;
         let clock = start_body(ctx, caller, request).await?;
         let (mut job, upload) = read_multipart(limits, request, body, &clock).await?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         (job, model, ImageInput::Uploaded(upload), clock)
     } else if request
         .content_type()
@@ -67,14 +67,14 @@ pub(crate) async fn read(
         let clock = start_body(ctx, caller, request).await?;
         let split = read_json(limits, &mut body, &clock).await?;
         let mut job: JobRequest = from_json(&split.text)?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         let source = job.image.take().ok_or_else(no_image)?;
         let location = image_location(source, split.image, limits)?;
         let image = ImageInput::from_location(ctx, caller, location).await?;
         (job, model, image, clock)
     } else {
         let mut job = job_request::from_query(request.query_string())?;
-        let model = check(ctx, request, &mut job).await?;
+        let model = check(ctx, caller, request, &mut job).await?;
         let clock = start_body(ctx, caller, request).await?;
         let announced = announced_bytes(request);
         let upload = receive(&mut body, &clock, announced, limits).await?;
@@ -144,10 +144,12 @@ fn body_bytes_max(limits: &Limits) -> usize {
 /// With an `Idempotency-Key` the deadline is not checked here: the request may be a repetition, and its first answer counts.
 async fn check(
     ctx: &Ctx,
+    caller: &Caller,
     request: &HttpRequest,
     job: &mut JobRequest,
 ) -> Result<(Resolved, Map<String, Value>), ApiError> {
     job_request::check(job, &ctx.config.limits)?;
+    job_request::check_priority(job, caller.priority_max())?;
     if !has_idempotency_key(request) {
         job_request::check_deadline(job)?;
     }

@@ -7,14 +7,16 @@ use reqwest::{Response, StatusCode, Url, header};
 use tokio::time::timeout;
 
 use super::spool::{Spool, Upload, too_large};
-use crate::{ctx::Ctx, egress::was_refused, http::error::ApiError};
+use crate::{ctx::Ctx, http::error::ApiError};
 
 const REDIRECTS_MAX: usize = 3;
 
 /// Fetches the image behind a URL.
 ///
 /// # Errors
-/// `image_url_blocked`: the URL is not allowed. `image_url_failed`: it did not answer with an image in time.
+/// `image_url_blocked`: the URL itself is not allowed. `image_url_failed`: it did not answer with an image in time, or its name
+/// leads to an address that is not allowed. One problem for both: a client must not learn which names the network of this process
+/// knows.
 pub(crate) async fn fetch(ctx: &Ctx, url: &str) -> Result<Upload, ApiError> {
     let limits = &ctx.config.limits;
     if !limits.image_urls {
@@ -37,7 +39,7 @@ async fn follow(ctx: &Ctx, mut url: Url) -> Result<Response, ApiError> {
     for _ in 0..=REDIRECTS_MAX {
         let request = ctx.egress.client().get(url.clone());
         let request = request.header(header::ACCEPT, "image/*");
-        let response = request.send().await.map_err(|error| url_error(&error))?;
+        let response = request.send().await.map_err(|_| failed())?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -59,21 +61,13 @@ async fn receive(ctx: &Ctx, mut response: Response) -> Result<Upload, ApiError> 
         return Err(too_large(limits));
     }
     let mut spool = Spool::new(limits, 0);
-    while let Some(chunk) = response.chunk().await.map_err(|error| url_error(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|_| failed())? {
         spool.push(&chunk)?;
     }
     spool.finish()
 }
 
-/// Says that the fetch failed and not how: a client must not learn about the network of this process.
-fn url_error(error: &reqwest::Error) -> ApiError {
-    if was_refused(error) {
-        blocked()
-    } else {
-        failed()
-    }
-}
-
+/// Says that the fetch failed and not how.
 fn failed() -> ApiError {
     let detail = "the image could not be fetched from its URL";
     ApiError::new(ProblemCode::ImageUrlFailed, detail).with_error("/image/url", "failed", detail)

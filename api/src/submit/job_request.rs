@@ -30,6 +30,15 @@ pub(crate) fn check(request: &JobRequest, limits: &Limits) -> Result<(), ApiErro
     size::check(request, limits.job_bytes_max, limits.job_values_max)
 }
 
+/// Checks that the key allows the priority. Without the limit one owner's jobs could stay ahead of the jobs of all other owners.
+pub(crate) fn check_priority(request: &JobRequest, priority_max: i16) -> Result<(), ApiError> {
+    if request.priority <= priority_max {
+        return Ok(());
+    }
+    let detail = format!("must not be above {priority_max}, the `priority_max` of this API key");
+    Err(ApiError::invalid_field("/priority", "not_allowed", &detail))
+}
+
 /// Checks that the deadline has not passed. Not part of [`check`]: a request with an `Idempotency-Key` may be
 /// repeated after its deadline.
 pub(crate) fn check_deadline(request: &JobRequest) -> Result<(), ApiError> {

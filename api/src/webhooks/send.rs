@@ -47,6 +47,8 @@ struct WebhookContent {
 enum ReceiverAnswer {
     Accepted,
     Gone,
+    /// Nothing was sent. A later attempt would be refused too.
+    Refused(String),
     Failed {
         error: String,
         retry_after: Option<Duration>,
@@ -95,6 +97,7 @@ impl Sender {
                 DeliveryOutcome::Failed,
                 Some("410: the receiver is gone for good".into()),
             ),
+            ReceiverAnswer::Refused(error) => (DeliveryOutcome::Failed, Some(error)),
             ReceiverAnswer::Failed { error, retry_after } => {
                 let outcome = pause(delivery.tries, retry_after)
                     .map_or(DeliveryOutcome::Failed, DeliveryOutcome::Retry);
@@ -119,12 +122,12 @@ impl Sender {
         let mut trace_parent = None;
         let data = match delivery.subject {
             Subject::Job(id) => {
-                let job = queue::find(&self.db, id, &delivery.owner).await?;
+                let job = queue::find(&self.db, id, &delivery.destination.owner).await?;
                 trace_parent = job.as_ref().and_then(|job| job.trace_parent.clone());
                 job_subject(id, job)
             }
             Subject::Batch(id) => {
-                let found = batches::find_all(&self.db, &[id], &delivery.owner)
+                let found = batches::find_all(&self.db, &[id], &delivery.destination.owner)
                     .await?
                     .pop();
                 batch_subject(id, found)
@@ -138,7 +141,7 @@ impl Sender {
         if delivery.endpoint.is_some() || !delivery.secrets.is_empty() {
             return Ok(delivery.secrets.clone());
         }
-        let made = owner_secret(&self.db, &delivery.owner).await?;
+        let made = owner_secret(&self.db, &delivery.destination.owner).await?;
         Ok(vec![made.secret])
     }
 
@@ -151,7 +154,7 @@ impl Sender {
     ) -> (Option<StatusCode>, ReceiverAnswer) {
         let url = match self.egress.check(&delivery.url) {
             Ok(url) => url,
-            Err(refused) => return (None, ReceiverAnswer::failed(format!("the URL {refused}"))),
+            Err(refused) => return (None, ReceiverAnswer::Refused(format!("the URL {refused}"))),
         };
         let WebhookContent { data, trace_parent } = content;
         let body = webhook_message(delivery.event_type, delivery.at, data);
@@ -212,14 +215,13 @@ fn retry_after(text: &str) -> Option<Duration> {
     (date.to_utc() - Utc::now()).to_std().ok()
 }
 
-/// Which step of the request failed. The owner reads this text, so it says nothing about the network of this process.
+/// Which step of the request failed. The owner reads this text, so it says nothing about the network of this process: a name that
+/// leads to a private address fails like a name that does not exist.
 fn describe(error: &reqwest::Error) -> &'static str {
-    if was_refused(error) {
-        "the URL must not lead to a private, local or reserved address"
+    if was_refused(error) || error.is_connect() {
+        "no connection: the name is unknown, nothing listens there, or it leads to a private, local or reserved address"
     } else if error.is_timeout() {
         "no answer in time"
-    } else if error.is_connect() {
-        "no connection"
     } else {
         "the connection broke off"
     }

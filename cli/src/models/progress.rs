@@ -33,7 +33,7 @@ impl Progress {
             .and_then(Result::ok)
             .map(|style| ProgressBar::new(bytes).with_style(style));
         if let Some(bar) = &bar {
-            bar.set_message(name.to_owned());
+            bar.set_message(terminal::clean(name).into_owned());
         }
         Self {
             name: name.to_owned(),

@@ -210,6 +210,8 @@ impl<'a> Run<'a> {
                 terminal::json(&answer.json)
             } else if self.options.wait {
                 let outcome = terminal::job::outcome(job);
+                // A file may have a line break in its name.
+                let source = terminal::one_line(&source.to_string());
                 terminal::line(format!("{}\t{}\t{source}\t{outcome}", job.id, job.status))
             } else {
                 terminal::line(&job.id)

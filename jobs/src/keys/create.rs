@@ -63,6 +63,7 @@ pub async fn create(
         new.limits.burst,
         new.limits.queued_jobs_max,
         new.limits.stored_bytes_max,
+        new.limits.priority_max,
         actor,
     )
     .fetch_one(db)

@@ -1,4 +1,4 @@
-/// Limits of a key. A field that is left out has the service's default; 0 is no limit.
+/// Limits of a key. A field that is left out has the service's default; 0 is no limit, except for `priority_max`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct KeyLimits {
     /// Sustained requests a second; each API process counts for itself.
@@ -9,6 +9,8 @@ pub struct KeyLimits {
     pub queued_jobs_max: Option<i64>,
     /// Bytes of the owner's stored images. An upload with this key is refused above the limit.
     pub stored_bytes_max: Option<i64>,
+    /// Highest priority of a job that is submitted with this key, from 0 to 100.
+    pub priority_max: Option<i16>,
 }
 
 impl KeyLimits {
@@ -29,6 +31,11 @@ impl KeyLimits {
             Some(("queued_jobs_max", "must not be negative"))
         } else if negative(self.stored_bytes_max) {
             Some(("stored_bytes_max", "must not be negative"))
+        } else if self
+            .priority_max
+            .is_some_and(|priority| !(0..=100).contains(&priority))
+        {
+            Some(("priority_max", "must lie in 0..=100"))
         } else {
             None
         }

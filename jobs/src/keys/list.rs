@@ -28,7 +28,7 @@ pub async fn list(
 ) -> Result<Vec<KeyView>, sqlx::Error> {
     let rows = sqlx::query!(
         "select key_id, name, owner, scopes, created_at, expires_at, revoked_at,
-                requests_per_second, burst, queued_jobs_max, stored_bytes_max
+                requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max
          from api_keys
          where ($1::text is null or owner = $1)
            and ($2::text is null or (created_at, key_id) < (select b.created_at, b.key_id from api_keys b where b.key_id = $2))
@@ -52,6 +52,7 @@ pub async fn list(
             burst: row.burst,
             queued_jobs_max: row.queued_jobs_max,
             stored_bytes_max: row.stored_bytes_max,
+            priority_max: row.priority_max,
         },
     });
     Ok(keys.collect())

@@ -16,7 +16,7 @@ pub async fn verify(db: &PgPool, presented: &str) -> Result<Option<Caller>, sqlx
         return Ok(None);
     };
     let row = sqlx::query!(
-        "select secret_sha256, owner, scopes, requests_per_second, burst, queued_jobs_max, stored_bytes_max from api_keys
+        "select secret_sha256, owner, scopes, requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max from api_keys
          where key_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())",
         key_id
     )
@@ -38,6 +38,7 @@ pub async fn verify(db: &PgPool, presented: &str) -> Result<Option<Caller>, sqlx
             burst: row.burst,
             queued_jobs_max: row.queued_jobs_max,
             stored_bytes_max: row.stored_bytes_max,
+            priority_max: row.priority_max,
         },
     }))
 }

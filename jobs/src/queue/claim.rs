@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    Lease, LowWater, QueueError,
+    Lease, LowWater, LowerLevels, QueueError,
     low_water::{Position, ScanRanges},
 };
 use crate::{Sha256Digest, WorkerId};
@@ -35,7 +35,7 @@ pub struct Claim {
 /// Commits before inference starts: from then on the lease guards the job, not a row lock.
 /// `models`: names that the worker runs; empty for any.
 /// `low_water`: how far this worker has come. A job below its marks is found within a second. The result is empty only when no
-/// job is due.
+/// job is due. `lower_levels`: notes what [`claim_lower`] owes to lower priorities.
 ///
 /// # Errors
 /// Postgres is away. Jobs that may have been claimed come back when the worker's lease runs out.
@@ -45,14 +45,60 @@ pub async fn claim(
     models: &[String],
     limit: u16,
     low_water: &LowWater,
+    lower_levels: &LowerLevels,
 ) -> Result<Vec<Claim>, QueueError> {
+    let below = (limit, i16::MAX);
+    let (claims, positions) = search(db, worker, models, below, low_water).await?;
+    let is_full = claims.len() == usize::from(limit);
+    let priorities = positions.iter().map(|position| position.priority);
+    lower_levels.note_claim(priorities, is_full);
+    Ok(claims)
+}
+
+/// Leases jobs of lower priorities than the last full claims took, if these are owed a turn; at most `limit`. Without a turn, asks
+/// nothing and returns none.
+///
+/// To be called before [`claim`], which then claims the rest.
+///
+/// # Errors
+/// As [`claim`].
+pub async fn claim_lower(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    models: &[String],
+    limit: u16,
+    lower_levels: &LowerLevels,
+) -> Result<Vec<Claim>, QueueError> {
+    // A turn that finds nothing is followed by one at the top, and that one by none.
+    while let Some(turn) = lower_levels.turn(limit, Instant::now()) {
+        let below = (turn.limit, turn.highest);
+        let low_water = &lower_levels.low_water;
+        let (claims, positions) = search(&mut *db, worker, models, below, low_water).await?;
+        let priorities = positions.iter().map(|position| position.priority);
+        lower_levels.note_turn(priorities, Instant::now());
+        if !claims.is_empty() {
+            return Ok(claims);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Claims up to a number of jobs that have at most a priority: above the marks, and below them if there are none above.
+async fn search(
+    db: &mut PgConnection,
+    worker: WorkerId,
+    models: &[String],
+    (limit, highest): (u16, i16),
+    low_water: &LowWater,
+) -> Result<(Vec<Claim>, Vec<Position>), QueueError> {
     loop {
         let look = low_water.look(Instant::now());
-        let (claims, positions) = take(&mut *db, worker, models, limit, &look).await?;
+        let take = take(&mut *db, worker, models, (limit, highest), &look);
+        let (claims, positions) = take.await?;
         let is_full = claims.len() == usize::from(limit);
         low_water.note(&look, &positions, is_full, Instant::now());
         if !claims.is_empty() || look.is_sweep() {
-            return Ok(claims);
+            return Ok((claims, positions));
         }
         low_water.sweep_next();
     }
@@ -62,7 +108,7 @@ async fn take(
     db: &mut PgConnection,
     worker: WorkerId,
     models: &[String],
-    limit: u16,
+    (limit, highest): (u16, i16),
     look: &ScanRanges,
 ) -> Result<(Vec<Claim>, Vec<Position>), QueueError> {
     let mut rows = sqlx::query_file!(
@@ -73,7 +119,8 @@ async fn take(
         &look.model_ids,
         &look.highest,
         &look.lowest,
-        &look.marks
+        &look.marks,
+        highest
     )
     .fetch_all(db)
     .await?;

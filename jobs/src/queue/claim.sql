@@ -1,4 +1,4 @@
--- Highest priority first, then the fair order; rows that another worker is taking are passed over.
+-- Highest priority first, but none above $8, then the fair order; rows that another worker is taking are passed over.
 -- A stretch is a part of a model's order: a lane from its low-water mark on, or what lies between two such lanes. Without any,
 -- the whole order.
 with picked as materialized (
@@ -9,7 +9,7 @@ with picked as materialized (
     cross join lateral (
         select j.ctid as tid, j.priority, j.seq from live_jobs j
         where j.state = 'queued' and j.model_id = m.model_id
-          and j.priority <= coalesce(stretch.highest, 32767::smallint) and j.priority >= coalesce(stretch.lowest, (-32768)::smallint)
+          and j.priority <= least(coalesce(stretch.highest, 32767::smallint), $8::smallint) and j.priority >= coalesce(stretch.lowest, (-32768)::smallint)
           and j.seq > coalesce(stretch.mark, -1)
           -- Of no use any more: `expire` ends it.
           and (j.deadline_at > now()) is not false

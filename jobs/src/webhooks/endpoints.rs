@@ -29,9 +29,7 @@ pub async fn create_endpoint(
 ) -> Result<Option<Endpoint>, sqlx::Error> {
     let names: Vec<_> = events.iter().map(|event| event.as_str().into()).collect();
     let made = sqlx::query!(
-        "insert into webhook_endpoints (owner, url, events, secret)
-         select $1, $2, $3, $4 where (select count(*) from webhook_endpoints where owner = $1) < $5
-         returning endpoint_id, created_at",
+        r#"select endpoint_id as "endpoint_id!", created_at as "created_at!" from create_webhook_endpoint($1, $2, $3, $4, $5)"#,
         owner,
         url,
         &names as &[String],

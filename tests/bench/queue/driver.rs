@@ -17,7 +17,9 @@ use futures_util::future::join_all;
 use jobs::{
     JobId, Secret, WorkerId,
     db::{Db, DbConfig, StatementPool},
-    queue::{self, Enqueuer, EnqueuerConfig, LowWater, NewJob, Notifier, WorkerListener},
+    queue::{
+        self, Enqueuer, EnqueuerConfig, LowWater, LowerLevels, NewJob, Notifier, WorkerListener,
+    },
 };
 use serde_json::json;
 use tests::given;
@@ -181,10 +183,12 @@ async fn claim(
     done: Arc<AtomicU64>,
     to_complete: mpsc::Sender<Vec<queue::Lease>>,
 ) {
-    let low_water = LowWater::default();
+    let (low_water, lower_levels) = (LowWater::default(), LowerLevels::default());
     loop {
         let claims = statements
-            .run(async |db| queue::claim(db, worker, &[], batch as u16, &low_water).await)
+            .run(async |db| {
+                queue::claim(db, worker, &[], batch as u16, &low_water, &lower_levels).await
+            })
             .await
             .unwrap();
         let leases: Vec<_> = claims.into_iter().map(|claim| claim.lease).collect();
@@ -224,9 +228,10 @@ async fn latency(pool: &Db, count: usize) {
     let (started, mut starts) = mpsc::channel(16);
     let workers_pool = connect(&std::env::var("QB_DSN").unwrap());
     tokio::spawn(async move {
-        let (news, low_water) = (
+        let (news, low_water, lower_levels) = (
             WorkerListener::start(workers_pool.clone()),
             LowWater::default(),
+            LowerLevels::default(),
         );
         let (to_complete, outcomes) = mpsc::channel(8);
         let statements = StatementPool::with_one_plan(workers_pool.clone());
@@ -234,7 +239,7 @@ async fn latency(pool: &Db, count: usize) {
         tokio::spawn(complete(statements.clone(), notifier, outcomes));
         loop {
             let claims = statements
-                .run(async |db| queue::claim(db, worker, &[], 8, &low_water).await)
+                .run(async |db| queue::claim(db, worker, &[], 8, &low_water, &lower_levels).await)
                 .await
                 .unwrap();
             let now = Instant::now();

@@ -7,7 +7,8 @@ mod webhooks;
 
 use std::process::Output;
 
-use serde_json::Value;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 use tests::{Stack, fixtures};
 
 fn path(photo: &str) -> String {
@@ -43,6 +44,46 @@ fn ids(table: &str) -> Vec<String> {
     lines
         .map(|line| line.split_whitespace().next().unwrap().to_owned())
         .collect()
+}
+
+/// Other people's text must not move the cursor, change the title, or look like lines of the command.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_of_clients_cannot_steer_the_terminal() {
+    let stack = Stack::without_workers().await;
+    let hostile = "a\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{7f}\r\u{85}\u{202e}\u{2028}\nnext";
+    let job = json!({
+        "image": {"data": STANDARD.encode(fixtures::photo("cat.jpg"))},
+        "metadata": {"plain": hostile, hostile: "name", "deep": {hostile: [hostile]}},
+    });
+    let answer = stack.client.post_json("/v1/jobs", &job).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let harmful =
+        |c: char| (c.is_control() && c != '\n' && c != '\t') || "\u{202e}\u{2028}".contains(c);
+    for args in [
+        &["get", &id][..],
+        &["get", "--include-attempts", &id],
+        &["get", "--json", &id],
+        &["explain", &id],
+        &["list"],
+        &["list", "--json"],
+        &["cancel", &id],
+    ] {
+        let run = stack.command(args).await;
+        let printed = out(&run) + &log(&run);
+        assert!(
+            run.status.success() && !printed.is_empty(),
+            "{args:?}: {printed:?}"
+        );
+        assert!(!printed.contains(harmful), "{args:?}: {printed:?}");
+        let forged = printed.lines().any(|line| line.starts_with("next"));
+        assert!(!forged, "{args:?}: {printed:?}");
+    }
+    let page = expect_exit(&stack, 0, &["get", &id]).await;
+    assert!(
+        page.contains("]0;owned"),
+        "the text itself is shown: {page}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,23 +41,31 @@ const ROUTES: [(&str, Scope, Resource); 46] = [
         Resource::Image,
     ),
     ("DELETE /v1/images/{sha256}", Scope::Submit, Resource::Image),
-    ("POST /v1/webhook_endpoints", Scope::Submit, Resource::None),
-    ("GET /v1/webhook_endpoints", Scope::Read, Resource::None),
     (
-        "DELETE /v1/webhook_endpoints/{id}",
-        Scope::Submit,
-        Resource::Endpoint,
-    ),
-    ("GET /v1/webhook_secret", Scope::Submit, Resource::None),
-    (
-        "POST /v1/webhook_secret/rotate",
-        Scope::Submit,
+        "POST /v1/webhook_endpoints",
+        Scope::Webhooks,
         Resource::None,
     ),
-    ("GET /v1/webhook_deliveries", Scope::Read, Resource::None),
+    ("GET /v1/webhook_endpoints", Scope::Webhooks, Resource::None),
+    (
+        "DELETE /v1/webhook_endpoints/{id}",
+        Scope::Webhooks,
+        Resource::Endpoint,
+    ),
+    ("GET /v1/webhook_secret", Scope::Webhooks, Resource::None),
+    (
+        "POST /v1/webhook_secret/rotate",
+        Scope::Webhooks,
+        Resource::None,
+    ),
+    (
+        "GET /v1/webhook_deliveries",
+        Scope::Webhooks,
+        Resource::None,
+    ),
     (
         "POST /v1/webhook_deliveries/{id}/redeliver",
-        Scope::Submit,
+        Scope::Webhooks,
         Resource::Delivery,
     ),
     ("GET /v1/models", Scope::Read, Resource::None),
@@ -177,8 +185,6 @@ impl Resource {
     }
 }
 
-const ALL: [Scope; 4] = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
-
 /// The routes of the OpenAPI document: method, path and operation.
 pub(super) async fn documented_routes(stack: &Stack) -> Vec<(Method, String, Value)> {
     let document = stack.client_with(None).get("/openapi.json").await.json();
@@ -264,7 +270,7 @@ async fn every_route_answers_401_without_a_key() {
 async fn every_route_accepts_exactly_one_scope() {
     let stack = Stack::bare(&[]).await;
     let mut clients = Vec::new();
-    for scope in ALL {
+    for scope in Scope::ALL {
         clients.push((scope, stack.client_of(given::OWNER, &[scope]).await));
     }
     for (method, path, operation) in documented_routes(&stack).await {
@@ -284,7 +290,7 @@ async fn every_route_accepts_exactly_one_scope() {
 #[tokio::test]
 async fn every_route_answers_404_for_a_resource_of_another_owner() {
     let stack = Stack::without_workers().await;
-    let bob = stack.client_of("bob", &ALL).await;
+    let bob = stack.client_of("bob", &Scope::ALL).await;
     let mut asked = 0;
     for (method, path, operation) in documented_routes(&stack).await {
         let resource = rule(&method, &path).1;

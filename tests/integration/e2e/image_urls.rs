@@ -80,7 +80,6 @@ async fn a_forbidden_address_is_refused() {
         "https://127.0.0.1/cat.jpg",
         "https://[fd00::1]/cat.jpg",
         "https://169.254.169.254/latest/meta-data/",
-        "https://localhost/cat.jpg",
         "https://example.com:22/cat.jpg",
         "file:///etc/passwd",
         "nonsense",
@@ -88,6 +87,22 @@ async fn a_forbidden_address_is_refused() {
         let answer = submit(&stack, url).await;
         answer.problem_at(422, "image_url_blocked", "/image/url");
     }
+}
+
+/// Otherwise a client could ask for names until it knows the hosts of the service's network.
+#[tokio::test]
+async fn a_name_of_a_private_address_looks_like_a_name_that_does_not_exist() {
+    let stack = Stack::without_workers_but(&[ON]).await;
+    let private = submit(&stack, "https://localhost/cat.jpg").await;
+    let unknown = submit(&stack, "https://no-such-host.invalid/cat.jpg").await;
+    let [private, unknown] = [private, unknown].map(|answer| {
+        let mut problem = answer.problem(422, "image_url_failed");
+        for of_the_request in ["request_id", "trace_id"] {
+            problem.as_object_mut().unwrap().remove(of_the_request);
+        }
+        problem
+    });
+    assert_eq!(private, unknown);
 }
 
 #[tokio::test]

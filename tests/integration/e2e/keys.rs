@@ -26,7 +26,7 @@ async fn a_key_is_shown_once_and_works_only_for_its_scopes_and_its_owner() {
     let ahead = chrono::Utc::now() + chrono::TimeDelta::hours(1);
     let wanted = json!({
         "name": "  phones ", "owner": "shop", "scopes": ["read", "submit", "read"], "expires_at": ahead,
-        "limits": {"requests_per_second": 7.5, "burst": 20, "queued_jobs_max": 100},
+        "limits": {"requests_per_second": 7.5, "burst": 20, "queued_jobs_max": 100, "priority_max": 5},
     });
     let key = create_key(&stack, wanted).await;
     assert_eq!(key["object"], "api_key");
@@ -35,7 +35,8 @@ async fn a_key_is_shown_once_and_works_only_for_its_scopes_and_its_owner() {
         (&json!("phones"), &json!("shop"))
     );
     assert_eq!(key["scopes"], json!(["submit", "read"]));
-    let limits = json!({"requests_per_second": 7.5, "burst": 20, "queued_jobs_max": 100, "stored_bytes_max": null});
+    let limits = json!({"requests_per_second": 7.5, "burst": 20, "queued_jobs_max": 100, "stored_bytes_max": null,
+                        "priority_max": 5});
     assert_eq!(key["limits"], limits);
     let secret = key["key"].as_str().unwrap();
     assert!(secret.starts_with(key["prefix"].as_str().unwrap()));
@@ -158,6 +159,16 @@ async fn an_invalid_key_is_refused_with_a_pointer() {
             json!({"requests_per_second": -0.5}),
             "/limits/requests_per_second",
         ),
+        (
+            "limits",
+            json!({"priority_max": 101}),
+            "/limits/priority_max",
+        ),
+        (
+            "limits",
+            json!({"priority_max": -1}),
+            "/limits/priority_max",
+        ),
         ("limits", json!({"bursts": 1}), "/limits/bursts"),
         ("colour", json!("red"), "/colour"),
     ] {
@@ -196,7 +207,7 @@ async fn the_audit_names_the_key_that_created_or_revoked_a_key() {
 #[tokio::test]
 async fn only_admins_create_keys() {
     let stack = Stack::bare(&[]).await;
-    let others = [Scope::Submit, Scope::Read, Scope::Operate];
+    let others = [Scope::Submit, Scope::Read, Scope::Webhooks, Scope::Operate];
     let client = stack.client_of("bob", &others).await;
     let wanted = json!({"name": "n", "owner": "bob", "scopes": ["admin"]});
     let refused = client.post_json("/v1/api_keys", &wanted).await;

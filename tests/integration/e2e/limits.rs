@@ -1,10 +1,12 @@
 //! The limits of keys and owners. A 429 response says when the client should come back.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Client, Stack, client::send, fixtures, given};
 
-const ALL: [&str; 4] = ["submit", "read", "operate", "admin"];
+const ALL: [&str; 5] = ["submit", "read", "webhooks", "operate", "admin"];
 
 /// A client whose key has these limits.
 async fn client_with_limits(stack: &Stack, owner: &str, limits: Value) -> Client {
@@ -48,6 +50,19 @@ async fn a_key_over_its_rate_gets_a_retry_time_and_other_keys_go_on() {
         assert!((900..=1000).contains(&seconds), "{seconds}");
     }
     assert_eq!(other_key.get("/v1/jobs").await.status, 200);
+}
+
+/// The first requests of a key are verified at the same time, and share one bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_first_requests_share_one_burst() {
+    let stack = Stack::bare(&[]).await;
+    for key in 0..5 {
+        let limits = json!({"requests_per_second": 0.001, "burst": 1});
+        let client = client_with_limits(&stack, &format!("shop{key}"), limits).await;
+        let answers = join_all((0..30).map(|_| client.get("/v1/models"))).await;
+        let passed = answers.iter().filter(|answer| answer.status == 200);
+        assert_eq!(passed.count(), 1);
+    }
 }
 
 #[tokio::test]
@@ -171,5 +186,46 @@ async fn the_default_limits_hold_for_keys_without_their_own_limits() {
     let own = client_with_limits(&stack, given::OWNER, unlimited).await;
     for _ in 0..10 {
         assert_eq!(own.post_job("", "image/jpeg", photo()).await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn a_priority_above_the_limit_of_the_key_is_refused() {
+    let stack = Stack::without_workers().await;
+    let photo = || fixtures::photo("cat.jpg");
+    let by_default = client_with_limits(&stack, "shop", json!({})).await;
+    let raised = client_with_limits(&stack, "shop", json!({"priority_max": 10})).await;
+    let submit = async |client: &Client, priority: i16| {
+        let query = format!("?priority={priority}");
+        client.post_job(&query, "image/jpeg", photo()).await
+    };
+    for (client, allowed, refused) in [(&by_default, 0, 1), (&raised, 10, 11)] {
+        let answer = submit(client, allowed).await;
+        assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+        let answer = submit(client, refused).await;
+        answer.problem_at(422, "invalid_params", "/priority");
+    }
+    let answer = submit(&by_default, -100).await;
+    assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+
+    let image = STANDARD.encode(photo());
+    let line = |priority| json!({"image": {"data": image}, "priority": priority}).to_string();
+    let lines = format!("{}\n{}\n", line(0), line(100));
+    let request = by_default.request(Method::POST, "/v1/batches");
+    let request = request.header("content-type", "application/x-ndjson");
+    let batch = send(request.body(lines)).await;
+    assert_eq!(batch.status, 202, "{}", batch.text());
+    assert_eq!(batch.json()["counts"]["refused"], 1, "{}", batch.text());
+}
+
+#[tokio::test]
+async fn the_default_limit_of_priorities_is_a_setting() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_KEY_PRIORITY_MAX", "5")]).await;
+    let client = client_with_limits(&stack, "shop", json!({})).await;
+    for (priority, status) in [(5, 202), (6, 422)] {
+        let photo = fixtures::photo("cat.jpg");
+        let query = format!("?priority={priority}");
+        let answer = client.post_job(&query, "image/jpeg", photo).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
     }
 }

@@ -71,12 +71,7 @@ async fn another_owners_job_is_not_found_on_any_route() {
     let photo = fixtures::photo("cat.jpg");
     let job = stack.client.submit("", photo.clone()).await;
     let id = job["id"].as_str().unwrap();
-    let bob = stack
-        .client_of(
-            "bob",
-            &[Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin],
-        )
-        .await;
+    let bob = stack.client_of("bob", &Scope::ALL).await;
     bob.get(&format!("/v1/jobs/{id}"))
         .await
         .problem(404, "not_found");

@@ -130,6 +130,18 @@ async fn after_a_rotation_messages_carry_signatures_by_both_secrets() {
     stack.client.cancel(&id).await;
     let heard = receiver.heard(1).await.pop().unwrap();
     assert!(heard.is_signed_by(&before) && heard.is_signed_by(&after));
+
+    let rotate = stack
+        .client
+        .request(Method::POST, "/v1/webhook_secret/rotate");
+    send(rotate).await;
+    let id = submit_with_webhook(&stack.client, &receiver.url("/")).await;
+    stack.client.cancel(&id).await;
+    let heard = receiver.heard(2).await.pop().unwrap();
+    let latest = webhook_secret(&stack.client).await;
+    for secret in [&before, &after, &latest] {
+        assert!(heard.is_signed_by(secret), "every secret of this day signs");
+    }
 }
 
 #[tokio::test]
@@ -182,7 +194,7 @@ async fn a_delivery_is_sent_again_on_request() {
     assert_eq!(heard[0].id(), heard[1].id());
     assert_eq!(heard[0].body, heard[1].body);
     let mallory = stack
-        .client_of("mallory", &[Scope::Submit, Scope::Read])
+        .client_of("mallory", &[Scope::Submit, Scope::Webhooks])
         .await;
     let theirs = send(mallory.request(Method::POST, &path)).await;
     theirs.problem(404, "not_found");
@@ -197,7 +209,7 @@ async fn an_owner_cannot_see_or_change_receivers_of_another_owner() {
     stack.client.cancel(&id).await;
     wait_for_delivered(&stack.client, 1).await;
     let mallory = stack
-        .client_of("mallory", &[Scope::Submit, Scope::Read])
+        .client_of("mallory", &[Scope::Submit, Scope::Webhooks])
         .await;
     assert_eq!(list_deliveries(&mallory, "").await, [json!(null); 0]);
     let listed = mallory.get("/v1/webhook_endpoints").await.json();
@@ -216,11 +228,25 @@ async fn an_owner_cannot_see_or_change_receivers_of_another_owner() {
     let heard = receiver.heard(2).await;
     let about = |heard: &Heard| heard.json()["data"]["id"].as_str().unwrap().to_owned();
     assert!(heard.iter().all(|heard| about(heard) != theirs));
-    let read_only = stack.client_of("alice", &[Scope::Read]).await;
-    read_only
-        .get("/v1/webhook_secret")
-        .await
-        .problem(403, "forbidden");
+}
+
+/// A receiver gets the results of all jobs of its owner, so that a key which may only submit must not add one.
+#[tokio::test]
+async fn keys_that_submit_or_read_neither_add_receivers_nor_see_secrets() {
+    let stack = Stack::bare(&[]).await;
+    let scopes = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
+    let client = stack.client_of(given::OWNER, &scopes).await;
+    let endpoint = json!({"url": "https://example.com/"});
+    let refused = client.post_json("/v1/webhook_endpoints", &endpoint).await;
+    refused.problem(403, "forbidden");
+    for path in ["webhook_secret", "webhook_endpoints", "webhook_deliveries"] {
+        let refused = client.get(&format!("/v1/{path}")).await;
+        refused.problem(403, "forbidden");
+    }
+    let rotate = client.request(Method::POST, "/v1/webhook_secret/rotate");
+    send(rotate).await.problem(403, "forbidden");
+    let allowed = stack.client_of(given::OWNER, &[Scope::Webhooks]).await;
+    create_endpoint(&allowed, &endpoint).await;
 }
 
 #[tokio::test]
@@ -320,4 +346,36 @@ async fn the_number_of_endpoints_of_an_owner_is_limited() {
     }
     let answer = stack.client.post_json("/v1/webhook_endpoints", &body).await;
     answer.problem(422, "invalid_params");
+}
+
+/// The stored form of a URL is checked before each attempt. An attempt that can only be refused is the last one.
+#[tokio::test]
+async fn a_url_that_is_too_long_in_its_stored_form_is_refused_at_once() {
+    let stack = Stack::without_workers().await;
+    let url = format!("https://example.com/{}", "ä".repeat(400));
+    let endpoint = json!({ "url": url });
+    let answer = stack
+        .client
+        .post_json("/v1/webhook_endpoints", &endpoint)
+        .await;
+    answer.problem_at(422, "invalid_params", "/url");
+    let job = json!({"image": {"data": ""}, "webhook": endpoint});
+    let answer = stack.client.post_json("/v1/jobs", &job).await;
+    answer.problem_at(422, "invalid_params", "/webhook/url");
+
+    let id = submit_with_webhook(&stack.client, "https://example.com/hook").await;
+    sqlx::query("update live_jobs set webhook_url = 'http://example.com/hook'")
+        .execute(&*stack.db)
+        .await
+        .unwrap();
+    stack.client.cancel(&id).await;
+    let failed = eventually(Duration::from_secs(10), "the delivery failed", || async {
+        list_deliveries(&stack.client, "?status=failed").await.pop()
+    })
+    .await;
+    assert_eq!(
+        failed["attempts"].as_array().unwrap().len(),
+        1,
+        "{failed:#}"
+    );
 }

@@ -9,15 +9,25 @@ super::mutants! {
         "../events/feed.sql": "e.owner = $1" => "$1::text is not null";
     }
     a_delivery_needs_its_lease: "queue::delivering::a_delivery_belongs_to_one_process_until_its_lease_ends" {
-        "../webhooks/claim.sql": "next_attempt_at = now() + make_interval(secs => $5)" => "next_attempt_at = d.next_attempt_at";
+        "../webhooks/claim.sql": "next_attempt_at = now() + make_interval(secs => $7)" => "next_attempt_at = d.next_attempt_at";
         "../webhooks/claim.sql": "lease_no = d.lease_no + 1" => "lease_no = d.lease_no";
         "../webhooks/settle.sql": "d.lease_no = $2" => "$2::int is not null";
     }
     a_delivery_claim_must_skip_locked_deliveries: "queue::delivering::a_delivery_in_an_uncommitted_claim_is_skipped" {
         "../webhooks/claim.sql": "skip locked" => "";
     }
-    a_host_needs_a_limit_of_sends: "queue::delivering::a_busy_host_is_limited_and_does_not_delay_other_hosts" {
-        "../webhooks/claim.sql": "w.place <= $2 - coalesce(b.sends, 0)" => "true";
+    a_host_needs_a_limit_of_sends: "queue::delivering_in_turn::a_busy_host_is_limited_and_does_not_delay_other_hosts" {
+        "../webhooks/claim.sql": "where h.of_host <= $2" => "";
+    }
+    an_owner_needs_a_limit_at_a_host: "queue::delivering_in_turn::an_owner_leaves_room_at_a_host_for_other_owners" {
+        "../webhooks/claim.sql": "where w.of_destination <= $2 - $2 / 4" => "";
+    }
+    an_owner_needs_a_limit_of_sends: "queue::delivering_in_turn::an_owner_gets_no_more_than_its_share_of_the_sends" {
+        "../webhooks/claim.sql": "where of_owner <= $3 order by of_owner" => "where $3::int is not null order by of_owner";
+    }
+    owners_must_take_turns: "queue::delivering_in_turn::owners_and_their_hosts_take_turns" {
+        "../webhooks/claim.sql": "order by of_owner, next_attempt_at) w" => "order by next_attempt_at) w";
+        "../webhooks/claim.sql": "partition by h.owner order by h.of_destination, h.next_attempt_at" => "partition by h.owner order by h.next_attempt_at, h.of_destination";
     }
 }
 

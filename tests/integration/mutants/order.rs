@@ -7,6 +7,9 @@ super::mutants! {
     an_idle_lane_must_get_no_credit: "queue::fairness::an_idle_owner_gets_no_credit_for_the_past" {
         "enqueue.sql": "greatest(l.next_seq, excluded.next_seq - excluded.taken)" => "l.next_seq";
     }
+    a_turn_must_pass_over_higher_priorities: "queue::fairness::lower_priorities_get_their_share_beside_a_backlog_of_urgent_jobs" {
+        "claim.sql": "least(coalesce(stretch.highest, 32767::smallint), $8::smallint)" => "greatest(coalesce(stretch.highest, 32767::smallint), $8::smallint)";
+    }
     jobs_of_a_lane_must_keep_their_order: "queue::fairness::jobs_of_one_owner_keep_their_order" {
         "enqueue.sql": "[i.lane_no] + i.nth" => "[i.lane_no] - i.nth";
     }

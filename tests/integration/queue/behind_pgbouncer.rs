@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use jobs::{
     db::{self, Db, DbConfig, StatementPool},
-    queue::{self, Enqueuer, EnqueuerConfig, LowWater, WorkerListener},
+    queue::{self, Enqueuer, EnqueuerConfig, LowWater, LowerLevels, WorkerListener},
 };
 use sqlx::{PgConnection, PgExecutor, PgPool, migrate::MigrateError};
 use tests::{Database, Pgbouncer, given};
@@ -197,15 +197,17 @@ async fn jobs_over_shared_connections_are_queued_and_completed_once() {
     let jobs = (0..100).map(|n| given::job(&model, &n.to_string()));
     let submits = join_all(jobs.map(|job| enqueuer.submit(job)));
     let worker = given::worker(&db, "w").await;
-    let (statement_pool, low_water) = (
+    let (statement_pool, low_water, lower_levels) = (
         StatementPool::with_one_plan(client(&pgbouncer, &db)),
         LowWater::default(),
+        LowerLevels::default(),
     );
     let work = async {
         let mut done = 0;
         while done < 100 {
-            let claim =
-                async |db: &mut PgConnection| queue::claim(db, worker, &[], 9, &low_water).await;
+            let claim = async |db: &mut PgConnection| {
+                queue::claim(db, worker, &[], 9, &low_water, &lower_levels).await
+            };
             let claims = statement_pool.run(claim).await.unwrap().into_iter();
             let completions = claims.map(|claim| given::completion(claim.lease, "cat"));
             let completions: Vec<_> = completions.collect();

@@ -1,6 +1,6 @@
 //! I20, deliveries: one delivery for each event and receiver, leased to one process until its outcome is settled.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::Utc;
 use jobs::{
@@ -8,12 +8,13 @@ use jobs::{
     events::{Cursor, EventType, Subject, feed, prune_events},
     queue,
     webhooks::{
-        self, AttemptResult, Delivery, DeliveryAttempt, DeliveryFilter, DeliveryOutcome,
-        DeliveryStatus, DeliveryView, Endpoint, HostLoad,
+        self, AttemptResult, ClaimLimits, Delivery, DeliveryAttempt, DeliveryFilter,
+        DeliveryOutcome, DeliveryStatus, DeliveryView, Destination, Endpoint, PREVIOUS_SECRETS_MAX,
+        Rotation, ScanPosition,
     },
 };
 use sqlx::PgPool;
-use tests::{clock, given};
+use tests::{clock, database::wait_until_done_or_blocked, given};
 
 use super::operating_by_role::acting_as;
 
@@ -34,8 +35,33 @@ async fn endpoint(db: &PgPool, owner: &str, url: &str, events: &[EventType]) -> 
     made.await.unwrap().unwrap()
 }
 
-async fn claim(db: &PgPool) -> Vec<Delivery> {
-    webhooks::claim(db, 100, 100, &[], 60.0).await.unwrap()
+pub(super) const MANY: ClaimLimits = ClaimLimits {
+    deliveries: 100,
+    per_owner: 100,
+    per_host: 100,
+    lease_seconds: 60.0,
+};
+
+pub(super) async fn claim(db: &PgPool) -> Vec<Delivery> {
+    claim_beside(db, &MANY, &[]).await
+}
+
+/// Claims while the process is sending so many deliveries of an owner to a host.
+pub(super) async fn claim_beside(
+    db: &PgPool,
+    limits: &ClaimLimits,
+    sending: &[(&str, &str, i32)],
+) -> Vec<Delivery> {
+    let destination = |(owner, host, _): &(&str, &str, i32)| Destination {
+        owner: (*owner).into(),
+        host: (*host).into(),
+    };
+    let destinations: Vec<_> = sending.iter().map(destination).collect();
+    let sends = sending.iter().map(|(_, _, sends)| *sends);
+    let sending: HashMap<_, _> = destinations.iter().zip(sends).collect();
+    let from = ScanPosition::default();
+    let due = webhooks::claim(db, limits, &sending, &from).await;
+    due.unwrap().deliveries
 }
 
 async fn list_deliveries(db: &PgPool) -> Vec<DeliveryView> {
@@ -177,9 +203,11 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     ended_job(&db, "a", Some(HOOK)).await;
     ended_job(&db, "b", Some(HOOK)).await;
     let uncommitted = db.in_open_transaction().await;
-    let taken = webhooks::claim(&uncommitted, 1, 100, &[], 60.0)
-        .await
-        .unwrap();
+    let one = ClaimLimits {
+        deliveries: 1,
+        ..MANY
+    };
+    let taken = claim_beside(&uncommitted, &one, &[]).await;
     let rest = tokio::time::timeout(Duration::from_secs(10), claim(&db));
     let rest = rest
         .await
@@ -187,36 +215,6 @@ async fn a_delivery_in_an_uncommitted_claim_is_skipped() {
     assert_eq!(rest.len(), 1);
     assert_ne!(rest[0].id, taken[0].id);
     sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_busy_host_is_limited_and_does_not_delay_other_hosts() {
-    let db = given::database().await;
-    for name in ["a", "b", "c", "d"] {
-        ended_job(&db, name, Some("https://slow.example/hook")).await;
-    }
-    ended_job(&db, "e", Some("https://quick.example/hook")).await;
-    let hosts = |claimed: Vec<Delivery>| {
-        let mut hosts: Vec<_> = claimed.into_iter().map(|one| one.host).collect();
-        hosts.sort();
-        hosts
-    };
-    let busy = [HostLoad {
-        host: "slow.example".into(),
-        sends: 1,
-    }];
-    let claimed = webhooks::claim(&db, 100, 3, &busy, 60.0).await.unwrap();
-    assert_eq!(
-        hosts(claimed),
-        ["quick.example", "slow.example", "slow.example"]
-    );
-    let full = [HostLoad {
-        host: "slow.example".into(),
-        sends: 3,
-    }];
-    let claimed = webhooks::claim(&db, 100, 3, &full, 60.0).await.unwrap();
-    assert_eq!(hosts(claimed), [""; 0]);
-    assert_eq!(hosts(claim(&db).await).len(), 2);
 }
 
 #[tokio::test]
@@ -312,18 +310,69 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.secret, second.secret);
     assert_ne!(first.secret, secret("bob").await.unwrap().secret);
-    let rotated = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    let rotated = rotate(&db).await;
     assert_ne!(rotated.secret, first.secret);
-    assert_eq!(rotated.previous.unwrap().0, first.secret);
+    assert_eq!(rotated.previous[0].0, first.secret);
     ended_job(&db, "a", Some(HOOK)).await;
     let both = [rotated.secret.clone(), first.secret];
     assert_eq!(claim(&db).await[0].secrets, both);
-    sqlx::query("update webhook_secrets set previous_until = now()")
-        .execute(&*db)
-        .await
-        .unwrap();
+    expire_previous_secrets(&db).await;
     clock::webhooks_came_due(&db).await;
     assert_eq!(claim(&db).await[0].secrets, [rotated.secret]);
+}
+
+async fn expire_previous_secrets(db: &PgPool) {
+    sqlx::query("update webhook_previous_secrets set valid_until = now()")
+        .execute(db)
+        .await
+        .unwrap();
+}
+
+async fn rotate(db: &PgPool) -> webhooks::OwnerSecret {
+    match webhooks::rotate_secret(db, given::OWNER).await.unwrap() {
+        Rotation::Rotated(secret) => secret,
+        Rotation::Refused(until) => panic!("refused until {until}"),
+    }
+}
+
+#[tokio::test]
+async fn every_secret_signs_for_a_day_after_its_rotation_however_many_follow() {
+    let db = given::database().await;
+    ended_job(&db, "a", Some(HOOK)).await;
+    let first = webhooks::owner_secret(&db, given::OWNER).await.unwrap();
+    let mut signing = vec![first.secret];
+    for _ in 0..PREVIOUS_SECRETS_MAX {
+        signing.insert(0, rotate(&db).await.secret);
+    }
+    assert_eq!(claim(&db).await[0].secrets, signing);
+    let one_more = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    assert!(matches!(one_more, Rotation::Refused(_)), "{one_more:?}");
+    let current = webhooks::owner_secret(&db, given::OWNER).await.unwrap();
+    assert_eq!(
+        current.secret, signing[0],
+        "a refused rotation changes nothing"
+    );
+    expire_previous_secrets(&db).await;
+    assert_eq!(rotate(&db).await.previous[0].0, signing[0]);
+}
+
+/// Makes an endpoint, if the owner has none.
+async fn create_only_endpoint(db: PgPool) -> Option<Endpoint> {
+    let (url, secret) = ("https://a.example/", webhooks::new_secret());
+    let all = EventType::ALL;
+    let made = webhooks::create_endpoint(&db, given::OWNER, url, &all, &secret, 1);
+    made.await.unwrap()
+}
+
+#[tokio::test]
+async fn concurrent_calls_do_not_pass_the_limit_of_endpoints() {
+    let db = given::database().await;
+    let uncommitted = db.in_open_transaction().await;
+    assert!(create_only_endpoint(uncommitted.clone()).await.is_some());
+    let second = tokio::spawn(create_only_endpoint(db.another_pool().pool().clone()));
+    wait_until_done_or_blocked(&db, &second).await;
+    sqlx::raw_sql("commit").execute(&uncommitted).await.unwrap();
+    assert!(second.await.unwrap().is_none(), "there is one already");
 }
 
 #[tokio::test]
@@ -370,7 +419,8 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     prune_events(&api, 60.0).await.unwrap();
 
     let worker = acting_as(&db, "darkroom_worker");
-    let refused = webhooks::claim(&worker, 1, 1, &[], 60.0).await;
+    let nothing = HashMap::new();
+    let refused = webhooks::claim(&*worker, &MANY, &nothing, &ScanPosition::default()).await;
     assert!(
         refused
             .unwrap_err()

@@ -3,7 +3,7 @@
 use jobs::{
     JobId,
     models::Resolved,
-    queue::{self, NewJob},
+    queue::{self, LowerLevels, NewJob},
 };
 use sqlx::PgPool;
 use tests::given;
@@ -106,4 +106,44 @@ async fn jobs_of_one_owner_keep_their_order() {
     let claims = tests::claiming::claim(&db, worker, &[], 20).await.unwrap();
     let claimed: Vec<_> = claims.iter().map(|claim| claim.lease.job_id).collect();
     assert_eq!(claimed, submitted);
+}
+
+/// Without turns a steady stream of one owner's urgent jobs would keep the jobs of all other owners waiting for ever.
+#[tokio::test]
+async fn lower_priorities_get_their_share_beside_a_backlog_of_urgent_jobs() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    for (owner, priority) in [("hoarder", 100), ("guest", 0), ("night", -100)] {
+        let mut jobs = jobs_of(owner, &model, 300);
+        jobs.iter_mut().for_each(|job| job.priority = priority);
+        queue::enqueue(&db, &jobs).await.unwrap();
+    }
+    let worker = given::worker(&db, "w").await;
+    let lower_levels = LowerLevels::with_share(0.2);
+    let mut owners = Vec::new();
+    for _ in 0..30 {
+        let claims = tests::claiming::claim_with_turns(&db, worker, 8, &lower_levels);
+        let claims = claims.await.unwrap();
+        assert_eq!(claims.len(), 8, "a turn takes no place from the claim");
+        owners.extend(claims.into_iter().map(|claim| claim.owner));
+    }
+    let of = |name: &str| owners.iter().filter(|owner| *owner == name).count();
+    assert!((180..=204).contains(&of("hoarder")), "{owners:?}");
+    assert!(of("guest") >= 15 && of("night") >= 15, "{owners:?}");
+}
+
+#[tokio::test]
+async fn without_a_backlog_of_urgent_jobs_the_order_is_strict() {
+    let db = given::database().await;
+    let model = given::model_version(&db, given::MODEL).await;
+    for (owner, priority) in [("guest", 0), ("urgent", 100)] {
+        let mut jobs = jobs_of(owner, &model, 6);
+        jobs.iter_mut().for_each(|job| job.priority = priority);
+        queue::enqueue(&db, &jobs).await.unwrap();
+    }
+    let worker = given::worker(&db, "w").await;
+    let lower_levels = LowerLevels::with_share(0.1);
+    let claims = tests::claiming::claim_with_turns(&db, worker, 6, &lower_levels);
+    let claims = claims.await.unwrap();
+    assert!(claims.iter().all(|claim| claim.owner == "urgent"));
 }

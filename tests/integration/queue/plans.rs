@@ -8,6 +8,7 @@ const CLAIM: &str = include_str!("../../../jobs/src/queue/claim.sql");
 const ENQUEUE: &str = include_str!("../../../jobs/src/queue/enqueue.sql");
 const JOB: &str = include_str!("../../../jobs/src/job.rs");
 const FIND: &str = include_str!("../../../jobs/src/queue/find.rs");
+const DELIVERIES: &str = include_str!("../../../jobs/src/webhooks/claim.sql");
 const PREDICTED: &str = include_str!("../../../jobs/src/queue/matching_job.sql");
 
 async fn run(db: &mut PgConnection, statement: impl Into<String>) -> Vec<String> {
@@ -99,8 +100,8 @@ async fn claim_reads_a_full_queue_in_index_order() {
 
 async fn assert_claim_reads_by_index(db: &given::Database) {
     let mut db = db.connection().await;
-    let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[]";
-    let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}'";
+    let types = "bigint, text[], bigint, bigint[], smallint[], smallint[], bigint[], smallint";
+    let arguments = "1, '{}', 10, '{}', '{}', '{}', '{}', 32767";
     let scans = scans_of_live_jobs(&mut db, CLAIM, types, arguments).await;
     let [(index_scan, bounds), (update, condition)] = &scans[..] else {
         panic!("{scans:?}");
@@ -239,5 +240,30 @@ async fn a_matching_job_is_looked_up_by_job_id() {
                 assert!(is_by_key, "{scan} {condition}");
             }
         }
+    }
+}
+
+/// A claim of deliveries looks at many destinations: each look must be a few steps in an index, also with a plan for an empty table.
+#[tokio::test]
+async fn a_claim_of_deliveries_reads_by_index() {
+    let types = "bigint, int, int, text[], text[], int[], float8, text, text";
+    let arguments = "32, 8, 16, '{}', '{}', '{}', 40, '', ''";
+    let db = given::database().await;
+    let mut db = db.connection().await;
+    let table = "webhook_deliveries";
+    let scans = scans_of(table, &mut db, DELIVERIES, types, arguments).await;
+    let of_destinations = |(scan, condition): &&(String, String)| {
+        scan.contains("using webhook_deliveries_by_destination") && condition.contains("owner")
+    };
+    assert_eq!(
+        scans.iter().filter(of_destinations).count(),
+        4,
+        "{scans:#?}"
+    );
+    let rest = scans.iter().filter(|scan| !of_destinations(scan));
+    for (scan, condition) in rest {
+        let is_by_key = scan.contains("using webhook_deliveries_pkey");
+        let is_by_time = scan.contains("webhook_deliveries_due");
+        assert!(is_by_key || is_by_time, "{scan} {condition}");
     }
 }

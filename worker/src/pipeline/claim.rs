@@ -10,7 +10,7 @@ use std::{
 
 use jobs::{
     WorkerId,
-    queue::{self, LowWater, WorkerListener},
+    queue::{self, Claim, LowWater, LowerLevels, QueueError, WorkerListener},
 };
 use sqlx::PgConnection;
 use tokio::{
@@ -37,6 +37,8 @@ pub(super) struct Claimer {
     /// One permit for each place in the pipeline.
     pub places: Arc<Semaphore>,
     pub end: EndConfig,
+    /// See [`LowerLevels::with_share`].
+    pub lower_priority_share: f64,
     pub listener: WorkerListener,
     /// Jobs claimed since the start.
     pub claimed: AtomicU64,
@@ -44,15 +46,35 @@ pub(super) struct Claimer {
     pub to_complete: mpsc::Sender<EndedAttempt>,
 }
 
-/// Where claims start to look: each scope has its own marks.
+/// What the claims of a scope remember.
 #[derive(Debug, Default)]
-struct LowWaterMarks {
-    all: Arc<LowWater>,
-    loaded: Arc<LowWater>,
+struct ClaimMemory {
+    /// Where claims start to look.
+    low_water: LowWater,
+    lower_levels: LowerLevels,
 }
 
-impl LowWaterMarks {
-    fn of(&self, scope: Scope) -> &Arc<LowWater> {
+#[derive(Debug)]
+struct ClaimMemories {
+    all: Arc<ClaimMemory>,
+    loaded: Arc<ClaimMemory>,
+}
+
+impl ClaimMemories {
+    fn new(lower_priority_share: f64) -> Self {
+        let memory = || {
+            Arc::new(ClaimMemory {
+                low_water: LowWater::default(),
+                lower_levels: LowerLevels::with_share(lower_priority_share),
+            })
+        };
+        Self {
+            all: memory(),
+            loaded: memory(),
+        }
+    }
+
+    fn of(&self, scope: Scope) -> &Arc<ClaimMemory> {
         match scope {
             Scope::All | Scope::AllWhileCrowded => &self.all,
             Scope::Loaded => &self.loaded,
@@ -74,8 +96,8 @@ impl Claimer {
     async fn claim_jobs(&self) {
         let mut policy = ClaimPolicy::new(self.settings.clone());
         let mut registration = self.context.held_jobs.worker();
-        let marks = LowWaterMarks::default();
-        let (started_at, mut last_claim, mut last_marks) = (Instant::now(), None, &marks.all);
+        let memories = ClaimMemories::new(self.lower_priority_share);
+        let (started_at, mut last_claim, mut last_memory) = (Instant::now(), None, &memories.all);
         loop {
             let worker = *registration.borrow_and_update();
             let observed = Observed {
@@ -89,7 +111,7 @@ impl Claimer {
                 has_outage: self.context.claim_pause.has_outage(),
                 pause_left: self.context.claim_pause.time_left(),
                 last_claim: last_claim.take(),
-                look_again_in: last_marks.look_again_in(),
+                look_again_in: last_memory.low_water.look_again_in(),
             };
             match policy.next(&observed) {
                 Plan::Claim {
@@ -98,8 +120,8 @@ impl Claimer {
                     limit,
                 } => {
                     let Some(worker) = worker else { continue };
-                    last_marks = marks.of(scope);
-                    let claim = self.claim(worker, models, last_marks.clone(), limit);
+                    last_memory = memories.of(scope);
+                    let claim = self.claim(worker, models, last_memory.clone(), limit);
                     last_claim = Some(claim.await);
                 }
                 Plan::Wait(wait) => self.wait(wait, &mut registration).await,
@@ -143,7 +165,7 @@ impl Claimer {
         &self,
         worker: WorkerId,
         models: Vec<String>,
-        low_water: Arc<LowWater>,
+        memory: Arc<ClaimMemory>,
         limit: usize,
     ) -> ClaimResult {
         let places = self.places.clone().acquire_many_owned(limit as u32).await;
@@ -151,7 +173,7 @@ impl Claimer {
             context: self.context.clone(),
             worker,
             models,
-            low_water,
+            memory,
             places: places.expect("the semaphore is never closed"),
             to_fetch: self.to_fetch.clone(),
             to_complete: self.to_complete.clone(),
@@ -196,12 +218,12 @@ impl Claimer {
     }
 }
 
-/// One claim statement, and the start of the attempts.
+/// One claim, and the start of the attempts.
 struct ClaimTask {
     context: Arc<StageContext>,
     worker: WorkerId,
     models: Vec<String>,
-    low_water: Arc<LowWater>,
+    memory: Arc<ClaimMemory>,
     places: OwnedSemaphorePermit,
     to_fetch: mpsc::Sender<Attempt>,
     to_complete: mpsc::Sender<EndedAttempt>,
@@ -221,11 +243,7 @@ impl ClaimTask {
         if !context.drain.is_working() {
             return Ok(none);
         }
-        let limit = self.places.num_permits() as u16;
-        let claim = async |db: &mut PgConnection| {
-            queue::claim(db, self.worker, &self.models, limit, &self.low_water).await
-        };
-        let claims = context.statements.run(claim).await?;
+        let claims = self.claim_jobs().await?;
         let ids = claims.iter().map(|claim| claim.lease.job_id);
         context.notifier.started(ids);
         let (jobs, mut suspects) = (claims.len(), Vec::new());
@@ -252,6 +270,40 @@ impl ClaimTask {
         drop((self.places, claiming));
         run_first_suspect(&context, suspects, &self.to_fetch).await;
         Ok(result)
+    }
+
+    /// Claims what is owed to lower priorities, then the rest.
+    async fn claim_jobs(&self) -> Result<Vec<Claim>, QueueError> {
+        let (worker, models) = (self.worker, &self.models[..]);
+        let ClaimMemory {
+            low_water,
+            lower_levels,
+        } = &*self.memory;
+        let statements = &self.context.statements;
+        let limit = self.places.num_permits() as u16;
+        let mut claims = Vec::new();
+        if lower_levels.is_turn_due(limit) {
+            let lower = async |db: &mut PgConnection| {
+                queue::claim_lower(db, worker, models, limit, lower_levels).await
+            };
+            claims = statements.run(lower).await?;
+        }
+        let limit = limit - claims.len() as u16;
+        if limit == 0 {
+            return Ok(claims);
+        }
+        let all = async |db: &mut PgConnection| {
+            queue::claim(db, worker, models, limit, low_water, lower_levels).await
+        };
+        match statements.run(all).await {
+            Ok(more) => claims.extend(more),
+            // The first claim has committed.
+            Err(error) if !claims.is_empty() => {
+                tracing::warn!(worker.id = %worker, error.cause = %error, "cannot claim more jobs; trying again");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(claims)
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn list_webhook_deliveries(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Read)?;
+    caller.needs(Scope::Webhooks)?;
     let (filter, limit) = parse(request.query_string())?;
     let read = ctx.reads.page(&caller.owner, async |db| {
         list(&mut *db, &caller.owner, &filter, limit + 1).await
@@ -137,7 +137,7 @@ pub(super) async fn redeliver_webhook(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
+    caller.needs(Scope::Webhooks)?;
     let id = request.match_info().query("id").parse();
     let id = id.map_err(|_| ApiError::not_found())?;
     if redeliver(&ctx.db, id, &caller.owner).await? {

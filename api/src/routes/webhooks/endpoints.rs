@@ -74,7 +74,7 @@ pub(super) async fn create_webhook_endpoint(
     caller: Caller,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
+    caller.needs(Scope::Webhooks)?;
     let mut endpoint: EndpointRequest = read_json(body, &ctx.config.limits).await?;
     let url = ctx.egress.check(&endpoint.url);
     let url = url
@@ -119,7 +119,7 @@ pub(super) async fn list_webhook_endpoints(
     ctx: Data<Ctx>,
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Read)?;
+    caller.needs(Scope::Webhooks)?;
     let endpoints = endpoints(&ctx.db, &caller.owner).await?.into_iter();
     Ok(HttpResponse::Ok().json(EndpointList {
         object: "list",
@@ -142,7 +142,7 @@ pub(super) async fn delete_webhook_endpoint(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
+    caller.needs(Scope::Webhooks)?;
     let id = request.match_info().query("id").parse();
     let id = id.map_err(|_| ApiError::not_found())?;
     if delete_endpoint(&ctx.db, &caller.owner, id).await? {

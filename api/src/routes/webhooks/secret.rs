@@ -1,7 +1,9 @@
 use actix_web::{HttpResponse, get, http::header, post, web::Data};
+use chrono::Utc;
 use jobs::{
+    ProblemCode,
     keys::Scope,
-    webhooks::{OwnerSecret, owner_secret, rotate_secret},
+    webhooks::{OwnerSecret, PREVIOUS_SECRETS_MAX, Rotation, owner_secret, rotate_secret},
 };
 use wire::{ShownSecret, WebhookSecret};
 
@@ -12,7 +14,7 @@ fn response(secret: &OwnerSecret) -> HttpResponse {
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(WebhookSecret {
             secret: ShownSecret::new(secret.secret.expose()),
-            previous_until: secret.previous.as_ref().map(|(_, until)| *until),
+            previous_until: secret.previous.first().map(|(_, until)| *until),
         })
 }
 
@@ -28,15 +30,18 @@ pub(super) async fn get_webhook_secret(
     ctx: Data<Ctx>,
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
+    caller.needs(Scope::Webhooks)?;
     Ok(response(&owner_secret(&ctx.db, &caller.owner).await?))
 }
 
-/// Creates a new secret. For a day, webhooks carry the signatures of both secrets, so that receivers can switch.
+/// Creates a new secret. For a day, webhooks also carry the signature of the secret before it, so that receivers can switch.
+///
+/// A further rotation within this day does not end the overlap: up to ten earlier secrets sign at the same time.
 #[utoipa::path(
     operation_id = "rotate_webhook_secret", tag = "events",
     responses(
         (status = 200, description = "The new secret", body = WebhookSecret),
+        (status = 429, description = "quota_exceeded: ten earlier secrets still sign; see `Retry-After`", body = wire::Problem, content_type = "application/problem+json"),
     ),
 )]
 #[post("/v1/webhook_secret/rotate")]
@@ -44,6 +49,15 @@ pub(super) async fn rotate_webhook_secret(
     ctx: Data<Ctx>,
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
-    caller.needs(Scope::Submit)?;
-    Ok(response(&rotate_secret(&ctx.db, &caller.owner).await?))
+    caller.needs(Scope::Webhooks)?;
+    match rotate_secret(&ctx.db, &caller.owner).await? {
+        Rotation::Rotated(secret) => Ok(response(&secret)),
+        Rotation::Refused(until) => {
+            let detail = format!(
+                "{PREVIOUS_SECRETS_MAX} earlier secrets still sign, the first of them until {until}"
+            );
+            let seconds = (until - Utc::now()).num_seconds().clamp(1, 86_400);
+            Err(ApiError::new(ProblemCode::QuotaExceeded, detail).retry_after(seconds as u32))
+        }
+    }
 }

@@ -80,7 +80,7 @@ class JobFields(TypedDict, total=False):
     params: Mapping[str, Any] | None
     #: Your metadata: up to 50 keys.
     metadata: Mapping[str, Any] | None
-    #: From -100 to 100; jobs with a higher priority run first.
+    #: From -100 to 100; jobs with a higher priority run first. Up to the `priority_max` of the key, 0 by default.
     priority: int | None
     #: A URL that gets the end of this job.
     webhook: str | None

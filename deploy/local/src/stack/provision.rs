@@ -52,12 +52,18 @@ pub(super) async fn create_key(
     shared: &Env,
 ) -> anyhow::Result<String> {
     let args = ["keys", "create", "--name", "local", "--owner", "local"];
-    let scopes = ["--scopes", "submit,read,operate,admin", "--json"];
+    let rights = [
+        "--scopes",
+        "submit,read,webhooks,operate,admin",
+        "--priority-max",
+        "100",
+        "--json",
+    ];
     let output = command(
         layout,
         desired,
         shared,
-        &[&args[..], &scopes[..]].concat(),
+        &[&args[..], &rights[..]].concat(),
         None,
     )
     .await?;

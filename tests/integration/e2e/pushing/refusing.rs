@@ -143,7 +143,7 @@ async fn stored_files_that_do_not_fit_the_manifest_are_refused() {
 #[tokio::test]
 async fn only_a_key_with_the_scope_admin_may_push() {
     let stack = Stack::bare(&[]).await;
-    let others = [Scope::Submit, Scope::Read, Scope::Operate];
+    let others = [Scope::Submit, Scope::Read, Scope::Webhooks, Scope::Operate];
     let client = stack.client_of(given::OWNER, &others).await;
     let request = Model::new().request();
     post(&client, &request).await.problem(403, "forbidden");
