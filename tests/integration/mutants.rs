@@ -80,7 +80,7 @@ macro_rules! mutants {
         async fn $name() {
             super::fails_with_each($test, &[$({
                 let statement = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../jobs/src/queue/", $file));
-                $(let statement = tests::mutant::statement_in(statement, $beginning);)?
+                $(let statement = &tests::mutant::statement_in(statement, $beginning);)?
                 tests::mutant::Mutation::of(statement, &[$(($from, $to)),+])
             }),+]).await;
         }

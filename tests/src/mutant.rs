@@ -77,11 +77,19 @@ impl std::fmt::Display for Mutation {
     }
 }
 
-/// The statement in a Rust source that begins with `beginning`.
-pub fn statement_in<'a>(source: &'a str, beginning: &str) -> &'a str {
+/// The statement in a Rust source that begins with `beginning`. Quotes within the statement are escaped in the source.
+pub fn statement_in(source: &str, beginning: &str) -> String {
     let at = source.find(beginning);
     let at = at.unwrap_or_else(|| panic!("no statement begins with {beginning:?} any more"));
-    source[at..].split('"').next().unwrap()
+    let mut statement = String::new();
+    for part in source[at..].split('"') {
+        statement.push_str(part.strip_suffix('\\').unwrap_or(part));
+        if !part.ends_with('\\') {
+            break;
+        }
+        statement.push('"');
+    }
+    statement
 }
 
 /// SQL that replaces words in a function of the database.

@@ -7,7 +7,7 @@ super::mutants! {
     }
     reads_must_be_filtered_by_owner: "queue::invariants::owners_do_not_see_each_others_jobs" {
         "find.rs" at "from unnest($1::uuid[]": "and x.owner = any(array[asked.by])" => "and asked.by is not null";
-        "list.rs" at "from ops.jobs": "where owner = $1" => "where $1::text is not null";
+        // A list reads its jobs by `find.rs` too. That guard also covers the ids that `list_ids.sql` found.
         "idempotency.rs" at "select job_id, batch_id, fingerprint": "owner = $1" => "$1::text is not null";
         "../images/image_loader.rs" at "with unused as": "select * from images i where i.owner = asked.owner" => "select * from images i where asked.owner is not null";
     }

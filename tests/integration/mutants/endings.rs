@@ -11,7 +11,7 @@ super::functions! {
     retry_must_back_off_and_stop_at_the_last_attempt:
         "queue::retrying::a_retried_job_backs_off_and_ends_failed_when_its_attempts_are_spent" {
         "goes_back": "when outcome = 'retried' then job.attempts_charged + 1 < job.attempts_max" => "when outcome = 'retried' then true";
-        "settle": "power(2, least(j.attempts_charged, 10))" => "0";
+        "settle": "now() + least(interval '10 min'" => "now() + 0 * least(interval '10 min'";
     }
     retry_must_charge_the_attempt: "queue::retrying::a_job_that_backs_off_is_not_claimed" {
         "settle": "attempts_charged = j.attempts_charged + h.is_charged::int" => "attempts_charged = j.attempts_charged";
