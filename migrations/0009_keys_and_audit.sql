@@ -1,4 +1,4 @@
--- API keys, and the audit of what operators did.
+-- API keys, and the audit.
 
 create table api_keys (
     key_id              text primary key,
@@ -13,6 +13,7 @@ create table api_keys (
     created_at          timestamptz not null default now(),
     expires_at          timestamptz,
     revoked_at          timestamptz,
+    last_used_at        timestamptz,
     constraint owners_are_short_names check (owner ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     constraint scopes_are_known check (scopes <@ array['submit', 'read', 'operate', 'admin'] and cardinality(scopes) > 0),
     constraint limits_are_not_negative check (requests_per_second >= 0 and burst >= 1 and queued_jobs_max >= 0 and stored_bytes_max >= 0)
@@ -23,6 +24,7 @@ comment on column api_keys.requests_per_second is 'Requests a second in the long
 comment on column api_keys.burst is 'Requests that may come at once; null: the default of the service.';
 comment on column api_keys.queued_jobs_max is 'A submit through this key is refused while its owner has this many jobs that have not ended; null: the default of the service, 0: no limit.';
 comment on column api_keys.stored_bytes_max is 'An upload through this key is refused while its owner stores this many bytes of images; null: the default of the service, 0: no limit.';
+comment on column api_keys.last_used_at is 'When a request last came with the key, to about a minute: a process writes it at most once a minute for each key.';
 
 create function revoke_api_key(key_id text) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -43,7 +45,7 @@ create table audit (
     outcome   text not null
 );
 create index audit_by_time on audit (at);
-comment on table audit is 'What operators did: one row an act. Rows are never pruned.';
+comment on table audit is 'What operators did, and what was done to keys, secrets and data: one row an act. Refused logins are counted: a few rows a minute, however many there are. Rows are never pruned.';
 
 create function audited(verb text, subject text, arguments jsonb, outcome text, actor text default null) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$

@@ -21,7 +21,7 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
-    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds'];
+    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'shown_url', 'shown_error'];
     of_worker constant text[] := array['make_partitions', 'make_event_partitions', 'settle', 'publish_starts', 'publish_event', 'end_trial'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
