@@ -147,6 +147,10 @@ pub struct Limits {
     /// How long a signed URL of a mask or a large result is valid, in seconds
     #[arg(long, env = "DARKROOM_RESULT_URL_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub result_url_seconds: u64,
+    /// How often the counts of refused logins go to `ops.audit`, and the last use of keys to `ops.api_keys`, in seconds. A count is
+    /// one row, however many logins it stands for
+    #[arg(long, env = "DARKROOM_AUDIT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub audit_seconds: u64,
     /// How long finished jobs without `retain_for` are kept, in days
     #[arg(long, env = "DARKROOM_RETAIN_DAYS", default_value_t = 30.0)]
     pub retain_days: f64,

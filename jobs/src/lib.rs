@@ -3,6 +3,7 @@
 //! This crate knows neither actix nor tch: it serves no API and runs no model. What the tables and the contract both have
 //! is a type of `wire`: problems, warnings, scopes, types of events.
 
+pub mod audit;
 mod backoff;
 mod batch_loader;
 pub mod batches;

@@ -64,7 +64,9 @@ async fn authenticate(
     key: &str,
 ) -> Result<Caller, ApiError> {
     let caller = keyring.verify(key).await?;
-    let caller = caller.ok_or_else(|| {
+    let caller = caller.map_err(|refused| {
+        let address = request.peer_addr().map(|address| address.ip());
+        keyring.access_log.note_refused_key(refused, address);
         ApiError::new(
             ProblemCode::Unauthorized,
             "this API key is unknown, expired or revoked",

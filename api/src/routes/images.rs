@@ -169,7 +169,8 @@ async fn delete_image(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let sha256 = digest(&request)?;
-    let purged = images::purge(&ctx.db, &ctx.store, &caller.owner, sha256).await;
+    let actor = caller.audit_name();
+    let purged = images::purge(&ctx.db, &ctx.store, &caller.owner, sha256, Some(&actor)).await;
     let purged = purged.map_err(|error| match error {
         CollectError::Db(error) => ApiError::from(error),
         CollectError::Store(error) => error.into(),

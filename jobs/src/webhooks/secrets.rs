@@ -57,21 +57,31 @@ pub async fn owner_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx:
     Ok(row.fetch_one(db).await?.into())
 }
 
-/// Gives the owner a new secret. The previous one still signs for a day.
+/// Gives the owner a new secret. The previous one still signs for a day. `actor` is the name for the audit; the database's login if
+/// `None`.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn rotate_secret(db: &PgPool, owner: &str) -> Result<OwnerSecret, sqlx::Error> {
+pub async fn rotate_secret(
+    db: &PgPool,
+    owner: &str,
+    actor: Option<&str>,
+) -> Result<OwnerSecret, sqlx::Error> {
     let fresh = new_secret();
     let row = sqlx::query_as!(
         Row,
-        r#"insert into webhook_secrets as s (owner, secret) values ($1, $2)
+        r#"with rotated as (
+           insert into webhook_secrets as s (owner, secret) values ($1, $2)
            on conflict (owner) do update
            set secret = excluded.secret, rotated_at = now(), previous_secret = s.secret, previous_until = now() + make_interval(hours => $3)
-           returning secret, previous_secret, previous_until"#,
+           returning secret, previous_secret, previous_until
+           ),
+           noted as (select audited('rotate_webhook_secret', $1, '{}', 'rotated', $4))
+           select secret as "secret!", previous_secret, previous_until from rotated, noted"#,
         owner,
         fresh.expose(),
-        OVERLAP_HOURS
+        OVERLAP_HOURS,
+        actor
     );
     Ok(row.fetch_one(db).await?.into())
 }

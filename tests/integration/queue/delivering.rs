@@ -271,7 +271,7 @@ async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
     let deleted = endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
     let disabled = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
     ended_job(&db, "a", None).await;
-    let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id);
+    let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id, None);
     assert!(!delete("mallory").await.unwrap());
     assert!(delete(given::OWNER).await.unwrap());
     assert!(!delete(given::OWNER).await.unwrap());
@@ -312,7 +312,9 @@ async fn a_rotated_secret_stays_valid_beside_the_new_secret() {
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.secret, second.secret);
     assert_ne!(first.secret, secret("bob").await.unwrap().secret);
-    let rotated = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    let rotated = webhooks::rotate_secret(&db, given::OWNER, None)
+        .await
+        .unwrap();
     assert_ne!(rotated.secret, first.secret);
     assert_eq!(rotated.previous.unwrap().0, first.secret);
     ended_job(&db, "a", Some(HOOK)).await;
@@ -347,7 +349,9 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     let made = endpoint(&api, given::OWNER, "https://a.example/", &EventType::ALL).await;
     ended_job(&db, "b", None).await;
     webhooks::endpoints(&api, given::OWNER).await.unwrap();
-    webhooks::rotate_secret(&api, given::OWNER).await.unwrap();
+    webhooks::rotate_secret(&api, given::OWNER, None)
+        .await
+        .unwrap();
     let claimed = claim(&api).await;
     assert_eq!(claimed.len(), 2);
     let delivered = attempt_with(DeliveryOutcome::Delivered);
@@ -360,7 +364,7 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
             .unwrap()
     );
     webhooks::disable_endpoint(&api, made.id).await.unwrap();
-    webhooks::delete_endpoint(&api, given::OWNER, made.id)
+    webhooks::delete_endpoint(&api, given::OWNER, made.id, None)
         .await
         .unwrap();
     webhooks::prune_deliveries(&api, -60.0).await.unwrap();

@@ -29,7 +29,9 @@ pub(super) async fn get_webhook_secret(
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    Ok(response(&owner_secret(&ctx.db, &caller.owner).await?))
+    let secret = owner_secret(&ctx.db, &caller.owner).await?;
+    ctx.keyring.access_log.record_secret_read(&caller).await?;
+    Ok(response(&secret))
 }
 
 /// Creates a new secret. For a day, webhooks carry the signatures of both secrets, so that receivers can switch.
@@ -45,5 +47,7 @@ pub(super) async fn rotate_webhook_secret(
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    Ok(response(&rotate_secret(&ctx.db, &caller.owner).await?))
+    let actor = caller.audit_name();
+    let rotated = rotate_secret(&ctx.db, &caller.owner, Some(&actor)).await?;
+    Ok(response(&rotated))
 }

@@ -82,7 +82,7 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
         keys::verify(&pool, "dk_unknown_secret")
             .await
             .unwrap()
-            .is_none()
+            .is_err()
     );
     run_admin_statements(&pool).await;
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
@@ -217,7 +217,7 @@ async fn darkroom_api_can_run_all_statements_about_images() {
     let remembered = queue::remember_key(&pool, given::OWNER, &key, id).await;
     assert!(remembered.unwrap());
     queue::cancel(&pool, id, None).await.unwrap();
-    let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
+    let purged = images::purge(&pool, &store, given::OWNER, sha256, None).await;
     assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
 }
 
