@@ -3,8 +3,8 @@ use std::net::SocketAddr;
 use clap::Parser;
 use decode::Format;
 use jobs::{
-    batches::BatchesConfig, db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig,
-    retention::RetentionConfig,
+    batches::BatchesConfig, db::DbConfig, models::SigningConfig, object_store::StoreConfig,
+    queue::EnqueuerConfig, retention::RetentionConfig,
 };
 
 /// The HTTP API of Darkroom: stores images, queues jobs, serves results.
@@ -40,6 +40,8 @@ pub struct Config {
     pub no_prediction_cache: bool,
     #[command(flatten)]
     pub limits: Limits,
+    #[command(flatten)]
+    pub signing: SigningConfig,
     #[command(flatten)]
     pub keys: KeyDefaults,
     #[command(flatten)]

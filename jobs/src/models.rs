@@ -14,6 +14,7 @@ mod push;
 mod rescue_trials;
 mod resolve;
 mod retire;
+mod signature;
 mod state;
 mod stored;
 mod unready;
@@ -31,10 +32,11 @@ pub use note_load_error::note_load_error;
 pub use prefetch::{
     LoadedCount, PrefetchOutcome, WantedPrefetch, count_loaded, prefetch, wanted_prefetches,
 };
-pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, register};
+pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, push_with, register};
 pub use rescue_trials::rescue_trials;
 pub use resolve::{Resolved, Resolver, current_reference, resolve_all};
 pub use retire::{RetireOutcome, retire, unretire};
+pub use signature::{CheckedSignature, ModelPublicKey, SignatureError, SigningConfig, statement};
 use sqlx::{PgPool, types::Json};
 pub use state::VersionState;
 pub use stored::{StoredFile, WantedFile, find_file, stored_file_mistake};

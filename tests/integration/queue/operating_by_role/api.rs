@@ -141,6 +141,7 @@ async fn run_admin_statements(pool: &Db) {
             alias: Some("canary"),
             trial: false,
             actor: Some("api key 1f"),
+            signature: None,
         };
         let pushed = models::register(pool, &version, &options).await.unwrap();
         assert!(pushed.is_new && pushed.aliases["canary"] == pushed.version);
