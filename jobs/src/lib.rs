@@ -25,6 +25,7 @@ pub mod queue;
 pub mod results;
 pub mod retention;
 pub mod secret;
+pub mod secret_files;
 pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;
