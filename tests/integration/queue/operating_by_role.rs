@@ -1,6 +1,7 @@
 //! The four database roles: each role can run the statements of its programs or people, and no others.
 
 mod api;
+mod webhook_urls;
 
 use std::{str::FromStr, time::Duration};
 

@@ -1,6 +1,9 @@
 //! The role of the API.
 
-use jobs::manifest::Manifest;
+use jobs::{
+    audit::{self, Act},
+    manifest::Manifest,
+};
 
 use super::*;
 
@@ -84,6 +87,7 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
             .unwrap()
             .is_err()
     );
+    run_audited_statements(&pool, lost).await;
     run_admin_statements(&pool).await;
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
@@ -146,6 +150,21 @@ async fn run_admin_statements(pool: &Db) {
         let pushed = models::register(pool, &version, &options).await.unwrap();
         assert!(pushed.is_new && pushed.aliases["canary"] == pushed.version);
     }
+}
+
+async fn run_audited_statements(pool: &Db, job: jobs::JobId) {
+    keys::note_uses(pool, &["none".into()]).await.unwrap();
+    let act = Act {
+        actor: None,
+        verb: "read_webhook_secret",
+        subject: given::OWNER.into(),
+        arguments: serde_json::json!({}),
+        outcome: "read",
+    };
+    audit::record(pool, &[act]).await.unwrap();
+    // The job was rescued, so it waits.
+    let deleted = queue::purge_for(pool, job, given::OWNER, "api key 1f").await;
+    assert_eq!(deleted.unwrap(), queue::PurgeOutcome::NotTerminal);
 }
 
 #[tokio::test]
