@@ -45,7 +45,7 @@ create table audit (
     outcome   text not null
 );
 create index audit_by_time on audit (at);
-comment on table audit is 'What operators did, and what was done to keys, secrets and data: one row an act. Refused logins are counted: a few rows a minute, however many there are. Rows are never pruned.';
+comment on table audit is 'What operators did, and what was done to keys, secrets and data: one row an act. Refused logins are counted: a few rows a minute, however many there are. API processes prune old rows (--audit-retain-days).';
 
 create function audited(verb text, subject text, arguments jsonb, outcome text, actor text default null) returns text
 language plpgsql set search_path = pg_catalog, public, pg_temp as $$
@@ -56,3 +56,13 @@ begin
     return audited.outcome;
 end $$;
 comment on function audited is 'Writes one row of audit and answers the outcome that it got, so that it can wrap the call of a verb.';
+
+create function prune_audit(days int) returns bigint
+language sql security definer set search_path = pg_catalog, public, pg_temp as $$
+    with old as (
+        select a.audit_id from audit a where a.at < now() - make_interval(days => greatest(prune_audit.days, 30)) order by a.at limit 100000
+    ),
+    gone as (delete from audit a using old where a.audit_id = old.audit_id returning 1)
+    select count(*) from gone
+$$;
+comment on function prune_audit is 'Deletes rows of the audit that are older than so many days, 30 at least: the role of the API can delete no younger ones. Returns how many.';

@@ -26,7 +26,7 @@ declare
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
-        'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
+        'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited', 'prune_audit',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'purge_finished', 'problem_code_only', 'purge_image',
         'make_partitions', 'make_event_partitions', 'prune_partitions', 'prune_events', 'end_trial'];
     internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'grant_privileges'];

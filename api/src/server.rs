@@ -157,11 +157,10 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     background.spawn_until_done("webhook sender", send_webhooks);
     let retry_after = Arc::new(RetryAfter::new(pool.clone()));
     let access_log = Arc::new(AccessLog::new(pool.clone()));
-    let (log, write_interval) = (access_log.clone(), config.limits.audit_seconds);
+    let (log, audit) = (access_log.clone(), config.audit.clone());
     let shutdown = background.shutdown().clone();
     background.spawn_until_done("access log", async move {
-        let interval = Duration::from_secs(write_interval);
-        log.write_until_shutdown(interval, shutdown).await;
+        log.write_until_shutdown(&audit, shutdown).await;
     });
     let needs_keys = !config.insecure_no_auth;
     let keyring = Keyring::new(pool.clone(), config.keys.clone(), needs_keys, access_log);

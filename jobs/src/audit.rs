@@ -41,3 +41,13 @@ pub async fn record(db: &PgPool, acts: &[Act]) -> Result<(), sqlx::Error> {
     .await?;
     Ok(())
 }
+
+/// Deletes rows that are older than this, 30 days at least; up to 100,000 of them. Returns how many were deleted.
+///
+/// # Errors
+/// Postgres is away.
+pub async fn prune(db: &PgPool, retain_days: i32) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select prune_audit($1) as "pruned!""#, retain_days)
+        .fetch_one(db)
+        .await
+}

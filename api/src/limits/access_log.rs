@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::keyring::Caller;
+use crate::config::AuditConfig;
 
 /// Most rows that one interval writes. Further refusals are counted as those of a key that is not named.
 const ROWS_MAX: usize = 32;
@@ -26,6 +27,7 @@ const ADDRESSES_MAX: usize = 8;
 /// A key's use is written at most once in this time, and so is a read of a secret.
 const ONCE_IN: Duration = Duration::from_mins(1);
 const KEYS_MAX: u64 = 10_000;
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Counts refusals and notes uses of keys in memory; [`AccessLog::write_until_shutdown`] writes both.
 #[derive(Debug)]
@@ -124,11 +126,20 @@ impl AccessLog {
         Ok(())
     }
 
-    /// Writes what was noted, every `interval` and once more after the shutdown signal.
-    pub async fn write_until_shutdown(&self, interval: Duration, shutdown: CancellationToken) {
+    /// Writes what was noted, at each interval and once more after the shutdown signal. Prunes the audit once an hour.
+    pub async fn write_until_shutdown(&self, config: &AuditConfig, shutdown: CancellationToken) {
+        let interval = Duration::from_secs(config.audit_seconds);
+        let mut pruned_at = None::<Instant>;
         loop {
             let pause = tokio::time::sleep(interval);
             let is_last = shutdown.run_until_cancelled(pause).await.is_none();
+            if !is_last && pruned_at.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+                pruned_at = Some(Instant::now());
+                let pruned = audit::prune(&self.db, config.audit_retain_days);
+                if let Err(error) = answered(&self.db, pruned).await {
+                    tracing::warn!(error.cause = %error, "the audit could not be pruned");
+                }
+            }
             if let Err(error) = self.write().await {
                 tracing::warn!(error.cause = %error, "refused logins and uses of keys could not be written; they are kept");
             }

@@ -162,6 +162,7 @@ async fn run_audited_statements(pool: &Db, job: jobs::JobId) {
         outcome: "read",
     };
     audit::record(pool, &[act]).await.unwrap();
+    assert_eq!(audit::prune(pool, 30).await.unwrap(), 0);
     // The job was rescued, so it waits.
     let deleted = queue::purge_for(pool, job, given::OWNER, "api key 1f").await;
     assert_eq!(deleted.unwrap(), queue::PurgeOutcome::NotTerminal);
