@@ -61,6 +61,8 @@ pub struct ModelVersion {
     pub manifest: Manifest,
     /// Digests by file name; a file is stored under its digest.
     pub files: BTreeMap<String, Sha256Digest>,
+    /// What the last signed push brought. [`SigningConfig::check_version`] says whether it is worth something.
+    pub signature: Option<String>,
     pub aliases: Vec<String>,
     pub is_default: bool,
     pub retired: bool,
@@ -123,7 +125,7 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
     let rows = sqlx::query!(
         r#"select v.model_version_id, v.model_id, m.name, v.version, v.digest, m.is_default,
                   v.manifest as "manifest: Json<Manifest>", v.files as "files: Json<BTreeMap<String, Sha256Digest>>",
-                  v.retired_at is not null as "retired!", v.state, v.state_cause, v.state_worker, v.alias_wanted,
+                  v.signature, v.retired_at is not null as "retired!", v.state, v.state_cause, v.state_worker, v.alias_wanted,
                   v.load_error, v.load_error_worker, v.load_error_at,
                   array(select a.alias from model_aliases a where a.model_version_id = v.model_version_id order by a.alias) as "aliases!"
            from model_versions v join models m using (model_id)
@@ -147,6 +149,7 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
                     .map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
                 manifest: row.manifest.0,
                 files: row.files.0,
+                signature: row.signature,
                 aliases: row.aliases,
                 is_default: row.is_default,
                 retired: row.retired,

@@ -7,20 +7,20 @@ use std::{fmt, str::FromStr};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minisign_verify::{PublicKey, Signature};
 
-use super::NewVersion;
+use super::{ModelVersion, NewVersion};
 
 /// A signature has four short lines. Its comments are free text.
 const SIGNATURE_BYTES_MAX: usize = 4_000;
 /// First line of a statement: a signature of anything else cannot be taken for one of a version.
 const STATEMENT_TITLE: &str = "darkroom model version";
 
-/// Whose versions may be pushed.
+/// Whose versions may be pushed and run.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Signed models")]
 pub struct SigningConfig {
-    /// Public keys of minisign, separated by commas: a pushed version must have a signature by one of these
+    /// Public keys of minisign, separated by commas: a version must have a signature by one of these
     ///
-    /// Without keys every version is taken. The key is the second line of `minisign.pub` (docs/models.md, "Signed versions").
+    /// The API refuses a push without one, and a worker does not load such a version. Without keys every version is taken. The key is the second line of `minisign.pub` (docs/models.md, "Signed versions").
     #[arg(
         long,
         env = "DARKROOM_MODEL_PUBLIC_KEYS",
@@ -97,6 +97,21 @@ impl SigningConfig {
         let signature = signature.ok_or(SignatureError::Missing)?;
         self.check_statement(&statement(version), signature)
             .map(Some)
+    }
+
+    /// Checks a registered version before its code runs: also one that was written past every push.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); [`SignatureError::Wrong`] if the version was registered under another name.
+    pub fn check_version(&self, version: &ModelVersion) -> Result<(), SignatureError> {
+        if self.model_public_keys.is_empty() {
+            return Ok(());
+        }
+        if version.name != version.manifest.name {
+            return Err(SignatureError::Wrong);
+        }
+        let content = NewVersion::new(version.manifest.clone(), version.files.clone());
+        self.check(&content, version.signature.as_deref()).map(drop)
     }
 
     fn check_statement(

@@ -1,8 +1,11 @@
 //! `darkroom models push --signature`, to a service that takes signed versions only.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jobs::models::{self, ModelFolder, VersionState};
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use tests::{Stack, fixtures};
+use tests::{Stack, eventually, fixtures};
 
 use super::{expect_exit, log};
 
@@ -94,4 +97,53 @@ async fn only_a_version_signed_by_a_trusted_key_can_be_pushed() {
     .await
     .unwrap();
     assert_eq!(signed_by, "4F67F6B170760DE5 4F67F6B170760DE5");
+}
+
+/// Waits until the version with this number of a model is no longer validating; returns its state and the cause.
+async fn verdict(stack: &Stack, model: &str, version: i32) -> (String, String) {
+    eventually(Duration::from_secs(60), "a verdict", || async {
+        let state = "select state, coalesce(state_cause, '') from ops.models where name = $1 and version = $2";
+        let state = sqlx::query_as(state).bind(model).bind(version);
+        let (state, cause): (String, String) = state.fetch_one(&*stack.db).await.unwrap();
+        (state != "validating").then_some((state, cause))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_runs_no_version_that_was_registered_past_the_check() {
+    let signer = Signer::new(5);
+    let keys = ("DARKROOM_MODEL_PUBLIC_KEYS", &*signer.public_key());
+    let stack = Stack::bare(&[keys]).await;
+    let _worker = stack.worker("w", &[keys]).await;
+
+    // As a program with the credentials of Postgres and S3 does.
+    let unsigned = ModelFolder::read(&fixtures::folder().join("tasks/brightness")).unwrap();
+    let pushed = models::push(&stack.db, &stack.store, &unsigned, None, true).await;
+    assert_eq!(pushed.unwrap().state, VersionState::Validating);
+    let (state, cause) = verdict(&stack, "brightness", 1).await;
+    assert_eq!(state, "rejected");
+    assert!(cause.contains("only signed versions"), "{cause}");
+
+    let folder = fixtures::folder().join("tasks").join(MODEL);
+    let folder = folder.to_str().unwrap();
+    let statement = expect_exit(&stack, 0, &["models", "statement", folder]).await;
+    let signatures = tempfile::tempdir().unwrap();
+    let path = signatures.path().join("statement.minisig");
+    std::fs::write(&path, signer.sign(&statement)).unwrap();
+    let path = path.to_str().unwrap();
+    // Waits for the verdict of the worker.
+    expect_exit(&stack, 0, &["models", "push", folder, "--signature", path]).await;
+
+    let forged = "with forged as (
+                      insert into model_versions (model_id, version, digest, task, manifest, files, signature, signed_by, state)
+                      select model_id, 2, sha256('forged'), task, jsonb_set(manifest, '{source}', '\"forged\"'), files, signature, signed_by, 'validating'
+                      from model_versions join models using (model_id) where name = $1
+                  )
+                  select pg_notify('darkroom_trials', '')::text";
+    let forged = sqlx::query(forged).bind(MODEL);
+    forged.execute(&*stack.db).await.unwrap();
+    let (state, cause) = verdict(&stack, MODEL, 2).await;
+    assert_eq!(state, "rejected");
+    assert!(cause.contains("does not fit this version"), "{cause}");
 }
