@@ -59,7 +59,7 @@ pub fn parse<C: Parser>() -> C {
     parse_from(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
 }
 
-/// [`parse`] for these arguments, of which the first one is the name of the program.
+/// [`parse`] for these arguments. The first one is the name of the program.
 ///
 /// # Errors
 /// An argument or the environment is wrong, or the file of a secret cannot be read.

@@ -26,7 +26,7 @@ impl Signer {
     /// As in the second line of `minisign.pub`.
     fn public_key(&self) -> String {
         let key = self.pair.public_key().as_ref();
-        STANDARD.encode([b"Ed", &self.id.to_le_bytes()[..], key].concat())
+        STANDARD.encode([&b"Ed"[..], &self.id.to_le_bytes(), key].concat())
     }
 
     /// The content of a `.minisig` file.
@@ -35,7 +35,7 @@ impl Signer {
         let signature = signature.as_ref();
         let comment = "made by a test";
         let global = self.pair.sign(&[signature, comment.as_bytes()].concat());
-        let signature = [b"Ed", &self.id.to_le_bytes()[..], signature].concat();
+        let signature = [&b"Ed"[..], &self.id.to_le_bytes(), signature].concat();
         format!(
             "untrusted comment: none\n{}\ntrusted comment: {comment}\n{}\n",
             STANDARD.encode(signature),
