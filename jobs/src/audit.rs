@@ -37,7 +37,7 @@ pub async fn record(db: &PgPool, acts: &[Act]) -> Result<(), sqlx::Error> {
         &outcomes,
         &actors as &[Option<String>],
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
     Ok(())
 }
