@@ -2,6 +2,7 @@
 
 use jobs::db::Db;
 use std::{
+    net::IpAddr,
     ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 use jobs::{
     ProblemCode, Sha256Digest,
     audit::Act,
-    keys::{self, KeyLimits, RefusedKey, Scope},
+    keys::{self, KeyLimits, Scope},
 };
 use moka::{policy::EvictionPolicy, sync::Cache};
 
@@ -62,21 +63,25 @@ impl Keyring {
         }
     }
 
-    /// The caller with this key, or why the key is refused.
-    pub async fn verify(&self, key: &str) -> Result<Result<Caller, RefusedKey>, sqlx::Error> {
+    /// The caller with this key, which came from this address.
+    ///
+    /// # Errors
+    /// `unauthorized`: the key is unknown, expired or revoked. The audit counts it, and knows which of these it is.
+    pub async fn verify(&self, key: &str, address: Option<IpAddr>) -> Result<Caller, ApiError> {
         let digest = Sha256Digest::of(key.as_bytes());
         let known = self.verified.get(&digest);
         if let Some(known) = &known
             && self.is_trusted(known)
         {
-            return Ok(Ok(known.caller.clone()));
+            return Ok(known.caller.clone());
         }
         let read_at = Instant::now();
         let key = match keys::verify(&self.db, key).await? {
             Ok(key) => key,
             Err(refused) => {
                 self.verified.invalidate(&digest);
-                return Ok(Err(refused));
+                self.access_log.note_refused_key(refused, address);
+                return Err(wrong_key());
             }
         };
         self.access_log.note_use(&key.key_id);
@@ -89,7 +94,7 @@ impl Keyring {
             caller: caller.clone(),
         };
         self.verified.insert(digest, verified);
-        Ok(Ok(caller))
+        Ok(caller)
     }
 
     fn is_trusted(&self, known: &Verified) -> bool {
@@ -101,6 +106,11 @@ impl Keyring {
     pub fn forget(&self, key_id: &str) {
         self.revoked.insert(key_id.to_owned(), Instant::now());
     }
+}
+
+fn wrong_key() -> ApiError {
+    let detail = "this API key is unknown, expired or revoked";
+    ApiError::new(ProblemCode::Unauthorized, detail)
 }
 
 /// The caller of a request: its key, its owner, its limits. As an argument of a handler, it requires a valid key.
