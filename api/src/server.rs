@@ -160,7 +160,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     let (log, audit) = (access_log.clone(), config.audit.clone());
     let shutdown = background.shutdown().clone();
     background.spawn_until_done("access log", async move {
-        log.write_until_shutdown(&audit, shutdown).await;
+        log.write_until_shutdown(&audit, &shutdown).await;
     });
     let needs_keys = !config.insecure_no_auth;
     let keyring = Keyring::new(pool.clone(), config.keys.clone(), needs_keys, access_log);

@@ -3,7 +3,10 @@
 //! The structs of the settings do not know about files. [`parse`] adds a second flag for each secret, reads the file, and gives its
 //! content to the first flag as default.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use clap::{
     Arg, ArgMatches, Command, Error, Parser,
@@ -56,18 +59,19 @@ const FILE_FLAGS: [FileFlag; 3] = [
 
 /// The settings of this process. Ends the process with the usual messages if they cannot be read.
 pub fn parse<C: Parser>() -> C {
-    parse_from(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
+    let args: Vec<_> = std::env::args_os().collect();
+    parse_from(&args).unwrap_or_else(|error| error.exit())
 }
 
 /// [`parse`] for these arguments. The first one is the name of the program.
 ///
 /// # Errors
 /// An argument or the environment is wrong, or the file of a secret cannot be read.
-pub fn parse_from<C: Parser>(args: Vec<OsString>) -> Result<C, Error> {
+pub fn parse_from<C: Parser>(args: &[OsString]) -> Result<C, Error> {
     let command = with_file_flags(C::command());
-    let matches = command.clone().try_get_matches_from(&args)?;
+    let matches = command.clone().try_get_matches_from(args)?;
     let mut command = fill_in(command, &matches)?;
-    let mut matches = command.try_get_matches_from_mut(&args)?;
+    let mut matches = command.try_get_matches_from_mut(args)?;
     C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
@@ -142,7 +146,7 @@ fn source(matches: &ArgMatches, id: &str) -> Option<ValueSource> {
     let source = matches.value_source(id)?;
     let is_empty = matches
         .get_raw(id)
-        .is_none_or(|mut values| values.all(|value| value.is_empty()));
+        .is_none_or(|mut values| values.all(OsStr::is_empty));
     (source != ValueSource::DefaultValue && !is_empty).then_some(source)
 }
 
@@ -182,7 +186,7 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<Settings, String> {
         let args = ["darkroom", "serve"].iter().chain(args).map(Into::into);
-        match parse_from::<Cli>(args.collect()) {
+        match parse_from::<Cli>(&args.collect::<Vec<_>>()) {
             Ok(Cli {
                 command: Run::Serve(settings) | Run::Migrate(settings),
             }) => Ok(settings),

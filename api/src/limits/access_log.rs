@@ -127,7 +127,7 @@ impl AccessLog {
     }
 
     /// Writes what was noted, at each interval and once more after the shutdown signal. Prunes the audit once an hour.
-    pub async fn write_until_shutdown(&self, config: &AuditConfig, shutdown: CancellationToken) {
+    pub async fn write_until_shutdown(&self, config: &AuditConfig, shutdown: &CancellationToken) {
         let interval = Duration::from_secs(config.audit_seconds);
         let mut pruned_at = None::<Instant>;
         loop {
