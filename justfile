@@ -56,6 +56,10 @@ check *options:
 lint:
     SQLX_OFFLINE=true cargo clippy --profile ci --workspace --all-targets --features tests/bench --locked -- -D warnings
 
+# Checks licenses, sources and copies of all dependencies, and finds unused ones; --advisories also looks for known holes
+dependencies *options:
+    ./deploy/dev/check-dependencies {{ options }}
+
 # Rewrites .sqlx/ after a change to a query or a migration
 sqlx:
     ./deploy/dev/prepare-sqlx

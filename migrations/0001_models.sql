@@ -25,6 +25,8 @@ create table model_versions (
     files            jsonb not null,
     created_at       timestamptz not null default now(),
     retired_at       timestamptz,
+    signature        text check (length(signature) <= 4000),
+    signed_by        text check (signed_by ~ '^[0-9A-F]{16}$'),
     state            text not null default 'ready',
     state_cause      text check (length(state_cause) <= 2000),
     state_worker     text,
@@ -50,6 +52,8 @@ create index model_versions_validating on model_versions (model_version_id) wher
 comment on table  model_versions is 'A manifest and the SHA-256 of each file that the manifest names, both immutable; and whether a worker could load them.';
 comment on column model_versions.digest is 'SHA-256 over the manifest and the digests of its files.';
 comment on column model_versions.files is 'File name to SHA-256 in hex; the objects live under models/<sha256>.';
+comment on column model_versions.signature is 'Signature of minisign that the last push with one brought, checked by the program that registered the version.';
+comment on column model_versions.signed_by is 'Id of the key that made it.';
 comment on column model_versions.state is 'validating: a worker has yet to load the version. ready: jobs may name it. rejected: it cannot be loaded. docs/states.md has the verbs.';
 comment on column model_versions.state_cause is 'Why the version was rejected; while it is validating, why earlier workers could not decide. First lines only.';
 comment on column model_versions.state_worker is 'Name of the worker that decided, or that wrote the last line of the cause.';
@@ -259,6 +263,7 @@ comment on function unretire_model_version is 'Answers unretired or not found. N
 -- Without `trial` the version is ready at once. With it a version that is not ready waits until a worker has loaded it, and so
 -- does its alias; a rejected version is tried again.
 create function push_model_version(name text, digest bytea, task text, manifest jsonb, files jsonb, alias text, trial boolean, actor text,
+    signature text default null, signed_by text default null,
     out id bigint, out version int, out outcome text, out state text, out moved jsonb, out aliases jsonb)
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 #variable_conflict use_column
@@ -282,9 +287,9 @@ begin
     if not found then
         outcome := 'new';
         becomes_ready := not push_model_version.trial;
-        insert into model_versions (model_id, version, digest, task, manifest, files, state, alias_wanted)
+        insert into model_versions (model_id, version, digest, task, manifest, files, signature, signed_by, state, alias_wanted)
         select pushed_model, coalesce(max(v.version), 0) + 1, push_model_version.digest, push_model_version.task,
-               push_model_version.manifest, push_model_version.files, case when push_model_version.trial then 'validating' else 'ready' end,
+               push_model_version.manifest, push_model_version.files, push_model_version.signature, push_model_version.signed_by, case when push_model_version.trial then 'validating' else 'ready' end,
                case when push_model_version.trial then push_model_version.alias end
         from model_versions v where v.model_id = pushed_model
         returning * into pushed;
@@ -292,6 +297,10 @@ begin
         outcome := 'retired';
     else
         outcome := 'unchanged';
+        if push_model_version.signature is not null then
+            update model_versions v set signature = push_model_version.signature, signed_by = push_model_version.signed_by
+            where v.model_version_id = pushed.model_version_id returning v.* into pushed;
+        end if;
         becomes_ready := pushed.state <> 'ready' and not push_model_version.trial;
         if pushed.state = 'rejected' and push_model_version.trial then
             update model_versions v set state = 'validating', state_cause = null, state_worker = null, state_at = now(), trial_attempts = 0
@@ -314,7 +323,7 @@ begin
     state := pushed.state;
     perform audited('push_version', push_model_version.name,
         jsonb_build_object('version', pushed.version, 'digest', 'sha256:' || encode(push_model_version.digest, 'hex'), 'alias', push_model_version.alias,
-                           'state', nullif(pushed.state, 'ready')),
+                           'state', nullif(pushed.state, 'ready'), 'signed_by', push_model_version.signed_by),
         outcome, push_model_version.actor);
     if pushed.state = 'validating' and outcome <> 'retired' then
         -- The last wish counts: another version that is still validating does not take the alias away later.

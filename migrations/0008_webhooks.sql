@@ -67,6 +67,27 @@ comment on column webhook_deliveries.lease_no is 'Grows with every claim: only t
 comment on column webhook_deliveries.tries is 'Attempts since the delivery was made, or since it was last redelivered by hand.';
 comment on column webhook_deliveries.log is 'The attempts, the latest last: at, status, error, took_ms.';
 
+-- Readers of the views of `ops` who are neither the API nor operators (who may send a delivery again) do not see what a webhook
+-- URL keeps secret. The names are looked up when a row is shown, since both come later than this file. Postgres inlines these
+-- functions into the query of the view. So each tells by itself who asks, and names nothing of schema `public`.
+create function shown_url(url text) returns text
+language sql stable as $$
+    select case when url is null or pg_has_role(to_regrole('darkroom_api'), 'usage') or has_function_privilege(to_regprocedure('ops.redeliver(uuid)'), 'execute')
+                then url
+                else coalesce(substring(url from '^[^:/?#]+://') || coalesce(substring(url from '^[^:/?#]+://(?:[^/?#]*@)?([^/?#@]*)'), ''), '')
+                     || case when url ~ '^[^:/?#]+://[^/?#@]*/?$' then '' else '/…' end end
+$$;
+comment on function shown_url is 'The URL; for darkroom_reader scheme, host and port, and /… for the rest.';
+
+create function shown_error(error text) returns text
+language sql stable as $$
+    select case when error is null or pg_has_role(to_regrole('darkroom_api'), 'usage') or has_function_privilege(to_regprocedure('ops.redeliver(uuid)'), 'execute')
+                then error
+                -- A receiver that redirects often repeats the token.
+                else regexp_replace(error, '(a redirect to ).*(, which)', '\1…\2') end
+$$;
+comment on function shown_error is 'The error of a delivery; for darkroom_reader without the target of a redirect.';
+
 create function redeliver_webhook(delivery uuid, owner text) returns text
 language sql set search_path = pg_catalog, public, pg_temp as $$
     with again as (

@@ -37,7 +37,7 @@ select j.job_id, ops.job_name(j.job_id) as id, j.version, job_status(j.state) as
        j.attempts_started, j.attempts_charged, j.attempts_max, j.interruptions, j.interruptions_max,
        w.name as worker, w.device, null::jsonb as result, j.problem, null::jsonb as timings,
        null::smallint as batch_size, null::smallint as batch_position, j.trace_parent, null::timestamptz as purged_at,
-       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end as batch_id, j.batch_id as batch_uuid, j.batch_line, j.custom_id, j.webhook_url,
+       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end as batch_id, j.batch_id as batch_uuid, j.batch_line, j.custom_id, shown_url(j.webhook_url) as webhook_url,
        null::text[] as input_warnings
 from live_jobs j
 join model_versions v using (model_version_id)
@@ -54,7 +54,7 @@ select j.job_id, ops.job_name(j.job_id), j.version, job_status(j.state), v.task,
        j.worker, j.device, j.result, j.problem,
        with_waits(j.timings, j.created_at, j.run_at, j.claimed_at, j.finished_at),
        j.forward_batch_size, j.forward_batch_position, j.trace_parent, j.purged_at,
-       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end, j.batch_id, j.batch_line, j.custom_id, j.webhook_url,
+       case when j.batch_id is not null then 'batch_' || replace(j.batch_id::text, '-', '') end, j.batch_id, j.batch_line, j.custom_id, shown_url(j.webhook_url),
        j.input_warnings
 from finished_jobs j
 join model_versions v using (model_version_id)
@@ -105,7 +105,7 @@ comment on column ops.jobs.batch_id is 'The batch it was submitted with, as clie
 comment on column ops.jobs.batch_uuid is 'batch_id as a uuid.';
 comment on column ops.jobs.batch_line is 'Number of its line in the batch, from 1.';
 comment on column ops.jobs.custom_id is 'The client''s own name of the job within its batch.';
-comment on column ops.jobs.webhook_url is 'Where the end of this job is told, besides the owner''s endpoints.';
+comment on column ops.jobs.webhook_url is 'Where the end of this job is told, besides the owner''s endpoints; for darkroom_reader without user, path and query, which often hold a token.';
 comment on column ops.jobs.input_warnings is 'Codes of what is wrong with the file of the image, although all its pixels are there; null if nothing is, and until the job ends.';
 
 create view ops.attempts as

@@ -93,7 +93,7 @@ create view ops.models as
 select m.name, v.version, v.task, 'sha256:' || encode(v.digest, 'hex') as digest,
        coalesce((select array_agg(a.alias order by a.alias) from model_aliases a where a.model_version_id = v.model_version_id), '{}') as aliases,
        m.is_default, m.paused_at is not null as paused, v.created_at, v.retired_at, m.paused_at, m.pause_reason,
-       v.state, v.state_cause, v.state_worker, v.state_at, v.alias_wanted, v.load_error, v.load_error_worker, v.load_error_at, v.prefetch_at
+       v.state, v.state_cause, v.state_worker, v.state_at, v.alias_wanted, v.load_error, v.load_error_worker, v.load_error_at, v.prefetch_at, v.signed_by
 from model_versions v join models m using (model_id);
 comment on view ops.models is 'Every model version and the aliases that point to it.';
 comment on column ops.models.name is 'Name of the model.';
@@ -107,6 +107,7 @@ comment on column ops.models.created_at is 'When it was registered.';
 comment on column ops.models.retired_at is 'Since when new jobs cannot name it.';
 comment on column ops.models.paused_at is 'Since when workers leave this model alone.';
 comment on column ops.models.pause_reason is 'Why, as the operator said.';
+comment on column ops.models.signed_by is 'Id of the minisign key whose signature the push brought; empty for a version without a checked signature.';
 comment on column ops.models.state is 'validating: a worker has yet to load it. ready: jobs may name it. rejected: it cannot be loaded.';
 comment on column ops.models.state_cause is 'Why it was rejected; while it is validating, why earlier workers could not decide. First lines, 2000 characters at most.';
 comment on column ops.models.state_worker is 'Name of the worker that loaded or rejected it, or that wrote the first line of the cause; empty if it was pushed without a trial.';

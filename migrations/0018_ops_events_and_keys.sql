@@ -15,8 +15,8 @@ comment on column ops.events.batch_id is 'The batch, as clients see it; empty fo
 create view ops.deliveries as
 select d.delivery_id, 'delivery_' || replace(d.delivery_id::text, '-', '') as id, d.owner, d.type, d.at, d.job_id,
        case when d.batch_id is not null then 'batch_' || replace(d.batch_id::text, '-', '') end as batch_id,
-       d.endpoint_id, d.url, d.status, jsonb_array_length(d.log) as attempts, (d.log -> -1 ->> 'at')::timestamptz as last_attempt_at,
-       (d.log -> -1 ->> 'status')::int as last_status, d.log -> -1 ->> 'error' as last_error, d.next_attempt_at, d.ended_at
+       d.endpoint_id, shown_url(d.url) as url, d.status, jsonb_array_length(d.log) as attempts, (d.log -> -1 ->> 'at')::timestamptz as last_attempt_at,
+       (d.log -> -1 ->> 'status')::int as last_status, shown_error(d.log -> -1 ->> 'error') as last_error, d.next_attempt_at, d.ended_at
 from webhook_deliveries d;
 comment on view ops.deliveries is 'Webhook deliveries and their outcomes.';
 comment on column ops.deliveries.delivery_id is 'What ops.redeliver takes.';
@@ -27,7 +27,7 @@ comment on column ops.deliveries.at is 'When it happened.';
 comment on column ops.deliveries.job_id is 'The job; empty for an event of a batch.';
 comment on column ops.deliveries.batch_id is 'The batch, as clients see it; empty for an event of a job.';
 comment on column ops.deliveries.endpoint_id is 'The endpoint; empty if the job named the URL itself.';
-comment on column ops.deliveries.url is 'Where the delivery is sent.';
+comment on column ops.deliveries.url is 'Where the delivery is sent; for darkroom_reader without user, path and query, which often hold a token.';
 comment on column ops.deliveries.status is 'pending, delivered or failed.';
 comment on column ops.deliveries.attempts is 'Number of attempts; only the latest fifty are kept and counted.';
 comment on column ops.deliveries.last_attempt_at is 'Time of the last attempt.';
@@ -39,7 +39,7 @@ comment on column ops.deliveries.ended_at is 'When the delivery succeeded or was
 create view ops.api_keys as
 select key_id, name, owner, scopes, created_at, expires_at, revoked_at,
        case when revoked_at is not null then 'revoked' when expires_at <= now() then 'expired' else 'valid' end as status,
-       requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max
+       requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max, last_used_at
 from api_keys;
 comment on view ops.api_keys is 'The API keys, without their secrets.';
 comment on column ops.api_keys.key_id is 'The key begins with dk_ and this id.';
@@ -55,14 +55,15 @@ comment on column ops.api_keys.burst is 'Requests that may come at once; empty: 
 comment on column ops.api_keys.queued_jobs_max is 'Submits are refused while the owner has this many jobs that have not ended; empty: the default of the service, 0: no limit.';
 comment on column ops.api_keys.stored_bytes_max is 'Uploads are refused while the owner stores this many bytes of images; empty: the default of the service, 0: no limit.';
 comment on column ops.api_keys.priority_max is 'Submits are refused if their priority is higher; empty: the default of the service.';
+comment on column ops.api_keys.last_used_at is 'When a request last came with the key, to about a minute; empty: never.';
 
 create view ops.audit as
 select at, actor, role, verb, subject, arguments, outcome from audit;
-comment on view ops.audit is 'Acts of operators, by SQL and by REST. Of SQL without the refused ones.';
+comment on view ops.audit is 'Acts of operators, by SQL and by REST. Of SQL without the refused ones. Also reads and rotations of secrets, deletions, and counts of refused logins.';
 comment on column ops.audit.at is 'When it happened.';
-comment on column ops.audit.actor is 'The login, or api key and its id.';
+comment on column ops.audit.actor is 'The login, or api key and its id; unknown for a refused login.';
 comment on column ops.audit.role is 'The role that the login had taken on with SET ROLE, else the login.';
-comment on column ops.audit.verb is 'Which act: cancel, retry, retry_failed, set_priority, pause, resume, drain, purge, enqueue, create_key, revoke_key, push_version, set_alias, delete_alias, retire_version, unretire_version, redeliver.';
-comment on column ops.audit.subject is 'Id of the job, delivery or API key as clients see it, name of the model, or number of the worker.';
-comment on column ops.audit.arguments is 'The other arguments.';
+comment on column ops.audit.verb is 'Which act: cancel, retry, retry_failed, set_priority, pause, resume, drain, purge, enqueue, create_key, revoke_key, push_version, set_alias, delete_alias, retire_version, unretire_version, redeliver, delete_job, delete_image, create_webhook_endpoint, delete_webhook_endpoint, read_webhook_secret, rotate_webhook_secret, failed_login, refused_login, refused_scope.';
+comment on column ops.audit.subject is 'Id of the job, image, endpoint, delivery or API key as clients see it, name of the model, number of the worker, or owner of the secret; unknown for a login with a key that does not exist.';
+comment on column ops.audit.arguments is 'The other arguments. Of refused logins: why, how many (count) in how many seconds, and the first addresses.';
 comment on column ops.audit.outcome is 'Answer of the function.';

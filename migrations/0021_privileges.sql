@@ -21,12 +21,12 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
-    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies'];
+    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies', 'shown_url', 'shown_error'];
     of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial', 'report_image'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'infer_micros', 'micros', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
-        'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited',
+        'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited', 'prune_audit',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'create_webhook_endpoint', 'rotate_webhook_secret', 'purge_finished', 'problem_code_only',
         'purge_image', 'name_upload', 'void_uploads',
         'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial'];

@@ -5,6 +5,7 @@ use decode::Format;
 use jobs::{
     batches::BatchesConfig,
     db::{DbConfig, ReadsConfig},
+    models::SigningConfig,
     object_store::StoreConfig,
     queue::{EnqueuerConfig, PageSize},
     retention::RetentionConfig,
@@ -43,6 +44,10 @@ pub struct Config {
     pub no_prediction_cache: bool,
     #[command(flatten)]
     pub limits: Limits,
+    #[command(flatten)]
+    pub signing: SigningConfig,
+    #[command(flatten)]
+    pub audit: AuditConfig,
     #[command(flatten)]
     pub keys: KeyDefaults,
     #[command(flatten)]
@@ -219,6 +224,19 @@ pub struct WebhookConfig {
     /// Most webhook endpoints of one owner
     #[arg(long, env = "DARKROOM_WEBHOOK_ENDPOINTS_MAX", default_value_t = 20)]
     pub webhook_endpoints_max: u16,
+}
+
+/// What goes to `ops.audit` without an operator's act.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Audit")]
+pub struct AuditConfig {
+    /// How often the counts of refused logins go to `ops.audit`, and the last use of keys to `ops.api_keys`, in seconds. A count is
+    /// one row, however many logins it stands for
+    #[arg(long, env = "DARKROOM_AUDIT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub audit_seconds: u64,
+    /// How long rows of `ops.audit` are kept, in days; 30 at least
+    #[arg(long, env = "DARKROOM_AUDIT_RETAIN_DAYS", default_value_t = 400, value_parser = clap::value_parser!(i32).range(30..=36_500))]
+    pub audit_retain_days: i32,
 }
 
 /// Limits of API keys that have none of their own.

@@ -1,5 +1,6 @@
 //! Who calls, and how much: API keys, request rates, quotas of owners, and when clients should come back.
 
+pub(crate) mod access_log;
 pub(crate) mod auth;
 pub(crate) mod keyring;
 pub(crate) mod quotas;

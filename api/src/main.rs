@@ -1,7 +1,6 @@
 //! `darkroom-api`: stores images, queues jobs, serves results. Does not load libtorch.
 
 use api::{Config, run};
-use clap::Parser;
 
 // 10,000 long polls keep buffers of actix that are hardly used. They take 30 KiB each with glibc, and at most 18 KiB with mimalloc
 // (`bench waiters`).
@@ -10,7 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    let config = Config::parse();
+    let config: Config = jobs::secret_files::parse();
     jobs::telemetry::start_logs();
     match Box::pin(run(config)).await {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -17,7 +17,7 @@ use crate::{
     ctx::Ctx,
     egress::Egress,
     http::{body_budget::BodyBudget, request},
-    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    limits::{access_log::AccessLog, keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
     openapi::ApiDocument,
     routes, webhooks,
 };
@@ -158,7 +158,14 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     );
     background.spawn_until_done("webhook sender", send_webhooks);
     let retry_after = Arc::new(RetryAfter::new(pool.clone()));
-    let keyring = Keyring::new(pool.clone(), config.keys.clone(), !config.insecure_no_auth);
+    let access_log = Arc::new(AccessLog::new(pool.clone()));
+    let (log, audit) = (access_log.clone(), config.audit.clone());
+    let shutdown = background.shutdown().clone();
+    background.spawn_until_done("access log", async move {
+        log.write_until_shutdown(&audit, &shutdown).await;
+    });
+    let needs_keys = !config.insecure_no_auth;
+    let keyring = Keyring::new(pool.clone(), config.keys.clone(), needs_keys, access_log);
     Ok(Ctx {
         enqueuer: queue::Enqueuer::start(statements.clone(), &config.queue),
         jobs: queue::JobLoader::start(by_keys.clone()),

@@ -143,9 +143,18 @@ fn table(keys: &Page<ApiKey>) -> String {
             key.scopes.join(", "),
             terminal::some_time(key.expires_at.as_ref()),
             terminal::some_time(key.revoked_at.as_ref()),
+            terminal::some_time(key.last_used_at.as_ref()),
         ]
     };
-    let heads = ["ID", "NAME", "OWNER", "SCOPES", "EXPIRES", "REVOKED"];
+    let heads = [
+        "ID",
+        "NAME",
+        "OWNER",
+        "SCOPES",
+        "EXPIRES",
+        "REVOKED",
+        "LAST USED",
+    ];
     terminal::table(&heads, keys.data.iter().map(row).collect(), "no keys")
 }
 

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::{Shell, generate};
 use failure::{REFUSED, SOME_JOB_FAILED};
+use jobs::secret_files;
 
 /// Submits images to Darkroom, fetches results, and looks after models, keys, queues and workers
 ///
@@ -138,7 +139,8 @@ struct Completions {
 impl Completions {
     fn run(self) -> Result<Ended, failure::Failure> {
         let mut script = Vec::new();
-        generate(self.shell, &mut Cli::command(), "darkroom", &mut script);
+        let mut command = secret_files::with_file_flags(Cli::command());
+        generate(self.shell, &mut command, "darkroom", &mut script);
         terminal::raw(String::from_utf8_lossy(&script).trim_end())?;
         Ok(Ended::Well)
     }
@@ -146,7 +148,7 @@ impl Completions {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Cli::parse().command.run().await {
+    match secret_files::parse::<Cli>().command.run().await {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithFailedJobs) => SOME_JOB_FAILED.into(),
         Ok(Ended::WithRefusals) => REFUSED.into(),

@@ -5,6 +5,7 @@ mod compile;
 mod prefetch;
 mod progress;
 mod push;
+mod statement;
 mod trial;
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -30,6 +31,7 @@ pub(crate) enum Models {
     Check(check::Check),
     Compile(compile::Compile),
     Push(push::Push),
+    Statement(statement::Statement),
     Alias(Alias),
     Unalias(Unalias),
     Prefetch(Prefetch),
@@ -45,6 +47,7 @@ impl Models {
             Self::Check(check) => check.run(),
             Self::Compile(compile) => compile.run(),
             Self::Push(push) => push.run().await,
+            Self::Statement(statement) => statement.run(),
             Self::Alias(alias) => alias.run().await,
             Self::Unalias(unalias) => unalias.run().await,
             Self::Prefetch(prefetch) => prefetch.run().await,

@@ -3,6 +3,7 @@
 mod create;
 mod limits;
 mod list;
+mod note_uses;
 mod revoke;
 mod verify;
 
@@ -10,8 +11,9 @@ pub use self::{
     create::{CreatedKey, NewKey, create, is_owner},
     limits::KeyLimits,
     list::{KeyView, list},
+    note_uses::note_uses,
     revoke::revoke,
-    verify::verify,
+    verify::{RefusedKey, WhyRefused, verify},
 };
 pub use wire::Scope;
 

@@ -3,6 +3,7 @@
 //! This crate knows neither actix nor tch: it serves no API and runs no model. What the tables and the contract both have
 //! is a type of `wire`: problems, warnings, scopes, types of events.
 
+pub mod audit;
 mod backoff;
 mod batch_loader;
 pub mod batches;
@@ -24,6 +25,7 @@ pub mod queue;
 pub mod results;
 pub mod retention;
 pub mod secret;
+pub mod secret_files;
 pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;

@@ -14,6 +14,7 @@ mod push;
 mod rescue_trials;
 mod resolve;
 mod retire;
+mod signature;
 mod state;
 mod stored;
 mod unready;
@@ -31,10 +32,11 @@ pub use note_load_error::note_load_error;
 pub use prefetch::{
     LoadedCount, PrefetchOutcome, WantedPrefetch, count_loaded, prefetch, wanted_prefetches,
 };
-pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, register};
+pub use push::{PushError, PushOptions, PushedVersion, is_registered, push, push_with, register};
 pub use rescue_trials::rescue_trials;
 pub use resolve::{Resolved, Resolver, current_reference, resolve_all};
 pub use retire::{RetireOutcome, retire, unretire};
+pub use signature::{CheckedSignature, ModelPublicKey, SignatureError, SigningConfig, statement};
 use sqlx::{PgPool, types::Json};
 pub use state::VersionState;
 pub use stored::{StoredFile, WantedFile, find_file, stored_file_mistake};
@@ -59,6 +61,8 @@ pub struct ModelVersion {
     pub manifest: Manifest,
     /// Digests by file name; a file is stored under its digest.
     pub files: BTreeMap<String, Sha256Digest>,
+    /// What the last signed push brought. [`SigningConfig::check_version`] says whether it is worth something.
+    pub signature: Option<String>,
     pub aliases: Vec<String>,
     pub is_default: bool,
     pub retired: bool,
@@ -121,7 +125,7 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
     let rows = sqlx::query!(
         r#"select v.model_version_id, v.model_id, m.name, v.version, v.digest, m.is_default,
                   v.manifest as "manifest: Json<Manifest>", v.files as "files: Json<BTreeMap<String, Sha256Digest>>",
-                  v.retired_at is not null as "retired!", v.state, v.state_cause, v.state_worker, v.alias_wanted,
+                  v.signature, v.retired_at is not null as "retired!", v.state, v.state_cause, v.state_worker, v.alias_wanted,
                   v.load_error, v.load_error_worker, v.load_error_at,
                   array(select a.alias from model_aliases a where a.model_version_id = v.model_version_id order by a.alias) as "aliases!"
            from model_versions v join models m using (model_id)
@@ -145,6 +149,7 @@ async fn rows(db: &PgPool, id: Option<i64>) -> Result<Vec<ModelVersion>, sqlx::E
                     .map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
                 manifest: row.manifest.0,
                 files: row.files.0,
+                signature: row.signature,
                 aliases: row.aliases,
                 is_default: row.is_default,
                 retired: row.retired,

@@ -68,7 +68,7 @@ pub use notify::{
 };
 pub use promote::promote;
 pub use prune::{prune, prune_days};
-pub use purge::{PurgeOutcome, purge};
+pub use purge::{PurgeOutcome, purge, purge_for};
 pub use purge_due::purge_due;
 pub use register::{Registration, deregister, register};
 pub use report_loaded_models::{LoadedModel, report_loaded_models};

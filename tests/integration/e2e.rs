@@ -1,6 +1,7 @@
 //! Tests that start the real programs: API and workers, with Postgres, S3 and libtorch.
 
 mod answers;
+mod audit;
 mod batches;
 mod behind_pgbouncer;
 mod clients;
@@ -38,6 +39,7 @@ mod refused_store;
 mod refusing;
 mod refusing_bodies;
 mod safe_retries;
+mod secret_files;
 mod spot_machines;
 mod submitting;
 mod submitting_folders;

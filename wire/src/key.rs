@@ -33,6 +33,10 @@ pub struct ApiKey {
     pub expires_at: Option<DateTime<Utc>>,
     #[serde(serialize_with = "some_micros")]
     pub revoked_at: Option<DateTime<Utc>>,
+    /// When a request last came with the key, to about a minute; empty if none ever came.
+    // A service of an older version does not send it.
+    #[serde(default, serialize_with = "some_micros")]
+    pub last_used_at: Option<DateTime<Utc>>,
     /// Its own limits; the default of the service applies where a field is empty.
     pub limits: KeyLimits,
 }

@@ -143,6 +143,9 @@ pub struct ModelPushRequest {
     /// Whether a worker has to load the version before jobs may name it and the alias moves.
     #[serde(default = "yes")]
     pub trial: bool,
+    /// Content of the `.minisig` file: a signature of the version. Needed if the service trusts signed versions only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 fn yes() -> bool {

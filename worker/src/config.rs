@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use decode::Format;
-use jobs::{db::DbConfig, object_store::StoreConfig};
+use jobs::{db::DbConfig, models::SigningConfig, object_store::StoreConfig};
 
 use crate::{
     preemption::PreemptionConfig,
@@ -31,6 +31,8 @@ pub struct Config {
     pub end: EndConfig,
     #[command(flatten)]
     pub preemption: PreemptionConfig,
+    #[command(flatten)]
+    pub signing: SigningConfig,
     /// Names of the models to run, separated by commas [default: any model]
     #[arg(long, env = "DARKROOM_MODELS", value_delimiter = ',')]
     pub models: Vec<String>,

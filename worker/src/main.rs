@@ -1,11 +1,10 @@
 //! `darkroom-worker`: see `--help`.
 
-use clap::Parser;
 use worker::config::Config;
 
 #[tokio::main]
 async fn main() {
-    let config = Config::parse();
+    let config: Config = jobs::secret_files::parse();
     jobs::telemetry::start_logs();
     let code = match Box::pin(worker::run(config)).await {
         Ok(()) => 0,

@@ -20,7 +20,10 @@ use std::{
 
 use jobs::db::Db;
 use jobs::{
-    manifest::Manifest, models::ModelVersion, object_store::ObjectStore, queue::LoadedModel,
+    manifest::Manifest,
+    models::{ModelVersion, SigningConfig},
+    object_store::ObjectStore,
+    queue::LoadedModel,
 };
 use tokio::sync::Mutex;
 
@@ -54,6 +57,8 @@ pub struct ModelsConfig {
     /// Threads that run models at the same time.
     pub infer_threads: usize,
     pub loaded_bytes_max: u64,
+    /// Whose versions this worker runs.
+    pub signing: SigningConfig,
     /// The name under which operators see why a version could not be loaded.
     pub worker_name: String,
     pub check_output: OutputCheck,
@@ -164,6 +169,8 @@ impl Models {
     }
 
     async fn load_version(&self, version: &ModelVersion) -> Result<Arc<Model>, LoadError> {
+        let signed = self.config.signing.check_version(version);
+        signed.map_err(|error| LoadError::Broken(error.to_string()))?;
         let file = |name: &str| {
             let digest = version.files.get(name);
             digest

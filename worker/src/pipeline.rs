@@ -66,6 +66,7 @@ fn models_config(config: &Config, device: Device, settings: &PipelineSettings) -
         batch_max: settings.batch_max,
         infer_threads: settings.infer_threads,
         loaded_bytes_max: config.loaded_bytes_max,
+        signing: config.signing.clone(),
         worker_name: config.worker_name(),
         check_output: postprocess::check,
     }

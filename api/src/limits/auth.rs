@@ -63,13 +63,8 @@ async fn authenticate(
     request: &HttpRequest,
     key: &str,
 ) -> Result<Caller, ApiError> {
-    let caller = keyring.verify(key).await?;
-    let caller = caller.ok_or_else(|| {
-        ApiError::new(
-            ProblemCode::Unauthorized,
-            "this API key is unknown, expired or revoked",
-        )
-    })?;
+    let address = request.peer_addr().map(|address| address.ip());
+    let caller = keyring.verify(key, address).await?;
     take_request(&caller, request)?;
     Ok(caller)
 }

@@ -2,6 +2,7 @@
 
 use jobs::db::Db;
 use std::{
+    net::IpAddr,
     ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,11 +10,12 @@ use std::{
 
 use jobs::{
     ProblemCode, Sha256Digest,
+    audit::Act,
     keys::{self, KeyLimits, Scope},
 };
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::rates::TokenBucket;
+use super::{access_log::AccessLog, rates::TokenBucket};
 use crate::{config::KeyDefaults, http::error::ApiError};
 
 /// How long a verified key is trusted. A revocation by another process takes effect within this time.
@@ -27,6 +29,7 @@ pub(crate) struct Keyring {
     defaults: KeyDefaults,
     /// False with `--insecure-no-auth`.
     pub needs_keys: bool,
+    pub access_log: Arc<AccessLog>,
     verified: Cache<Sha256Digest, Verified>,
     /// Ids of keys that this process revoked lately, and when. What was read before that is not trusted.
     revoked: Cache<String, Instant>,
@@ -40,9 +43,15 @@ struct Verified {
 }
 
 impl Keyring {
-    pub fn new(db: Db, defaults: KeyDefaults, needs_keys: bool) -> Self {
+    pub fn new(
+        db: Db,
+        defaults: KeyDefaults,
+        needs_keys: bool,
+        access_log: Arc<AccessLog>,
+    ) -> Self {
         Self {
             db,
+            access_log,
             defaults,
             needs_keys,
             verified: Cache::builder()
@@ -54,30 +63,39 @@ impl Keyring {
         }
     }
 
-    /// The caller with this key; `None` if the key is unknown, expired or revoked.
-    pub async fn verify(&self, key: &str) -> Result<Option<Caller>, sqlx::Error> {
+    /// The caller with this key, which came from this address.
+    ///
+    /// # Errors
+    /// `unauthorized`: the key is unknown, expired or revoked. The audit counts it, and knows which of these it is.
+    pub async fn verify(&self, key: &str, address: Option<IpAddr>) -> Result<Caller, ApiError> {
         let digest = Sha256Digest::of(key.as_bytes());
         let known = self.verified.get(&digest);
         if let Some(known) = &known
             && self.is_trusted(known)
         {
-            return Ok(Some(known.caller.clone()));
+            return Ok(known.caller.clone());
         }
         let read_at = Instant::now();
-        let Some(key) = keys::verify(&self.db, key).await? else {
-            self.verified.invalidate(&digest);
-            return Ok(None);
+        let key = match keys::verify(&self.db, key).await? {
+            Ok(key) => key,
+            Err(refused) => {
+                self.verified.invalidate(&digest);
+                self.access_log.note_refused_key(refused, address);
+                return Err(wrong_key());
+            }
         };
+        self.access_log.note_use(&key.key_id);
         // The bucket stays: a key gets no new burst when it is verified again, and none for each of its first requests, which are
         // verified at the same time. The closure runs alone for its key.
         let entry = self.verified.entry(digest).and_upsert_with(|latest| {
             let bucket = latest.map(|latest| latest.into_value().caller.0.bucket.clone());
+            let access_log = Some(self.access_log.clone());
             Verified {
                 read_at,
-                caller: Caller::new(key, &self.defaults, bucket),
+                caller: Caller::new(key, &self.defaults, bucket, access_log),
             }
         });
-        Ok(Some(entry.into_value().caller))
+        Ok(entry.into_value().caller)
     }
 
     fn is_trusted(&self, known: &Verified) -> bool {
@@ -91,6 +109,11 @@ impl Keyring {
     }
 }
 
+fn wrong_key() -> ApiError {
+    let detail = "this API key is unknown, expired or revoked";
+    ApiError::new(ProblemCode::Unauthorized, detail)
+}
+
 /// The caller of a request: its key, its owner, its limits. As an argument of a handler, it requires a valid key.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(Arc<KeyWithLimits>);
@@ -102,10 +125,17 @@ struct KeyWithLimits {
     queued_jobs_max: i64,
     stored_bytes_max: i64,
     priority_max: i16,
+    /// `None` in a service without keys.
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Caller {
-    fn new(key: keys::Caller, defaults: &KeyDefaults, bucket: Option<Arc<TokenBucket>>) -> Self {
+    fn new(
+        key: keys::Caller,
+        defaults: &KeyDefaults,
+        bucket: Option<Arc<TokenBucket>>,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Self {
         let rate = (key.limits.requests_per_second).unwrap_or(defaults.key_requests_per_second);
         let burst = key.limits.burst.unwrap_or(defaults.key_burst);
         let bucket = bucket.filter(|bucket| bucket.has_limits(rate, burst));
@@ -117,6 +147,7 @@ impl Caller {
             queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
             stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
             priority_max: priority.unwrap_or(defaults.key_priority_max),
+            access_log,
             key,
         }))
     }
@@ -129,13 +160,16 @@ impl Caller {
             scopes: Scope::ALL.to_vec(),
             limits: KeyLimits::default(),
         };
-        Self::new(key, &KeyDefaults::UNLIMITED, None)
+        Self::new(key, &KeyDefaults::UNLIMITED, None, None)
     }
 
     /// Refuses a caller without this scope with `forbidden`.
     pub fn needs(&self, scope: Scope) -> Result<(), ApiError> {
         if self.may(scope) {
             return Ok(());
+        }
+        if let Some(access_log) = &self.0.access_log {
+            access_log.note_refused_scope(self, scope);
         }
         Err(ApiError::new(
             ProblemCode::Forbidden,
@@ -146,6 +180,23 @@ impl Caller {
     /// The caller's name in the audit log.
     pub fn audit_name(&self) -> String {
         format!("api key {} of {}", self.key_id, self.owner)
+    }
+
+    /// A row of the audit that names this caller.
+    pub fn act(
+        &self,
+        verb: &'static str,
+        subject: String,
+        arguments: serde_json::Value,
+        outcome: &'static str,
+    ) -> Act {
+        Act {
+            actor: Some(self.audit_name()),
+            verb,
+            subject,
+            arguments,
+            outcome,
+        }
     }
 
     /// Most unended jobs of the owner; 0: no limit.

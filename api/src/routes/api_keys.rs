@@ -50,6 +50,7 @@ fn key_body(view: KeyView, key: Option<&Secret>) -> ApiKey {
         created_at: view.created_at,
         expires_at: view.expires_at,
         revoked_at: view.revoked_at,
+        last_used_at: view.last_used_at,
         limits: wire::KeyLimits {
             requests_per_second: view.limits.requests_per_second,
             burst: view.limits.burst,
@@ -140,6 +141,7 @@ async fn create_key(
         created_at: made.created_at,
         expires_at: new.expires_at,
         revoked_at: None,
+        last_used_at: None,
         limits: new.limits,
     };
     Ok(HttpResponse::Created().json(key_body(view, Some(&made.key))))

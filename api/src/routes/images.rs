@@ -190,7 +190,8 @@ async fn delete_image(
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
     let sha256 = digest(&request)?;
-    match images::purge(&ctx.db, &ctx.store, &caller.owner, sha256).await? {
+    let actor = caller.audit_name();
+    match images::purge(&ctx.db, &ctx.store, &caller.owner, sha256, Some(&actor)).await? {
         PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
         PurgeOutcome::Needed => {
             let detail = "a job over this image has not ended: cancel it, then delete the image";

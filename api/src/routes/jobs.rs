@@ -303,7 +303,8 @@ async fn delete_job(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Submit)?;
-    match queue::purge(&ctx.db, job_id(&request)?, Some(&caller.owner)).await? {
+    let (id, actor) = (job_id(&request)?, caller.audit_name());
+    match queue::purge_for(&ctx.db, id, &caller.owner, &actor).await? {
         PurgeOutcome::Done => Ok(HttpResponse::NoContent().finish()),
         PurgeOutcome::NotTerminal => {
             let detail = "the job has not ended: cancel it, then delete it";

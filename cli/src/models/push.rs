@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use clap::Args;
 use jobs::{
     db::{Db, DbConfig},
-    models::{self, ModelFolder, PushError, VersionState, count_loaded, push},
+    models::{
+        self, ModelFolder, PushError, PushOptions, SigningConfig, VersionState, count_loaded,
+        push_with,
+    },
     object_store::StoreConfig,
 };
 use serde_json::json;
@@ -60,12 +63,17 @@ pub(crate) struct Push {
     /// Do not wait for a worker: the version is ready at once, whether or not a worker can load it
     #[arg(long)]
     no_trial: bool,
+    /// A signature of the version, if the service takes signed versions only: what minisign made of `darkroom models statement DIR`
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     /// Write to Postgres and S3, even if there is an API key
     #[arg(long)]
     direct: bool,
     /// One JSON document: `{"name", "version", "digest", "alias", "new", "moved", "aliases"}`
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    signing: SigningConfig,
     #[command(flatten)]
     service: Service,
     #[command(flatten)]
@@ -115,9 +123,18 @@ impl Push {
             let what = "--direct needs DATABASE_URL (or --database-url)";
             return Err(Failure::Usage(what.into()));
         }
+        let signature = self.read_signature()?;
+        let checked = self.signing.check(&folder.version(), signature.as_deref());
+        let checked = checked.map_err(|error| Failure::Usage(error.to_string()))?;
         let db = stores::database(&self.db).await?;
         let store = stores::objects(&self.store).await?;
-        let pushed = push(&db, &store, folder, self.alias.as_deref(), !self.no_trial).await;
+        let options = PushOptions {
+            alias: self.alias.as_deref(),
+            trial: !self.no_trial,
+            actor: None,
+            signature: checked.as_ref(),
+        };
+        let pushed = push_with(&db, &store, folder, &options).await;
         let pushed = pushed.map_err(|error| match &error {
             PushError::Store(_) => Failure::away("the files", &error, stores::CHECK_S3),
             PushError::Db(_) => Failure::away("the version", &error, stores::CHECK_POSTGRES),
@@ -157,7 +174,7 @@ impl Push {
         let uploader = Uploader::new(&self.service)?;
         let client = Client::with_silence_max(self.service.clone(), SILENCE_MAX)?;
         let path = format!("/v1/models/{}/versions", folder.manifest.name);
-        let request = self.request(folder);
+        let request = self.request(folder)?;
         let mut refused = None;
         for _ in 0..ROUNDS_MAX {
             let mut answer: ModelPush = client.post_json(&path, &request).await?;
@@ -185,7 +202,17 @@ impl Push {
         })
     }
 
-    fn request(&self, folder: &ModelFolder) -> ModelPushRequest {
+    /// The content of the file of `--signature`.
+    fn read_signature(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.signature else {
+            return Ok(None);
+        };
+        let read = std::fs::read_to_string(path);
+        let unreadable = |error| Failure::Usage(format!("{}: {error}", path.display()));
+        read.map(Some).map_err(unreadable)
+    }
+
+    fn request(&self, folder: &ModelFolder) -> Result<ModelPushRequest, Failure> {
         let file = |file: &jobs::models::ModelFile| {
             let described = ModelFile {
                 sha256: file.sha256.to_string(),
@@ -193,12 +220,13 @@ impl Push {
             };
             (file.name.clone(), described)
         };
-        ModelPushRequest {
+        Ok(ModelPushRequest {
             manifest: serde_json::to_value(&folder.manifest).unwrap_or_default(),
             files: folder.files().iter().map(file).collect::<BTreeMap<_, _>>(),
             alias: self.alias.clone(),
             trial: !self.no_trial,
-        }
+            signature: self.read_signature()?,
+        })
     }
 }
 

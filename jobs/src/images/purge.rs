@@ -20,7 +20,8 @@ pub enum PurgeOutcome {
 }
 
 /// Deletes an image of `owner` that no live job needs, with every object of its digest. Its finished jobs keep their results
-/// and cannot be retried. Signed uploads of the image end: no later request can name them.
+/// and cannot be retried. Signed uploads of the image end: no later request can name them. `actor` is the name for the audit; the
+/// database's login if `None`.
 ///
 /// The rows are marked first. A concurrent submit of the image is refused and uploads the image anew. An object that cannot be
 /// deleted now is an orphan, which [`crate::orphans::sweep`] deletes.
@@ -32,11 +33,16 @@ pub async fn purge(
     store: &ObjectStore,
     owner: &str,
     sha256: Sha256Digest,
+    actor: Option<&str>,
 ) -> Result<PurgeOutcome, CollectError> {
     let purged = sqlx::query!(
-        r#"select outcome as "outcome!", uploads from purge_image($1, $2)"#,
+        r#"select case outcome when 'purged'
+                  then audited('delete_image', 'sha256:' || encode($2, 'hex'), jsonb_build_object('owner', $1::text), outcome, $3)
+                  else outcome end as "outcome!", uploads
+           from purge_image($1, $2)"#,
         owner,
-        sha256.as_bytes().as_slice()
+        sha256.as_bytes().as_slice(),
+        actor
     );
     let purged = purged.fetch_one(db).await?;
     let outcome = match purged.outcome.as_str() {

@@ -13,6 +13,8 @@ pub struct KeyView {
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// To about a minute.
+    pub last_used_at: Option<DateTime<Utc>>,
     pub limits: KeyLimits,
 }
 
@@ -27,7 +29,7 @@ pub async fn list(
     limit: u16,
 ) -> Result<Vec<KeyView>, sqlx::Error> {
     let rows = sqlx::query!(
-        "select key_id, name, owner, scopes, created_at, expires_at, revoked_at,
+        "select key_id, name, owner, scopes, created_at, expires_at, revoked_at, last_used_at,
                 requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max
          from api_keys
          where ($1::text is null or owner = $1)
@@ -47,6 +49,7 @@ pub async fn list(
         created_at: row.created_at,
         expires_at: row.expires_at,
         revoked_at: row.revoked_at,
+        last_used_at: row.last_used_at,
         limits: KeyLimits {
             requests_per_second: row.requests_per_second,
             burst: row.burst,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{PgPool, types::Json};
 use wire::MovedAlias;
 
-use super::{ModelFolder, VersionState, check::NewVersion, object_key};
+use super::{CheckedSignature, ModelFolder, VersionState, check::NewVersion, object_key};
 use crate::{
     Sha256Digest,
     object_store::{Body, ObjectStore, StoreError},
@@ -20,6 +20,8 @@ pub struct PushOptions<'a> {
     pub trial: bool,
     /// Name for the audit; the login of the database if left out.
     pub actor: Option<&'a str>,
+    /// Stored with the version.
+    pub signature: Option<&'a CheckedSignature>,
 }
 
 /// The version that a push registered or found.
@@ -64,6 +66,24 @@ pub async fn push(
     alias: Option<&str>,
     trial: bool,
 ) -> Result<PushedVersion, PushError> {
+    let options = PushOptions {
+        alias,
+        trial,
+        ..PushOptions::default()
+    };
+    push_with(db, store, folder, &options).await
+}
+
+/// [`push`] with all options.
+///
+/// # Errors
+/// As [`push`].
+pub async fn push_with(
+    db: &PgPool,
+    store: &ObjectStore,
+    folder: &ModelFolder,
+    options: &PushOptions<'_>,
+) -> Result<PushedVersion, PushError> {
     for file in folder.files() {
         let key = object_key(file.sha256);
         if !store.exists(&key).await? {
@@ -73,12 +93,7 @@ pub async fn push(
                 .await?;
         }
     }
-    let options = PushOptions {
-        alias,
-        trial,
-        actor: None,
-    };
-    register(db, &folder.version(), &options).await
+    register(db, &folder.version(), options).await
 }
 
 /// Registers a version whose files are stored, and writes the audit. A second push of equal content changes only the alias.
@@ -96,7 +111,7 @@ pub async fn register(
     let row = sqlx::query!(
         r#"select id as "id!", version as "version!", outcome as "outcome!", state as "state!",
                   moved as "moved!: Json<Vec<MovedAlias>>", aliases as "aliases!: Json<BTreeMap<String, i32>>"
-           from push_model_version($1, $2, $3, $4, $5, $6, $7, $8)"#,
+           from push_model_version($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
         name,
         version.digest.as_bytes().as_slice(),
         version.manifest.task.to_string(),
@@ -105,6 +120,8 @@ pub async fn register(
         options.alias,
         options.trial,
         options.actor,
+        options.signature.map(CheckedSignature::text),
+        options.signature.map(CheckedSignature::signed_by),
     )
     .fetch_one(db)
     .await?;

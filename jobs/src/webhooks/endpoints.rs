@@ -70,7 +70,8 @@ pub async fn endpoints(db: &PgPool, owner: &str) -> Result<Vec<Endpoint>, sqlx::
     Ok(endpoints.collect())
 }
 
-/// Deletes an endpoint of the owner; its pending deliveries fail. Returns whether the endpoint existed.
+/// Deletes an endpoint of the owner; its pending deliveries fail. Returns whether the endpoint existed. `actor` is the name for the
+/// audit; the database's login if `None`.
 ///
 /// # Errors
 /// Postgres is away.
@@ -78,6 +79,7 @@ pub async fn delete_endpoint(
     db: &PgPool,
     owner: &str,
     endpoint: EndpointId,
+    actor: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
     let deleted = sqlx::query_scalar!(
         r#"with gone as (
@@ -87,9 +89,13 @@ pub async fn delete_endpoint(
                       log = d.log || jsonb_build_object('at', now(), 'error', 'the endpoint was deleted')
                from gone where d.endpoint_id = gone.endpoint_id and d.status = 'pending'
            )
-           select exists (select from gone) as "deleted!""#,
+           select case when exists (select from gone)
+                       then audited('delete_webhook_endpoint', $3, jsonb_build_object('owner', $2::text), 'deleted', $4) = 'deleted'
+                       else false end as "deleted!""#,
         endpoint.uuid(),
-        owner
+        owner,
+        endpoint.to_string(),
+        actor
     );
     deleted.fetch_one(db).await
 }

@@ -64,20 +64,28 @@ pub enum Rotation {
     Refused(DateTime<Utc>),
 }
 
-/// Gives the owner a new secret. The replaced one still signs for a day, whatever further rotations do.
+/// Gives the owner a new secret. The replaced one still signs for a day, whatever further rotations do. `actor` is the name for the
+/// audit; the database's login if `None`.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn rotate_secret(db: &PgPool, owner: &str) -> Result<Rotation, sqlx::Error> {
+pub async fn rotate_secret(
+    db: &PgPool,
+    owner: &str,
+    actor: Option<&str>,
+) -> Result<Rotation, sqlx::Error> {
     let fresh = new_secret();
-    let refused_until = sqlx::query_scalar!(
-        "select rotate_webhook_secret($1, $2, make_interval(hours => $3), $4)",
+    let row = sqlx::query!(
+        "select r.refused_until,
+                case when r.refused_until is null then audited('rotate_webhook_secret', $1, '{}', 'rotated', $5) end as noted
+         from rotate_webhook_secret($1, $2, make_interval(hours => $3), $4) as r(refused_until)",
         owner,
         fresh.expose(),
         OVERLAP_HOURS,
-        PREVIOUS_SECRETS_MAX
+        PREVIOUS_SECRETS_MAX,
+        actor
     );
-    match refused_until.fetch_one(db).await? {
+    match row.fetch_one(db).await?.refused_until {
         Some(until) => Ok(Rotation::Refused(until)),
         None => Ok(Rotation::Rotated(owner_secret(db, owner).await?)),
     }

@@ -3,6 +3,7 @@
 mod batches;
 mod operating;
 mod pushing;
+mod signing;
 mod webhooks;
 
 use std::process::Output;

@@ -269,7 +269,7 @@ async fn deliveries_to_deleted_and_disabled_endpoints_fail() {
     let deleted = endpoint(&db, given::OWNER, "https://a.example/", &EventType::ALL).await;
     let disabled = endpoint(&db, given::OWNER, "https://b.example/", &EventType::ALL).await;
     ended_job(&db, "a", None).await;
-    let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id);
+    let delete = |owner| webhooks::delete_endpoint(&db, owner, deleted.id, None);
     assert!(!delete("mallory").await.unwrap());
     assert!(delete(given::OWNER).await.unwrap());
     assert!(!delete(given::OWNER).await.unwrap());
@@ -329,7 +329,10 @@ async fn expire_previous_secrets(db: &PgPool) {
 }
 
 async fn rotate(db: &PgPool) -> webhooks::OwnerSecret {
-    match webhooks::rotate_secret(db, given::OWNER).await.unwrap() {
+    match webhooks::rotate_secret(db, given::OWNER, None)
+        .await
+        .unwrap()
+    {
         Rotation::Rotated(secret) => secret,
         Rotation::Refused(until) => panic!("refused until {until}"),
     }
@@ -345,7 +348,9 @@ async fn every_secret_signs_for_a_day_after_its_rotation_however_many_follow() {
         signing.insert(0, rotate(&db).await.secret);
     }
     assert_eq!(claim(&db).await[0].secrets, signing);
-    let one_more = webhooks::rotate_secret(&db, given::OWNER).await.unwrap();
+    let one_more = webhooks::rotate_secret(&db, given::OWNER, None)
+        .await
+        .unwrap();
     assert!(matches!(one_more, Rotation::Refused(_)), "{one_more:?}");
     let current = webhooks::owner_secret(&db, given::OWNER).await.unwrap();
     assert_eq!(
@@ -396,7 +401,9 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
     let made = endpoint(&api, given::OWNER, "https://a.example/", &EventType::ALL).await;
     ended_job(&db, "b", None).await;
     webhooks::endpoints(&api, given::OWNER).await.unwrap();
-    webhooks::rotate_secret(&api, given::OWNER).await.unwrap();
+    webhooks::rotate_secret(&api, given::OWNER, None)
+        .await
+        .unwrap();
     let claimed = claim(&api).await;
     assert_eq!(claimed.len(), 2);
     let delivered = attempt_with(DeliveryOutcome::Delivered);
@@ -409,7 +416,7 @@ async fn darkroom_api_can_deliver_webhooks_and_darkroom_worker_cannot() {
             .unwrap()
     );
     webhooks::disable_endpoint(&api, made.id).await.unwrap();
-    webhooks::delete_endpoint(&api, given::OWNER, made.id)
+    webhooks::delete_endpoint(&api, given::OWNER, made.id, None)
         .await
         .unwrap();
     webhooks::prune_deliveries(&api, -60.0).await.unwrap();

@@ -171,7 +171,7 @@ async fn a_submit_whose_object_a_delete_removed_is_refused() {
     for image in [&first.image, &late.image] {
         put(&store, image, b"cat").await;
     }
-    let purged = images::purge(&db, &store, given::OWNER, first.image.sha256).await;
+    let purged = images::purge(&db, &store, given::OWNER, first.image.sha256, None).await;
     assert_eq!(purged.unwrap(), PurgeOutcome::Done);
     let left = store.list("images/", "", 10).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
@@ -205,7 +205,7 @@ async fn a_signed_upload_that_was_deleted_while_it_was_checked_is_no_image() {
     let found = images::signed_uploads(&db, given::OWNER, image.sha256).await;
     assert_eq!(found.unwrap(), [signed]);
     let purge = async || {
-        images::purge(&db, &store, given::OWNER, image.sha256)
+        images::purge(&db, &store, given::OWNER, image.sha256, None)
             .await
             .unwrap()
     };

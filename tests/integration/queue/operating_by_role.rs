@@ -1,6 +1,7 @@
 //! The four database roles: each role can run the statements of its programs or people, and no others.
 
 mod api;
+mod webhook_urls;
 
 use std::{str::FromStr, time::Duration};
 
@@ -281,6 +282,29 @@ async fn operators_and_readers_have_no_access_to_tables() {
             }
         }
     }
+}
+
+/// A stolen login of the API must not be able to hide what it did.
+#[tokio::test]
+async fn darkroom_api_cannot_change_the_audit_and_prunes_only_what_is_old() {
+    let db = given::database().await;
+    let mut api = psql(&db, "darkroom_api").await;
+    let acts = "insert into audit (at, actor, role, verb, subject, arguments, outcome)
+                select now() - make_interval(days => d), 'ada', 'ada', 'pause', 'lite', '{}', 'paused' from unnest(array[0, 29, 31, 399, 401]) d";
+    sqlx::raw_sql(acts).execute(&*db).await.unwrap();
+    for forbidden in [
+        "delete from audit",
+        "update audit set actor = 'bob'",
+        "truncate audit",
+    ] {
+        assert_eq!(refusal(&mut api, forbidden).await, "42501", "{forbidden}");
+    }
+    for (days, pruned) in [("400", "1"), ("0", "2"), ("-5", "0")] {
+        let prune = format!("select prune_audit({days})::text");
+        assert_eq!(answer(&mut api, &prune).await, pruned, "{days}");
+    }
+    let left = answer(&mut api, "select count(*)::text from ops.audit").await;
+    assert_eq!(left, "2");
 }
 
 /// Postgres lets every role execute a new function until a `revoke`.

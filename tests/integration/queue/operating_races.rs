@@ -144,7 +144,7 @@ async fn a_purge_keeps_an_image_that_an_uncommitted_retry_needs() {
     assert_eq!(retried, "queued");
     let pool = db.another_pool();
     let purge = tokio::spawn(async move {
-        images::purge(&pool, &store, given::OWNER, Sha256Digest::of(b"cat")).await
+        images::purge(&pool, &store, given::OWNER, Sha256Digest::of(b"cat"), None).await
     });
     wait_for_a_blocked_statement(&db).await;
     retry.commit().await.unwrap();

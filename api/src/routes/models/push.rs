@@ -59,6 +59,13 @@ pub(super) async fn push_version(
         request.match_info().query("name"),
         ctx.config.limits.model_file_bytes_max,
     )?;
+    // Before any upload is signed: a version that is not trusted brings nothing into the bucket.
+    let signature = ctx
+        .config
+        .signing
+        .check(&push.version, asked.signature.as_deref());
+    let signature = signature
+        .map_err(|error| ApiError::invalid_field("/signature", error.code(), &error.to_string()))?;
     let is_known = models::is_registered(&ctx.db, &push.version).await?;
     let missing = push.find_missing_files(&ctx, is_known).await?;
     if !missing.is_empty() {
@@ -72,6 +79,7 @@ pub(super) async fn push_version(
         alias: asked.alias.as_deref(),
         trial: asked.trial,
         actor: Some(&caller.audit_name()),
+        signature: signature.as_ref(),
     };
     let pushed = match models::register(&ctx.db, &push.version, &options).await {
         Ok(pushed) => pushed,

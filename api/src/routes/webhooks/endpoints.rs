@@ -5,11 +5,12 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    ProblemCode, Secret,
+    ProblemCode, Secret, audit,
     keys::Scope,
     webhooks::{Endpoint, create_endpoint, delete_endpoint, endpoints, new_secret},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use wire::{EventType, Extensible, Object, ShownSecret, WebhookEndpoint};
 
@@ -102,6 +103,15 @@ pub(super) async fn create_webhook_endpoint(
         let detail = format!("you have {endpoints_max} endpoints: delete one first");
         ApiError::new(ProblemCode::InvalidParams, detail)
     })?;
+    // Of the URL only the host: the rest may hold a token.
+    let arguments = json!({"owner": caller.owner, "host": url.host_str()});
+    let created = caller.act(
+        "create_webhook_endpoint",
+        made.id.to_string(),
+        arguments,
+        "created",
+    );
+    audit::record(&ctx.db, &[created]).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(endpoint_body(made, Some(&secret))))
@@ -145,7 +155,8 @@ pub(super) async fn delete_webhook_endpoint(
     caller.needs(Scope::Webhooks)?;
     let id = request.match_info().query("id").parse();
     let id = id.map_err(|_| ApiError::not_found())?;
-    if delete_endpoint(&ctx.db, &caller.owner, id).await? {
+    let actor = caller.audit_name();
+    if delete_endpoint(&ctx.db, &caller.owner, id, Some(&actor)).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(ApiError::not_found())

@@ -31,7 +31,9 @@ pub(super) async fn get_webhook_secret(
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Webhooks)?;
-    Ok(response(&owner_secret(&ctx.db, &caller.owner).await?))
+    let secret = owner_secret(&ctx.db, &caller.owner).await?;
+    ctx.keyring.access_log.record_secret_read(&caller).await?;
+    Ok(response(&secret))
 }
 
 /// Creates a new secret. For a day, webhooks also carry the signature of the secret before it, so that receivers can switch.
@@ -50,7 +52,8 @@ pub(super) async fn rotate_webhook_secret(
     caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     caller.needs(Scope::Webhooks)?;
-    match rotate_secret(&ctx.db, &caller.owner).await? {
+    let actor = caller.audit_name();
+    match rotate_secret(&ctx.db, &caller.owner, Some(&actor)).await? {
         Rotation::Rotated(secret) => Ok(response(&secret)),
         Rotation::Refused(until) => {
             let detail = format!(

@@ -90,6 +90,8 @@ pub(super) fn program(desired: &DesiredStack, name: &str, shared: &Env) -> Progr
         .env("DARKROOM_S3_CREATE_BUCKET", "true") // the environment of the client can override this
         .envs(&desired.env)
         .env_remove("DATABASE_DIRECT_URL") // `shared` has it if it belongs to the database of the stack
+        .env_remove("DATABASE_URL_FILE")
+        .env_remove("DATABASE_DIRECT_URL_FILE")
         .envs(shared.iter().map(|(name, value)| (name, value)))
         .with_death_signal(Signal::SIGTERM)
 }

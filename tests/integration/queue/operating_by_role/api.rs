@@ -1,6 +1,9 @@
 //! The role of the API.
 
-use jobs::manifest::Manifest;
+use jobs::{
+    audit::{self, Act},
+    manifest::Manifest,
+};
 
 use super::*;
 
@@ -88,8 +91,9 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
         keys::verify(&pool, "dk_unknown_secret")
             .await
             .unwrap()
-            .is_none()
+            .is_err()
     );
+    run_audited_statements(&pool, lost).await;
     run_admin_statements(&pool).await;
     assert_eq!(queue::unended(&pool, given::OWNER).await.unwrap(), 3);
     assert!(images::stored_bytes(&pool, given::OWNER).await.unwrap() > 0);
@@ -148,10 +152,27 @@ async fn run_admin_statements(pool: &Db) {
             alias: Some("canary"),
             trial: false,
             actor: Some("api key 1f"),
+            signature: None,
         };
         let pushed = models::register(pool, &version, &options).await.unwrap();
         assert!(pushed.is_new && pushed.aliases["canary"] == pushed.version);
     }
+}
+
+async fn run_audited_statements(pool: &Db, job: jobs::JobId) {
+    keys::note_uses(pool, &["none".into()]).await.unwrap();
+    let act = Act {
+        actor: None,
+        verb: "read_webhook_secret",
+        subject: given::OWNER.into(),
+        arguments: serde_json::json!({}),
+        outcome: "read",
+    };
+    audit::record(pool, &[act]).await.unwrap();
+    assert_eq!(audit::prune(pool, 30).await.unwrap(), 0);
+    // The job was rescued, so it waits.
+    let deleted = queue::purge_for(pool, job, given::OWNER, "api key 1f").await;
+    assert_eq!(deleted.unwrap(), queue::PurgeOutcome::NotTerminal);
 }
 
 #[tokio::test]
@@ -229,7 +250,7 @@ async fn darkroom_api_can_run_all_statements_about_images() {
     images::note_replaced(&pool, given::OWNER, &job.image)
         .await
         .unwrap();
-    let purged = images::purge(&pool, &store, given::OWNER, sha256).await;
+    let purged = images::purge(&pool, &store, given::OWNER, sha256, None).await;
     assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
 }
 
@@ -261,7 +282,7 @@ async fn darkroom_api_can_run_all_statements_about_signed_uploads() {
     images::record_replacement(&api, owner, &image, terms)
         .await
         .unwrap();
-    let purged = images::purge(&api, &store, owner, sha256).await;
+    let purged = images::purge(&api, &store, owner, sha256, None).await;
     assert_eq!(purged.unwrap(), images::PurgeOutcome::Done);
     sqlx::query("update signed_uploads set expires_at = now() - interval '1 h', lapses_at = now() - interval '1 h'")
         .execute(&*db)
