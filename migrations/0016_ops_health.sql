@@ -96,6 +96,14 @@ with checked as (
     union all
     select 10, 'transaction id age', age(datfrozenxid), 'transactions', 1000000000, null, 'Autovacuum is behind: vacuum freeze;'
     from pg_database where datname = current_database()
+    union all
+    select 11, 'processes without their bucket', count(*), 'processes', 0, null,
+           coalesce(string_agg(format('%s %s: %s', program, process, fault), '; ' order by program, process), 'See docs/s3.md.')
+    from bucket_checks where fault is not null and checked_at > now() - interval '10 minutes'
+    union all
+    select 12, 'missing rights on the bucket', count(distinct missing), 'rights', 0, null,
+           coalesce('Grant ' || string_agg(distinct missing, ', ') || ': see docs/s3.md.', 'See docs/s3.md.')
+    from bucket_checks, unnest(missing_rights) missing where checked_at > now() - interval '10 minutes'
 )
 select name, value::float8, unit, coalesce(value <= at_most, true) and coalesce(value >= at_least, true) as ok, advice
 from checked order by place;

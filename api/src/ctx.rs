@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     background::Background,
+    bucket_watch::BucketWatch,
     egress::Egress,
     limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
 };
@@ -23,6 +24,7 @@ pub(crate) struct Ctx {
     pub config: Arc<Config>,
     pub db: Db,
     pub store: ObjectStore,
+    pub bucket: BucketWatch,
     /// Connections with the prepared statements that every submit needs.
     pub statements: StatementPool,
     pub enqueuer: Enqueuer,

@@ -14,6 +14,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use crate::{
     Config,
     background::Background,
+    bucket_watch::BucketWatch,
     ctx::Ctx,
     egress::Egress,
     http::request,
@@ -22,8 +23,8 @@ use crate::{
     routes, webhooks,
 };
 
-/// How long the start waits for the bucket to answer.
-const BUCKET_CHECK_MAX: Duration = Duration::from_secs(2);
+/// How long the start waits for the first check of the bucket. `/readyz` answers 503 until a check succeeds.
+const FIRST_CHECK_MAX: Duration = Duration::from_secs(3);
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
@@ -95,21 +96,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Logs why the bucket cannot be used. The process starts all the same: `/readyz` answers 503 until the bucket can be used.
-async fn check_bucket(store: &ObjectStore) {
-    let ping = tokio::time::timeout(BUCKET_CHECK_MAX, store.ping()).await;
-    match ping {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(error.cause = %error, "the bucket cannot be used");
-        }
-        Err(_) => {
-            let cause = "no answer in time";
-            tracing::error!(error.cause = cause, "the bucket cannot be used");
-        }
-    }
-}
-
 /// Connects to Postgres and the bucket, and starts the background tasks.
 async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> {
     let pool = db::Db::connect(&config.db, "darkroom-api")
@@ -117,7 +103,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     db::migrate(&pool, &config.db)
         .await
         .context("the schema could not be brought up to date")?;
-    let store = ObjectStore::connect(&config.store).await;
+    let store = ObjectStore::connect(&config.store).await?;
     if config.store.s3_create_bucket
         && let Err(error) = store.create_bucket().await
     {
@@ -126,7 +112,12 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
             config.store.s3_bucket
         );
     }
-    check_bucket(&store).await;
+    let bucket = BucketWatch::new(pool.clone(), store.clone(), config.s3_adopt_bucket);
+    let first_check = tokio::time::timeout(FIRST_CHECK_MAX, bucket.check());
+    if first_check.await.is_err() {
+        tracing::error!(place = store.place(), "the bucket does not answer");
+    }
+    background.spawn("bucket check", bucket.clone().keep_checking());
     let statements = db::StatementPool::with_one_plan(pool.clone());
     let by_keys = db::StatementPool::by_keys(pool.clone());
     let db = statements.clone();
@@ -173,6 +164,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         retry_after,
         db: pool,
         store,
+        bucket,
         config: Arc::new(config.clone()),
     })
 }

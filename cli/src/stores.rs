@@ -25,6 +25,7 @@ pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
 /// Connects to the bucket and checks that it answers. `--s3-create-bucket` makes it first.
 pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure> {
     let store = ObjectStore::connect(config).await;
+    let store = store.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     if config.s3_create_bucket {
         let made = store.create_bucket().await;
         made.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;

@@ -6,6 +6,7 @@
 mod backoff;
 mod batch_loader;
 pub mod batches;
+pub mod bucket;
 pub mod db;
 pub mod digest;
 pub mod events;

@@ -6,7 +6,6 @@ use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
-use chrono::Utc;
 use decode::Format;
 use jobs::{ProblemCode, Sha256Digest, images, keys::Scope};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -66,7 +65,6 @@ async fn create_upload(
     drop(ctx.quotas.reserve_bytes(&caller, upload.bytes).await?);
     let key = images::object_key(&caller.owner, sha256, Uuid::now_v7());
     let valid_for = Duration::from_secs(ctx.config.limits.upload_seconds);
-    let expires_at = Utc::now() + valid_for;
     let (bytes, content_type) = (upload.bytes, &upload.content_type);
     let put = ctx
         .store
@@ -76,7 +74,7 @@ async fn create_upload(
         method: "PUT".into(),
         url: put.url,
         headers: put.headers,
-        expires_at,
+        expires_at: put.expires_at,
     };
     Ok(HttpResponse::Created().json(upload_body(sha256, Some(put))))
 }

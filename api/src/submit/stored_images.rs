@@ -6,8 +6,9 @@ use chrono::{TimeDelta, Utc};
 use jobs::{
     Sha256Digest,
     images::{self, Image, StoredImage},
-    object_store::StoreError,
+    object_store::{StoreError, StoredObject},
 };
+use uuid::Uuid;
 
 use super::{sniff::sniff, spool::too_large};
 use crate::{
@@ -38,10 +39,10 @@ pub(crate) async fn find(
     let seconds = ctx.config.retention.image_grace_seconds / 2.0;
     let oldest = Utc::now() - TimeDelta::milliseconds((seconds * 1000.0) as i64);
     let uploads = images::uploads(&ctx.store, owner, sha256).await?;
-    let mut fresh = uploads
+    let fresh = uploads
         .into_iter()
         .filter(|(_, object)| object.modified_at > oldest);
-    let Some((upload, object)) = fresh.next() else {
+    let Some((upload, object)) = first_true_upload(ctx, sha256, fresh).await? else {
         return Ok(None);
     };
     let limits = &ctx.config.limits;
@@ -76,6 +77,31 @@ pub(crate) async fn find(
         reservation.into_iter().for_each(Reservation::commit);
     }
     find_registered(ctx, owner, sha256).await
+}
+
+/// The first upload whose bytes have the digest. Where the store does not check the bytes of signed uploads, this reads them.
+/// An upload that is too large is not read: the caller refuses it.
+async fn first_true_upload(
+    ctx: &Ctx,
+    sha256: Sha256Digest,
+    uploads: impl Iterator<Item = (Uuid, StoredObject)>,
+) -> Result<Option<(Uuid, StoredObject)>, ApiError> {
+    let bytes_max = ctx.config.limits.image_bytes_max as i64;
+    for (upload, object) in uploads {
+        if ctx.store.verifies_checksums() || object.bytes > bytes_max {
+            return Ok(Some((upload, object)));
+        }
+        match ctx.store.hash(&object.key).await {
+            Ok(stored) if stored == sha256 => return Ok(Some((upload, object))),
+            Ok(_) => tracing::warn!(
+                object.key,
+                "a signed upload has other bytes than it was signed for"
+            ),
+            Err(StoreError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// The registered image of an owner with this digest.

@@ -70,12 +70,8 @@ async fn a_direct_push_with_a_wrong_secret_says_so() {
 
 #[tokio::test]
 async fn every_request_to_a_missing_bucket_names_the_bucket() {
-    let store = ObjectStore::connect(&StoreConfig {
-        s3_bucket: "no-such-bucket".into(),
-        s3_create_bucket: false,
-        s3_timeout_ms: 30_000,
-    })
-    .await;
+    let store = ObjectStore::connect(&StoreConfig::of_bucket("no-such-bucket")).await;
+    let store = store.unwrap();
     let bytes = bytes::Bytes::from_static(b"cat");
     let digest = Sha256Digest::of(&bytes);
     let put = store.put("images/cat", Body::Memory(&bytes), digest, "image/jpeg");
