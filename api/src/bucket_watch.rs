@@ -6,7 +6,7 @@ use std::{
 };
 
 use jobs::{
-    bucket::{self, BucketState, Checked},
+    bucket::{self, BucketState, Checked, Program},
     db::Db,
     object_store::{BucketReport, ObjectStore, Right},
 };
@@ -58,6 +58,11 @@ impl BucketWatch {
         }
     }
 
+    /// What the last check found.
+    pub(crate) fn state(&self) -> watch::Receiver<BucketState> {
+        self.state.subscribe()
+    }
+
     /// The state now: what the last check found and, if that was good, what a read of the marker finds.
     ///
     /// # Errors
@@ -67,8 +72,10 @@ impl BucketWatch {
         if known != BucketState::Usable {
             return Ok(known);
         }
-        let read = timeout(READ_MAX, bucket::find_marker(&self.db, &self.store));
-        read.await.unwrap_or_else(|_| Ok(self.no_answer(READ_MAX)))
+        let read = bucket::find_marker(&self.db, &self.store, Program::Api);
+        timeout(READ_MAX, read)
+            .await
+            .unwrap_or_else(|_| Ok(self.no_answer(READ_MAX)))
     }
 
     /// Checks until the process ends: all kinds of requests until these succeed and then every few minutes, the marker more often.
@@ -130,7 +137,7 @@ impl BucketWatch {
 
     async fn record(&self, state: &BucketState, missing: &[Right]) -> Result<(), sqlx::Error> {
         let checked = Checked {
-            program: "api",
+            program: Program::Api,
             process: &self.process,
             state,
             missing_rights: missing,

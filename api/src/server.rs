@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{App, HttpServer, middleware::from_fn, web, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
-    batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
-    queue, retention, tasks, telemetry,
+    batches, bucket::BucketState, db, events::FeedListener, health, images, models::Resolver,
+    object_store::ObjectStore, queue, retention, tasks, telemetry,
 };
 use tokio::sync::watch;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -45,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let background = Background::start();
     let ctx = Box::pin(start(&config, &background)).await?;
+    let bucket = ctx.bucket.state();
     let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
     let document = Data::new(ApiDocument::new(routes::openapi()));
     let server = HttpServer::new(move || {
@@ -69,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let listen = server.addrs().first().copied().unwrap_or(config.listen);
     tracing::info!(%listen, "ready");
-    drop(ready.send_replace(Ok(())));
+    background.spawn("readiness", follow_bucket(bucket, ready.clone()));
     let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
@@ -94,6 +95,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Keeps `ready` as the bucket is: the process serves, and can accept images while the bucket takes them.
+async fn follow_bucket(
+    mut bucket: watch::Receiver<BucketState>,
+    ready: watch::Sender<health::Readiness>,
+) {
+    loop {
+        let fault = bucket.borrow_and_update().fault().map(str::to_owned);
+        drop(ready.send_replace(fault.map_or(Ok(()), Err)));
+        if bucket.changed().await.is_err() {
+            // The watch is gone: only at the end of the process.
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// Connects to Postgres and the bucket, and starts the background tasks.

@@ -9,7 +9,7 @@ mod record;
 use uuid::Uuid;
 
 use self::marker::{Marker, Search};
-pub use self::record::{Checked, record};
+pub use self::record::{Checked, Program, record};
 use crate::{
     db::Db,
     object_store::{BucketReport, ObjectStore, StoreError},
@@ -110,11 +110,15 @@ async fn find_any(store: &ObjectStore, keys: &[String]) -> Result<bool, StoreErr
     Ok(false)
 }
 
-/// Looks for the marker, for a worker. Before any API process has put one the worker only asks whether the bucket answers.
+/// Looks for the marker, and puts none. Before any API process has put one this only asks whether the bucket answers.
 ///
 /// # Errors
 /// Postgres is away.
-pub async fn find_marker(db: &Db, store: &ObjectStore) -> Result<BucketState, sqlx::Error> {
+pub async fn find_marker(
+    db: &Db,
+    store: &ObjectStore,
+    program: Program,
+) -> Result<BucketState, sqlx::Error> {
     let Some(marker) = marker::expected(db).await? else {
         let pinged = store.ping().await;
         return Ok(pinged.map_or_else(BucketState::from, |()| BucketState::Usable));
@@ -122,14 +126,17 @@ pub async fn find_marker(db: &Db, store: &ObjectStore) -> Result<BucketState, sq
     Ok(match marker.search(store).await {
         Search::Found => BucketState::Usable,
         Search::Failed(error) => error.into(),
-        Search::Missing => BucketState::Refused(other_bucket(&marker, store)),
+        Search::Missing => BucketState::Refused(without_marker(&marker, store, program)),
     })
 }
 
-fn other_bucket(marker: &Marker, store: &ObjectStore) -> String {
+fn without_marker(marker: &Marker, store: &ObjectStore, program: Program) -> String {
+    let what = match program {
+        Program::Api => "the bucket has lost its marker",
+        Program::Worker => "this worker's bucket is not the one of the API",
+    };
     format!(
-        "this worker's bucket is not the one of the API: {} has no object `{}`, which the API put into bucket `{}` at {}. \
-         Check {}",
+        "{what}: {} has no object `{}`, which the API put into bucket `{}` at {}. Check {}",
         store.place(),
         marker.key(),
         marker.bucket,

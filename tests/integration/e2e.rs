@@ -3,6 +3,7 @@
 mod answers;
 mod batches;
 mod behind_pgbouncer;
+mod bucket_checks;
 mod clients;
 mod command;
 mod compiled;
@@ -34,6 +35,7 @@ mod reading;
 mod refused_store;
 mod refusing;
 mod refusing_bodies;
+mod s3_settings;
 mod safe_retries;
 mod spot_machines;
 mod submitting;

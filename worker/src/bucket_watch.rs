@@ -6,7 +6,7 @@ use std::{
 };
 
 use jobs::{
-    bucket::{self, BucketState, Checked},
+    bucket::{self, BucketState, Checked, Program},
     db::Db,
     object_store::ObjectStore,
 };
@@ -54,7 +54,7 @@ impl BucketWatch {
     /// # Errors
     /// Postgres is away.
     pub(crate) async fn check(&self) -> Result<BucketState, sqlx::Error> {
-        let look = bucket::find_marker(&self.db, &self.store);
+        let look = bucket::find_marker(&self.db, &self.store, Program::Worker);
         let state = tokio::time::timeout(CHECK_MAX, look)
             .await
             .unwrap_or_else(|_| {
@@ -64,9 +64,9 @@ impl BucketWatch {
                     "no answer in {seconds} s; {place}"
                 )))
             })?;
+        let recorded = self.record(&state).await;
         self.note(state.clone());
-        self.record(&state).await?;
-        Ok(state)
+        recorded.map(|()| state)
     }
 
     /// Publishes what was found; logs a change.
@@ -90,7 +90,7 @@ impl BucketWatch {
             return Ok(());
         }
         let checked = Checked {
-            program: "worker",
+            program: Program::Worker,
             process: &self.worker,
             state,
             missing_rights: &[],

@@ -5,11 +5,26 @@ use sqlx::PgPool;
 use super::BucketState;
 use crate::object_store::Right;
 
+/// What kind of process checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    Api,
+    Worker,
+}
+
+impl Program {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+}
+
 /// The last check of one process.
 #[derive(Debug, Clone, Copy)]
 pub struct Checked<'a> {
-    /// `api` or `worker`.
-    pub program: &'static str,
+    pub program: Program,
     /// Tells processes of one program apart.
     pub process: &'a str,
     pub state: &'a BucketState,
@@ -38,7 +53,7 @@ pub async fn record(db: &PgPool, checked: Checked<'_>) -> Result<(), sqlx::Error
          insert into bucket_checks (program, process, fault, missing_rights) values ($1, $2, $3, $4)
          on conflict (program, process) do update
              set checked_at = now(), fault = excluded.fault, missing_rights = excluded.missing_rights",
-        program,
+        program.as_str(),
         process,
         state.fault(),
         &rights

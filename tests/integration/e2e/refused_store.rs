@@ -14,7 +14,7 @@ const ADVICE: &str =
     "S3 refuses the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// Waits until `/readyz` answers 503 with this text.
-async fn says_not_ready(process: &Running, text: &str) {
+pub(super) async fn says_not_ready(process: &Running, text: &str) {
     let url = format!("{}/readyz", process.url);
     eventually(Duration::from_secs(20), "not ready, and why", || async {
         let answer = reqwest::get(&url).await.ok()?;
