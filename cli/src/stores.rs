@@ -10,7 +10,7 @@ use crate::{Ended, failure::Failure, terminal};
 
 pub(crate) const CHECK_POSTGRES: &str = "check DATABASE_URL (and DATABASE_DIRECT_URL, if there is a pooler), that Postgres runs there, and \
      that its user may do this";
-pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own); \
+pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own, docs/s3.md); \
      --s3-create-bucket makes a missing bucket";
 
 /// Connects to Postgres and brings the schema up to date.

@@ -75,11 +75,6 @@ async fn credentials_of_a_process_work_and_signed_urls_expire_with_them() {
         "sha256": Sha256Digest::of(&photo), "bytes": photo.len(), "content_type": "image/jpeg"
     });
     let upload = client.post_json("/v1/uploads", &body).await.json();
-    let upload = if upload["put"].is_object() {
-        &upload["put"]
-    } else {
-        &upload
-    };
     let expires_at: DateTime<Utc> = upload["expires_at"].as_str().unwrap().parse().unwrap();
     let left = expires_at - Utc::now();
     assert!(left <= TimeDelta::seconds(90), "{left}");
