@@ -68,6 +68,15 @@ async fn an_api_that_may_not_put_says_so_and_refuses_submits_for_good() {
 }
 
 #[tokio::test]
+async fn a_store_that_nothing_listens_at_is_named_with_its_variable() {
+    let stack = Stack::bare(&[]).await;
+    let nowhere = format!("http://127.0.0.1:{}", local::free_port().unwrap());
+    let api = stack.spawn_api(&[("AWS_ENDPOINT_URL_S3", &nowhere)]);
+    says_not_ready(&api, "check DARKROOM_S3_BUCKET and AWS_ENDPOINT_URL_S3").await;
+    says_not_ready(&api, &nowhere).await;
+}
+
+#[tokio::test]
 async fn an_api_without_rights_to_list_and_delete_works_and_health_names_the_rights() {
     let store = OwnStore::start().await;
     store.behave(&json!({"deny": ["list", "delete"]}));

@@ -86,6 +86,20 @@ async fn credentials_of_a_process_work_and_signed_urls_expire_with_them() {
 }
 
 #[tokio::test]
+async fn a_signed_upload_asks_for_the_encryption_of_the_settings() {
+    let stack = Stack::bare(&[("DARKROOM_S3_KMS_KEY", "alias/darkroom")]).await;
+    let photo = fixtures::photo("cat.jpg");
+    let body = json!({
+        "sha256": Sha256Digest::of(&photo), "bytes": photo.len(), "content_type": "image/jpeg"
+    });
+    let upload = stack.client.post_json("/v1/uploads", &body).await.json();
+    let header = |name: &str| upload["headers"][name].clone();
+    assert_eq!(header("x-amz-server-side-encryption"), "aws:kms");
+    let key = header("x-amz-server-side-encryption-aws-kms-key-id");
+    assert_eq!(key, "alias/darkroom");
+}
+
+#[tokio::test]
 async fn a_program_with_an_unusable_ca_bundle_ends_and_names_the_variable() {
     let stack = Stack::bare(&[]).await;
     let api = stack.spawn_api(&[("AWS_CA_BUNDLE", "/nonexistent/ca.pem")]);
