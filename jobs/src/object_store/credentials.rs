@@ -33,7 +33,8 @@ impl ProvideCredentials for NotingExpiry {
     {
         future::ProvideCredentials::new(async move {
             let credentials = self.inner.provide_credentials().await?;
-            self.expiry.set(credentials.expiry().map(DateTime::from));
+            self.expiry
+                .set(credentials.expiry().map(DateTime::<Utc>::from));
             Ok(credentials)
         })
     }

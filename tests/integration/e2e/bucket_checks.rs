@@ -71,7 +71,7 @@ async fn an_api_that_may_not_put_says_so_and_refuses_submits_for_good() {
 async fn a_store_that_nothing_listens_at_is_named_with_its_variable() {
     let stack = Stack::bare(&[]).await;
     let nowhere = format!("http://127.0.0.1:{}", local::free_port().unwrap());
-    let api = stack.spawn_api(&[("AWS_ENDPOINT_URL_S3", &nowhere)]);
+    let api = stack.spawn_api(&[("AWS_ENDPOINT_URL_S3", nowhere.as_str())]);
     says_not_ready(&api, "check DARKROOM_S3_BUCKET and AWS_ENDPOINT_URL_S3").await;
     says_not_ready(&api, &nowhere).await;
 }
@@ -156,7 +156,7 @@ async fn a_worker_with_another_bucket_says_so_and_takes_no_job() {
     let stack = Stack::with_models().await;
     let job = stack.client.submit("", fixtures::photo("coffee.jpg")).await;
     let (other, _) = given::bucket().await;
-    let worker = stack.spawn_worker("lost", &[("DARKROOM_S3_BUCKET", &other)]);
+    let worker = stack.spawn_worker("lost", &[("DARKROOM_S3_BUCKET", other.as_str())]);
     let said = "this worker's bucket is not the one of the API";
     says_not_ready(&worker, said).await;
     says_not_ready(
@@ -209,7 +209,7 @@ async fn a_lost_marker_is_put_again_into_the_bucket_of_the_database() {
 async fn a_check_leaves_no_object_behind() {
     let stack = Stack::bare(&[]).await;
     let left = stack.store.list("checks/", "", 10).await.unwrap();
-    assert_eq!(left, []);
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
@@ -230,6 +230,6 @@ async fn an_endpoint_with_a_path_keeps_its_slash() {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap();
     let endpoint = format!("{}/{gate}", endpoint.trim_end_matches('/'));
     let _ready = stack
-        .worker("w", &[("AWS_ENDPOINT_URL_S3", &endpoint)])
+        .worker("w", &[("AWS_ENDPOINT_URL_S3", endpoint.as_str())])
         .await;
 }

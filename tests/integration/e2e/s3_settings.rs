@@ -33,8 +33,14 @@ async fn an_endpoint_by_any_setting_is_asked_in_path_style() {
     ));
     for more in [
         vec![("AWS_ENDPOINT_URL", endpoint.as_str())],
-        vec![("AWS_CONFIG_FILE", &of_profile), ("AWS_PROFILE", "local")],
-        vec![("AWS_CONFIG_FILE", &of_service), ("AWS_PROFILE", "local")],
+        vec![
+            ("AWS_CONFIG_FILE", of_profile.as_str()),
+            ("AWS_PROFILE", "local"),
+        ],
+        vec![
+            ("AWS_CONFIG_FILE", of_service.as_str()),
+            ("AWS_PROFILE", "local"),
+        ],
     ] {
         let mut env = vec![("AWS_ENDPOINT_URL_S3", "")];
         env.extend(more);
@@ -65,7 +71,7 @@ async fn credentials_of_a_process_work_and_signed_urls_expire_with_them() {
         .another_api(&[
             ("AWS_ACCESS_KEY_ID", ""),
             ("AWS_SECRET_ACCESS_KEY", ""),
-            ("AWS_CONFIG_FILE", &config),
+            ("AWS_CONFIG_FILE", config.as_str()),
             ("AWS_PROFILE", "short"),
         ])
         .await;
