@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jobs::{
+    bucket::{self, Program},
     db::{self, Db, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
@@ -33,6 +34,19 @@ pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure
     let answered = store.ping().await;
     answered.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     Ok(store)
+}
+
+/// Refuses a bucket that is not the one of the API: no worker would find files there.
+pub(crate) async fn check_bucket(db: &Db, store: &ObjectStore) -> Result<(), Failure> {
+    let state = bucket::find_marker(db, store, Program::CommandLine).await;
+    let state = state.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
+    match state.fault() {
+        None => Ok(()),
+        Some(why) => Err(Failure::Away {
+            what: why.to_owned(),
+            next: CHECK_S3,
+        }),
+    }
 }
 
 /// Brings the database's schema up to date

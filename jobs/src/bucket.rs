@@ -133,6 +133,7 @@ pub async fn find_marker(
 fn without_marker(marker: &Marker, store: &ObjectStore, program: Program) -> String {
     let what = match program {
         Program::Api => "the bucket has lost its marker",
+        Program::CommandLine => "the bucket is not the one of the API",
         Program::Worker => "this worker's bucket is not the one of the API",
     };
     format!(

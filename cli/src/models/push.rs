@@ -117,6 +117,7 @@ impl Push {
         }
         let db = stores::database(&self.db).await?;
         let store = stores::objects(&self.store).await?;
+        stores::check_bucket(&db, &store).await?;
         let pushed = push(&db, &store, folder, self.alias.as_deref(), !self.no_trial).await;
         let pushed = pushed.map_err(|error| match &error {
             PushError::Store(_) => Failure::away("the files", &error, stores::CHECK_S3),

@@ -10,6 +10,8 @@ use crate::object_store::Right;
 pub enum Program {
     Api,
     Worker,
+    /// It checks, but records nothing.
+    CommandLine,
 }
 
 impl Program {
@@ -17,6 +19,7 @@ impl Program {
         match self {
             Self::Api => "api",
             Self::Worker => "worker",
+            Self::CommandLine => "command line",
         }
     }
 }

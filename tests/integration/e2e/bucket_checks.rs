@@ -174,6 +174,23 @@ async fn a_worker_with_another_bucket_says_so_and_takes_no_job() {
     assert_eq!(job["status"], "queued", "{job:#}");
 }
 
+#[tokio::test]
+async fn a_direct_push_into_another_bucket_is_refused() {
+    let stack = Stack::bare(&[]).await;
+    let (other, _) = given::bucket().await;
+    let mut push = stack.command_line(&stack.key().await);
+    push.args(["models", "push", "--direct", "--no-trial"])
+        .arg(fixtures::model(fixtures::CLASSIFIER))
+        .env("DARKROOM_S3_BUCKET", &other);
+    let pushed = push.output().await.unwrap();
+    let said = String::from_utf8_lossy(&pushed.stderr);
+    assert_eq!(pushed.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("the bucket is not the one of the API"),
+        "{said}"
+    );
+}
+
 async fn delete_markers(store: &ObjectStore) -> usize {
     let markers = store.list("markers/", "", 10).await.unwrap();
     for marker in &markers {
