@@ -38,7 +38,8 @@ impl Marker {
     }
 
     pub async fn search(&self, store: &ObjectStore) -> Search {
-        let found = store.get(&self.key(), Sha256Digest::of(&self.bytes()));
+        let key = self.key();
+        let found = store.get(&key, Sha256Digest::of(&self.bytes()));
         match found.await {
             Ok(_) => Search::Found,
             Err(StoreError::Missing(_)) => Search::Missing,

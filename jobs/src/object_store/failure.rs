@@ -44,8 +44,14 @@ fn answer(code: Option<&str>, status: Option<u16>, message: Option<&str>) -> Opt
 
 /// The advice for a process that has no source of credentials.
 fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    let cause = causes.find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
+    let mut next = Some(error);
+    let cause = loop {
+        let error = next?;
+        if let Some(cause) = error.downcast_ref::<CredentialsError>() {
+            break cause;
+        }
+        next = error.source();
+    };
     match cause {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
             let why = crate::telemetry::chain(cause);
