@@ -44,3 +44,30 @@ create table orphan_sweep (
 );
 insert into orphan_sweep default values;
 comment on table orphan_sweep is 'How far the search for objects without a row has come in the bucket; one process at a time moves it on.';
+
+-- One row, once an API process has used the bucket.
+create table bucket_marker (
+    singleton  boolean primary key default true check (singleton),
+    marker     uuid not null default gen_random_uuid(),
+    bucket     text not null,
+    endpoint   text not null,
+    written_at timestamptz not null default now()
+);
+comment on table  bucket_marker is 'Names the object that an API process put into the bucket of this database. A process that does not find the object has another bucket.';
+comment on column bucket_marker.marker is 'The object is markers/ with these 32 hex digits.';
+comment on column bucket_marker.bucket is 'The bucket, by the API process that put the object there last; for people.';
+comment on column bucket_marker.endpoint is 'The endpoint, by that process. Another process may reach the bucket by another endpoint.';
+
+create table bucket_checks (
+    program        text not null,
+    process        text not null,
+    checked_at     timestamptz not null default now(),
+    fault          text,
+    missing_rights text[] not null default '{}',
+    primary key (program, process)
+);
+comment on table  bucket_checks is 'The last check of its bucket by each process. A check of a process that is gone is removed after an hour.';
+comment on column bucket_checks.program is 'api or worker.';
+comment on column bucket_checks.process is 'Name of the worker; host and process id of an API process.';
+comment on column bucket_checks.fault is 'Why the process cannot use its bucket, and what to check; null: it can.';
+comment on column bucket_checks.missing_rights is 'Rights of S3 that the process lacks but can do without for a while.';

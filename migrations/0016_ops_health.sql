@@ -103,6 +103,14 @@ with checked as (
     union all
     select 12, 'damaged images', (select count(*) from (select from images where reported_at is not null and damaged_at is not null and purged_at is null limit 1000) i), 'images', 0, null,
            'The bucket lost them or has other bytes. Restore the objects, or submit the images again. Their jobs wait uncharged, and fail after a day (--lost-image-hours).'
+    union all
+    select 13, 'processes without their bucket', count(*), 'processes', 0, null,
+           coalesce(string_agg(format('%s %s: %s', program, process, fault), '; ' order by program, process), 'See docs/s3.md.')
+    from bucket_checks where fault is not null and checked_at > now() - interval '10 minutes'
+    union all
+    select 14, 'missing rights on the bucket', count(distinct missing), 'rights', 0, null,
+           coalesce('Grant ' || string_agg(distinct missing, ', ') || ': see docs/s3.md.', 'See docs/s3.md.')
+    from bucket_checks, unnest(missing_rights) missing where checked_at > now() - interval '10 minutes'
 )
 select name, value::float8, unit, coalesce(value <= at_most, true) and coalesce(value >= at_least, true) as ok, advice
 from checked order by place;

@@ -67,6 +67,8 @@ begin
             ('darkroom_api',      'select, insert, update, delete', array['signed_uploads']),
             ('darkroom_api',      'select, insert, update, delete', array['model_aliases']),
             ('darkroom_api',      'select, update', array['orphan_sweep']),
+            ('darkroom_api',      'select, insert, update', array['bucket_marker']),
+            ('darkroom_api',      'select, insert, update, delete', array['bucket_checks']),
             ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', '_sqlx_migrations']),
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
             ('darkroom_api',      'update (retired_at, alias_wanted, prefetch_at)', array['model_versions']),
@@ -79,7 +81,8 @@ begin
                                   array['model_versions']),
             -- To lock a row that it will delete, a role needs the right to update some column.
             ('darkroom_worker',   'select, delete, update (created_at)', array['idempotency_keys']),
-            ('darkroom_worker',   'select', array['models', 'model_versions', 'model_aliases', '_sqlx_migrations'])
+            ('darkroom_worker',   'select, insert, update, delete', array['bucket_checks']),
+            ('darkroom_worker',   'select', array['models', 'model_versions', 'model_aliases', 'bucket_marker', '_sqlx_migrations'])
         ) as g(role, privileges, objects)
         where to_regrole(g.role) is not null
     loop

@@ -64,6 +64,14 @@ pub struct Config {
     pub reads: ReadsConfig,
     #[command(flatten)]
     pub store: StoreConfig,
+    /// Accept a bucket that lacks the marker object of this database: for a bucket that was lost or emptied. What the database
+    /// names and the bucket lacks stays lost. Start once with it, then without
+    #[arg(
+        long,
+        env = "DARKROOM_S3_ADOPT_BUCKET",
+        help_heading = "Object store (S3)"
+    )]
+    pub s3_adopt_bucket: bool,
 }
 
 /// Limits of requests and jobs.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config,
     background::Background,
+    bucket_watch::BucketWatch,
     egress::Egress,
     http::body_budget::BodyBudget,
     limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
@@ -29,6 +30,7 @@ pub(crate) struct Ctx {
     pub reads: Reads,
     pub batches: BatchFinder,
     pub store: ObjectStore,
+    pub bucket: BucketWatch,
     /// Connections with the prepared statements that every submit needs.
     pub statements: StatementPool,
     pub enqueuer: Enqueuer,

@@ -2,6 +2,7 @@
 
 mod background;
 mod batches;
+mod bucket_watch;
 mod config;
 mod ctx;
 mod egress;

@@ -107,7 +107,7 @@ const COMMON_REFUSALS: [(&str, &str); 5] = [
     ("401", "unauthorized"),
     ("403", "forbidden"),
     ("429", "rate_limited: see `RateLimit` and `Retry-After`"),
-    ("500", "internal"),
+    ("500", "internal, storage_refused"),
     ("503", "service_unavailable"),
 ];
 

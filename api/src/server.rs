@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{App, HttpServer, middleware::from_fn, web, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
-    batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
-    queue, retention, tasks, telemetry,
+    batches, bucket::BucketState, db, events::FeedListener, health, images, models::Resolver,
+    object_store::ObjectStore, queue, retention, tasks, telemetry,
 };
 use tokio::sync::{Semaphore, watch};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -14,6 +14,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use crate::{
     Config,
     background::Background,
+    bucket_watch::BucketWatch,
     ctx::Ctx,
     egress::Egress,
     http::{body_budget::BodyBudget, request},
@@ -22,8 +23,8 @@ use crate::{
     routes, webhooks,
 };
 
-/// How long the start waits for the bucket to answer.
-const BUCKET_CHECK_MAX: Duration = Duration::from_secs(2);
+/// How long the start waits for the first check of the bucket. `/readyz` answers 503 until a check succeeds.
+const FIRST_CHECK_MAX: Duration = Duration::from_secs(3);
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 ///
@@ -44,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let background = Background::start();
     let ctx = Box::pin(start(&config, &background)).await?;
+    let bucket = ctx.bucket.state();
     let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
     let document = Data::new(ApiDocument::new(routes::openapi()));
     let server = HttpServer::new(move || {
@@ -68,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let listen = server.addrs().first().copied().unwrap_or(config.listen);
     tracing::info!(%listen, "ready");
-    drop(ready.send_replace(Ok(())));
+    background.spawn("readiness", follow_bucket(bucket, ready.clone()));
     let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
@@ -95,17 +97,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Logs why the bucket cannot be used. The process starts all the same: `/readyz` answers 503 until the bucket can be used.
-async fn check_bucket(store: &ObjectStore) {
-    let ping = tokio::time::timeout(BUCKET_CHECK_MAX, store.ping()).await;
-    match ping {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(error.cause = %error, "the bucket cannot be used");
-        }
-        Err(_) => {
-            let cause = "no answer in time";
-            tracing::error!(error.cause = cause, "the bucket cannot be used");
+/// Keeps `ready` as the bucket is: the process serves, and can accept images while the bucket takes them.
+async fn follow_bucket(
+    mut bucket: watch::Receiver<BucketState>,
+    ready: watch::Sender<health::Readiness>,
+) {
+    loop {
+        let fault = bucket.borrow_and_update().fault().map(str::to_owned);
+        drop(ready.send_replace(fault.map_or(Ok(()), Err)));
+        if bucket.changed().await.is_err() {
+            // The watch is gone: only at the end of the process.
+            return std::future::pending().await;
         }
     }
 }
@@ -119,7 +121,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         .context("the schema could not be brought up to date")?;
     let reads = db::Reads::connect(&config.db, &config.reads, "darkroom-api reads")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
-    let store = ObjectStore::connect(&config.store).await;
+    let store = ObjectStore::connect(&config.store).await?;
     if config.store.s3_create_bucket
         && let Err(error) = store.create_bucket().await
     {
@@ -128,7 +130,12 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
             config.store.s3_bucket
         );
     }
-    check_bucket(&store).await;
+    let bucket = BucketWatch::new(pool.clone(), store.clone(), config.s3_adopt_bucket);
+    let first_check = tokio::time::timeout(FIRST_CHECK_MAX, bucket.check());
+    if first_check.await.is_err() {
+        tracing::error!(place = store.place(), "the bucket does not answer");
+    }
+    background.spawn("bucket check", bucket.clone().keep_checking());
     let statements = db::StatementPool::with_one_plan(pool.clone());
     let by_keys = db::StatementPool::by_keys(pool.clone());
     let db = statements.clone();
@@ -186,6 +193,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         db: pool,
         reads,
         store,
+        bucket,
         config: Arc::new(config.clone()),
     })
 }

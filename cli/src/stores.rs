@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jobs::{
+    bucket::{self, Program},
     db::{self, Db, DbConfig},
     object_store::{ObjectStore, StoreConfig},
 };
@@ -10,7 +11,7 @@ use crate::{Ended, failure::Failure, terminal};
 
 pub(crate) const CHECK_POSTGRES: &str = "check DATABASE_URL (and DATABASE_DIRECT_URL, if there is a pooler), that Postgres runs there, and \
      that its user may do this";
-pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own); \
+pub(crate) const CHECK_S3: &str = "check DARKROOM_S3_BUCKET and the AWS_… variables (AWS_ENDPOINT_URL_S3 for a store of your own, docs/s3.md); \
      --s3-create-bucket makes a missing bucket";
 
 /// Connects to Postgres and brings the schema up to date.
@@ -25,6 +26,7 @@ pub(crate) async fn database(config: &DbConfig) -> Result<Db, Failure> {
 /// Connects to the bucket and checks that it answers. `--s3-create-bucket` makes it first.
 pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure> {
     let store = ObjectStore::connect(config).await;
+    let store = store.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     if config.s3_create_bucket {
         let made = store.create_bucket().await;
         made.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
@@ -32,6 +34,19 @@ pub(crate) async fn objects(config: &StoreConfig) -> Result<ObjectStore, Failure
     let answered = store.ping().await;
     answered.map_err(|error| Failure::away("the bucket", &error, CHECK_S3))?;
     Ok(store)
+}
+
+/// Refuses a bucket that is not the one of the API: no worker would find files there.
+pub(crate) async fn check_bucket(db: &Db, store: &ObjectStore) -> Result<(), Failure> {
+    let state = bucket::find_marker(db, store, Program::CommandLine).await;
+    let state = state.map_err(|error| Failure::away("Postgres", &error, CHECK_POSTGRES))?;
+    match state.fault() {
+        None => Ok(()),
+        Some(why) => Err(Failure::Away {
+            what: why.to_owned(),
+            next: CHECK_S3,
+        }),
+    }
 }
 
 /// Brings the database's schema up to date

@@ -7,6 +7,7 @@ pub mod audit;
 mod backoff;
 mod batch_loader;
 pub mod batches;
+pub mod bucket;
 pub mod db;
 pub mod digest;
 pub mod events;

@@ -1,56 +1,53 @@
 //! The S3 bucket: images and model files, named by their content, and large results. An object is never a commit point; the
 //! fenced row in Postgres is.
 
+mod bucket_check;
+mod config;
+mod connect;
+mod credentials;
+mod endpoint;
 mod facts;
 mod failure;
 mod inspect;
+mod payload;
 mod presign;
 mod reader;
+mod trust;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
-    config::{RequestChecksumCalculation, ResponseChecksumValidation},
     error::SdkError,
-    operation::{get_object::GetObjectError, head_object::HeadObjectError},
+    operation::{
+        get_object::GetObjectError, head_object::HeadObjectError,
+        put_object::builders::PutObjectFluentBuilder,
+    },
     primitives::ByteStream,
+    types::ServerSideEncryption,
 };
-use aws_smithy_http_client::tls;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use clap::Args;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    facts::ObjectFacts, inspect::InspectedObject, presign::SignedPut, reader::ObjectReader,
+    bucket_check::{BucketReport, CHECKS_PREFIX, Right},
+    config::{Checksums, Encryption, StoreConfig},
+    facts::ObjectFacts,
+    inspect::InspectedObject,
+    presign::SignedPut,
+    reader::ObjectReader,
 };
+use self::{credentials::Expiry, endpoint::Place, payload::SignedDigest};
 use crate::Sha256Digest;
 
 /// Most memory to reserve for an object by the length that the store reports.
 const RESERVED_BYTES_MAX: usize = 64 << 20;
-/// A connection that was idle for so long is not used again: a half-open one would cost a time-out. Stores close idle
-/// connections after a similar time.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Which bucket, and how long to wait for it. Endpoint, region and credentials come from the usual `AWS_*` variables,
-/// profiles or the machine's role.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Object store (S3)")]
-pub struct StoreConfig {
-    /// Bucket of images, models and large results
-    #[arg(long, env = "DARKROOM_S3_BUCKET", default_value = "darkroom")]
-    pub s3_bucket: String,
-    /// Make the bucket if it is missing (for local stacks)
-    #[arg(long, env = "DARKROOM_S3_CREATE_BUCKET")]
-    pub s3_create_bucket: bool,
-    /// Longest time of one request with its retries, in milliseconds
-    #[arg(long, env = "DARKROOM_S3_TIMEOUT_MS", default_value_t = 30_000)]
-    pub s3_timeout_ms: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -63,8 +60,8 @@ pub enum StoreError {
     /// Temporary: a retry may help.
     #[error("object store: {0}")]
     Unavailable(String),
-    /// The store answers, but refuses the credentials, the region or the bucket. A retry helps after an operator has changed
-    /// a setting: the text says which one to check.
+    /// The store answers, but refuses the credentials, the region, the bucket or the kind of request. A retry helps after an
+    /// operator has changed a setting: the text says which one to check.
     #[error("{0}")]
     Refused(String),
 }
@@ -90,44 +87,23 @@ pub struct StoredObject {
 pub struct ObjectStore {
     client: Client,
     bucket: String,
+    settings: Arc<Settings>,
+}
+
+/// How requests are made.
+#[derive(Debug)]
+struct Settings {
+    place: Place,
+    checksums: Checksums,
+    encryption: Option<ServerSideEncryption>,
+    kms_key: Option<String>,
+    /// Of the credentials of this process.
+    expiry: Expiry,
+    /// By the last [`ObjectStore::check`]; true before the first one.
+    verifies_checksums: AtomicBool,
 }
 
 impl ObjectStore {
-    pub fn connect(config: &StoreConfig) -> BoxFuture<'_, Self> {
-        Box::pin(async move {
-            let http = aws_smithy_http_client::Builder::new()
-                .tls_provider(tls::Provider::Rustls(
-                    tls::rustls_provider::CryptoMode::Ring,
-                ))
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .build_https();
-            let timeouts = TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(3))
-                .operation_timeout(Duration::from_millis(config.s3_timeout_ms))
-                .build();
-            let shared = aws_config::defaults(BehaviorVersion::latest())
-                .http_client(http)
-                .timeout_config(timeouts)
-                .retry_config(RetryConfig::standard().with_max_attempts(3))
-                .load()
-                .await;
-            let own_endpoint = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-            let mut s3 = aws_sdk_s3::config::Builder::from(&shared)
-                // Every put carries its SHA-256, which the store checks; the SDK's own CRC would be a second pass.
-                .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-                .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-                // Host names of buckets need wildcard DNS, which self-hosted stores seldom have.
-                .force_path_style(own_endpoint);
-            if shared.region().is_none() {
-                s3 = s3.region(Region::new("us-east-1"));
-            }
-            Self {
-                client: Client::from_conf(s3.build()),
-                bucket: config.s3_bucket.clone(),
-            }
-        })
-    }
-
     /// Makes the bucket, unless it exists.
     ///
     /// # Errors
@@ -188,20 +164,29 @@ impl ObjectStore {
                     .await
                     .map_err(|error| StoreError::Unavailable(error.to_string()))?,
             };
-            let put = self.client.put_object().bucket(&self.bucket).key(key);
-            let put = put
-                .checksum_sha256(STANDARD.encode(sha256.as_bytes()))
-                .content_type(content_type);
-            // The store checks the bytes against their SHA-256, which is a signed header. A signature of the payload would hash
-            // the bytes once more for no gain.
-            put.body(body)
-                .customize()
-                .disable_payload_signing()
-                .send()
-                .await
-                .map(drop)
-                .map_err(|error| self.failure(&error))
+            let put = self.put_request(key, content_type).body(body);
+            // The store checks the bytes against their SHA-256, which is signed: as a checksum header, or as the digest of the
+            // payload. A signature of the payload by the SDK would hash the bytes once more for no gain.
+            let sent = match self.settings.checksums {
+                Checksums::Sha256 => {
+                    let put = put.checksum_sha256(STANDARD.encode(sha256.as_bytes()));
+                    put.customize().disable_payload_signing().send().await
+                }
+                Checksums::Off => {
+                    let put = put.customize().interceptor(SignedDigest(sha256));
+                    put.send().await
+                }
+            };
+            sent.map(drop).map_err(|error| self.failure(&error))
         })
+    }
+
+    /// A put with the encryption that the settings ask for, without a body and without a checksum.
+    fn put_request(&self, key: &str, content_type: &str) -> PutObjectFluentBuilder {
+        let put = self.client.put_object().bucket(&self.bucket).key(key);
+        put.content_type(content_type)
+            .set_server_side_encryption(self.settings.encryption.clone())
+            .set_ssekms_key_id(self.settings.kms_key.clone())
     }
 
     /// Fetches a whole object and checks its digest. If the response ends early or has the wrong digest, the object is fetched

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use crate::{
     db::{Db, answered},
     images::{self, CollectError},
-    object_store::ObjectStore,
+    object_store::{CHECKS_PREFIX, ObjectStore},
     results,
 };
 
@@ -16,7 +16,7 @@ use crate::{
 const PAGE: i32 = 1000;
 
 /// Key prefixes that are swept, one after the other. Models are not swept: a push may take longer than any grace.
-const PREFIXES: [&str; 2] = [images::PREFIX, results::PREFIX];
+const PREFIXES: [&str; 3] = [images::PREFIX, results::PREFIX, CHECKS_PREFIX];
 
 /// Deletes those objects of the next page that are older than `grace_seconds` and that no row names. Continues with the next
 /// prefix after the last page of one. Returns how many objects were deleted; `None` if no sweep is due.
@@ -75,9 +75,9 @@ pub async fn sweep(
 
 /// Those of `keys` that must stay.
 async fn needed(db: &PgPool, prefix: &str, keys: &[&str]) -> Result<HashSet<String>, sqlx::Error> {
-    if prefix == results::PREFIX {
-        results::needed(db, keys).await
-    } else {
-        images::needed(db, keys).await
+    match prefix {
+        results::PREFIX => results::needed(db, keys).await,
+        CHECKS_PREFIX => Ok(HashSet::new()),
+        _ => images::needed(db, keys).await,
     }
 }

@@ -95,12 +95,8 @@ impl Cluster {
         }
         let db = Db::connect(&db_config(&url), "chaos").unwrap();
         jobs::MIGRATOR.run(db.pool()).await.unwrap();
-        let store = ObjectStore::connect(&StoreConfig {
-            s3_bucket: BUCKET.into(),
-            s3_create_bucket: true,
-            s3_timeout_ms: 30_000,
-        })
-        .await;
+        let store = ObjectStore::connect(&StoreConfig::of_bucket(BUCKET)).await;
+        let store = store.unwrap();
         store.create_bucket().await.unwrap();
         let picky = fixtures::folder().join("picky");
         for model in [

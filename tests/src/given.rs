@@ -25,12 +25,8 @@ pub async fn database() -> Database {
 /// A new bucket for this test on the server of `AWS_ENDPOINT_URL_S3`: its name, and a client of it.
 pub async fn bucket() -> (String, ObjectStore) {
     let name = format!("test-{}", uuid::Uuid::now_v7().simple());
-    let store = ObjectStore::connect(&StoreConfig {
-        s3_bucket: name.clone(),
-        s3_create_bucket: true,
-        s3_timeout_ms: 30_000,
-    })
-    .await;
+    let store = ObjectStore::connect(&StoreConfig::of_bucket(&name)).await;
+    let store = store.unwrap();
     store.create_bucket().await.unwrap();
     (name, store)
 }

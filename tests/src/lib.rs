@@ -23,6 +23,7 @@ pub mod metadata_service;
 pub mod mutant;
 pub mod odd_pictures;
 pub mod openapi;
+pub mod own_store;
 pub mod pgbouncer;
 pub mod proxy;
 pub mod receiver;

@@ -106,12 +106,17 @@ impl Stack {
         pushed.unwrap();
     }
 
+    /// The name of its bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     /// The folder where the workers keep files of models.
     pub fn model_cache(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
-    /// Starts a worker and waits until it is ready.
+    /// Starts a worker and waits until it is ready. An empty value in `env` removes the variable, here and below.
     pub async fn worker(&self, name: &str, env: Env<'_>) -> Running {
         let (program, log, env) = self.worker_program(name, env);
         start(&program, name, &log, &WORKER_LISTENERS, &env).await
@@ -353,9 +358,14 @@ fn launch(
     for name in inherited_settings() {
         program = program.env_remove(name);
     }
+    // An empty value removes a variable that the test run has.
+    let (removed, set): (Vec<_>, Vec<_>) = env.iter().partition(|(_, value)| value.is_empty());
+    for (name, _) in removed {
+        program = program.env_remove(name);
+    }
     let url = |port: u16| format!("http://127.0.0.1:{port}");
     Running {
-        process: program.envs(listen).envs(env).spawn(log).unwrap(),
+        process: program.envs(listen).envs(set).spawn(log).unwrap(),
         url: url(ports[0]),
         metrics_url: url(ports[ports.len() - 1]),
         name: name.to_owned(),

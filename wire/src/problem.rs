@@ -32,6 +32,7 @@ pub enum ProblemCode {
     QuotaExceeded,
     QueueFull,
     ServiceUnavailable,
+    StorageRefused,
     DeadlineExceeded,
     AttemptTimedOut,
     OutOfMemory,
@@ -44,7 +45,7 @@ pub enum ProblemCode {
 use ProblemCode as C;
 
 impl ProblemCode {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         C::InvalidRequest,
         C::InvalidParams,
         C::Unauthorized,
@@ -69,6 +70,7 @@ impl ProblemCode {
         C::QuotaExceeded,
         C::QueueFull,
         C::ServiceUnavailable,
+        C::StorageRefused,
         C::DeadlineExceeded,
         C::AttemptTimedOut,
         C::OutOfMemory,
@@ -159,6 +161,12 @@ impl ProblemCode {
                 503,
                 "The service cannot answer now",
                 true,
+            ),
+            C::StorageRefused => (
+                "storage_refused",
+                500,
+                "The object store refuses the service",
+                false,
             ),
             C::DeadlineExceeded => (
                 "deadline_exceeded",

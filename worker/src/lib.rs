@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod backoff;
+mod bucket_watch;
 pub mod config;
 pub mod drain;
 pub mod held_jobs;
@@ -20,15 +21,17 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use jobs::{
+    bucket::BucketState,
     db,
     health::{self, Readiness},
-    object_store::{ObjectStore, StoreError},
+    object_store::ObjectStore,
     queue, tasks, telemetry,
 };
 use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
+    bucket_watch::BucketWatch,
     config::Config,
     drain::{Drain, Phase},
     held_jobs::HeldJobs,
@@ -51,20 +54,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let db = db::Db::connect(&config.db, "darkroom-worker")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
-    let store = ObjectStore::connect(&config.store).await;
+    let store = ObjectStore::connect(&config.store).await?;
     let held_jobs = Arc::new(HeldJobs::default());
+    let bucket = BucketWatch::new(config.worker_name(), db.clone(), store.clone());
 
     let (readiness, is_ready) = watch::channel(Err("the worker is starting".to_owned()));
-    watch_readiness(&held_jobs, readiness.clone(), &drain);
+    watch_readiness(&held_jobs, bucket.state(), readiness.clone(), &drain);
     health::serve(config.health_listen, metrics, is_ready)
         .await
         .with_context(|| format!("cannot listen on {}", config.health_listen))?;
-    if prepare(&config, &db, &store, &readiness, &drain)
+    if prepare(&config, &db, &store, &bucket, &drain)
         .await
         .is_none()
     {
         return ended(&drain);
     }
+    background::spawn(&drain, "bucket check", bucket.keep_checking());
     first_poll.wait().await;
     if !drain.is_working() {
         return ended(&drain);
@@ -144,38 +149,60 @@ async fn open_device(config: &Config, drain: &Drain) -> anyhow::Result<Option<De
     }
 }
 
-/// Keeps `readiness` up to date: a ready worker is registered and gets jobs.
-fn watch_readiness(held_jobs: &HeldJobs, readiness: watch::Sender<Readiness>, drain: &Drain) {
+/// Keeps `readiness` up to date: a ready worker has the bucket of the API, is registered and gets jobs.
+fn watch_readiness(
+    held_jobs: &HeldJobs,
+    mut bucket: watch::Receiver<BucketState>,
+    readiness: watch::Sender<Readiness>,
+    drain: &Drain,
+) {
     let mut worker = held_jobs.worker();
     background::spawn(drain, "readiness", async move {
-        while worker.changed().await.is_ok() {
+        loop {
+            let changed = tokio::select! {
+                changed = worker.changed() => changed,
+                changed = bucket.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
             let registered = worker.borrow_and_update().map(drop);
-            let now = registered.ok_or_else(|| "the worker has no lease".to_owned());
+            let now = match &*bucket.borrow_and_update() {
+                BucketState::Refused(why) => Err(why.clone()),
+                // Passes: the claimer pauses meanwhile.
+                BucketState::Away(_) | BucketState::Usable => {
+                    registered.ok_or_else(|| "the worker has no lease".to_owned())
+                }
+            };
             drop(readiness.send_replace(now));
         }
     });
 }
 
-/// Migrates the database and creates the bucket; tries again until it works. A bucket that refuses this worker is an error too:
-/// the worker could run no job. Returns `None` if the worker drains first.
+/// Migrates the database and creates the bucket; tries again until it works. A bucket that refuses this worker, or is not the one
+/// of the API, is an error too: the worker could run no job. Returns `None` if the worker drains first.
 async fn prepare(
     config: &Config,
     db: &db::Db,
     store: &ObjectStore,
-    readiness: &watch::Sender<Readiness>,
+    bucket: &BucketWatch,
     drain: &Drain,
 ) -> Option<()> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let prepared = async {
             db::migrate(db, &config.db).await?;
-            if config.store.s3_create_bucket {
-                store.create_bucket().await?;
+            if config.store.s3_create_bucket
+                && let Err(error) = store.create_bucket().await
+            {
+                let text = error.to_string();
+                bucket.note(error.into());
+                anyhow::bail!(text);
             }
-            match store.ping().await {
-                Err(error @ StoreError::Refused(_)) => Err(error.into()),
+            match bucket.check().await? {
+                BucketState::Refused(why) => Err(anyhow::Error::msg(why)),
                 // A bucket that is away delays the jobs. The claimer pauses until the bucket answers.
-                _ => anyhow::Ok(()),
+                BucketState::Away(_) | BucketState::Usable => anyhow::Ok(()),
             }
         };
         let error = tokio::select! {
@@ -189,9 +216,6 @@ async fn prepare(
             error.cause = format!("{error:#}"),
             "cannot prepare Postgres and S3; trying again"
         );
-        if let Some(StoreError::Refused(advice)) = error.downcast_ref() {
-            drop(readiness.send_replace(Err(advice.clone())));
-        }
         tokio::select! {
             () = backoff.sleep() => {}
             () = drain.reached(Phase::Finishing) => return None,

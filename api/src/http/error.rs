@@ -152,7 +152,17 @@ impl From<StoreError> for ApiError {
                 Self::new(ProblemCode::DataPurged, "the data of this job was deleted")
             }
             StoreError::Corrupt(_) => Self::internal(&error),
-            StoreError::Unavailable(_) | StoreError::Refused(_) => Self::unavailable(&error),
+            StoreError::Unavailable(_) => Self::unavailable(&error),
+            StoreError::Refused(_) => {
+                tracing::error!(
+                    error.cause = telemetry::chain(&error),
+                    "the object store refuses this process: an operator has to change a setting"
+                );
+                Self::new(
+                    ProblemCode::StorageRefused,
+                    "the object store refuses this service until its operator changes a setting; nothing was accepted",
+                )
+            }
         }
     }
 }

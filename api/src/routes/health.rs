@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web::Data};
-use jobs::{ProblemCode, object_store::StoreError};
+use jobs::{ProblemCode, bucket::BucketState};
 use tokio::time::timeout;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{ctx::Ctx, http::error::ApiError};
 
 /// How long Postgres and the object store may take to answer.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.map(|config| config.service(livez).service(readyz));
@@ -30,7 +30,10 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     }
     let ping = async {
         sqlx::raw_sql("select 1").execute(&ctx.db).await?;
-        ctx.store.ping().await.map_err(not_ready)
+        match ctx.bucket.look().await? {
+            BucketState::Usable => Ok(()),
+            BucketState::Away(why) | BucketState::Refused(why) => Err(not_ready(why)),
+        }
     };
     timeout(PING_TIMEOUT, ping)
         .await
@@ -38,14 +41,10 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     Ok(text("ready\n"))
 }
 
-/// Says what an operator has to change, if that is known.
-fn not_ready(error: StoreError) -> ApiError {
-    let StoreError::Refused(advice) = &error else {
-        return error.into();
-    };
-    let detail = advice.clone();
-    tracing::warn!(error.cause = detail, "not ready");
-    ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1)
+/// Says what an operator has to check.
+fn not_ready(why: String) -> ApiError {
+    tracing::warn!(error.cause = why, "not ready");
+    ApiError::new(ProblemCode::ServiceUnavailable, why).retry_after(1)
 }
 
 fn text(body: &'static str) -> HttpResponse {

@@ -6,7 +6,6 @@ use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
-use chrono::Utc;
 use decode::Format;
 use jobs::{
     ProblemCode, Sha256Digest,
@@ -77,7 +76,6 @@ async fn create_upload(
     };
     let key = images::object_key(&caller.owner, sha256, name);
     let valid_for = Duration::from_secs(ctx.config.limits.upload_seconds);
-    let expires_at = Utc::now() + valid_for;
     let (bytes, content_type) = (upload.bytes, &upload.content_type);
     let put = ctx
         .store
@@ -87,7 +85,7 @@ async fn create_upload(
         method: "PUT".into(),
         url: put.url,
         headers: put.headers,
-        expires_at,
+        expires_at: put.expires_at,
     };
     Ok(HttpResponse::Created().json(upload_body(sha256, Some(put))))
 }

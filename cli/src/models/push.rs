@@ -128,6 +128,7 @@ impl Push {
         let checked = checked.map_err(|error| Failure::Usage(error.to_string()))?;
         let db = stores::database(&self.db).await?;
         let store = stores::objects(&self.store).await?;
+        stores::check_bucket(&db, &store).await?;
         let options = PushOptions {
             alias: self.alias.as_deref(),
             trial: !self.no_trial,

@@ -7,6 +7,7 @@ mod folder_sync;
 mod listing;
 mod object_file;
 mod protocol;
+mod quirks;
 mod server;
 mod storage;
 mod upload;

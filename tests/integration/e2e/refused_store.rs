@@ -14,7 +14,7 @@ const ADVICE: &str =
     "S3 refuses the credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// Waits until `/readyz` answers 503 with this text.
-async fn says_not_ready(process: &Running, text: &str) {
+pub(super) async fn says_not_ready(process: &Running, text: &str) {
     let url = format!("{}/readyz", process.url);
     eventually(Duration::from_secs(20), "not ready, and why", || async {
         let answer = reqwest::get(&url).await.ok()?;
@@ -70,12 +70,8 @@ async fn a_direct_push_with_a_wrong_secret_says_so() {
 
 #[tokio::test]
 async fn every_request_to_a_missing_bucket_names_the_bucket() {
-    let store = ObjectStore::connect(&StoreConfig {
-        s3_bucket: "no-such-bucket".into(),
-        s3_create_bucket: false,
-        s3_timeout_ms: 30_000,
-    })
-    .await;
+    let store = ObjectStore::connect(&StoreConfig::of_bucket("no-such-bucket")).await;
+    let store = store.unwrap();
     let bytes = bytes::Bytes::from_static(b"cat");
     let digest = Sha256Digest::of(&bytes);
     let put = store.put("images/cat", Body::Memory(&bytes), digest, "image/jpeg");

@@ -7,6 +7,7 @@ use std::{str::FromStr, time::Duration};
 
 use jobs::{
     JobId, Problem, ProblemCode, Sha256Digest, batches,
+    bucket::{self, BucketState, Checked, Program},
     db::{Db, PoolingMode},
     images, keys, models,
     queue::{self, IdempotencyKey, Registration},
@@ -173,6 +174,7 @@ async fn darkroom_worker_can_do_nothing_else() {
         "select * from audit",
         "insert into live_jobs select * from live_jobs",
         "insert into lanes values (1, 0, 'alice', 0, 0)",
+        "update bucket_marker set bucket = 'mine'",
         "update models set paused_at = now()",
         "update model_versions set state = 'ready'",
         "update model_aliases set alias = 'stable'",

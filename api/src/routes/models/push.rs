@@ -6,7 +6,6 @@ use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Data, Payload},
 };
-use chrono::Utc;
 use jobs::{
     ProblemCode, Sha256Digest,
     keys::Scope,
@@ -201,7 +200,6 @@ impl Push {
 
     async fn sign(&self, ctx: &Ctx, names: Vec<&str>) -> Result<Vec<ModelFileUpload>, ApiError> {
         let valid_for = Duration::from_secs(ctx.config.limits.upload_seconds);
-        let expires_at = Utc::now() + valid_for;
         let mut uploads = Vec::new();
         for name in names {
             let WantedFile { sha256, bytes } = self.files[name];
@@ -217,7 +215,7 @@ impl Push {
                     method: "PUT".into(),
                     url: signed.url,
                     headers: signed.headers,
-                    expires_at,
+                    expires_at: signed.expires_at,
                 },
             });
         }

@@ -21,6 +21,7 @@ use super::download::Download;
 use super::faults::Faults;
 use super::listing::{self, Page};
 use super::object_file::Description;
+use super::quirks::{Kind, Quirks};
 use super::storage::{NewObject, Storage, StorageError};
 use super::upload;
 
@@ -29,13 +30,15 @@ use super::upload;
 pub(crate) struct Objects {
     storage: Arc<Storage>,
     faults: Faults,
+    quirks: Quirks,
 }
 
 impl Objects {
-    pub(crate) fn new(storage: Storage, faults: Faults) -> Self {
+    pub(crate) fn new(storage: Storage, faults: Faults, quirks: Quirks) -> Self {
         Self {
             storage: Arc::new(storage),
             faults,
+            quirks,
         }
     }
 
@@ -86,6 +89,7 @@ impl S3 for Objects {
         req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         self.faults.inject().await?;
+        self.quirks.check(Kind::Put)?;
         let mut input = req.input;
         if input.if_match.is_some() {
             return Err(s3_error!(NotImplemented, "If-Match on uploads"));
@@ -97,13 +101,11 @@ impl S3 for Objects {
                 return Err(s3_error!(NotImplemented, "If-None-Match takes only *"));
             }
         };
+        let announced = input.checksum_sha256.take();
+        let announced = announced.map(|sum| base64_to_hex(&sum)).transpose()?;
         let object = NewObject {
             only_if_absent,
-            sha256_expected: input
-                .checksum_sha256
-                .take()
-                .map(|sum| base64_to_hex(&sum))
-                .transpose()?,
+            sha256_expected: self.quirks.sha256_to_check(announced)?,
             key: input.key.clone(),
             content_type: input.content_type.clone(),
             metadata: input
@@ -145,6 +147,7 @@ impl S3 for Objects {
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let body_fault = self.faults.inject().await?;
+        self.quirks.check(Kind::Get)?;
         let GetObjectInput {
             bucket,
             key,
@@ -206,6 +209,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.quirks.check(Kind::Delete)?;
         let DeleteObjectInput { bucket, key, .. } = req.input;
         self.blocking(move |storage| storage.delete(&bucket, &key))
             .await?;
@@ -255,6 +259,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.quirks.check(Kind::List)?;
         self.blocking(move |storage| storage.check_bucket(&req.input.bucket))
             .await?;
         Ok(S3Response::new(HeadBucketOutput::default()))
@@ -279,6 +284,7 @@ impl S3 for Objects {
         &self,
         req: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.quirks.check(Kind::List)?;
         let input = req.input;
         let (bucket, prefix) = (
             input.bucket.clone(),

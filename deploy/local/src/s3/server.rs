@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::faults::Faults;
 use super::protocol::Objects;
+use super::quirks::Quirks;
 use super::storage::Storage;
 
 /// How long running requests may take after SIGTERM.
@@ -38,7 +39,8 @@ impl std::fmt::Debug for Credentials {
 pub async fn serve(listen: SocketAddr, data: &Path, allowed: Credentials) -> anyhow::Result<()> {
     let storage = Storage::open(data)
         .with_context(|| format!("opening the objects in {}", data.display()))?;
-    let mut builder = S3ServiceBuilder::new(Objects::new(storage, Faults::beside(data)));
+    let objects = Objects::new(storage, Faults::beside(data), Quirks::beside(data));
+    let mut builder = S3ServiceBuilder::new(objects);
     builder.set_auth(SimpleAuth::from_single(
         allowed.access_key,
         allowed.secret_key,

@@ -3,6 +3,7 @@
 use jobs::{
     audit::{self, Act},
     manifest::Manifest,
+    object_store::Right,
 };
 
 use super::*;
@@ -108,6 +109,29 @@ async fn darkroom_api_can_run_all_statements_of_the_api() {
         let read = AssertSqlSafe(format!("select * from ops.{view}"));
         sqlx::raw_sql(read).execute(&pool).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn darkroom_api_can_keep_the_marker_of_the_bucket() {
+    let db = given::database().await;
+    given::queued(&db, ["cat"]).await;
+    let pool = acting_as(&db, "darkroom_api");
+    let (_, store) = given::bucket().await;
+    let first = bucket::keep_marker(&pool, &store, false).await.unwrap();
+    assert_eq!(first, BucketState::Usable);
+    // The rows of this test name images, and the bucket has none of these.
+    let (_, other) = given::bucket().await;
+    let state = bucket::keep_marker(&pool, &other, false).await.unwrap();
+    assert!(matches!(state, BucketState::Refused(_)), "{state:?}");
+    let adopted = bucket::keep_marker(&pool, &other, true).await.unwrap();
+    assert_eq!(adopted, BucketState::Usable);
+    let checked = Checked {
+        program: Program::Api,
+        process: "host-1",
+        state: &state,
+        missing_rights: &[Right::List],
+    };
+    bucket::record(&pool, checked).await.unwrap();
 }
 
 /// The statements of admins, which the API runs under its own role.
