@@ -3,8 +3,8 @@ use std::net::SocketAddr;
 use clap::Parser;
 use decode::Format;
 use jobs::{
-    batches::BatchesConfig, db::DbConfig, object_store::StoreConfig, queue::EnqueuerConfig,
-    retention::RetentionConfig,
+    batches::BatchesConfig, db::DbConfig, health::HealthConfig, object_store::StoreConfig,
+    queue::EnqueuerConfig, retention::RetentionConfig,
 };
 
 /// The HTTP API of Darkroom: stores images, queues jobs, serves results.
@@ -23,6 +23,8 @@ pub struct Config {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: SocketAddr,
+    #[command(flatten)]
+    pub health: HealthConfig,
     /// Threads that serve requests; 0: one for each core
     #[arg(long, env = "DARKROOM_HTTP_THREADS", default_value_t = 0)]
     pub http_threads: usize,

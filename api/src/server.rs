@@ -37,7 +37,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     let metrics = telemetry::start_metrics()?;
     let (ready, is_ready) = watch::channel(Err("the service is starting".to_owned()));
-    let health = health::serve(config.metrics_listen, metrics, is_ready);
+    let health = health::serve(config.metrics_listen, config.health, metrics, is_ready);
     health
         .await
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;

@@ -54,6 +54,15 @@ pub(crate) fn add_request_info(problem: &mut Problem) {
     }
 }
 
+/// The name of a method in metrics and in the log. Callers can invent methods, of any length: all of these are `other`.
+pub(crate) fn method_name(method: &Method) -> &'static str {
+    const NAMES: [&str; 9] = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let name = NAMES.into_iter().find(|name| *name == method.as_str());
+    name.unwrap_or("other")
+}
+
 /// Handles one request: takes or makes its id and trace, then writes one log line and one measurement.
 pub(crate) async fn wrap(
     mut request: ServiceRequest,
@@ -92,12 +101,18 @@ pub(crate) async fn wrap(
         .match_pattern()
         .unwrap_or_else(|| "none".into());
     let status = response.status().as_u16();
-    metrics::histogram!("darkroom_http_seconds", "method" => method.to_string(), "route" => route.clone(),
+    let method_name = method_name(&method);
+    metrics::histogram!("darkroom_http_seconds", "method" => method_name, "route" => route.clone(),
         "status" => status.to_string())
     .record(elapsed.as_secs_f64());
     tracing::info!(
-        http.method = %method, http.route = route, http.status = status, request.id = request_id,
-        trace.id = info.trace_id, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"
+        http.method = method_name,
+        http.route = route,
+        http.status = status,
+        request.id = request_id,
+        trace.id = info.trace_id,
+        elapsed_ms = elapsed.as_secs_f64() * 1e3,
+        "request"
     );
     let added = response
         .request()
@@ -145,4 +160,23 @@ impl MessageBody for OmittedBody {
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
     (1..=128).contains(&id.len()) && id.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::Method;
+
+    use super::method_name;
+
+    #[test]
+    fn a_method_that_a_caller_invents_has_the_name_other() {
+        for known in ["GET", "DELETE", "TRACE"] {
+            let method = Method::from_bytes(known.as_bytes()).expect("a method");
+            assert_eq!(method_name(&method), known);
+        }
+        for invented in ["get", "BREW", &"M".repeat(60_000)] {
+            let method = Method::from_bytes(invented.as_bytes()).expect("a method");
+            assert_eq!(method_name(&method), "other");
+        }
+    }
 }
