@@ -14,7 +14,7 @@ use crate::{
     Config,
     background::Background,
     egress::Egress,
-    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    limits::{keyring::Keyring, quotas::Quotas, readiness::Readiness, retry_after::RetryAfter},
 };
 
 /// What every handler can use. All threads of the process share it.
@@ -37,6 +37,7 @@ pub(crate) struct Ctx {
     pub keyring: Arc<Keyring>,
     pub quotas: Arc<Quotas>,
     pub retry_after: Arc<RetryAfter>,
+    pub readiness: Readiness,
 }
 
 impl Ctx {

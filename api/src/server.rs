@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, middleware::from_fn, web, web::Data};
+use actix_web::{App, middleware::from_fn, web, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
     batches, db, events::FeedListener, health, images, models::Resolver, object_store::ObjectStore,
@@ -16,8 +16,8 @@ use crate::{
     background::Background,
     ctx::Ctx,
     egress::Egress,
-    http::request,
-    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    http::{listen::listen, request},
+    limits::{keyring::Keyring, quotas::Quotas, readiness::Readiness, retry_after::RetryAfter},
     openapi::ApiDocument,
     routes, webhooks,
 };
@@ -46,7 +46,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let ctx = Box::pin(start(&config, &background)).await?;
     let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
     let document = Data::new(ApiDocument::new(routes::openapi()));
-    let server = HttpServer::new(move || {
+    let app = move || {
         App::new()
             .app_data(ctx.clone())
             .app_data(keyring.clone())
@@ -54,22 +54,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .wrap(from_fn(request::wrap))
             .configure(|config| routes::configure(&mut ServiceConfig::new(config)))
             .default_service(web::to(routes::unknown))
-    });
-    let server = match config.http_threads {
-        0 => server,
-        threads => server.workers(threads),
     };
-    let server = server
-        .max_connections(config.connections_max)
-        .client_request_timeout(Duration::from_secs(10))
-        .keep_alive(Duration::from_secs(75))
-        .shutdown_timeout(config.shutdown_seconds)
-        .bind(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let listen = server.addrs().first().copied().unwrap_or(config.listen);
+    let (listen, server) =
+        listen(&config, app).with_context(|| format!("cannot listen on {}", config.listen))?;
     tracing::info!(%listen, "ready");
     drop(ready.send_replace(Ok(())));
-    let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
         async move {
@@ -156,7 +145,12 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     );
     background.spawn_until_done("webhook sender", send_webhooks);
     let retry_after = Arc::new(RetryAfter::new(pool.clone()));
-    let keyring = Keyring::new(pool.clone(), config.keys.clone(), !config.insecure_no_auth);
+    let keyring = Keyring::new(
+        pool.clone(),
+        config.keys.clone(),
+        config.wrong_keys.clone(),
+        !config.insecure_no_auth,
+    );
     Ok(Ctx {
         enqueuer: queue::Enqueuer::start(statements.clone(), &config.queue),
         jobs: queue::JobLoader::start(by_keys.clone()),
@@ -171,6 +165,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         keyring: Arc::new(keyring),
         quotas: Arc::new(Quotas::new(pool.clone(), retry_after.clone())),
         retry_after,
+        readiness: Readiness::default(),
         db: pool,
         store,
         config: Arc::new(config.clone()),

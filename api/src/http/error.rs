@@ -8,7 +8,7 @@ use jobs::{Problem, ProblemCode, object_store::StoreError, queue::QueueError, te
 use super::request::add_request_info;
 
 /// The error of a handler. Its cause is logged once, when the error is made, and never sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     problem: Box<Problem>,
     /// Replaces the status of the code: 405, 408, 413.

@@ -16,12 +16,18 @@ use actix_web::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
+    web::Data,
 };
 use bytes::Bytes;
 use jobs::Problem;
 use uuid::Uuid;
 
-use super::trace::{trace_id, traceparent};
+use super::{
+    lingering::LingeringBody,
+    request_body::RequestBody,
+    trace::{trace_id, traceparent},
+};
+use crate::{ctx::Ctx, limits::open_requests::OpenRequest};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -69,6 +75,9 @@ pub(crate) async fn wrap(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let started = Instant::now();
+    let ctx = request.app_data::<Data<Ctx>>().expect("set in server.rs");
+    let ctx = ctx.clone();
+    let request_body = RequestBody::share(&mut request, &ctx.config.connections);
     let request_id = request
         .headers()
         .get(&REQUEST_ID)
@@ -133,10 +142,15 @@ pub(crate) async fn wrap(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    Ok(match method {
+    let open = response.request().extensions_mut().remove::<OpenRequest>();
+    let response = match method {
         Method::HEAD => response.map_body(|_, body| EitherBody::right(OmittedBody(body.size()))),
         _ => response.map_into_left_body(),
-    })
+    };
+    let connections = &ctx.config.connections;
+    Ok(response.map_body(|_, body| {
+        LingeringBody::new(body, request_body, open, connections, ctx.shutdown())
+    }))
 }
 
 /// The size of a body without the body, for HEAD. Actix would produce the bytes and drop them.

@@ -2,6 +2,7 @@
 
 use jobs::db::Db;
 use std::{
+    net::IpAddr,
     ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,8 +14,15 @@ use jobs::{
 };
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::rates::TokenBucket;
-use crate::{config::KeyDefaults, http::error::ApiError};
+use super::{
+    open_requests::{OpenRequest, OpenRequests},
+    rates::TokenBucket,
+    wrong_keys::WrongKeys,
+};
+use crate::{
+    config::{KeyDefaults, WrongKeyConfig},
+    http::error::ApiError,
+};
 
 /// How long a verified key is trusted. A revocation by another process takes effect within this time.
 const TRUSTED_FOR: Duration = Duration::from_secs(10);
@@ -28,6 +36,7 @@ pub(crate) struct Keyring {
     /// False with `--insecure-no-auth`.
     pub needs_keys: bool,
     verified: Cache<Sha256Digest, Verified>,
+    wrong_keys: WrongKeys,
     /// Ids of keys that this process revoked lately, and when. What was read before that is not trusted.
     revoked: Cache<String, Instant>,
 }
@@ -40,11 +49,17 @@ struct Verified {
 }
 
 impl Keyring {
-    pub fn new(db: Db, defaults: KeyDefaults, needs_keys: bool) -> Self {
+    pub fn new(
+        db: Db,
+        defaults: KeyDefaults,
+        wrong_keys: WrongKeyConfig,
+        needs_keys: bool,
+    ) -> Self {
         Self {
             db,
             defaults,
             needs_keys,
+            wrong_keys: WrongKeys::new(wrong_keys),
             verified: Cache::builder()
                 .max_capacity(KEYS_MAX)
                 .eviction_policy(EvictionPolicy::lru())
@@ -54,29 +69,47 @@ impl Keyring {
         }
     }
 
-    /// The caller with this key; `None` if the key is unknown, expired or revoked.
-    pub async fn verify(&self, key: &str) -> Result<Option<Caller>, sqlx::Error> {
+    /// The caller with this key, which came from this address.
+    ///
+    /// # Errors
+    /// `unauthorized`: the key is unknown, expired or revoked. `rate_limited`: too many wrong keys came from the address; a
+    /// key that this process has seen before passes all the same.
+    pub async fn verify(&self, key: &str, address: Option<IpAddr>) -> Result<Caller, ApiError> {
+        // Costs no query.
+        if !key.starts_with(keys::PREFIX) {
+            return Err(wrong_key());
+        }
         let digest = Sha256Digest::of(key.as_bytes());
         let known = self.verified.get(&digest);
         if let Some(known) = &known
             && self.is_trusted(known)
         {
-            return Ok(Some(known.caller.clone()));
+            return Ok(known.caller.clone());
+        }
+        if known.is_none()
+            && let Some(seconds) = self.wrong_keys.wait_seconds(address)
+        {
+            let detail =
+                "too many wrong API keys came from your address: wait before you send another one";
+            return Err(ApiError::new(ProblemCode::RateLimited, detail).retry_after(seconds));
+        }
+        if self.wrong_keys.was_refused(&digest) {
+            self.wrong_keys.note(digest, address);
+            return Err(wrong_key());
         }
         let read_at = Instant::now();
         let Some(key) = keys::verify(&self.db, key).await? else {
             self.verified.invalidate(&digest);
-            return Ok(None);
+            self.wrong_keys.note(digest, address);
+            return Err(wrong_key());
         };
-        // The bucket stays: a key gets no new burst when it is verified again.
-        let bucket = known.map(|known| known.caller.0.bucket.clone());
-        let caller = Caller::new(key, &self.defaults, bucket);
+        let caller = Caller::new(key, &self.defaults, known.map(|known| known.caller));
         let verified = Verified {
             read_at,
             caller: caller.clone(),
         };
         self.verified.insert(digest, verified);
-        Ok(Some(caller))
+        Ok(caller)
     }
 
     fn is_trusted(&self, known: &Verified) -> bool {
@@ -90,6 +123,11 @@ impl Keyring {
     }
 }
 
+fn wrong_key() -> ApiError {
+    let detail = "this API key is unknown, expired or revoked";
+    ApiError::new(ProblemCode::Unauthorized, detail)
+}
+
 /// The caller of a request: its key, its owner, its limits. As an argument of a handler, it requires a valid key.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(Arc<KeyWithLimits>);
@@ -98,19 +136,25 @@ pub(crate) struct Caller(Arc<KeyWithLimits>);
 struct KeyWithLimits {
     key: keys::Caller,
     bucket: Arc<TokenBucket>,
+    open: OpenRequests,
+    open_max: u32,
     queued_jobs_max: i64,
     stored_bytes_max: i64,
 }
 
 impl Caller {
-    fn new(key: keys::Caller, defaults: &KeyDefaults, bucket: Option<Arc<TokenBucket>>) -> Self {
+    /// `before` is the caller as of the last verification. Its bucket stays: a key gets no new burst when it is verified again.
+    fn new(key: keys::Caller, defaults: &KeyDefaults, before: Option<Self>) -> Self {
         let rate = (key.limits.requests_per_second).unwrap_or(defaults.key_requests_per_second);
         let burst = key.limits.burst.unwrap_or(defaults.key_burst);
+        let bucket = before.as_ref().map(|before| before.0.bucket.clone());
         let bucket = bucket.filter(|bucket| bucket.has_limits(rate, burst));
         let jobs = key.limits.queued_jobs_max;
         let bytes = key.limits.stored_bytes_max;
         Self(Arc::new(KeyWithLimits {
             bucket: bucket.unwrap_or_else(|| Arc::new(TokenBucket::new(rate, burst))),
+            open: before.map_or_else(OpenRequests::default, |before| before.0.open.clone()),
+            open_max: defaults.key_requests_open_max,
             queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
             stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
             key,
@@ -152,6 +196,20 @@ impl Caller {
     /// Most bytes of the owner's images; 0: no limit.
     pub fn stored_bytes_max(&self) -> i64 {
         self.0.stored_bytes_max
+    }
+
+    /// Opens a request of the key; the request is open until the value is dropped.
+    ///
+    /// # Errors
+    /// `rate_limited`: the key has too many open requests.
+    pub fn open_request(&self) -> Result<OpenRequest, ApiError> {
+        self.0.open.open(self.0.open_max).ok_or_else(|| {
+            let detail = format!(
+                "this API key has {} open requests, and may have no more: wait for some of the answers",
+                self.0.open_max
+            );
+            ApiError::new(ProblemCode::RateLimited, detail).retry_after(1)
+        })
     }
 
     /// The rate limit of the key.

@@ -10,7 +10,7 @@ use crate::Sha256Digest;
 /// Postgres is away.
 pub async fn verify(db: &PgPool, presented: &str) -> Result<Option<Caller>, sqlx::Error> {
     let Some((key_id, secret)) = presented
-        .strip_prefix("dk_")
+        .strip_prefix(super::PREFIX)
         .and_then(|rest| rest.split_once('_'))
     else {
         return Ok(None);
