@@ -173,3 +173,37 @@ async fn the_default_limits_hold_for_keys_without_their_own_limits() {
         assert_eq!(own.post_job("", "image/jpeg", photo()).await.status, 202);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_so_many_open_requests_and_an_answer_makes_room() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_KEY_REQUESTS_OPEN_MAX", "2")]).await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
+    let polls: Vec<_> = (0..2)
+        .map(|_| {
+            let poll = stack.client.request(Method::GET, &path);
+            tokio::spawn(send(poll.header("Prefer", "wait=30")))
+        })
+        .collect();
+    let wait = std::time::Duration::from_secs(5);
+    let refused = tests::eventually(wait, "both polls are open", || async {
+        let answer = stack.client.get("/v1/jobs").await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let other_key = stack.client_with(Some(&stack.key().await));
+    assert_eq!(other_key.get("/v1/jobs").await.status, 200);
+    assert_eq!(
+        other_key.cancel(job["id"].as_str().unwrap()).await.status,
+        200
+    );
+    for poll in polls {
+        assert_eq!(poll.await.unwrap().json()["status"], "canceled");
+    }
+    tests::eventually(wait, "an answer has made room", || async {
+        (stack.client.get("/v1/jobs").await.status == 200).then_some(())
+    })
+    .await;
+}
