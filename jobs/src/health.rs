@@ -75,12 +75,19 @@ async fn accept(server: Arc<Server>) {
     let mut reserve = Reserve::new();
     let mut backoff = Backoff::new(ACCEPT_PAUSE, ACCEPT_PAUSE_MAX);
     loop {
-        let error = match server.listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = server.listener.accept() => accepted,
+            // At once, before another thread takes the descriptor.
+            () = open.one_ended() => {
+                reserve.refill();
+                continue;
+            }
+        };
+        let error = match accepted {
             Ok((stream, _)) => {
                 backoff.reset();
                 reserve.refill();
-                open.add(tokio::spawn(serve_one(server.clone(), stream)))
-                    .await;
+                open.add(serve_one(server.clone(), stream)).await;
                 continue;
             }
             Err(error) => error,
@@ -94,8 +101,7 @@ async fn accept(server: Arc<Server>) {
         if is_out_of_descriptors(&error) && (reserve.free_one() || open.close_oldest().await) {
             let accepted = timeout(RESERVED_ACCEPT_MAX, server.listener.accept()).await;
             if let Ok(Ok((stream, _))) = accepted {
-                open.add(tokio::spawn(serve_one(server.clone(), stream)))
-                    .await;
+                open.add(serve_one(server.clone(), stream)).await;
                 continue;
             }
             reserve.refill();

@@ -82,7 +82,7 @@ fn too_slow() -> ApiError {
 
 /// Whether a body ended because its client was too slow. Readers of multipart forms wrap the error.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
-    let mut causes = successors(Some(error), |error| error.source());
+    let mut causes = successors(Some(error), |error| (*error).source());
     causes.any(|cause| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)

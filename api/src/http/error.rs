@@ -161,7 +161,8 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut problem = (*self.problem).clone();
         add_request_info(&mut problem);
-        metrics::counter!("darkroom_problems_total", "code" => problem.code.as_str()).increment(1);
+        let code: &'static str = problem.code.as_str();
+        metrics::counter!("darkroom_problems_total", "code" => code).increment(1);
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");
         if let Some(seconds) = self.retry_after_seconds {

@@ -36,10 +36,10 @@ impl<B: MessageBody> LingeringBody<B> {
         config: &ConnectionConfig,
         shutdown: &CancellationToken,
     ) -> Self {
-        let request_body = request_body.filter(|body| !body.has_ended());
         // Of a response without a known length, the client sees the end only afterwards.
         let has_length = matches!(body.size(), BodySize::Sized(1..));
-        let unread = request_body.clone().filter(|_| has_length);
+        let unread = request_body.clone();
+        let unread = unread.filter(|body| has_length && !body.has_ended());
         let draining = unread.map(|unread| {
             let (config, shutdown) = (config.clone(), shutdown.clone());
             let drained = async move {

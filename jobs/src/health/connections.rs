@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fs::File, io};
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Descriptors that are kept back. More than one, because another thread may take a descriptor that was freed.
 const RESERVED_DESCRIPTORS: usize = 4;
@@ -15,28 +15,31 @@ pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     code.is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
 }
 
-/// The tasks of open connections, oldest first.
+/// The tasks of open connections.
 #[derive(Debug)]
 pub(super) struct Connections {
     max: usize,
-    open: VecDeque<JoinHandle<()>>,
+    tasks: JoinSet<()>,
+    /// Oldest first.
+    open: VecDeque<AbortHandle>,
 }
 
 impl Connections {
     pub fn new(max: usize) -> Self {
         Self {
             max,
+            tasks: JoinSet::new(),
             open: VecDeque::new(),
         }
     }
 
-    /// Takes in a connection. Closes the oldest connections above the limit.
+    /// Serves a connection in a task. Closes the oldest connections above the limit.
     ///
     /// An answer takes milliseconds, so the oldest connection is an idle one. To refuse new connections instead would let
     /// idle connections keep probes out.
-    pub async fn add(&mut self, connection: JoinHandle<()>) {
+    pub async fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
         self.open.retain(|open| !open.is_finished());
-        self.open.push_back(connection);
+        self.open.push_back(self.tasks.spawn(connection));
         while self.open.len() > self.max {
             self.close_oldest().await;
         }
@@ -50,8 +53,17 @@ impl Connections {
         };
         oldest.abort();
         // The descriptor is free once the task is dropped.
-        drop(oldest.await);
+        while !oldest.is_finished() {
+            self.tasks.join_next().await;
+        }
         true
+    }
+
+    /// Returns when a connection has ended, and its descriptor is free.
+    pub async fn one_ended(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -92,11 +104,11 @@ mod tests {
             .map(|_| tokio::sync::oneshot::channel::<()>())
             .unzip::<_, _, Vec<_>, Vec<_>>();
         for held in held {
-            let connection = tokio::spawn(async move {
+            open.add(async move {
                 let _held = held;
                 std::future::pending::<()>().await;
-            });
-            open.add(connection).await;
+            })
+            .await;
         }
         assert!(
             closed[0]
