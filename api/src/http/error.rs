@@ -4,6 +4,7 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use jobs::{Problem, ProblemCode, object_store::StoreError, queue::QueueError, telemetry};
+use wire::Extensible;
 
 use super::request::add_request_info;
 
@@ -161,7 +162,11 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut problem = (*self.problem).clone();
         add_request_info(&mut problem);
-        let code: &'static str = problem.code.as_str();
+        // A code that this version does not know came from the database, not from here.
+        let code = match problem.code {
+            Extensible::Known(code) => code.as_str(),
+            Extensible::Unknown(_) => "other",
+        };
         metrics::counter!("darkroom_problems_total", "code" => code).increment(1);
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");
