@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{future::join_all, stream};
 use reqwest::Method;
-use tests::{RawConnection, Stack, eventually, stack::Running};
+use tests::{Client, Nginx, RawConnection, Stack, eventually, stack::Running};
 use tokio::process::Command;
 
 const CHUNKED: [&str; 2] = [
@@ -148,7 +148,7 @@ async fn output(program: &str, args: &[&str]) -> Option<String> {
     let command = Command::new(program).args(args).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(40), command).await;
     match output.unwrap_or_else(|_| panic!("{program} hangs")) {
-        Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
+        Ok(output) => Some(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
         Err(error) => {
             eprintln!("{program} is not tested: {error}");
             None
@@ -156,32 +156,46 @@ async fn output(program: &str, args: &[&str]) -> Option<String> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn usual_clients_see_the_refusal_of_a_chunked_upload() {
-    let stack = Stack::bare(&[]).await;
-    let before = stack.api.descriptors();
+/// Uploads without a key to `url`, with each client.
+async fn each_client_sees_the_refusal(stack: &Stack, url: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), CHUNK.repeat(200)).unwrap();
     let data = format!("@{}", file.path().display());
-    let (url, host) = (
-        format!("{}/v1/jobs", stack.api.url),
-        stack.api.url.trim_start_matches("http://"),
-    );
+    let host = url.trim_start_matches("http://");
+    let target = format!("{url}/v1/jobs");
+    let before = stack.api.descriptors();
     for _ in 0..5 {
         let python = output("python3", &["-c", PYTHON, host]).await;
-        assert!(python.is_none_or(|status| status.trim() == "401"));
+        assert_eq!(python.as_deref().unwrap_or("401"), "401", "Python");
         let node = output("node", &["-e", NODE, host]).await;
-        assert!(node.is_none_or(|status| status.trim() == "401"));
+        assert_eq!(node.as_deref().unwrap_or("401"), "401", "Node");
         let chunked = ["-H", "Transfer-Encoding: chunked", "-H", "Expect:"];
         let quiet = ["-s", "-o", "/dev/null", "-w", "%{http_code}"];
-        let curl = [&chunked[..], &quiet, &["--data-binary", &data, &url]].concat();
+        let curl = [&chunked[..], &quiet, &["--data-binary", &data, &target]].concat();
         let curl = output("curl", &curl).await;
-        assert!(curl.is_none_or(|status| status == "401"));
+        assert_eq!(curl.as_deref().unwrap_or("401"), "401", "curl");
         let chunks = (0..200).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(CHUNK)));
-        let request = stack.client_with(None).request(Method::POST, "/v1/jobs");
+        let request = Client::new(url, None).request(Method::POST, "/v1/jobs");
         let body = reqwest::Body::wrap_stream(stream::iter(chunks));
         let answer = request.body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 401);
+        assert_eq!(answer.status(), 401, "reqwest");
     }
     descriptors_are_free(&stack.api, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usual_clients_see_the_refusal_of_a_chunked_upload() {
+    let stack = Stack::bare(&[]).await;
+    each_client_sees_the_refusal(&stack, &stack.api.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usual_clients_behind_nginx_see_the_refusal_of_a_chunked_upload() {
+    let stack = Stack::bare(&[]).await;
+    for buffers_requests in [true, false] {
+        let Some(nginx) = Nginx::start(&stack.api.url, buffers_requests).await else {
+            return;
+        };
+        each_client_sees_the_refusal(&stack, &nginx.url).await;
+    }
 }
