@@ -11,5 +11,5 @@ pub(crate) mod paging;
 pub(crate) mod request;
 mod request_body;
 pub(crate) mod trace;
-mod upgrade_offers;
+pub(crate) mod upgrade_offers;
 pub(crate) mod waiting;

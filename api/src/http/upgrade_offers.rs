@@ -15,7 +15,7 @@ const IGNORED: &[u8; 7] = b"x-offer";
 
 /// Follows the bytes that a client sends, and ignores the offers in the heads of its requests.
 #[derive(Debug, Default)]
-pub(super) struct UpgradeOffers {
+pub(crate) struct UpgradeOffers {
     place: Place,
 }
 
