@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (readiness, is_ready) = watch::channel(Err("the worker is starting".to_owned()));
     watch_readiness(&held_jobs, bucket.state(), readiness.clone(), &drain);
-    health::serve(config.health_listen, metrics, is_ready)
+    health::serve(config.health_listen, config.health, metrics, is_ready)
         .await
         .with_context(|| format!("cannot listen on {}", config.health_listen))?;
     if prepare(&config, &db, &store, &bucket, &drain)

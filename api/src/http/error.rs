@@ -7,11 +7,12 @@ use jobs::{
     Problem, ProblemCode, images::CollectError, object_store::StoreError, queue::QueueError,
     telemetry,
 };
+use wire::Extensible;
 
 use super::request::add_request_info;
 
 /// The error of a handler. Its cause is logged once, when the error is made, and never sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     problem: Box<Problem>,
     /// Replaces the status of the code: 405, 408, 413.
@@ -183,7 +184,11 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut problem = (*self.problem).clone();
         add_request_info(&mut problem);
-        let code = problem.code.as_str().to_owned();
+        // A code that this version does not know came from the database, not from here.
+        let code = match problem.code {
+            Extensible::Known(code) => code.as_str(),
+            Extensible::Unknown(_) => "other",
+        };
         metrics::counter!("darkroom_problems_total", "code" => code).increment(1);
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");

@@ -28,6 +28,12 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
         let detail = "a background task failed: this process is about to end";
         return Err(ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1));
     }
+    ctx.readiness.check(ping(&ctx)).await?;
+    Ok(text("ready\n"))
+}
+
+/// Asks Postgres and the object store for an answer.
+async fn ping(ctx: &Ctx) -> Result<(), ApiError> {
     let ping = async {
         sqlx::raw_sql("select 1").execute(&ctx.db).await?;
         match ctx.bucket.look().await? {
@@ -37,8 +43,7 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     };
     timeout(PING_TIMEOUT, ping)
         .await
-        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
-    Ok(text("ready\n"))
+        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 /// Says what an operator has to check.
