@@ -117,6 +117,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
     db::migrate(&pool, &config.db)
         .await
         .context("the schema could not be brought up to date")?;
+    db::adopt_if_moved(&pool).await;
     let store = ObjectStore::connect(&config.store).await;
     if config.store.s3_create_bucket
         && let Err(error) = store.create_bucket().await

@@ -347,6 +347,7 @@ fn db_config(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 4,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 10_000,

@@ -169,6 +169,7 @@ async fn prepare(
     loop {
         let prepared = async {
             db::migrate(db, &config.db).await?;
+            db::adopt_if_moved(db).await;
             if config.store.s3_create_bucket {
                 store.create_bucket().await?;
             }

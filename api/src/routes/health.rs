@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web::Data};
-use jobs::{ProblemCode, object_store::StoreError};
+use jobs::{ProblemCode, db::NotReady, object_store::StoreError, telemetry};
 use tokio::time::timeout;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -21,7 +21,7 @@ async fn livez() -> HttpResponse {
     text("ok\n")
 }
 
-/// Ready: a submit could be stored and committed now.
+/// Ready: a submit could be stored and committed now. A standby or a server that refuses the login is not ready.
 #[get("/readyz")]
 async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     if ctx.background.failure().is_some() {
@@ -29,13 +29,22 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
         return Err(ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1));
     }
     let ping = async {
-        sqlx::raw_sql("select 1").execute(&ctx.db).await?;
+        ctx.db
+            .check_ready()
+            .await
+            .map_err(|error| no_postgres(&error))?;
         ctx.store.ping().await.map_err(not_ready)
     };
     timeout(PING_TIMEOUT, ping)
         .await
         .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
     Ok(text("ready\n"))
+}
+
+/// Says what an operator has to change.
+fn no_postgres(error: &NotReady) -> ApiError {
+    tracing::warn!(error.cause = telemetry::chain(error), "not ready");
+    ApiError::new(ProblemCode::ServiceUnavailable, error.to_string()).retry_after(1)
 }
 
 /// Says what an operator has to change, if that is known.

@@ -3,7 +3,7 @@ with horizon as materialized (
 ),
 fresh as (
     select e.owner, e.xact from events e
-    where e.owner = any($1) and e.xact >= ($2::bigint)::text::xid8 and e.at > now() - interval '1 day'
+    where e.owner = any($1) and e.epoch = (select epoch from event_epoch) and e.xact >= ($2::bigint)::text::xid8 and e.at > now() - interval '1 day'
 )
 select array(select distinct f.owner from fresh f, horizon h where f.xact < h.xact) as "owners!",
        h.xact::text::bigint as "horizon!",
