@@ -7,22 +7,20 @@ create function cluster_id() returns text language sql stable set search_path = 
 $$;
 comment on function cluster_id is 'Names the cluster: a restored dump finds itself in another one.';
 
--- Transaction ids count from the beginning of their cluster. After a restore into a younger cluster the ids of the restored
--- events lie in the future. So the order of the feed begins with an epoch, and adopt_cluster() begins a new one.
-create table event_epoch (
-    epoch      bigint not null default 1,
-    cluster_id text not null default cluster_id(),
-    is_one     boolean primary key default true check (is_one)
+-- Transaction ids count from the beginning of their cluster. After a restore into a younger cluster the ids of restored events
+-- lie in the future. So adopt_cluster() adds an offset to the ids of later events, and the order of the feed goes on.
+create table event_cluster (
+    cluster_id  text not null default cluster_id(),
+    xact_offset bigint not null default 0,
+    is_one      boolean primary key default true check (is_one)
 );
-insert into event_epoch default values;
-comment on table  event_epoch is 'One row: where the events of now are written.';
-comment on column event_epoch.epoch is '1, or the time of the last restore in seconds since 1970.';
-comment on column event_epoch.cluster_id is 'The cluster whose transaction ids the events of this epoch have.';
+insert into event_cluster default values;
+comment on table  event_cluster is 'One row: the cluster that writes the events of now.';
+comment on column event_cluster.xact_offset is 'What this cluster adds to its transaction ids in events.xact; 0 if the database was never restored elsewhere.';
 
 -- One row for all jobs of an owner that one statement ended in one way: a completion of hundreds of jobs writes one row.
 create table events (
     event_no bigint not null default nextval('event_numbers'),
-    epoch    bigint not null default 1, -- adopt_cluster() changes the default, so that a write costs nothing more
     xact     xid8 not null default pg_current_xact_id(),
     owner    text not null,
     type     text not null,
@@ -34,13 +32,12 @@ create table events (
 create table events_default partition of events default;
 -- Ids do not compress: trying to costs 4 % of a drain.
 alter table events alter column job_ids set storage external;
-create index events_by_owner on events (owner, epoch, xact, event_no);
+create index events_by_owner on events (owner, xact, event_no);
 -- A publication for all tables would refuse to delete from a table without a key. Written to the WAL only if it is logical.
 alter table events replica identity full;
 alter table events_default replica identity full;
 comment on table  events is 'What happened to jobs and batches. Only publish_starts, settle and publish_event write it, in the transaction of the change.';
-comment on column events.epoch is 'The cluster that wrote the event: event_epoch.epoch of that time.';
-comment on column events.xact is 'The writing transaction. Readers read in this order and stop below the oldest transaction that still runs, so no event comes late.';
+comment on column events.xact is 'The writing transaction, plus the offset of its cluster (adopt_cluster() changes the default). Readers read in this order and stop below the oldest transaction that still runs, so no event comes late.';
 comment on column events.job_ids is 'The jobs that one statement started or ended; empty for an event of a batch.';
 
 create function make_event_partitions(days_ahead int) returns int

@@ -116,7 +116,7 @@ with checked as (
     union all
     select 16, 'events of another cluster', count(*), 'restore', 0, null,
            'The database was restored: start an API or a worker, or run as the owner of the schema: select adopt_cluster();'
-    from event_epoch e where e.cluster_id <> cluster_id()
+    from event_cluster e where e.cluster_id <> cluster_id()
     union all
     select 17, 'missing roles', count(*) filter (where to_regrole(r.role) is null), 'roles', 0, null,
            'An administrator runs as the owner of the schema: select make_roles(), grant_privileges();'

@@ -1,7 +1,7 @@
 -- Contract: events, deliveries, API keys and the audit.
 
 create view ops.events as
-select format('evt_%s%s-%s-%s-%s', case when e.epoch > 1 then e.epoch || '.' end, e.xact, e.event_no, coalesce(j.place, 0), floor(extract(epoch from e.at))) as id, e.type, e.owner, e.at, j.job_id,
+select format('evt_%s-%s-%s-%s', e.xact, e.event_no, coalesce(j.place, 0), floor(extract(epoch from e.at))) as id, e.type, e.owner, e.at, j.job_id,
        case when e.batch_id is not null then 'batch_' || replace(e.batch_id::text, '-', '') end as batch_id
 from events e left join lateral unnest(e.job_ids) with ordinality as j(job_id, place) on true;
 comment on view ops.events is 'What happened to jobs and batches; GET /v1/events shows these rows to their owners.';

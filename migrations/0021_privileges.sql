@@ -71,7 +71,7 @@ begin
             ('darkroom_api',      'select, insert, update', array['images', 'lanes', 'api_keys']),
             ('darkroom_api',      'select, insert, update, delete', array['model_aliases']),
             ('darkroom_api',      'select, update', array['orphan_sweep']),
-            ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', 'event_epoch', '_sqlx_migrations']),
+            ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', 'event_cluster', '_sqlx_migrations']),
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
             ('darkroom_api',      'update (retired_at, alias_wanted, prefetch_at)', array['model_versions']),
             ('darkroom_api',      'update (draining)', array['workers']),

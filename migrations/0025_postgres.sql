@@ -15,25 +15,26 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare
     here constant text := cluster_id(); was bigint; next bigint;
 begin
-    if pg_is_in_recovery() or exists (select from event_epoch e where e.cluster_id = here) then
+    if pg_is_in_recovery() or exists (select from event_cluster c where c.cluster_id = here) then
         return false;
     end if;
     set local lock_timeout = '5s';
     -- One process adopts; the others then find nothing to do.
-    select e.epoch into was from event_epoch e where e.cluster_id <> here for update;
+    select c.xact_offset into was from event_cluster c where c.cluster_id <> here for update;
     if not found then
         return false;
     end if;
-    -- Also larger than the epoch of cursors that clients have from a later life of this dump.
-    next := greatest(was + 1, extract(epoch from clock_timestamp())::bigint);
-    execute format('alter table events alter column epoch set default %s', next);
+    -- Larger than all ids before, those of lost events in the cursors of clients too: grows by 2^38 a minute.
+    next := (extract(epoch from clock_timestamp() - timestamptz '2020-01-01 00:00:00+00') / 60)::bigint << 38;
+    next := greatest(next, was + (1::bigint << 38));
+    execute format('alter table events alter column xact set default (pg_current_xact_id()::text::bigint + %s)::text::xid8', next);
     -- A row that was written here since the restore has the id of its own transaction. The others came by the restore.
-    update events e set epoch = next
-    where e.epoch = was and (e.xact::text::numeric % 4294967296)::bigint = e.xmin::text::bigint;
-    update event_epoch e set epoch = next, cluster_id = here;
+    update events e set xact = (e.xact::text::bigint - was + next)::text::xid8
+    where e.at > now() - interval '1 day' and e.xact::text::bigint >= was and (e.xact::text::bigint - was) % 4294967296 = e.xmin::text::bigint;
+    update event_cluster c set xact_offset = next, cluster_id = here;
     perform make_roles(), grant_privileges();
     return true;
 end $$;
-comment on function adopt_cluster is 'After a restore into another cluster: begins a new epoch of events, and makes missing roles and grants. Answers whether there was anything to do. Any process may call it at any time.';
+comment on function adopt_cluster is 'After a restore into another cluster: keeps the events readable and in order, and makes missing roles and grants. Answers whether there was anything to do. Any process may call it at any time.';
 
 select grant_privileges();

@@ -5,10 +5,7 @@ use chrono::{DateTime, Utc};
 /// A place in the feed: right after the event with this id. `evt_0-0-0-0` is the beginning. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// 1, or the time when the database was restored into the cluster that wrote the event. Transaction ids of other clusters
-    /// cannot be compared.
-    pub(super) epoch: i64,
-    /// Id of the transaction. Events are served in this order, once no transaction with a smaller id can commit any more.
+    /// Id of the transaction, plus an offset that grows when the database is restored into another cluster. Events are served in this order, once no transaction with a smaller id can commit any more.
     pub(super) xact: u64,
     pub(super) event_no: i64,
     /// One row may hold events of many jobs: the job's number in the row, from 1.
@@ -17,16 +14,12 @@ pub struct Cursor {
     pub(super) at: i64,
 }
 
-/// The epoch of a database that was never restored elsewhere. It does not stand in the text.
-const FIRST_EPOCH: i64 = 1;
-
 #[derive(Debug, thiserror::Error)]
 #[error("not an event's id")]
 pub struct NotACursor;
 
 impl Cursor {
     pub const BEGINNING: Self = Self {
-        epoch: FIRST_EPOCH,
         xact: 0,
         event_no: 0,
         place: 0,
@@ -43,17 +36,12 @@ impl Cursor {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            epoch,
             xact,
             event_no,
             place,
             at,
         } = self;
-        f.write_str("evt_")?;
-        if *epoch != FIRST_EPOCH {
-            write!(f, "{epoch}.")?;
-        }
-        write!(f, "{xact}-{event_no}-{place}-{at}")
+        write!(f, "evt_{xact}-{event_no}-{place}-{at}")
     }
 }
 
@@ -64,14 +52,8 @@ impl FromStr for Cursor {
         fn number<T: FromStr>(text: Option<&str>) -> Result<T, NotACursor> {
             text.and_then(|text| text.parse().ok()).ok_or(NotACursor)
         }
-        let text = text.strip_prefix("evt_").ok_or(NotACursor)?;
-        let (epoch, text) = match text.split_once('.') {
-            Some((epoch, rest)) => (number(Some(epoch))?, rest),
-            None => (FIRST_EPOCH, text),
-        };
-        let mut parts = text.split('-');
+        let mut parts = text.strip_prefix("evt_").ok_or(NotACursor)?.split('-');
         let cursor = Self {
-            epoch,
             xact: number(parts.next())?,
             event_no: number(parts.next())?,
             place: number(parts.next())?,
@@ -87,13 +69,9 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_the_wire_and_nothing_else_is_one() {
-        for id in [
-            "evt_735-42-3-1764132000",
-            "evt_1764130000.735-42-3-1764132000",
-        ] {
-            let cursor: Cursor = id.parse().expect("one of ours");
-            assert_eq!(cursor.to_string(), id);
-        }
+        let id = "evt_735-42-3-1764132000";
+        let cursor: Cursor = id.parse().expect("one of ours");
+        assert_eq!(cursor.to_string(), id);
         for bad in [
             "",
             "evt_",
@@ -103,8 +81,6 @@ mod tests {
             "evt_a-1-1-1",
             "evt_-1-1-1-1",
             "evt_99999999999999999999-1-1-1",
-            "evt_.1-1-1-1",
-            "evt_1.1.1-1-1-1",
         ] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad}");
         }

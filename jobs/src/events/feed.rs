@@ -35,13 +35,11 @@ pub async fn feed(
         after.oldest(),
         &types,
         i64::from(limit),
-        after.epoch,
     );
     let events = rows.fetch_all(db).await?.into_iter().map(|row| {
         let decode = |error| sqlx::Error::Decode(error);
         Ok(Event {
             cursor: Cursor {
-                epoch: row.epoch,
                 xact: row.xact.parse().map_err(|error| decode(Box::new(error)))?,
                 event_no: row.event_no,
                 place: row.place,
@@ -66,13 +64,13 @@ pub async fn feed(
 /// Postgres is away.
 pub async fn latest(db: &PgPool) -> Result<Cursor, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select epoch, pg_snapshot_xmin(pg_current_snapshot())::text as "xact!", extract(epoch from now())::bigint as "at!"
-           from event_epoch"#
+        r#"select (c.xact_offset + pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text as "xact!",
+                  extract(epoch from now())::bigint as "at!"
+           from event_cluster c"#
     );
     let row = row.fetch_one(db).await?;
     let xact = row.xact.parse();
     Ok(Cursor {
-        epoch: row.epoch,
         xact: xact.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
         at: row.at,
         ..Cursor::BEGINNING
