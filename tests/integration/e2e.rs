@@ -12,6 +12,7 @@ mod documents;
 mod ending_workers;
 mod events;
 mod every_route;
+mod failover;
 mod half_open_store;
 mod huge_frames;
 mod image_urls;

@@ -27,6 +27,7 @@ pub mod pgbouncer;
 pub mod proxy;
 pub mod receiver;
 pub mod scene;
+pub mod servers;
 pub mod settling;
 pub mod stack;
 pub mod wire;
