@@ -28,10 +28,11 @@ async fn a_full_queue_of_notifications_fails_no_cancel_no_completion_and_no_purg
     );
 
     let mut sleeper = PgConnection::connect(&postgres.url()).await.unwrap();
-    sqlx::raw_sql("listen other; begin; select 1")
-        .execute(&mut sleeper)
-        .await
-        .unwrap();
+    // Listens from the end of the statement, so the transaction has to be another one.
+    for statement in ["listen other", "begin; select 1"] {
+        let statement = sqlx::raw_sql(statement).execute(&mut sleeper);
+        statement.await.unwrap();
+    }
     let mut refused = None;
     for number in 0..FULL {
         let notify = sqlx::query("select pg_notify('other', $1 || repeat('x', 7900))")
