@@ -186,12 +186,18 @@ async fn prepare(
             },
             () = drain.reached(Phase::Finishing) => return None,
         };
+        let advice = db::advice(&*error);
         tracing::warn!(
             error.cause = format!("{error:#}"),
+            error.advice = advice,
             "cannot prepare Postgres and S3; trying again"
         );
-        if let Some(StoreError::Refused(advice)) = error.downcast_ref() {
-            drop(readiness.send_replace(Err(advice.clone())));
+        let advice = match error.downcast_ref() {
+            Some(StoreError::Refused(advice)) => Some(advice.clone()),
+            _ => advice.map(str::to_owned),
+        };
+        if let Some(advice) = advice {
+            drop(readiness.send_replace(Err(advice)));
         }
         tokio::select! {
             () = backoff.sleep() => {}

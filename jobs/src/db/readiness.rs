@@ -19,7 +19,7 @@ pub enum NotReady {
     #[error("{}", Trouble::advice(*.0))]
     Trouble(Trouble),
     /// Postgres cannot be reached, or no connection is free.
-    #[error("{}", advice(.0).unwrap_or("Postgres does not answer: check DATABASE_URL and the network"))]
+    #[error("{}", advice(.0).unwrap_or("Postgres cannot be used; the log of this process says why"))]
     Db(#[from] sqlx::Error),
 }
 
