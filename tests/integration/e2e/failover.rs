@@ -1,12 +1,13 @@
 //! A failover under the real programs. They say that Postgres takes no writes, and work again without a restart.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use jobs::{
     db::Db,
     models::{self, ModelFolder},
 };
 use tests::{Answer, Client, Stack, eventually, fixtures, servers::Failover};
+use tokio::time::timeout;
 
 /// How soon everything works after the primary is back.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
@@ -43,6 +44,14 @@ async fn after_a_failover_the_api_and_the_worker_go_on_without_a_restart() {
     })
     .await;
     assert_eq!(client.get("/livez").await.status, 200);
+    let mut command = stack.command_line("none");
+    command
+        .arg("submit")
+        .arg(fixtures::folder().join("photos/coffee.jpg"))
+        .env("DARKROOM_URL", &api.url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let command = command.spawn().unwrap();
     let refused = submit(&client, &photo).await;
     refused.problem(503, "service_unavailable");
     assert!(refused.header("retry-after").is_some());
@@ -57,6 +66,13 @@ async fn after_a_failover_the_api_and_the_worker_go_on_without_a_restart() {
     })
     .await;
     client.predicted("", photo.clone()).await;
+    let submitted = timeout(Duration::from_secs(30), command.wait_with_output()).await;
+    let submitted = submitted.expect("the command ends").unwrap();
+    let said = String::from_utf8_lossy(&submitted.stderr);
+    assert!(
+        submitted.status.success(),
+        "the command tries again: {said}"
+    );
     let charged = "select count(*) from attempts where charged";
     let charged: i64 = sqlx::query_scalar(charged)
         .fetch_one(&tests::servers::connect(&url))
