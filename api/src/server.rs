@@ -108,9 +108,16 @@ async fn follow_bucket(
 async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> {
     let pool = db::Db::connect(&config.db, "darkroom-api")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
-    db::migrate(&pool, &config.db)
-        .await
-        .context("the schema could not be brought up to date")?;
+    if let Err(error) = db::migrate(&pool, &config.db).await {
+        let advice = db::advice(&error);
+        let error =
+            anyhow::Error::from(error).context("the schema could not be brought up to date");
+        return Err(match advice {
+            Some(advice) => error.context(advice),
+            None => error,
+        });
+    }
+    db::adopt_if_moved(&pool).await;
     let reads = db::Reads::connect(&config.db, &config.reads, "darkroom-api reads")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await?;

@@ -14,6 +14,7 @@ mod documents;
 mod ending_workers;
 mod events;
 mod every_route;
+mod failover;
 mod forms_of_clients;
 mod half_open_store;
 mod hostile_bodies;

@@ -30,6 +30,7 @@ pub mod proxy;
 pub mod raw_http;
 pub mod receiver;
 pub mod scene;
+pub mod servers;
 pub mod settling;
 pub mod stack;
 pub mod wire;
