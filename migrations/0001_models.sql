@@ -130,7 +130,7 @@ begin
         alias_wanted = case when next_state = 'validating' then v.alias_wanted end
     where v.model_version_id = held.model_version_id;
     if next_state = 'validating' then
-        perform pg_notify('darkroom_trials', '');
+        perform wake('darkroom_trials', '');
         return next_state;
     end if;
     -- No alias may mean a retired version.
@@ -163,7 +163,7 @@ begin
         return picked.state;
     end if;
     update model_versions v set prefetch_at = now() where v.model_version_id = picked.model_version_id;
-    perform pg_notify('darkroom_trials', '');
+    perform wake('darkroom_trials', '');
     return 'asked';
 end $$;
 comment on function prefetch_model_version is 'Answers asked, not found, retired, validating or rejected. Workers that run the model load the version soon; a worker that starts within ten minutes too.';
@@ -185,7 +185,7 @@ begin
     if resumed is null then
         return 'not found';
     end if;
-    perform pg_notify('darkroom_queued', resumed::text);
+    perform wake('darkroom_queued', resumed::text);
     return 'resumed';
 end $$;
 comment on function resume_model is 'Answers resumed or not found. A second call changes nothing.';
@@ -329,7 +329,7 @@ begin
         -- The last wish counts: another version that is still validating does not take the alias away later.
         update model_versions v set alias_wanted = null
         where v.model_id = pushed_model and v.alias_wanted = push_model_version.alias and v.model_version_id <> pushed.model_version_id;
-        perform pg_notify('darkroom_trials', '');
+        perform wake('darkroom_trials', '');
     elsif outcome <> 'retired' then
         if becomes_ready and is_first_ready_version(pushed_model, pushed.model_version_id) then
             perform make_default_if_none(pushed_model);

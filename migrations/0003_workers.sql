@@ -25,7 +25,7 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 begin
     update workers w set draining = true where w.worker_id = drain_worker.worker_id and w.ended_at is null and w.lease_until > now();
     if found then
-        perform pg_notify('darkroom_worker', drain_worker.worker_id::text);
+        perform wake('darkroom_worker', drain_worker.worker_id::text);
         return 'draining';
     end if;
     return case when exists (select from workers w where w.worker_id = drain_worker.worker_id) then 'gone' else 'not found' end;

@@ -12,8 +12,9 @@ create function new_job_id() returns uuid language sql volatile set search_path 
 $$;
 comment on function new_job_id is 'A UUIDv7 of this moment.';
 
+-- A day is a day of UTC, whatever the time zone of the session.
 create function make_partitions(days_ahead int) returns int
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
     day date; made int := 0; parent text; child text;
 begin
@@ -40,7 +41,8 @@ comment on function make_partitions is 'Makes the daily partitions of finished_j
 
 select make_partitions(3);
 
-create function prune_partitions(tombstone_age interval) returns int language plpgsql security definer set search_path = public, pg_temp as $$
+create function prune_partitions(tombstone_age interval) returns int
+language plpgsql security definer set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
     child text; day date; pruned int := 0; needed boolean;
 begin

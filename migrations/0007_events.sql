@@ -2,6 +2,22 @@
 
 create sequence event_numbers;
 
+create function cluster_id() returns text language sql stable set search_path = pg_catalog, pg_temp as $$
+    select system_identifier::text from pg_control_system()
+$$;
+comment on function cluster_id is 'Names the cluster: a restored dump finds itself in another one.';
+
+-- Transaction ids count from the beginning of their cluster. After a restore into a younger cluster the ids of restored events
+-- lie in the future. So adopt_cluster() adds an offset to the ids of later events, and the order of the feed goes on.
+create table event_cluster (
+    cluster_id  text not null default cluster_id(),
+    xact_offset bigint not null default 0,
+    is_one      boolean primary key default true check (is_one)
+);
+insert into event_cluster default values;
+comment on table  event_cluster is 'One row: the cluster that writes the events of now.';
+comment on column event_cluster.xact_offset is 'What this cluster adds to its transaction ids in events.xact; 0 if the database was never restored elsewhere.';
+
 -- One row for all jobs of an owner that one statement ended in one way: a completion of hundreds of jobs writes one row.
 create table events (
     event_no bigint not null default nextval('event_numbers'),
@@ -17,12 +33,15 @@ create table events_default partition of events default;
 -- Ids do not compress: trying to costs 4 % of a drain.
 alter table events alter column job_ids set storage external;
 create index events_by_owner on events (owner, xact, event_no);
+-- A publication for all tables would refuse to delete from a table without a key. Written to the WAL only if it is logical.
+alter table events replica identity full;
+alter table events_default replica identity full;
 comment on table  events is 'What happened to jobs and batches. Only publish_starts, settle and publish_event write it, in the transaction of the change.';
-comment on column events.xact is 'The writing transaction. Readers read in this order and stop below the oldest transaction that still runs, so no event comes late.';
+comment on column events.xact is 'The writing transaction, plus the offset of its cluster (adopt_cluster() changes the default). Readers read in this order and stop below the oldest transaction that still runs, so no event comes late.';
 comment on column events.job_ids is 'The jobs that one statement started or ended; empty for an event of a batch.';
 
 create function make_event_partitions(days_ahead int) returns int
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
     day date; made int := 0; child text;
 begin
@@ -33,6 +52,7 @@ begin
         begin
             execute format('create table %I partition of events for values from (%L) to (%L)', child,
                 day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
+            execute format('alter table %I replica identity full', child);
             made := made + 1;
         exception when check_violation then
             raise warning '% was not made: the default partition has rows of that day', child;
@@ -45,7 +65,7 @@ comment on function make_event_partitions is 'Makes the daily partitions of even
 select make_event_partitions(3);
 
 create function prune_events(kept interval) returns int
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
     child text; pruned int := 0;
 begin

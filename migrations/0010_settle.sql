@@ -260,7 +260,7 @@ begin
                 set finished_at = null, cancel_requested_at = null, succeeded = null, failed = null, canceled = null, expired = null
                 where g.batch_id = ended.batch_id and g.finished_at is not null;
             end if;
-            perform pg_notify('darkroom_queued', ended.model_id::text), pg_notify('darkroom_changed', replace(job::text, '-', ''));
+            perform wake('darkroom_queued', ended.model_id::text), wake('darkroom_changed', replace(job::text, '-', ''));
             return 'queued';
         end if;
         select f.state, f.purged_at is not null or not exists (

@@ -29,7 +29,7 @@ begin
         where j.job_id = cancel_job.job and j.state = 'running' and (cancel_job.owner is null or j.owner = cancel_job.owner)
         returning j.* into held;
         if found then
-            perform pg_notify('darkroom_changed', replace(job::text, '-', '')), pg_notify('darkroom_worker', held.worker_id::text);
+            perform wake('darkroom_changed', replace(job::text, '-', '')), wake('darkroom_worker', held.worker_id::text);
             return 'requested';
         end if;
         select * into held from live_jobs j
@@ -38,7 +38,7 @@ begin
             -- Fenced: a claim between the two statements has another lease_no, and the next look requests the cancel.
             perform settle(array[job], array[held.lease_no], array['canceled']);
             if found then
-                perform pg_notify('darkroom_changed', replace(job::text, '-', ''));
+                perform wake('darkroom_changed', replace(job::text, '-', ''));
                 return 'canceled';
             end if;
         end if;
@@ -69,7 +69,7 @@ begin
                 update live_jobs l set priority = set_job_priority.priority, version = l.version + 1,
                     seq = take_place(l.model_id, set_job_priority.priority::smallint, l.owner)
                 where l.job_id = set_job_priority.job;
-                perform pg_notify('darkroom_changed', replace(job::text, '-', ''));
+                perform wake('darkroom_changed', replace(job::text, '-', ''));
             end if;
             return 'set';
         end if;
@@ -120,7 +120,7 @@ begin
     for look in 1..4 loop
         if exists (select from finished_jobs f where f.job_id = purge_job.job and (purge_job.owner is null or f.owner = purge_job.owner)) then
             if purge_finished(array[job]) > 0 then
-                perform pg_notify('darkroom_changed', replace(job::text, '-', ''));
+                perform wake('darkroom_changed', replace(job::text, '-', ''));
                 return 'purged';
             elsif exists (select from finished_jobs f where f.job_id = purge_job.job and f.purged_at is not null) then
                 return 'purged';

@@ -89,7 +89,7 @@ begin
             checked_params(picked.manifest, coalesce(enqueue_job.params, '{}')), coalesce(enqueue_job.metadata, '{}'), enqueue_job.priority,
             take_place(picked.model_id, enqueue_job.priority::smallint, stored.owner), clock_timestamp(), due, enqueue_job.deadline_at,
             enqueue_job.retain_for, enqueue_job.attempt_timeout_seconds, enqueue_job.attempts_max, enqueue_job.interruptions_max);
-    perform pg_notify('darkroom_queued', picked.model_id::text);
+    perform wake('darkroom_queued', picked.model_id::text);
     return new_id;
 end $$;
 comment on function enqueue_job is 'Queues one job in the transaction of the caller. Until the transaction ends, other submits of this image by this owner wait.';

@@ -97,18 +97,43 @@ with checked as (
     select 10, 'transaction id age', age(datfrozenxid), 'transactions', 1000000000, null, 'Autovacuum is behind: vacuum freeze;'
     from pg_database where datname = current_database()
     union all
-    select 11, 'workers without their images', count(*), 'workers', 0, null,
+    select 11, 'multixact id age', mxid_age(datminmxid), 'multixacts', 1000000000, null, 'Autovacuum is behind: vacuum freeze;'
+    from pg_database where datname = current_database()
+    union all
+    select 12, 'notification queue', 100 * pg_notification_queue_usage(), 'percent', 50, null,
+           'A session that listens stays in a transaction; end it. select pid, usename, state, xact_start, query from pg_stat_activity where state <> ''idle'' order by xact_start;'
+    union all
+    select 13, 'WAL held by slots', coalesce(max(pg_wal_lsn_diff(
+               case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, restart_lsn)), 0) / 1048576,
+           'MiB', 10240, null, 'A replication slot has no reader: start it, or select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active;'
+    from pg_replication_slots
+    union all
+    select 14, 'age of slots', coalesce(max(greatest(age(xmin), age(catalog_xmin))), 0), 'transactions', 50000000, null,
+           'A replication slot keeps dead rows from being vacuumed: see "WAL held by slots".'
+    from pg_replication_slots
+    union all
+    select 15, 'takes writes', case when pg_is_in_recovery() then 0 else 1 end, 'server', null, 1, 'This is a standby: connect to the primary.'
+    union all
+    select 16, 'events of another cluster', count(*), 'restore', 0, null,
+           'The database was restored: start an API or a worker, or run as the owner of the schema: select adopt_cluster();'
+    from event_cluster e where e.cluster_id <> cluster_id()
+    union all
+    select 17, 'missing roles', count(*) filter (where to_regrole(r.role) is null), 'roles', 0, null,
+           'An administrator runs as the owner of the schema: select make_roles(), grant_privileges();'
+    from unnest(array['darkroom_reader', 'darkroom_operator', 'darkroom_worker', 'darkroom_api']) as r(role)
+    union all
+    select 18, 'workers without their images', count(*), 'workers', 0, null,
            'Their bucket lacks what the database says was stored. Compare DARKROOM_S3_BUCKET and the endpoint with those of the API: select worker_id, name, store_fault from ops.workers where store_fault is not null;'
     from workers where ended_at is null and lease_until > now() and store_fault is not null
     union all
-    select 12, 'damaged images', (select count(*) from (select from images where reported_at is not null and damaged_at is not null and purged_at is null limit 1000) i), 'images', 0, null,
+    select 19, 'damaged images', (select count(*) from (select from images where reported_at is not null and damaged_at is not null and purged_at is null limit 1000) i), 'images', 0, null,
            'The bucket lost them or has other bytes. Restore the objects, or submit the images again. Their jobs wait uncharged, and fail after a day (--lost-image-hours).'
     union all
-    select 13, 'processes without their bucket', count(*), 'processes', 0, null,
+    select 20, 'processes without their bucket', count(*), 'processes', 0, null,
            coalesce(string_agg(format('%s %s: %s', program, process, fault), '; ' order by program, process), 'See docs/s3.md.')
     from bucket_checks where fault is not null and checked_at > now() - interval '10 minutes'
     union all
-    select 14, 'missing rights on the bucket', count(distinct missing), 'rights', 0, null,
+    select 21, 'missing rights on the bucket', count(distinct missing), 'rights', 0, null,
            coalesce('Grant ' || string_agg(distinct missing, ', ') || ': see docs/s3.md.', 'See docs/s3.md.')
     from bucket_checks, unnest(missing_rights) missing where checked_at > now() - interval '10 minutes'
 )

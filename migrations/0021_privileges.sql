@@ -2,18 +2,25 @@
 
 -- Roles belong to the whole cluster: another database may have made them, perhaps at this moment. Where this user may not
 -- create roles, an administrator creates them and runs grant_privileges() again.
-do $$
-declare role text;
+create function make_roles() returns int
+language plpgsql set search_path = pg_catalog, public, pg_temp as $$
+declare role text; made int := 0;
 begin
     foreach role in array array['darkroom_reader', 'darkroom_operator', 'darkroom_worker', 'darkroom_api'] loop
+        continue when to_regrole(role) is not null;
         begin
             execute format('create role %I nologin', role);
+            made := made + 1;
         exception
             when duplicate_object or unique_violation then null;
             when insufficient_privilege then raise notice 'role % was not created: not allowed to this user', role;
         end;
     end loop;
+    return made;
 end $$;
+comment on function make_roles is 'Makes those of the four roles that are missing. Answers how many it made; grant_privileges() has to follow.';
+
+select make_roles();
 
 -- A migration that adds a table or a function of `public` replaces this function with one that names it, and calls it.
 create function grant_privileges() returns void
@@ -21,16 +28,16 @@ language plpgsql set search_path = pg_catalog, public, pg_temp as $$
 declare
     given record; object text; f regprocedure;
     -- Functions of `public`, by the role that calls them. The views of `ops` call the first ones with the rights of their reader.
-    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies', 'shown_url', 'shown_error'];
-    of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial', 'report_image'];
+    of_views  constant text[] := array['uuid_from_time', 'with_waits', 'oldest_snapshot_seconds', 'job_status', 'latency_period', 'stage_latencies', 'shown_url', 'shown_error', 'cluster_id'];
+    of_worker constant text[] := array['job_status', 'make_partitions', 'make_event_partitions', 'adopt_cluster', 'wake', 'fold_history', 'settle', 'publish_starts', 'publish_event', 'end_trial', 'report_image'];
     of_api    constant text[] := of_views || array[
         'settle', 'cancel_job', 'retry_job', 'checked_params', 'purge_job', 'set_job_priority', 'infer_micros', 'micros', 'explain_job', 'finished_per_second', 'take_place', 'new_job_id',
         'pause_model', 'resume_model', 'push_model_version', 'set_model_alias', 'delete_model_alias', 'retire_model_version', 'unretire_model_version',
         'prefetch_model_version', 'drain_worker', 'revoke_api_key', 'audited', 'prune_audit',
         'finish_batch', 'publish_event', 'redeliver_webhook', 'create_webhook_endpoint', 'rotate_webhook_secret', 'purge_finished', 'problem_code_only',
         'purge_image', 'name_upload', 'void_uploads',
-        'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial'];
-    internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'grant_privileges'];
+        'make_partitions', 'make_event_partitions', 'fold_history', 'prune_partitions', 'prune_events', 'end_trial', 'adopt_cluster', 'wake'];
+    internal  constant text[] := array['goes_back', 'is_first_ready_version', 'make_default_if_none', 'enqueue_job', 'refused', 'make_roles', 'grant_privileges'];
     -- Functions of `ops` that change nothing. An operator may call the other ones too.
     reading   constant text[] := array['job_name', 'job_id', 'first_job_id', 'explain'];
 begin
@@ -69,7 +76,7 @@ begin
             ('darkroom_api',      'select, update', array['orphan_sweep']),
             ('darkroom_api',      'select, insert, update', array['bucket_marker']),
             ('darkroom_api',      'select, insert, update, delete', array['bucket_checks']),
-            ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', '_sqlx_migrations']),
+            ('darkroom_api',      'select', array['models', 'model_versions', 'workers', 'events', 'event_cluster', '_sqlx_migrations']),
             ('darkroom_api',      'update (paused_at, pause_reason)', array['models']),
             ('darkroom_api',      'update (retired_at, alias_wanted, prefetch_at)', array['model_versions']),
             ('darkroom_api',      'update (draining)', array['workers']),

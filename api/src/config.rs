@@ -5,6 +5,7 @@ use decode::Format;
 use jobs::{
     batches::BatchesConfig,
     db::{DbConfig, ReadsConfig},
+    health::HealthConfig,
     models::SigningConfig,
     object_store::StoreConfig,
     queue::{EnqueuerConfig, PageSize},
@@ -27,6 +28,8 @@ pub struct Config {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: SocketAddr,
+    #[command(flatten)]
+    pub health: HealthConfig,
     /// Threads that serve requests; 0: one for each core
     #[arg(long, env = "DARKROOM_HTTP_THREADS", default_value_t = 0)]
     pub http_threads: usize,
@@ -43,6 +46,8 @@ pub struct Config {
     #[arg(long, env = "DARKROOM_NO_PREDICTION_CACHE")]
     pub no_prediction_cache: bool,
     #[command(flatten)]
+    pub connections: ConnectionConfig,
+    #[command(flatten)]
     pub limits: Limits,
     #[command(flatten)]
     pub signing: SigningConfig,
@@ -50,6 +55,8 @@ pub struct Config {
     pub audit: AuditConfig,
     #[command(flatten)]
     pub keys: KeyDefaults,
+    #[command(flatten)]
+    pub wrong_keys: WrongKeyConfig,
     #[command(flatten)]
     pub queue: EnqueuerConfig,
     #[command(flatten)]
@@ -72,6 +79,36 @@ pub struct Config {
         help_heading = "Object store (S3)"
     )]
     pub s3_adopt_bucket: bool,
+}
+
+/// Limits of clients that send or read slowly, and of clients that were refused.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Slow and refused clients")]
+pub struct ConnectionConfig {
+    /// Least average rate of a request body, in bytes a second; a slower client gets 408. 0: no limit
+    #[arg(
+        long,
+        env = "DARKROOM_BODY_BYTES_PER_SECOND_MIN",
+        default_value_t = 500
+    )]
+    pub body_bytes_per_second_min: u32,
+    /// How long a request body may come below that rate, in milliseconds. Only the time in which the API waits counts
+    #[arg(long, env = "DARKROOM_BODY_RATE_AFTER_MS", default_value_t = 20_000)]
+    pub body_rate_after_ms: u64,
+    /// How long a client may take no byte of its response, in milliseconds. Then its connection is closed
+    #[arg(long, env = "DARKROOM_WRITE_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub write_timeout_ms: u64,
+    /// Most bytes of the body of a refused request that are read and dropped. Many clients read the refusal only after they
+    /// have sent everything. Past the limit the connection is closed
+    #[arg(long, env = "DARKROOM_REFUSED_BODY_BYTES_MAX", default_value_t = 64 << 20)]
+    pub refused_body_bytes_max: u64,
+    /// Longest time of reading the body of a refused request, in milliseconds
+    #[arg(
+        long,
+        env = "DARKROOM_REFUSED_BODY_TIMEOUT_MS",
+        default_value_t = 30_000
+    )]
+    pub refused_body_timeout_ms: u64,
 }
 
 /// Limits of requests and jobs.
@@ -247,6 +284,19 @@ pub struct AuditConfig {
     pub audit_retain_days: i32,
 }
 
+/// Limits of addresses that send wrong API keys.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Wrong API keys")]
+pub struct WrongKeyConfig {
+    /// Wrong keys a second that one address may send to one API process; 0: no limit. An address is an IPv4 address or an IPv6
+    /// network of 64 bits. Above the limit, keys that this process has not seen before get 429 from there
+    #[arg(long, env = "DARKROOM_WRONG_KEYS_PER_SECOND", default_value_t = 10.0)]
+    pub wrong_keys_per_second: f64,
+    /// Most wrong keys that one address may send at once, after a pause
+    #[arg(long, env = "DARKROOM_WRONG_KEYS_BURST", default_value_t = 200, value_parser = clap::value_parser!(i32).range(1..))]
+    pub wrong_keys_burst: i32,
+}
+
 /// Limits of API keys that have none of their own.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits of API keys that have none of their own")]
@@ -261,6 +311,9 @@ pub struct KeyDefaults {
     /// Most requests of one key at once, after a pause
     #[arg(long, env = "DARKROOM_KEY_BURST", default_value_t = 10_000, value_parser = clap::value_parser!(i32).range(1..))]
     pub key_burst: i32,
+    /// Most requests of one key that one API process has open, those that wait for a job included; 0: no limit
+    #[arg(long, env = "DARKROOM_KEY_REQUESTS_OPEN_MAX", default_value_t = 12_000)]
+    pub key_requests_open_max: u32,
     /// Most unended jobs of one owner; 0: no limit
     #[arg(
         long,
@@ -281,6 +334,7 @@ impl KeyDefaults {
     pub(crate) const UNLIMITED: Self = Self {
         key_requests_per_second: 0.0,
         key_burst: 1,
+        key_requests_open_max: 0,
         owner_queued_jobs_max: 0,
         owner_stored_bytes_max: 0,
         key_priority_max: 100,

@@ -18,7 +18,7 @@ use crate::{
     bucket_watch::BucketWatch,
     egress::Egress,
     http::body_budget::BodyBudget,
-    limits::{keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    limits::{keyring::Keyring, quotas::Quotas, readiness::Readiness, retry_after::RetryAfter},
 };
 
 /// What every handler can use. All threads of the process share it.
@@ -48,6 +48,7 @@ pub(crate) struct Ctx {
     pub retry_after: Arc<RetryAfter>,
     /// A permit for each object that may be read at the same time to check its digest.
     pub object_checks: Arc<Semaphore>,
+    pub readiness: Readiness,
 }
 
 impl Ctx {

@@ -1,13 +1,16 @@
-//! The fuzz targets `sniff`, `multipart`, `ndjson` and `cursor`: functions that take any bytes and panic if a rule is broken.
+//! The fuzz targets `sniff`, `multipart`, `ndjson`, `cursor` and `offers`: functions that take any bytes and panic if a rule is broken.
 //! `fuzz/run` runs them under libFuzzer; the tests below run them over seeds and altered seeds.
 
 mod cursor;
 mod multipart;
 mod ndjson;
+mod offers;
 mod requests;
 mod sniff;
 
-pub use self::{cursor::cursor, multipart::multipart, ndjson::ndjson, sniff::sniff};
+pub use self::{
+    cursor::cursor, multipart::multipart, ndjson::ndjson, offers::offers, sniff::sniff,
+};
 
 #[cfg(test)]
 mod tests {
@@ -37,5 +40,10 @@ mod tests {
     #[test]
     fn cursors_and_queries_survive_being_written() {
         smoke(super::cursor, &["fuzz/seeds/cursor"], "", 10_000);
+    }
+
+    #[test]
+    fn the_bytes_of_a_connection_go_on_alike_however_they_arrive() {
+        smoke(super::offers, &["fuzz/seeds/offers"], "", 10_000);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, middleware::from_fn, web, web::Data};
+use actix_web::{App, middleware::from_fn, web, web::Data};
 use anyhow::{Context, bail, ensure};
 use jobs::{
     batches, bucket::BucketState, db, events::FeedListener, health, images, models::Resolver,
@@ -17,8 +17,11 @@ use crate::{
     bucket_watch::BucketWatch,
     ctx::Ctx,
     egress::Egress,
-    http::{body_budget::BodyBudget, request},
-    limits::{access_log::AccessLog, keyring::Keyring, quotas::Quotas, retry_after::RetryAfter},
+    http::{body_budget::BodyBudget, listen::listen, request},
+    limits::{
+        access_log::AccessLog, keyring::Keyring, quotas::Quotas, readiness::Readiness,
+        retry_after::RetryAfter,
+    },
     openapi::ApiDocument,
     routes, webhooks,
 };
@@ -38,7 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     let metrics = telemetry::start_metrics()?;
     let (ready, is_ready) = watch::channel(Err("the service is starting".to_owned()));
-    let health = health::serve(config.metrics_listen, metrics, is_ready);
+    let health = health::serve(config.metrics_listen, config.health, metrics, is_ready);
     health
         .await
         .with_context(|| format!("cannot serve metrics on {}", config.metrics_listen))?;
@@ -48,7 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let bucket = ctx.bucket.state();
     let (keyring, ctx) = (Data::from(ctx.keyring.clone()), Data::new(ctx));
     let document = Data::new(ApiDocument::new(routes::openapi()));
-    let server = HttpServer::new(move || {
+    let app = move || {
         App::new()
             .app_data(ctx.clone())
             .app_data(keyring.clone())
@@ -56,22 +59,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .wrap(from_fn(request::wrap))
             .configure(|config| routes::configure(&mut ServiceConfig::new(config)))
             .default_service(web::to(routes::unknown))
-    });
-    let server = match config.http_threads {
-        0 => server,
-        threads => server.workers(threads),
     };
-    let server = server
-        .max_connections(config.connections_max)
-        .client_request_timeout(Duration::from_secs(10))
-        .keep_alive(Duration::from_secs(75))
-        .shutdown_timeout(config.shutdown_seconds)
-        .bind(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let listen = server.addrs().first().copied().unwrap_or(config.listen);
+    let (listen, server) =
+        listen(&config, app).with_context(|| format!("cannot listen on {}", config.listen))?;
     tracing::info!(%listen, "ready");
     background.spawn("readiness", follow_bucket(bucket, ready.clone()));
-    let server = server.run();
     let stop_on_failure = {
         let (handle, background) = (server.handle(), background.clone());
         async move {
@@ -116,9 +108,16 @@ async fn follow_bucket(
 async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> {
     let pool = db::Db::connect(&config.db, "darkroom-api")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
-    db::migrate(&pool, &config.db)
-        .await
-        .context("the schema could not be brought up to date")?;
+    if let Err(error) = db::migrate(&pool, &config.db).await {
+        let advice = db::advice(&error);
+        let error =
+            anyhow::Error::from(error).context("the schema could not be brought up to date");
+        return Err(match advice {
+            Some(advice) => error.context(advice),
+            None => error,
+        });
+    }
+    db::adopt_if_moved(&pool).await;
     let reads = db::Reads::connect(&config.db, &config.reads, "darkroom-api reads")
         .context("DATABASE_URL or DATABASE_DIRECT_URL cannot be read")?;
     let store = ObjectStore::connect(&config.store).await?;
@@ -172,7 +171,13 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         log.write_until_shutdown(&audit, &shutdown).await;
     });
     let needs_keys = !config.insecure_no_auth;
-    let keyring = Keyring::new(pool.clone(), config.keys.clone(), needs_keys, access_log);
+    let keyring = Keyring::new(
+        pool.clone(),
+        config.keys.clone(),
+        config.wrong_keys.clone(),
+        needs_keys,
+        access_log,
+    );
     Ok(Ctx {
         enqueuer: queue::Enqueuer::start(statements.clone(), &config.queue),
         jobs: queue::JobLoader::start(by_keys.clone()),
@@ -190,6 +195,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         retry_after,
         batches: batches::BatchFinder::new(pool.clone(), reads.clone()),
         object_checks: Arc::new(Semaphore::new(config.limits.object_checks_max.into())),
+        readiness: Readiness::default(),
         db: pool,
         reads,
         store,

@@ -26,6 +26,11 @@ impl Backoff {
         pause
     }
 
+    /// Whether the next pause is the first one.
+    pub fn is_reset(&self) -> bool {
+        self.next == self.first
+    }
+
     /// The next pause is the first one again.
     pub fn reset(&mut self) {
         self.next = self.first;

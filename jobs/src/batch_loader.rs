@@ -16,7 +16,10 @@ use futures_util::FutureExt;
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::{db::StatementPool, tasks};
+use crate::{
+    db::{StatementPool, is_stale_plan},
+    tasks,
+};
 
 /// Most look-ups of one statement.
 const BATCH_MAX: usize = 100;
@@ -30,7 +33,7 @@ pub type Loaded<L> = Vec<(<L as BatchLoad>::Key, <L as BatchLoad>::Value)>;
 pub trait BatchLoad: Sized + 'static {
     type Key: Clone + Eq + Hash + Ord + Send + Sync + fmt::Debug;
     type Value: Clone + Send;
-    type Error: From<sqlx::Error> + Send;
+    type Error: From<sqlx::Error> + std::error::Error + Send + 'static;
 
     /// Name of the background task, for the log.
     const TASK: &'static str;
@@ -136,12 +139,19 @@ async fn load_or_fail<L: BatchLoad>(
     db: &StatementPool,
     keys: &[L::Key],
 ) -> Result<Loaded<L>, L::Error> {
-    let load = AssertUnwindSafe(db.run(async |db| L::load(db, keys).await));
-    let loaded = load.catch_unwind().await;
-    loaded.unwrap_or_else(|_| {
-        let cause = "the driver cannot read a row".into();
-        Err(sqlx::Error::Decode(cause).into())
-    })
+    let load = || async {
+        let load = AssertUnwindSafe(db.run(async |db| L::load(db, keys).await));
+        let loaded = load.catch_unwind().await;
+        loaded.unwrap_or_else(|_| {
+            let cause = "the driver cannot read a row".into();
+            Err(sqlx::Error::Decode(cause).into())
+        })
+    };
+    match load().await {
+        // A migration ran: the next connection prepares the statement anew.
+        Err(error) if is_stale_plan(&error) => load().await,
+        loaded => loaded,
+    }
 }
 
 /// Sends an error to all callers. An error cannot be cloned: the first caller gets the error itself, all others get a

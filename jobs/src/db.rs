@@ -1,34 +1,52 @@
 //! The connection pool, its time-outs, and the migrations.
 
+mod adopt;
 mod direct_connector;
+mod executor;
 mod migrate;
+mod password;
 mod pooler;
+mod readiness;
 mod reads;
 mod statement_pool;
+mod suspects;
+mod trouble;
+mod url;
 
-use std::{ops::Deref, str::FromStr, time::Duration};
+use std::{
+    error::Error,
+    ops::Deref,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
-use futures_util::{future::BoxFuture, stream::BoxStream};
 use sqlx::{
-    Connection, Describe, Either, Execute, Executor, PgPool, Postgres, SqlStr,
-    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    PgConnection, PgPool,
+    pool::PoolConnectionMetadata,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub(crate) use self::pooler::with_advice;
 pub use self::{
+    adopt::{adopt_cluster, adopt_if_moved},
     direct_connector::DirectConnector,
     migrate::{make_partitions, migrate, migrate_now},
+    readiness::NotReady,
     reads::{Reads, ReadsConfig},
     statement_pool::{PooledConnection, StatementPool},
+    suspects::note_error,
+    trouble::{Trouble, advice, is_stale_plan},
 };
+use self::{password::PasswordFile, readiness::LoginCheck};
+pub(crate) use self::{pooler::with_advice, readiness::takes_writes};
 use crate::Secret;
 
 /// Where Postgres is and how much of it one process may take.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Postgres")]
 pub struct DbConfig {
-    /// Postgres 15 or later: `postgres://user:password@host:port/database`
+    /// Postgres 15 or later: `postgres://user:password@host:port/database`, with one host
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Secret,
     /// Postgres itself, where `DATABASE_URL` leads to a pooler in transaction mode (PgBouncer 1.21 or later): LISTEN and
@@ -37,6 +55,10 @@ pub struct DbConfig {
     /// A pooler takes no settings of a session: the role of `DATABASE_URL` has to have them (docs/sql.md, "Behind PgBouncer").
     #[arg(long, env = "DATABASE_DIRECT_URL", hide_env_values = true)]
     pub database_direct_url: Option<Secret>,
+    /// File with the password for both URLs. It is read again when it changes, so that a password can be rotated without a
+    /// restart
+    #[arg(long, env = "DATABASE_PASSWORD_FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Most connections of this process
     #[arg(long, env = "DARKROOM_DB_CONNECTIONS_MAX", default_value_t = 10)]
     pub db_connections_max: u32,
@@ -72,6 +94,7 @@ pub struct Db {
     /// The server cancels a statement after this time.
     statement_timeout: Duration,
     mode: PoolingMode,
+    login: Arc<LoginCheck>,
 }
 
 /// How long a connection of Postgres belongs to one connection of the pool.
@@ -92,15 +115,21 @@ impl Db {
     /// # Errors
     /// A URL cannot be read, or has settings that a pooler would refuse.
     pub fn connect(config: &DbConfig, application: &str) -> Result<Self, sqlx::Error> {
+        let password = PasswordFile::read(config.database_password_file.as_deref())?;
         let statement_timeout = Duration::from_millis(config.db_statement_timeout_ms);
         let acquire_timeout = Duration::from_millis(config.db_acquire_timeout_ms);
         let (options, mode) = match config.direct_url() {
             None => {
-                let options = session_options(&config.database_url, config, application)?;
-                (options, PoolingMode::Session)
+                let url = url::parse(&config.database_url, "DATABASE_URL")?;
+                (
+                    session_options(url, config, application),
+                    PoolingMode::Session,
+                )
             }
             Some(url) => {
-                let direct = DirectConnector::new(session_options(url, config, application)?);
+                let url = url::parse(url, "DATABASE_DIRECT_URL")?;
+                let direct = session_options(url, config, application);
+                let direct = DirectConnector::new(password.set_in(direct));
                 let options = pooler::options(config, application)?;
                 (options, PoolingMode::Transaction { direct })
             }
@@ -119,16 +148,7 @@ impl Db {
             // A ping before each statement would be one more round trip; `before_acquire` pings idle connections only.
             .test_before_acquire(false)
             .before_acquire(move |connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for < PING_AFTER_IDLE {
-                        return Ok(true);
-                    }
-                    // A half-open connection must leave time to find another one.
-                    match tokio::time::timeout(ping_timeout, connection.ping()).await {
-                        Ok(answer) => answer.map(|()| true),
-                        Err(_) => Err(no_answer()),
-                    }
-                })
+                Box::pin(may_be_used(connection, metadata, ping_timeout))
             })
             // A `begin` whose future was dropped may leave a connection inside a transaction (sqlx #4393). An actix handler
             // is dropped when its client disconnects.
@@ -143,8 +163,10 @@ impl Db {
                     }
                 })
             })
-            .connect_lazy_with(options);
-        Ok(Self::from_pool(pool, statement_timeout, mode))
+            .connect_lazy_with(password.set_in(options));
+        let db = Self::from_pool(pool, statement_timeout, mode);
+        password.follow(vec![db.pool.clone(), db.direct().into_options()]);
+        Ok(db)
     }
 
     /// A pool that was made elsewhere. `statement_timeout` is the one that its connections have.
@@ -153,6 +175,7 @@ impl Db {
             pool,
             statement_timeout,
             mode,
+            login: Arc::default(),
         }
     }
 
@@ -171,7 +194,7 @@ impl Db {
     /// How to connect to Postgres itself, for what needs a session.
     pub fn direct(&self) -> DirectConnector {
         match &self.mode {
-            PoolingMode::Session => DirectConnector::new(self.pool.connect_options()),
+            PoolingMode::Session => DirectConnector::with_options_of(self.pool.clone()),
             PoolingMode::Transaction { direct } => direct.clone(),
         }
     }
@@ -205,50 +228,6 @@ impl Deref for Db {
     }
 }
 
-impl<'c> Executor<'c> for &'_ Db {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        E: 'q + Execute<'q, Postgres>,
-    {
-        self.pool.fetch_many(query)
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        E: 'q + Execute<'q, Postgres>,
-    {
-        self.pool.fetch_optional(query)
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        let pool = self.pool.clone();
-        Box::pin(async move { pool.acquire().await?.prepare_with(sql, parameters).await })
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        let pool = self.pool.clone();
-        Box::pin(async move { pool.acquire().await?.describe(sql).await })
-    }
-}
-
 /// A connection that was idle for so long is pinged before it is used.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// How long Postgres may take to answer a ping.
@@ -256,16 +235,43 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a statement and its answer may travel.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
+/// Whether the pool may lend a connection. A connection that leads to a server without writes is closed: after a failover the
+/// next one leads to the primary.
+async fn may_be_used(
+    connection: &mut PgConnection,
+    metadata: PoolConnectionMetadata,
+    ping_timeout: Duration,
+) -> Result<bool, sqlx::Error> {
+    let opened_at = Instant::now().checked_sub(metadata.age);
+    if opened_at.is_some_and(suspects::is_suspect) {
+        return Ok(false);
+    }
+    if metadata.idle_for < PING_AFTER_IDLE {
+        return Ok(true);
+    }
+    // A half-open connection must leave time to find another one.
+    match tokio::time::timeout(ping_timeout, takes_writes(connection)).await {
+        Ok(Ok(false)) => {
+            suspects::suspect_connections();
+            Ok(false)
+        }
+        Ok(answer) => answer,
+        Err(_) => Err(no_answer()),
+    }
+}
+
 /// Options of a connection to Postgres itself, with the settings of its session. docs/sql.md lists them for a role.
 fn session_options(
-    url: &Secret,
+    url: PgConnectOptions,
     config: &DbConfig,
     application: &str,
-) -> Result<PgConnectOptions, sqlx::Error> {
+) -> PgConnectOptions {
     let statement_timeout = config.db_statement_timeout_ms.to_string();
-    let options = PgConnectOptions::from_str(url.expose())?.application_name(application);
-    Ok(options.options([
+    let options = url.application_name(application);
+    options.options([
         ("statement_timeout", statement_timeout.as_str()),
+        // The statements are written for this level. At a stricter one claims of two workers would abort each other.
+        ("default_transaction_isolation", "read committed"),
         ("idle_in_transaction_session_timeout", "60000"),
         // Row locks of a client that vanished during a statement last as long as its connection. By its own rules TCP
         // would notice after hours.
@@ -278,7 +284,7 @@ fn session_options(
         ("client_min_messages", "error"),
         // Where a disabled scan is the only plan its estimated cost is huge, and JIT would compile it.
         ("jit", "off"),
-    ]))
+    ])
 }
 
 fn no_answer() -> sqlx::Error {
@@ -291,25 +297,20 @@ fn no_answer() -> sqlx::Error {
 ///
 /// # Errors
 /// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether the statement was executed.
-pub async fn answered<T, E: From<sqlx::Error>>(
+pub async fn answered<T, E: From<sqlx::Error> + Error + 'static>(
     db: &Db,
     statement: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let acquire_timeout = db.pool.options().get_acquire_timeout();
     let longest = acquire_timeout + db.statement_timeout + ROUND_TRIP_MAX;
     let answer = tokio::time::timeout(longest, statement).await;
-    answer.unwrap_or_else(|_| Err(no_answer().into()))
+    let answer = answer.unwrap_or_else(|_| Err(no_answer().into()));
+    answer.inspect_err(|error| note_error(error))
 }
 
-/// Whether an error of the server may pass: the server starts, stops, lacks connections or disk, took too long, or chose
-/// this transaction as the victim. Classes of codes: 08 connection, 40 rollback, 53 resources, 55P03 lock not available, 57
-/// operator, 58 system.
+/// Whether an error of the server may pass: [`Trouble`] lists why.
 pub fn is_passing(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        ["08", "40", "53", "55P03", "57", "58"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
+    Trouble::of_database_error(error).is_some()
 }
 
 #[cfg(test)]
@@ -323,6 +324,7 @@ mod tests {
         DbConfig {
             database_url: Secret::new(url),
             database_direct_url: direct_url.map(Secret::new),
+            database_password_file: None,
             db_connections_max: 4,
             db_acquire_timeout_ms: 5_000,
             db_statement_timeout_ms: 70_000,

@@ -17,6 +17,9 @@ pub use self::{
 };
 pub use wire::Scope;
 
+/// What every key begins with.
+pub const PREFIX: &str = "dk_";
+
 /// The caller that a valid key identifies.
 #[derive(Debug, Clone)]
 pub struct Caller {

@@ -57,7 +57,7 @@ pub struct RemovedCounts {
     pub failed_jobs: u64,
 }
 
-/// Why a round stopped early; the next one continues there.
+/// Why a step of a round failed; the next round tries it again.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     #[error(transparent)]
@@ -68,71 +68,146 @@ pub enum RetentionError {
     Collect(#[from] CollectError),
 }
 
-/// One round. Any number of processes may run rounds at once.
-///
-/// # Errors
-/// Postgres or the store is away.
-pub async fn round(
-    db: &Db,
-    store: &ObjectStore,
-    config: &RetentionConfig,
-) -> Result<RemovedCounts, RetentionError> {
-    let mut removed = RemovedCounts::default();
-    let tombstone_seconds = config.tombstone_days * 86_400.0;
-    until_none(&mut removed.purged_jobs, || {
-        answered(db, queue::purge_due(db))
-    })
-    .await?;
-    removed.pruned_days = u64::from(
-        answered(db, queue::prune_days(db, tombstone_seconds))
-            .await?
-            .unsigned_abs(),
-    );
-    // A day later than whole days are pruned, so that rows of such a day are not pruned one by one before.
-    let by_row_seconds = tombstone_seconds + 86_400.0;
-    until_none(&mut removed.pruned_jobs, || {
-        answered(db, queue::prune(db, by_row_seconds))
-    })
-    .await?;
-    until_none(&mut removed.collected_results, || {
-        results::collect(db, store)
-    })
-    .await?;
-    until_none(&mut removed.pruned_batches, || {
-        answered(db, batches::prune(db, tombstone_seconds))
-    })
-    .await?;
-    let event_seconds = config.event_days * 86_400.0;
-    let event_days = answered(db, events::prune_events(db, event_seconds)).await?;
-    until_none(&mut removed.pruned_deliveries, || {
-        answered(db, webhooks::prune_deliveries(db, event_seconds))
-    })
-    .await?;
-    removed.pruned_event_days = u64::from(event_days.unsigned_abs());
-    let grace = config.image_grace_seconds;
-    until_none(&mut removed.collected_images, || {
-        images::collect(db, store, grace)
-    })
-    .await?;
-    until_none(&mut removed.swept_uploads, || {
-        images::sweep_signed_uploads(db, store)
-    })
-    .await?;
-    for _ in 0..CHECK_STEPS_MAX {
-        let checked = images::check_reported(db, store).await?;
-        removed.checked_images += checked;
-        if checked == 0 {
-            break;
+/// What one round did.
+#[derive(Debug, Default)]
+pub struct Round {
+    pub removed: RemovedCounts,
+    /// The steps that failed, by name.
+    pub failed: Vec<(&'static str, RetentionError)>,
+}
+
+impl Round {
+    /// The error of the first step that failed.
+    ///
+    /// # Errors
+    /// A step failed.
+    pub fn into_result(self) -> Result<RemovedCounts, RetentionError> {
+        match self.failed.into_iter().next() {
+            None => Ok(self.removed),
+            Some((_, error)) => Err(error),
         }
     }
-    let lost_seconds = config.lost_image_hours * 3600.0;
-    until_none(&mut removed.failed_jobs, || {
-        answered(db, images::fail_jobs_of_lost_images(db, lost_seconds))
-    })
-    .await?;
-    let pause = config.retention_pause_seconds / 2.0;
-    removed.swept_objects = orphans::sweep(db, store, grace, pause).await?.unwrap_or(0);
-    Ok(removed)
+
+    /// Runs one step and keeps its error: the steps behind it run all the same.
+    async fn step<E: Into<RetentionError>>(
+        &mut self,
+        name: &'static str,
+        step: impl AsyncFnOnce(&mut RemovedCounts) -> Result<(), E>,
+    ) {
+        if let Err(error) = step(&mut self.removed).await {
+            self.failed.push((name, error.into()));
+        }
+    }
+}
+
+/// One round. Any number of processes may run rounds at once. No step waits for the success of another.
+pub async fn round(db: &Db, store: &ObjectStore, config: &RetentionConfig) -> Round {
+    let mut round = Round::default();
+    let tombstone_seconds = config.tombstone_days * 86_400.0;
+    let event_seconds = config.event_days * 86_400.0;
+    let grace = config.image_grace_seconds;
+    round
+        .step("purge jobs", async |removed| {
+            until_none(&mut removed.purged_jobs, || {
+                answered(db, queue::purge_due(db))
+            })
+            .await
+        })
+        .await;
+    round
+        .step("prune days of jobs", async |removed| {
+            let days = answered(db, queue::prune_days(db, tombstone_seconds)).await?;
+            removed.pruned_days = u64::from(days.unsigned_abs());
+            Ok::<_, QueueError>(())
+        })
+        .await;
+    round
+        .step("prune jobs", async |removed| {
+            // A day later than whole days are pruned, so that rows of such a day are not pruned one by one before.
+            let by_row_seconds = tombstone_seconds + 86_400.0;
+            until_none(&mut removed.pruned_jobs, || {
+                answered(db, queue::prune(db, by_row_seconds))
+            })
+            .await
+        })
+        .await;
+    round
+        .step("collect results", async |removed| {
+            until_none(&mut removed.collected_results, || {
+                results::collect(db, store)
+            })
+            .await
+        })
+        .await;
+    round
+        .step("prune batches", async |removed| {
+            until_none(&mut removed.pruned_batches, || {
+                answered(db, batches::prune(db, tombstone_seconds))
+            })
+            .await
+        })
+        .await;
+    round
+        .step("prune events", async |removed| {
+            let days = answered(db, events::prune_events(db, event_seconds)).await?;
+            removed.pruned_event_days = u64::from(days.unsigned_abs());
+            Ok::<_, sqlx::Error>(())
+        })
+        .await;
+    round
+        .step("prune webhook deliveries", async |removed| {
+            until_none(&mut removed.pruned_deliveries, || {
+                answered(db, webhooks::prune_deliveries(db, event_seconds))
+            })
+            .await
+        })
+        .await;
+    round
+        .step("collect images", async |removed| {
+            until_none(&mut removed.collected_images, || {
+                images::collect(db, store, grace)
+            })
+            .await
+        })
+        .await;
+    round
+        .step("sweep signed uploads", async |removed| {
+            until_none(&mut removed.swept_uploads, || {
+                images::sweep_signed_uploads(db, store)
+            })
+            .await
+        })
+        .await;
+    round
+        .step("check reported images", async |removed| {
+            for _ in 0..CHECK_STEPS_MAX {
+                let checked = images::check_reported(db, store).await?;
+                removed.checked_images += checked;
+                if checked == 0 {
+                    break;
+                }
+            }
+            Ok::<_, CollectError>(())
+        })
+        .await;
+    round
+        .step("fail jobs of lost images", async |removed| {
+            let lost_seconds = config.lost_image_hours * 3600.0;
+            until_none(&mut removed.failed_jobs, || {
+                answered(db, images::fail_jobs_of_lost_images(db, lost_seconds))
+            })
+            .await
+        })
+        .await;
+    round
+        .step("sweep objects", async |removed| {
+            let pause = config.retention_pause_seconds / 2.0;
+            let swept = orphans::sweep(db, store, grace, pause).await?;
+            removed.swept_objects = swept.unwrap_or(0);
+            Ok::<_, CollectError>(())
+        })
+        .await;
+    round
 }
 
 /// Calls `remove_some` until it removes nothing, and adds what it removed to `sum`.
@@ -152,28 +227,26 @@ where
 /// Runs rounds with pauses between them, for as long as the process lives.
 pub async fn keep(db: Db, store: ObjectStore, config: RetentionConfig) {
     loop {
-        match round(&db, &store, &config).await {
-            Ok(removed) if removed == RemovedCounts::default() => {}
-            Ok(removed) => {
-                tracing::info!(
-                    jobs.purged = removed.purged_jobs,
-                    jobs.pruned = removed.pruned_jobs,
-                    days.pruned = removed.pruned_days,
-                    results.collected = removed.collected_results,
-                    batches.pruned = removed.pruned_batches,
-                    days.events = removed.pruned_event_days,
-                    webhooks.pruned = removed.pruned_deliveries,
-                    images.collected = removed.collected_images,
-                    objects.swept = removed.swept_objects,
-                    uploads.swept = removed.swept_uploads,
-                    images.checked = removed.checked_images,
-                    jobs.failed = removed.failed_jobs,
-                    "removed data at the end of its retention"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(error.cause = %error, "retention stopped early; continuing in the next round");
-            }
+        let Round { removed, failed } = round(&db, &store, &config).await;
+        for (step, error) in failed {
+            tracing::warn!(error.cause = %error, step, "a step of retention failed; trying again in the next round");
+        }
+        if removed != RemovedCounts::default() {
+            tracing::info!(
+                jobs.purged = removed.purged_jobs,
+                jobs.pruned = removed.pruned_jobs,
+                days.pruned = removed.pruned_days,
+                results.collected = removed.collected_results,
+                batches.pruned = removed.pruned_batches,
+                days.events = removed.pruned_event_days,
+                webhooks.pruned = removed.pruned_deliveries,
+                images.collected = removed.collected_images,
+                objects.swept = removed.swept_objects,
+                uploads.swept = removed.swept_uploads,
+                images.checked = removed.checked_images,
+                jobs.failed = removed.failed_jobs,
+                "removed data at the end of its retention"
+            );
         }
         tokio::time::sleep(Duration::from_secs_f64(config.retention_pause_seconds)).await;
     }

@@ -19,6 +19,9 @@ const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
+/// Longest chain of causes in a log line.
+const CAUSE_BYTES_MAX: usize = 4_000;
+
 /// Pause between two upkeeps. An upkeep moves the readings of histograms into their buckets; until then each takes memory.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 
@@ -173,13 +176,18 @@ fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(metrics)
 }
 
-/// The error and its causes, outermost first, for one field of a log line.
+/// The error and its causes, outermost first, for one field of a log line. At most 4,000 bytes: a cause may quote a request.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
+    let mut chain = causes
         .map(ToString::to_string)
         .collect::<Vec<_>>()
-        .join(": ")
+        .join(": ");
+    if chain.len() > CAUSE_BYTES_MAX {
+        chain.truncate(chain.floor_char_boundary(CAUSE_BYTES_MAX));
+        chain.push('…');
+    }
+    chain
 }
 
 #[cfg(test)]
@@ -200,6 +208,15 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_cause_that_quotes_a_request_cannot_fill_the_log() {
+        let long = std::io::Error::other("é".repeat(50_000));
+        let chain = super::chain(&long);
+        assert!(chain.len() < 4_100, "{}", chain.len());
+        assert!(chain.ends_with("é…"));
+        assert_eq!(super::chain(&std::io::Error::other("short")), "short");
     }
 
     #[test]

@@ -198,6 +198,25 @@ impl Cluster {
         }
     }
 
+    /// Decides whether connections that are opened from now on may write, and cuts all others. As after a failover, a connection
+    /// to the server that takes no writes stays such a connection for as long as it is open.
+    pub async fn fail_over(&self, to_read_only: bool) {
+        let running = self.postgres.lock().await;
+        let postgres = running.as_ref().expect("no other fault of Postgres runs");
+        let setting = if to_read_only {
+            "set default_transaction_read_only = on"
+        } else {
+            "reset default_transaction_read_only"
+        };
+        let mut db = PgConnection::connect(&postgres.url()).await.unwrap();
+        let change = format!("begin read write; alter database darkroom {setting}; commit");
+        let change = sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut db);
+        change.await.unwrap();
+        if to_read_only {
+            self.members().for_each(|member| member.postgres.cut());
+        }
+    }
+
     pub async fn restart_s3(&self, away: Duration) {
         let mut running = self.s3.lock().await;
         let port = running.port();
@@ -343,6 +362,7 @@ fn db_config(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 4,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 10_000,

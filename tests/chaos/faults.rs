@@ -47,6 +47,7 @@ pub enum Fault {
     PostgresDeaf,
     PostgresMute,
     PostgresDiskFull,
+    PostgresFailsOver,
     ResetInCommitOfEnqueue,
     ResetInCommitOfClaim,
     ResetInCommitOfCompletion,
@@ -87,7 +88,7 @@ impl Fault {
         Self::ApiDrained,
     ];
     /// Faults of stores and networks. One at a time, beside a fault of processes.
-    pub const SURROUNDINGS: [Self; 24] = [
+    pub const SURROUNDINGS: [Self; 25] = [
         Self::PostgresRestarted,
         Self::PostgresKilled,
         Self::PostgresSlow,
@@ -95,6 +96,7 @@ impl Fault {
         Self::PostgresDeaf,
         Self::PostgresMute,
         Self::PostgresDiskFull,
+        Self::PostgresFailsOver,
         Self::ResetInCommitOfEnqueue,
         Self::ResetInCommitOfClaim,
         Self::ResetInCommitOfCompletion,
@@ -230,6 +232,11 @@ impl Fault {
             }
             Self::PostgresDiskFull => {
                 return fill_for_a_while(cluster.disks.as_ref().map(|disks| &disks.tables)).await;
+            }
+            Self::PostgresFailsOver => {
+                cluster.fail_over(true).await;
+                sleep(LEASE + Duration::from_millis(dice.random_range(0..2_000))).await;
+                cluster.fail_over(false).await;
             }
             Self::ResetInCommitOfEnqueue => return reset_after(&api, words::ENQUEUE).await,
             Self::ResetInCommitOfClaim => return reset_after(&worker, words::CLAIM).await,

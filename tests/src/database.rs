@@ -153,6 +153,7 @@ fn config(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 10,
         db_acquire_timeout_ms: 10_000,
         db_statement_timeout_ms: 30_000,

@@ -65,6 +65,7 @@ impl Pgbouncer {
         DbConfig {
             database_url: Secret::new(self.url(db)),
             database_direct_url: Some(Secret::new(db.url())),
+            database_password_file: None,
             db_connections_max: 4,
             db_acquire_timeout_ms: 10_000,
             db_statement_timeout_ms: 20_000,

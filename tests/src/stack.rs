@@ -226,6 +226,17 @@ impl Running {
         own.get("/metrics").await.text()
     }
 
+    /// The address of `/livez`, `/readyz` and `/metrics`.
+    pub fn metrics_url(&self) -> &str {
+        &self.metrics_url
+    }
+
+    /// How many descriptors the process has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
     /// Peak of the resident memory, in MiB.
     pub fn memory_peak_mib(&self) -> u64 {
         self.status_kib("VmHWM:") / 1024

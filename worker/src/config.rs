@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use decode::Format;
-use jobs::{db::DbConfig, models::SigningConfig, object_store::StoreConfig};
+use jobs::{db::DbConfig, health::HealthConfig, models::SigningConfig, object_store::StoreConfig};
 
 use crate::{
     preemption::PreemptionConfig,
@@ -58,6 +58,8 @@ pub struct Config {
     /// Address of `/livez`, `/readyz` and `/metrics`
     #[arg(long, env = "DARKROOM_HEALTH_LISTEN", default_value = "127.0.0.1:9091")]
     pub health_listen: SocketAddr,
+    #[command(flatten)]
+    pub health: HealthConfig,
     /// Folder that keeps model files between starts [default: `darkroom/models` in the cache folder of the user]
     #[arg(long, env = "DARKROOM_MODEL_CACHE_DIR")]
     pub model_cache_dir: Option<PathBuf>,

@@ -64,7 +64,9 @@ async fn register(
         let register = queue::register(db, registration, lease.as_secs_f64());
         match jobs::db::answered(db, register).await {
             Ok(worker) => return Some(worker),
-            Err(error) => tracing::warn!(error.cause = %error, "cannot register; trying again"),
+            Err(error) => {
+                tracing::warn!(error.cause = %error, error.advice = jobs::db::advice(&error), "cannot register; trying again");
+            }
         }
         tokio::select! {
             () = backoff.sleep() => {}
@@ -108,7 +110,9 @@ async fn renew_until_lost(
             }
             Ok(Err(QueueError::LeaseLost)) => return,
             Ok(Err(error)) => {
-                tracing::warn!(worker.id = %worker, error.cause = %error, "cannot renew the lease; trying again");
+                jobs::db::note_error(&error);
+                tracing::warn!(worker.id = %worker, error.cause = %error, error.advice = jobs::db::advice(&error),
+                    "cannot renew the lease; trying again");
                 wait = with_jitter((lease / 15).min(Duration::from_secs(1)));
             }
             Err(_) => wait = Duration::ZERO,

@@ -60,10 +60,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (readiness, is_ready) = watch::channel(Err("the worker is starting".to_owned()));
     watch_readiness(&held_jobs, bucket.state(), readiness.clone(), &drain);
-    health::serve(config.health_listen, metrics, is_ready)
+    health::serve(config.health_listen, config.health, metrics, is_ready)
         .await
         .with_context(|| format!("cannot listen on {}", config.health_listen))?;
-    if prepare(&config, &db, &store, &bucket, &drain)
+    if prepare(&config, &db, &store, &bucket, &readiness, &drain)
         .await
         .is_none()
     {
@@ -186,12 +186,14 @@ async fn prepare(
     db: &db::Db,
     store: &ObjectStore,
     bucket: &BucketWatch,
+    readiness: &watch::Sender<Readiness>,
     drain: &Drain,
 ) -> Option<()> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let prepared = async {
             db::migrate(db, &config.db).await?;
+            db::adopt_if_moved(db).await;
             if config.store.s3_create_bucket
                 && let Err(error) = store.create_bucket().await
             {
@@ -212,10 +214,15 @@ async fn prepare(
             },
             () = drain.reached(Phase::Finishing) => return None,
         };
+        let advice = db::advice(&*error);
         tracing::warn!(
             error.cause = format!("{error:#}"),
+            error.advice = advice,
             "cannot prepare Postgres and S3; trying again"
         );
+        if let Some(advice) = advice {
+            drop(readiness.send_replace(Err(advice.to_owned())));
+        }
         tokio::select! {
             () = backoff.sleep() => {}
             () = drain.reached(Phase::Finishing) => return None,

@@ -1,5 +1,7 @@
 //! Reading request bodies within limits of time, and of bytes on the way.
 
+use std::{error::Error, io, iter::successors};
+
 use actix_web::http::StatusCode;
 use futures_util::{Stream, StreamExt};
 use jobs::ProblemCode;
@@ -62,9 +64,9 @@ impl BodyClock {
     /// The next chunk of the body; `None` at its end.
     ///
     /// # Errors
-    /// `invalid_request`: 400 if the connection broke off, 408 if a time limit is passed. `rate_limited` or `queue_full`: too
-    /// many bytes are on the way.
-    pub async fn next<B: AsRef<[u8]>, E: std::fmt::Display>(
+    /// `invalid_request`: 400 if the connection broke off, 408 if a time limit is passed or the body comes below the least rate.
+    /// `rate_limited` or `queue_full`: too many bytes are on the way.
+    pub async fn next<B: AsRef<[u8]>, E: Error + 'static>(
         &self,
         stream: &mut (impl Stream<Item = Result<B, E>> + Unpin),
     ) -> Result<Option<B>, ApiError> {
@@ -72,19 +74,14 @@ impl BodyClock {
         let chunk = match next {
             Ok(Ok(None)) => return Ok(None),
             Ok(Ok(Some(Ok(chunk)))) => chunk,
+            Ok(Ok(Some(Err(error)))) if is_timeout(&error) => return Err(too_slow()),
             Ok(Ok(Some(Err(error)))) => {
                 return Err(ApiError::new(
                     ProblemCode::InvalidRequest,
                     format!("the request body broke off: {error}"),
                 ));
             }
-            Err(_) | Ok(Err(_)) => {
-                return Err(ApiError::new(
-                    ProblemCode::InvalidRequest,
-                    "the request body came too slowly",
-                )
-                .with_status(StatusCode::REQUEST_TIMEOUT));
-            }
+            Err(_) | Ok(Err(_)) => return Err(too_slow()),
         };
         if let Some(share) = &self.share {
             share.arrived(chunk.as_ref().len()).await?;
@@ -93,7 +90,7 @@ impl BodyClock {
     }
 
     /// Reads a whole body of at most `bytes_max` bytes; fails with `too_long` past them.
-    pub async fn read_all<B: AsRef<[u8]>, E: std::fmt::Display>(
+    pub async fn read_all<B: AsRef<[u8]>, E: Error + 'static>(
         &self,
         stream: &mut (impl Stream<Item = Result<B, E>> + Unpin),
         bytes_max: usize,
@@ -108,5 +105,35 @@ impl BodyClock {
             bytes.extend_from_slice(chunk);
         }
         Ok(bytes)
+    }
+}
+
+fn too_slow() -> ApiError {
+    let detail = "the request body came too slowly";
+    ApiError::new(ProblemCode::InvalidRequest, detail).with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
+/// Whether a body ended because its client was too slow. Actix wraps the error.
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |error| (*error).source());
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use actix_web::error::PayloadError;
+
+    use super::is_timeout;
+
+    #[test]
+    fn a_body_below_the_least_rate_is_told_from_one_that_broke_off() {
+        let wrapped = |kind: io::ErrorKind| PayloadError::Io(kind.into());
+        assert!(is_timeout(&wrapped(io::ErrorKind::TimedOut)));
+        assert!(!is_timeout(&wrapped(io::ErrorKind::ConnectionReset)));
     }
 }

@@ -4,14 +4,15 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use jobs::{
-    Problem, ProblemCode, images::CollectError, object_store::StoreError, queue::QueueError,
+    Problem, ProblemCode, db, images::CollectError, object_store::StoreError, queue::QueueError,
     telemetry,
 };
+use wire::Extensible;
 
 use super::request::add_request_info;
 
 /// The error of a handler. Its cause is logged once, when the error is made, and never sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     problem: Box<Problem>,
     /// Replaces the status of the code: 405, 408, 413.
@@ -80,6 +81,7 @@ impl ApiError {
     pub fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(
             error.cause = telemetry::chain(cause),
+            error.advice = db::advice(cause),
             "a dependency failed: the request is answered with 503"
         );
         Self::new(
@@ -111,8 +113,9 @@ impl From<Box<Problem>> for ApiError {
 
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
+        db::note_error(&error);
         match &error {
-            sqlx::Error::Database(db) if !jobs::db::is_passing(db.as_ref()) => {
+            sqlx::Error::Database(refusal) if !db::is_passing(refusal.as_ref()) => {
                 Self::internal(&error)
             }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Self::internal(&error),
@@ -183,7 +186,11 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut problem = (*self.problem).clone();
         add_request_info(&mut problem);
-        let code = problem.code.as_str().to_owned();
+        // A code that this version does not know came from the database, not from here.
+        let code = match problem.code {
+            Extensible::Known(code) => code.as_str(),
+            Extensible::Unknown(_) => "other",
+        };
         metrics::counter!("darkroom_problems_total", "code" => code).increment(1);
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");
@@ -194,5 +201,62 @@ impl ResponseError for ApiError {
             response.insert_header(("WWW-Authenticate", "Bearer"));
         }
         response.body(serde_json::to_string(&problem).expect("a problem has only JSON-able fields"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, error::Error, fmt};
+
+    use actix_web::ResponseError;
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::ApiError;
+
+    /// An answer of Postgres with this code.
+    #[derive(Debug)]
+    struct Refusal(&'static str);
+
+    impl fmt::Display for Refusal {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Refusal {}
+
+    impl DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            self.0
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_trouble_of_postgres_that_passes_is_a_503_that_says_when_to_come_back() {
+        for code in [
+            "25006", "28P01", "3D000", "53100", "53300", "57P01", "08006",
+        ] {
+            let error = ApiError::from(sqlx::Error::Database(Box::new(Refusal(code))));
+            let answer = error.error_response();
+            assert_eq!(answer.status(), 503, "{code}");
+            assert!(answer.headers().contains_key("Retry-After"), "{code}");
+        }
+        let bug = ApiError::from(sqlx::Error::Database(Box::new(Refusal("42601"))));
+        assert_eq!(bug.status_code(), 500);
     }
 }

@@ -16,12 +16,18 @@ use actix_web::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
+    web::Data,
 };
 use bytes::Bytes;
 use jobs::Problem;
 use uuid::Uuid;
 
-use super::trace::{trace_id, traceparent};
+use super::{
+    lingering::LingeringBody,
+    request_body::RequestBody,
+    trace::{trace_id, traceparent},
+};
+use crate::{ctx::Ctx, limits::open_requests::OpenRequest};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -54,12 +60,24 @@ pub(crate) fn add_request_info(problem: &mut Problem) {
     }
 }
 
+/// The name of a method in metrics and in the log. Callers can invent methods, of any length: all of these are `other`.
+pub(crate) fn method_name(method: &Method) -> &'static str {
+    const NAMES: [&str; 9] = [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let name = NAMES.into_iter().find(|name| *name == method.as_str());
+    name.unwrap_or("other")
+}
+
 /// Handles one request: takes or makes its id and trace, then writes one log line and one measurement.
 pub(crate) async fn wrap(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let started = Instant::now();
+    let ctx = request.app_data::<Data<Ctx>>().expect("set in server.rs");
+    let ctx = ctx.clone();
+    let request_body = RequestBody::share(&mut request, &ctx.config.connections);
     let request_id = request
         .headers()
         .get(&REQUEST_ID)
@@ -92,12 +110,18 @@ pub(crate) async fn wrap(
         .match_pattern()
         .unwrap_or_else(|| "none".into());
     let status = response.status().as_u16();
-    metrics::histogram!("darkroom_http_seconds", "method" => method.to_string(), "route" => route.clone(),
+    let method_name = method_name(&method);
+    metrics::histogram!("darkroom_http_seconds", "method" => method_name, "route" => route.clone(),
         "status" => status.to_string())
     .record(elapsed.as_secs_f64());
     tracing::info!(
-        http.method = %method, http.route = route, http.status = status, request.id = request_id,
-        trace.id = info.trace_id, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"
+        http.method = method_name,
+        http.route = route,
+        http.status = status,
+        request.id = request_id,
+        trace.id = info.trace_id,
+        elapsed_ms = elapsed.as_secs_f64() * 1e3,
+        "request"
     );
     let added = response
         .request()
@@ -118,10 +142,15 @@ pub(crate) async fn wrap(
         HeaderName::from_static("x-content-type-options"),
         HeaderValue::from_static("nosniff"),
     );
-    Ok(match method {
+    let open = response.request().extensions_mut().remove::<OpenRequest>();
+    let response = match method {
         Method::HEAD => response.map_body(|_, body| EitherBody::right(OmittedBody(body.size()))),
         _ => response.map_into_left_body(),
-    })
+    };
+    let connections = &ctx.config.connections;
+    Ok(response.map_body(|_, body| {
+        LingeringBody::new(body, request_body, open, connections, ctx.shutdown())
+    }))
 }
 
 /// The size of a body without the body, for HEAD. Actix would produce the bytes and drop them.
@@ -145,4 +174,23 @@ impl MessageBody for OmittedBody {
 fn is_plain(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
     (1..=128).contains(&id.len()) && id.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::Method;
+
+    use super::method_name;
+
+    #[test]
+    fn a_method_that_a_caller_invents_has_the_name_other() {
+        for known in ["GET", "DELETE", "TRACE"] {
+            let method = Method::from_bytes(known.as_bytes()).expect("a method");
+            assert_eq!(method_name(&method), known);
+        }
+        for invented in ["get", "BREW", &"M".repeat(60_000)] {
+            let method = Method::from_bytes(invented.as_bytes()).expect("a method");
+            assert_eq!(method_name(&method), "other");
+        }
+    }
 }

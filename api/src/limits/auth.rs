@@ -57,7 +57,7 @@ pub(crate) async fn authenticate_page(
     Ok((caller, Secret::new(key)))
 }
 
-/// The caller with this key. Takes one request from the rate limit of the key.
+/// The caller with this key. Takes one request from the rate limit of the key, and counts the request as open.
 async fn authenticate(
     keyring: &Keyring,
     request: &HttpRequest,
@@ -66,6 +66,8 @@ async fn authenticate(
     let address = request.peer_addr().map(|address| address.ip());
     let caller = keyring.verify(key, address).await?;
     take_request(&caller, request)?;
+    let open = caller.open_request()?;
+    request.extensions_mut().insert(open);
     Ok(caller)
 }
 

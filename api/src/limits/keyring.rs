@@ -11,12 +11,20 @@ use std::{
 use jobs::{
     ProblemCode, Sha256Digest,
     audit::Act,
-    keys::{self, KeyLimits, Scope},
+    keys::{self, KeyLimits, RefusedKey, Scope},
 };
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use super::{access_log::AccessLog, rates::TokenBucket};
-use crate::{config::KeyDefaults, http::error::ApiError};
+use super::{
+    access_log::AccessLog,
+    open_requests::{OpenRequest, OpenRequests},
+    rates::TokenBucket,
+    wrong_keys::WrongKeys,
+};
+use crate::{
+    config::{KeyDefaults, WrongKeyConfig},
+    http::error::ApiError,
+};
 
 /// How long a verified key is trusted. A revocation by another process takes effect within this time.
 const TRUSTED_FOR: Duration = Duration::from_secs(10);
@@ -31,6 +39,7 @@ pub(crate) struct Keyring {
     pub needs_keys: bool,
     pub access_log: Arc<AccessLog>,
     verified: Cache<Sha256Digest, Verified>,
+    wrong_keys: WrongKeys,
     /// Ids of keys that this process revoked lately, and when. What was read before that is not trusted.
     revoked: Cache<String, Instant>,
 }
@@ -46,6 +55,7 @@ impl Keyring {
     pub fn new(
         db: Db,
         defaults: KeyDefaults,
+        wrong_keys: WrongKeyConfig,
         needs_keys: bool,
         access_log: Arc<AccessLog>,
     ) -> Self {
@@ -54,6 +64,7 @@ impl Keyring {
             access_log,
             defaults,
             needs_keys,
+            wrong_keys: WrongKeys::new(wrong_keys),
             verified: Cache::builder()
                 .max_capacity(KEYS_MAX)
                 .eviction_policy(EvictionPolicy::lru())
@@ -66,8 +77,15 @@ impl Keyring {
     /// The caller with this key, which came from this address.
     ///
     /// # Errors
-    /// `unauthorized`: the key is unknown, expired or revoked. The audit counts it, and knows which of these it is.
+    /// `unauthorized`: the key is unknown, expired or revoked. The audit counts it, and knows which of these it is. `rate_limited`:
+    /// too many wrong keys came from the address; a key that this process has seen before passes all the same.
     pub async fn verify(&self, key: &str, address: Option<IpAddr>) -> Result<Caller, ApiError> {
+        // Costs no query.
+        if !key.starts_with(keys::PREFIX) {
+            self.access_log
+                .note_refused_key(RefusedKey::UNKNOWN, address);
+            return Err(wrong_key());
+        }
         let digest = Sha256Digest::of(key.as_bytes());
         let known = self.verified.get(&digest);
         if let Some(known) = &known
@@ -75,27 +93,48 @@ impl Keyring {
         {
             return Ok(known.caller.clone());
         }
+        if known.is_none()
+            && let Some(seconds) = self.wrong_keys.wait_seconds(address)
+        {
+            let detail =
+                "too many wrong API keys came from your address: wait before you send another one";
+            return Err(ApiError::new(ProblemCode::RateLimited, detail).retry_after(seconds));
+        }
+        if let Some(refused) = self.wrong_keys.refusal(&digest) {
+            return Err(self.refuse(digest, refused, address));
+        }
         let read_at = Instant::now();
         let key = match keys::verify(&self.db, key).await? {
             Ok(key) => key,
             Err(refused) => {
                 self.verified.invalidate(&digest);
-                self.access_log.note_refused_key(refused, address);
-                return Err(wrong_key());
+                return Err(self.refuse(digest, refused, address));
             }
         };
         self.access_log.note_use(&key.key_id);
-        // The bucket stays: a key gets no new burst when it is verified again, and none for each of its first requests, which are
-        // verified at the same time. The closure runs alone for its key.
+        // What the caller before has stays: a key gets no new burst when it is verified again, and none for each of its first
+        // requests, which are verified at the same time. The closure runs alone for its key.
         let entry = self.verified.entry(digest).and_upsert_with(|latest| {
-            let bucket = latest.map(|latest| latest.into_value().caller.0.bucket.clone());
+            let before = latest.map(|latest| latest.into_value().caller);
             let access_log = Some(self.access_log.clone());
             Verified {
                 read_at,
-                caller: Caller::new(key, &self.defaults, bucket, access_log),
+                caller: Caller::new(key, &self.defaults, before, access_log),
             }
         });
         Ok(entry.into_value().caller)
+    }
+
+    /// Notes a wrong key, for the limit of its address and for the audit.
+    fn refuse(
+        &self,
+        digest: Sha256Digest,
+        refused: RefusedKey,
+        address: Option<IpAddr>,
+    ) -> ApiError {
+        self.wrong_keys.note(digest, refused.clone(), address);
+        self.access_log.note_refused_key(refused, address);
+        wrong_key()
     }
 
     fn is_trusted(&self, known: &Verified) -> bool {
@@ -122,6 +161,8 @@ pub(crate) struct Caller(Arc<KeyWithLimits>);
 struct KeyWithLimits {
     key: keys::Caller,
     bucket: Arc<TokenBucket>,
+    open: OpenRequests,
+    open_max: u32,
     queued_jobs_max: i64,
     stored_bytes_max: i64,
     priority_max: i16,
@@ -130,20 +171,24 @@ struct KeyWithLimits {
 }
 
 impl Caller {
+    /// `before` is the caller as of the last verification. Its bucket stays, and its open requests.
     fn new(
         key: keys::Caller,
         defaults: &KeyDefaults,
-        bucket: Option<Arc<TokenBucket>>,
+        before: Option<Self>,
         access_log: Option<Arc<AccessLog>>,
     ) -> Self {
         let rate = (key.limits.requests_per_second).unwrap_or(defaults.key_requests_per_second);
         let burst = key.limits.burst.unwrap_or(defaults.key_burst);
+        let bucket = before.as_ref().map(|before| before.0.bucket.clone());
         let bucket = bucket.filter(|bucket| bucket.has_limits(rate, burst));
         let jobs = key.limits.queued_jobs_max;
         let bytes = key.limits.stored_bytes_max;
         let priority = key.limits.priority_max;
         Self(Arc::new(KeyWithLimits {
             bucket: bucket.unwrap_or_else(|| Arc::new(TokenBucket::new(rate, burst))),
+            open: before.map_or_else(OpenRequests::default, |before| before.0.open.clone()),
+            open_max: defaults.key_requests_open_max,
             queued_jobs_max: jobs.unwrap_or(defaults.owner_queued_jobs_max),
             stored_bytes_max: bytes.unwrap_or(defaults.owner_stored_bytes_max),
             priority_max: priority.unwrap_or(defaults.key_priority_max),
@@ -212,6 +257,20 @@ impl Caller {
     /// Highest priority of a job that the caller may submit.
     pub fn priority_max(&self) -> i16 {
         self.0.priority_max
+    }
+
+    /// Opens a request of the key; the request is open until the value is dropped.
+    ///
+    /// # Errors
+    /// `rate_limited`: the key has too many open requests.
+    pub fn open_request(&self) -> Result<OpenRequest, ApiError> {
+        self.0.open.open(self.0.open_max).ok_or_else(|| {
+            let detail = format!(
+                "this API key has {} open requests, and may have no more: wait for some of the answers",
+                self.0.open_max
+            );
+            ApiError::new(ProblemCode::RateLimited, detail).retry_after(1)
+        })
     }
 
     /// The rate limit of the key.

@@ -1,6 +1,9 @@
 //! The request rate of one key: a token bucket in the memory of this process.
 
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
@@ -58,15 +61,12 @@ impl TokenBucket {
         if self.per_second == 0.0 {
             return None;
         }
-        let mut level = self.level.lock().expect("no panic holds it");
-        let passed = now.saturating_duration_since(level.at);
-        level.tokens = (level.tokens + passed.as_secs_f64() * self.per_second).min(self.burst);
-        level.at = level.at.max(now);
+        let mut level = self.refilled(now);
         let has_passed = level.tokens >= 1.0;
         if has_passed {
             level.tokens -= 1.0;
         }
-        let until = |tokens: f64| ((tokens - level.tokens).max(0.0) / self.per_second).ceil();
+        let until = |tokens: f64| self.seconds_until(tokens, &level);
         Some(Allowance {
             burst: self.burst as u64,
             window_seconds: (self.burst / self.per_second).ceil() as u64,
@@ -74,6 +74,27 @@ impl TokenBucket {
             reset_seconds: until(self.burst) as u64,
             wait_seconds: (!has_passed).then(|| until(1.0).max(1.0) as u32),
         })
+    }
+
+    /// How long until there is a token; `None` if there is one, or no limit. Takes nothing.
+    pub fn wait_seconds(&self, now: Instant) -> Option<u32> {
+        if self.per_second == 0.0 {
+            return None;
+        }
+        let level = self.refilled(now);
+        (level.tokens < 1.0).then(|| self.seconds_until(1.0, &level).max(1.0) as u32)
+    }
+
+    fn refilled(&self, now: Instant) -> MutexGuard<'_, Level> {
+        let mut level = self.level.lock().expect("no panic holds it");
+        let passed = now.saturating_duration_since(level.at);
+        level.tokens = (level.tokens + passed.as_secs_f64() * self.per_second).min(self.burst);
+        level.at = level.at.max(now);
+        level
+    }
+
+    fn seconds_until(&self, tokens: f64, level: &Level) -> f64 {
+        ((tokens - level.tokens).max(0.0) / self.per_second).ceil()
     }
 }
 

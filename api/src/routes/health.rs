@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web::Data};
-use jobs::{ProblemCode, bucket::BucketState};
+use jobs::{ProblemCode, bucket::BucketState, db::NotReady, telemetry};
 use tokio::time::timeout;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -21,15 +21,24 @@ async fn livez() -> HttpResponse {
     text("ok\n")
 }
 
-/// Ready: a submit could be stored and committed now.
+/// Ready: a submit could be stored and committed now. A standby or a server that refuses the login is not ready.
 #[get("/readyz")]
 async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     if ctx.background.failure().is_some() {
         let detail = "a background task failed: this process is about to end";
         return Err(ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1));
     }
+    ctx.readiness.check(ping(&ctx)).await?;
+    Ok(text("ready\n"))
+}
+
+/// Asks Postgres and the object store for an answer.
+async fn ping(ctx: &Ctx) -> Result<(), ApiError> {
     let ping = async {
-        sqlx::raw_sql("select 1").execute(&ctx.db).await?;
+        ctx.db
+            .check_ready()
+            .await
+            .map_err(|error| no_postgres(&error))?;
         match ctx.bucket.look().await? {
             BucketState::Usable => Ok(()),
             BucketState::Away(why) | BucketState::Refused(why) => Err(not_ready(why)),
@@ -37,8 +46,13 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
     };
     timeout(PING_TIMEOUT, ping)
         .await
-        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
-    Ok(text("ready\n"))
+        .unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
+}
+
+/// Says what an operator has to change.
+fn no_postgres(error: &NotReady) -> ApiError {
+    tracing::warn!(error.cause = telemetry::chain(error), "not ready");
+    ApiError::new(ProblemCode::ServiceUnavailable, error.to_string()).retry_after(1)
 }
 
 /// Says what an operator has to check.

@@ -5,7 +5,11 @@ use actix_web::{
 };
 use jobs::ProblemCode;
 
-use crate::{http::error::ApiError, limits::keyring::Caller, openapi::ApiDocument};
+use crate::{
+    http::{error::ApiError, request::method_name},
+    limits::keyring::Caller,
+    openapi::ApiDocument,
+};
 
 /// Answers requests that no route takes: 405 on a known path, else 404.
 ///
@@ -23,10 +27,11 @@ pub(crate) async fn unknown(
 }
 
 fn wrong_method(request: &HttpRequest, allowed: &str) -> HttpResponse {
-    let detail = format!(
-        "{} is not a method of this path; /docs lists what there is",
-        request.method()
-    );
+    let method = match method_name(request.method()) {
+        "other" => "this",
+        known => known,
+    };
+    let detail = format!("{method} is not a method of this path; /docs lists what there is");
     let refusal = ApiError::new(ProblemCode::InvalidRequest, detail)
         .with_status(StatusCode::METHOD_NOT_ALLOWED);
     let mut response = refusal.error_response();

@@ -39,6 +39,7 @@ pub struct PostgresOptions {
 pub struct Postgres {
     pub process: Process,
     data: PathBuf,
+    bin: PathBuf,
     settings: ConnectionSettings,
 }
 
@@ -86,6 +87,7 @@ impl Postgres {
         let running = Self {
             process,
             data: cluster.data.clone(),
+            bin: binaries.bin.clone(),
             settings,
         };
         let address = format!("127.0.0.1:{}", running.port());
@@ -111,6 +113,11 @@ impl Postgres {
     /// Folder of the cluster.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Folder of the programs of this installation: `psql`, `pg_dump`, `pg_restore`.
+    pub fn bin(&self) -> &Path {
+        &self.bin
     }
 
     /// Shuts down fast: Postgres disconnects all clients and keeps all commits.

@@ -51,6 +51,7 @@ async fn run(command: Vec<OsString>, postgres: &Postgres, s3: &S3) -> anyhow::Re
         .env_remove("DATABASE_DIRECT_URL") // it belongs to another database
         .env_remove("DATABASE_URL_FILE")
         .env_remove("DATABASE_DIRECT_URL_FILE")
+        .env_remove("DATABASE_PASSWORD_FILE")
         .envs(s3.env());
     command.env("DARKROOM_BIN_DIR", paths::bin_dir()?);
     if let Some(path) = paths::ld_library_path() {

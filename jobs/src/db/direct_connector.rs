@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use sqlx::{
     PgPool,
@@ -8,12 +8,24 @@ use sqlx::{
 use super::Db;
 
 /// Connects to Postgres itself, past a pooler, for what needs a session: LISTEN and migrations. Cheap to clone.
+///
+/// Holds a pool for its options alone: a pool can get others while the process runs, such as a new password.
 #[derive(Clone)]
-pub struct DirectConnector(Arc<PgConnectOptions>);
+pub struct DirectConnector(PgPool);
 
 impl DirectConnector {
-    pub(super) fn new(options: impl Into<Arc<PgConnectOptions>>) -> Self {
-        Self(options.into())
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        Self(PgPoolOptions::new().connect_lazy_with(options))
+    }
+
+    /// Connects as the pool does.
+    pub(super) fn with_options_of(pool: PgPool) -> Self {
+        Self(pool)
+    }
+
+    /// The pool that holds the options.
+    pub(super) fn into_options(self) -> PgPool {
+        self.0
     }
 
     /// Makes a pool of one connection that never expires.
@@ -23,7 +35,7 @@ impl DirectConnector {
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(acquire_timeout)
-            .connect_lazy_with(self.0.as_ref().clone())
+            .connect_lazy_with(self.0.connect_options().as_ref().clone())
     }
 }
 
@@ -50,7 +62,7 @@ mod tests {
     #[tokio::test]
     async fn what_needs_a_session_goes_past_the_pooler_with_its_settings() {
         let db = Db::connect(&config(POOLER, Some(POSTGRES)), "test").expect("good URLs");
-        let options = db.direct().0;
+        let options = db.direct().0.connect_options();
         assert_eq!(options.get_port(), 5432);
         let settings = options.get_options().expect("settings");
         assert!(settings.contains("statement_timeout=70000"), "{settings}");

@@ -3,18 +3,16 @@
 //! The pooler chooses a connection of Postgres for each transaction. Nothing of a session may stay on that connection, and
 //! nothing that needs a session goes through the pooler.
 
-use std::str::FromStr;
-
 use sqlx::{error::DatabaseError, postgres::PgConnectOptions};
 
-use super::DbConfig;
+use super::{DbConfig, url};
 
 /// Options of a connection to the pooler, without settings: a pooler refuses those that it cannot keep apart by client.
 pub(super) fn options(
     config: &DbConfig,
     application: &str,
 ) -> Result<PgConnectOptions, sqlx::Error> {
-    let options = PgConnectOptions::from_str(config.database_url.expose())?;
+    let options = url::parse(&config.database_url, "DATABASE_URL")?;
     if options.get_options().is_some() {
         let refused = "DATABASE_URL and PGOPTIONS may hold no `options` where DATABASE_DIRECT_URL is set: \
             give those to the role by `alter role … set …`";

@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -83,7 +84,7 @@ impl Reads {
     ///
     /// # Errors
     /// Those of `read`; [`sqlx::Error::PoolTimedOut`] if there was no turn or no connection in time.
-    pub async fn run<T, E: From<sqlx::Error>>(
+    pub async fn run<T, E: From<sqlx::Error> + Error + 'static>(
         &self,
         owner: &str,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
@@ -96,7 +97,7 @@ impl Reads {
     ///
     /// # Errors
     /// As those of [`run`](Self::run).
-    pub async fn page<T, E: From<sqlx::Error>>(
+    pub async fn page<T, E: From<sqlx::Error> + Error + 'static>(
         &self,
         owner: &str,
         read: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,

@@ -1,12 +1,17 @@
 use std::{
+    error::Error,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, pool::PoolConnection};
 
-use super::{Db, PING_AFTER_IDLE, PING_TIMEOUT, answered, no_answer};
+use super::{
+    Db, PING_AFTER_IDLE, PING_TIMEOUT, answered, no_answer,
+    suspects::{is_suspect, suspect_connections},
+    takes_writes,
+};
 
 /// A statement pool keeps at most this part of the pool's connections, rounded down. A process may have two statement pools
 /// (the API has one more for look-ups by key); the rest is for all other statements.
@@ -33,6 +38,7 @@ pub struct StatementPool {
 #[derive(Debug)]
 struct IdleConnection {
     connection: PoolConnection<Postgres>,
+    opened_before: Instant,
     since: Instant,
 }
 
@@ -40,6 +46,8 @@ struct IdleConnection {
 #[derive(Debug)]
 pub struct PooledConnection {
     connection: PoolConnection<Postgres>,
+    /// When the connection came from the pool.
+    opened_before: Instant,
     pool: StatementPool,
 }
 
@@ -96,7 +104,7 @@ impl StatementPool {
     fn new(db: Db, settings: &str) -> Self {
         let begin = db.mode.is_transaction().then(|| {
             let local = settings.replace("set ", "set local ");
-            format!("begin; {local}").into()
+            format!("begin isolation level read committed; {local}").into()
         });
         Self {
             db,
@@ -118,7 +126,7 @@ impl StatementPool {
     ///
     /// # Errors
     /// Those of `statement`; [`sqlx::Error::Io`] without an answer: it is not known whether the statement was executed.
-    pub async fn run<T, E: From<sqlx::Error>>(
+    pub async fn run<T, E: From<sqlx::Error> + Error + 'static>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -145,15 +153,22 @@ impl StatementPool {
     /// Postgres is away, or the pool has no connection to spare.
     pub async fn take(&self) -> Result<PooledConnection, sqlx::Error> {
         while let Some(idle) = self.last_used() {
-            let mut connection = idle.connection;
+            let (mut connection, opened_before) = (idle.connection, idle.opened_before);
+            if is_suspect(opened_before) {
+                drop(connection.detach());
+                continue;
+            }
             if idle.since.elapsed() < PING_AFTER_IDLE {
-                return Ok(self.lend(connection));
+                return Ok(self.lend(connection, opened_before));
             }
-            match tokio::time::timeout(self.db.ping_timeout(), connection.ping()).await {
-                Ok(Ok(())) => return Ok(self.lend(connection)),
-                // Closed without a farewell, for which a half-open connection would wait.
-                _ => drop(connection.detach()),
+            let ping = takes_writes(&mut connection);
+            match tokio::time::timeout(self.db.ping_timeout(), ping).await {
+                Ok(Ok(true)) => return Ok(self.lend(connection, opened_before)),
+                Ok(Ok(false)) => suspect_connections(),
+                _ => {}
             }
+            // Closed without a farewell, for which a half-open connection would wait.
+            drop(connection.detach());
         }
         // Boxed, because it is rare and its future is large.
         Box::pin(self.take_from_pool()).await
@@ -165,12 +180,13 @@ impl StatementPool {
         let until = Instant::now() + self.db.options().get_acquire_timeout();
         loop {
             let mut connection = self.db.acquire().await?;
+            let opened_before = Instant::now();
             if self.begin.is_some() {
-                return Ok(self.lend(connection)); // `begin` finds out
+                return Ok(self.lend(connection, opened_before)); // `begin` finds out
             }
             let set = sqlx::raw_sql(AssertSqlSafe(self.settings.clone())).execute(&mut *connection);
             match tokio::time::timeout(PING_TIMEOUT, set).await {
-                Ok(set) => return set.map(|_| self.lend(connection)),
+                Ok(set) => return set.map(|_| self.lend(connection, opened_before)),
                 Err(_) => drop(connection.detach()),
             }
             if Instant::now() > until {
@@ -184,9 +200,14 @@ impl StatementPool {
         self.idle.lock().expect("no panic holds it").pop()
     }
 
-    fn lend(&self, connection: PoolConnection<Postgres>) -> PooledConnection {
+    fn lend(
+        &self,
+        connection: PoolConnection<Postgres>,
+        opened_before: Instant,
+    ) -> PooledConnection {
         PooledConnection {
             connection,
+            opened_before,
             pool: self.clone(),
         }
     }
@@ -229,6 +250,7 @@ impl PooledConnection {
         if idle.len() < most {
             idle.push(IdleConnection {
                 connection: self.connection,
+                opened_before: self.opened_before,
                 since: Instant::now(),
             });
         }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 /// A place in the feed: right after the event with this id. `evt_0-0-0-0` is the beginning. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Id of the transaction. Events are served in this order, once no transaction with a smaller id can commit any more.
+    /// Id of the transaction, plus an offset that grows when the database is restored into another cluster. Events are served in this order, once no transaction with a smaller id can commit any more.
     pub(super) xact: u64,
     pub(super) event_no: i64,
     /// One row may hold events of many jobs: the job's number in the row, from 1.

@@ -64,7 +64,9 @@ pub async fn feed(
 /// Postgres is away.
 pub async fn latest(db: &PgPool) -> Result<Cursor, sqlx::Error> {
     let row = sqlx::query!(
-        r#"select pg_snapshot_xmin(pg_current_snapshot())::text as "xact!", extract(epoch from now())::bigint as "at!""#
+        r#"select (c.xact_offset + pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text as "xact!",
+                  extract(epoch from now())::bigint as "at!"
+           from event_cluster c"#
     );
     let row = row.fetch_one(db).await?;
     let xact = row.xact.parse();

@@ -71,7 +71,8 @@ impl FeedListener {
             match answered(&db, query(&db, &owners, seen.unwrap_or(i64::MAX))).await {
                 Ok(growth) => {
                     // The first query has nothing to compare with: any owner may have missed an event.
-                    let is_first = seen.is_none();
+                    // So it is after a restore, where transaction ids begin anew.
+                    let is_first = seen.is_none_or(|seen| growth.horizon < seen);
                     self.wake(if is_first { &owners } else { &growth.owners });
                     if growth.held_back || is_first {
                         longest = held_back.next_pause();

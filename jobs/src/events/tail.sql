@@ -1,5 +1,5 @@
 with horizon as materialized (
-    select pg_snapshot_xmin(pg_current_snapshot()) as xact
+    select (c.xact_offset + pg_snapshot_xmin(pg_current_snapshot())::text::bigint)::text::xid8 as xact from event_cluster c
 ),
 fresh as (
     select e.owner, e.xact from events e

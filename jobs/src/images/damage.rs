@@ -155,7 +155,7 @@ pub async fn fail_jobs_of_lost_images(db: &PgPool, seconds: f64) -> Result<u64, 
          leases as (
              select array_agg(job_id) as job_ids, array_agg(lease_no) as lease_nos, count(*)::int as jobs from lost
          )
-         select count(pg_notify('darkroom_changed', replace(s.job_id::text, '-', ''))) as "failed!"
+         select count(wake('darkroom_changed', replace(s.job_id::text, '-', ''))) as "failed!"
          from leases l
          cross join lateral settle(l.job_ids, l.lease_nos, array_fill('image_lost'::text, array[l.jobs]), array_fill($3::jsonb, array[l.jobs])) as s(job_id)
          where l.jobs > 0"#,

@@ -36,6 +36,13 @@ pub struct RefusedKey {
     pub why: WhyRefused,
 }
 
+impl RefusedKey {
+    pub const UNKNOWN: Self = Self {
+        key_id: None,
+        why: WhyRefused::UnknownKey,
+    };
+}
+
 /// The caller that a presented key identifies, or why it identifies none.
 ///
 /// # Errors
@@ -44,15 +51,11 @@ pub async fn verify(
     db: &PgPool,
     presented: &str,
 ) -> Result<Result<Caller, RefusedKey>, sqlx::Error> {
-    const UNKNOWN: RefusedKey = RefusedKey {
-        key_id: None,
-        why: WhyRefused::UnknownKey,
-    };
     let Some((key_id, secret)) = presented
-        .strip_prefix("dk_")
+        .strip_prefix(super::PREFIX)
         .and_then(|rest| rest.split_once('_'))
     else {
-        return Ok(Err(UNKNOWN));
+        return Ok(Err(RefusedKey::UNKNOWN));
     };
     let row = sqlx::query!(
         r#"select secret_sha256, owner, scopes, requests_per_second, burst, queued_jobs_max, stored_bytes_max, priority_max,
@@ -66,7 +69,7 @@ pub async fn verify(
     let stored = row.as_ref().map_or(&[0; 32][..], |row| &row.secret_sha256);
     let matches = bool::from(Sha256Digest::of(secret.as_bytes()).as_bytes()[..].ct_eq(stored));
     let Some(row) = row else {
-        return Ok(Err(UNKNOWN));
+        return Ok(Err(RefusedKey::UNKNOWN));
     };
     let why = if !matches {
         Some(WhyRefused::WrongSecret)

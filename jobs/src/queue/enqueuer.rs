@@ -22,7 +22,7 @@ use super::{Enqueued, NewJob, Notifier, QueueError, enqueue::enqueue_on};
 use crate::{
     JobId,
     batch_loader::{receive_more, send_error},
-    db::StatementPool,
+    db::{StatementPool, Trouble, is_stale_plan},
     tasks,
 };
 
@@ -221,17 +221,25 @@ impl Committer {
     }
 
     async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, QueueError> {
-        self.db.run(async |db| enqueue_on(db, jobs).await).await
+        let enqueue = || self.db.run(async |db| enqueue_on(db, jobs).await);
+        match enqueue().await {
+            // A migration ran: the next connection prepares the statement anew.
+            Err(error) if is_stale_plan(&error) => enqueue().await,
+            enqueued => enqueued,
+        }
     }
 }
 
-/// Whether the error may be about one job of a batch: Postgres refused a value, or two jobs conflict. `false` if Postgres is
-/// away, also where a pooler reports that.
+/// Whether the error may be about one job of a batch: Postgres refused a value, or two jobs conflict. `false` if Postgres takes
+/// no job at all for the moment, also where a pooler reports that.
 fn may_be_about_one(error: &QueueError) -> bool {
     match error {
-        QueueError::Db(sqlx::Error::Database(error)) => {
-            let code = error.code().unwrap_or_default();
-            !["08", "57P"].iter().any(|class| code.starts_with(class))
+        QueueError::Db(sqlx::Error::Database(_)) => {
+            // A statement of one job needs less time than one of many.
+            matches!(
+                Trouble::of(error),
+                None | Some(Trouble::Conflict | Trouble::TimeOut)
+            )
         }
         QueueError::ImagePurged => true,
         _ => false,

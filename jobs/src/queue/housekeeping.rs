@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     JobId,
-    db::{Db, StatementPool, answered, make_partitions},
+    db::{Db, StatementPool, adopt_cluster, answered, make_partitions, note_error},
     models::rescue_trials,
 };
 
@@ -24,6 +24,8 @@ pub struct HousekeepingCounts {
 const EVERY: Duration = Duration::from_secs(1);
 /// Rounds from one look for missing partitions and old keys to the next.
 const HOUR_ROUNDS: u32 = 3600;
+/// Rounds from one look for a restore to the next.
+const MINUTE_ROUNDS: u32 = 60;
 const PARTITION_DAYS_AHEAD: i32 = 3;
 /// Pause between two folds of the history.
 const FOLD_EVERY: Duration = Duration::from_secs(10);
@@ -40,6 +42,7 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, Q
         Ok(0) => {}
         Ok(trials) => tracing::warn!(trials, "took trials of models back"),
         Err(error) => {
+            note_error(&error);
             tracing::warn!(error.cause = %error, verb = "rescue_trials", "housekeeping failed; trying again");
         }
     }
@@ -59,6 +62,7 @@ async fn round(db: &PgPool, notifier: &Notifier) -> Result<HousekeepingCounts, Q
 /// A row that one verb cannot handle must not stop the other verbs.
 fn jobs_or_none(verb: &'static str, outcome: Result<Vec<JobId>, QueueError>) -> Vec<JobId> {
     outcome.unwrap_or_else(|error| {
+        note_error(&error);
         tracing::warn!(error.cause = %error, verb, "housekeeping failed; trying again");
         Vec::new()
     })
@@ -100,6 +104,11 @@ async fn move_jobs(statements: StatementPool) {
                 }
             }
             Err(error) => tracing::warn!(error.cause = %error, "housekeeping failed; trying again"),
+        }
+        if rounds % MINUTE_ROUNDS == 0
+            && let Err(error) = answered(db, adopt_cluster(db)).await
+        {
+            tracing::warn!(error.cause = %error, "cannot look whether the database was restored; trying again in a minute");
         }
         if rounds == 0
             && let Err(error) = make_partitions(db, PARTITION_DAYS_AHEAD).await

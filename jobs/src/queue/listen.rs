@@ -5,11 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Executor, postgres::PgListener};
+use sqlx::{Acquire, postgres::PgListener};
 use tokio::time::timeout;
 
 use crate::{
-    db::{DirectConnector, with_advice},
+    db::{DirectConnector, Trouble, takes_writes, with_advice},
     tasks,
 };
 
@@ -79,8 +79,14 @@ async fn listen_until_lost(
                 return lost.map(drop);
             }
             Err(_) => {
-                let ping = timeout(ANSWER_TIMEOUT, listener.execute("select 1")).await;
-                ping.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                let ping = async { takes_writes(listener.acquire().await?).await };
+                let ping = timeout(ANSWER_TIMEOUT, ping).await;
+                // A server without writes sends no notifications of others either.
+                if !ping.map_err(|_| sqlx::Error::PoolTimedOut)?? {
+                    return Err(sqlx::Error::Configuration(
+                        Trouble::ReadOnly.advice().into(),
+                    ));
+                }
             }
         }
     }

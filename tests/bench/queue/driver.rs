@@ -54,6 +54,7 @@ fn connect(dsn: &str) -> Db {
     let config = DbConfig {
         database_url: Secret::new(dsn),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 10,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 30_000,

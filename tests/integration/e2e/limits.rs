@@ -229,3 +229,46 @@ async fn the_default_limit_of_priorities_is_a_setting() {
         assert_eq!(answer.status, status, "{}", answer.text());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_so_many_open_requests_and_an_answer_makes_room() {
+    let stack = Stack::without_workers_but(&[("DARKROOM_KEY_REQUESTS_OPEN_MAX", "2")]).await;
+    let job = stack.client.submit("", fixtures::photo("cat.jpg")).await;
+    let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
+    let polls: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, path) = (stack.client.clone(), path.clone());
+            tokio::spawn(async move {
+                loop {
+                    let poll = client.request(Method::GET, &path);
+                    let answer = send(poll.header("Prefer", "wait=30")).await;
+                    // A request of the check below may have taken the place.
+                    if answer.status != 429 {
+                        return answer;
+                    }
+                }
+            })
+        })
+        .collect();
+    let wait = std::time::Duration::from_secs(5);
+    let refused = tests::eventually(wait, "both polls are open", || async {
+        let answer = stack.client.get("/v1/jobs").await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    refused.problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let other_key = stack.client_with(Some(&stack.key().await));
+    assert_eq!(other_key.get("/v1/jobs").await.status, 200);
+    assert_eq!(
+        other_key.cancel(job["id"].as_str().unwrap()).await.status,
+        200
+    );
+    for poll in polls {
+        assert_eq!(poll.await.unwrap().json()["status"], "canceled");
+    }
+    tests::eventually(wait, "an answer has made room", || async {
+        (stack.client.get("/v1/jobs").await.status == 200).then_some(())
+    })
+    .await;
+}

@@ -10,6 +10,7 @@ fn config(url: &str) -> DbConfig {
     DbConfig {
         database_url: Secret::new(url),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 4,
         db_acquire_timeout_ms: 5_000,
         db_statement_timeout_ms: 5_000,

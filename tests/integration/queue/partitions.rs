@@ -94,3 +94,44 @@ async fn rows_in_the_default_partition_do_not_stop_partitions_of_later_days() {
         "the job must still be readable"
     );
 }
+
+/// Sessions far from UTC. In the second one Postgres could not read a time again that it had written.
+#[tokio::test]
+async fn a_day_is_a_day_of_utc_in_every_session() {
+    let db = given::database().await;
+    for zone in ["<odd>-100", "<odd>-20"] {
+        let mut session = db.connection().await;
+        sqlx::query("select set_config('timezone', $1, false)")
+            .bind(zone)
+            .execute(&mut session)
+            .await
+            .unwrap();
+        let made = "select make_partitions(3) + make_event_partitions(3)";
+        let made: i32 = sqlx::query_scalar(made)
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        assert_eq!(made, 0, "these days were there: {zone}");
+        let day = (chrono::Utc::now() + chrono::TimeDelta::days(9)).format("%Y%m%d");
+        for table in ["attempts", "events", "finished_jobs"] {
+            let removal = format!("drop table if exists {table}_{day}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(removal))
+                .execute(&*db)
+                .await
+                .unwrap();
+        }
+        let made = "select make_partitions(9) + make_event_partitions(9)";
+        sqlx::query(made).execute(&mut session).await.unwrap();
+    }
+    let bounds: Vec<String> = sqlx::query_scalar(
+        "select pg_get_expr(c.relpartbound, c.oid) from pg_inherits h join pg_class c on c.oid = h.inhrelid
+         where h.inhparent = 'events'::regclass and c.relname <> 'events_default'",
+    )
+    .fetch_all(&*db)
+    .await
+    .unwrap();
+    assert_eq!(bounds.len(), 10, "today and nine days ahead");
+    for bound in bounds {
+        assert_eq!(bound.matches(" 00:00:00+00'").count(), 2, "{bound}");
+    }
+}

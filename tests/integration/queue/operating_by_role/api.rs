@@ -334,14 +334,20 @@ async fn darkroom_api_can_run_all_statements_of_retention() {
         retention_pause_seconds: 0.0,
     };
     let api = acting_as(&db, "darkroom_api");
-    let removed = retention::round(&api, &store, &config).await.unwrap();
+    let removed = retention::round(&api, &store, &config)
+        .await
+        .into_result()
+        .unwrap();
     assert_eq!((removed.purged_jobs, removed.collected_images), (1, 1));
     assert_eq!(removed.pruned_jobs, 0, "the partition of today must stay");
     sqlx::query("update finished_jobs set purged_at = now() - interval '1 day'")
         .execute(&*db)
         .await
         .unwrap();
-    let removed = retention::round(&api, &store, &config).await.unwrap();
+    let removed = retention::round(&api, &store, &config)
+        .await
+        .into_result()
+        .unwrap();
     assert_eq!(removed.pruned_jobs, 1);
 }
 
