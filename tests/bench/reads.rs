@@ -124,6 +124,7 @@ fn reads(db: &Database) -> Reads {
     let config = DbConfig {
         database_url: Secret::new(db.url()),
         database_direct_url: None,
+        database_password_file: None,
         db_connections_max: 4,
         db_acquire_timeout_ms: 10_000,
         db_statement_timeout_ms: 60_000,

@@ -27,6 +27,7 @@ async fn a_step_that_fails_does_not_stop_the_steps_behind_it() {
         tombstone_days: 30.0,
         event_days: 30.0,
         image_grace_seconds: 0.0,
+        lost_image_hours: 24.0,
         retention_pause_seconds: 0.0,
     };
     let round = retention::round(&db, &store, &config).await;
