@@ -81,6 +81,7 @@ impl ProblemCode {
     ];
 
     /// Code, HTTP status, title, and whether the same request may succeed later.
+    #[allow(clippy::too_many_lines, reason = "one arm for each code")]
     const fn facts(self) -> (&'static str, u16, &'static str, bool) {
         match self {
             C::InvalidRequest => (
