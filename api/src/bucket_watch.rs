@@ -98,8 +98,8 @@ impl BucketWatch {
     pub(crate) async fn check(&self) {
         let checked = timeout(CHECK_MAX, self.find_state()).await;
         match checked {
-            Ok(Ok(state)) => self.publish(state),
-            Err(_) => self.publish(self.no_answer(CHECK_MAX)),
+            Ok(Ok(state)) => self.publish(&state),
+            Err(_) => self.publish(&self.no_answer(CHECK_MAX)),
             Ok(Err(error)) => {
                 tracing::warn!(error.cause = %error, "the bucket check cannot ask Postgres");
             }
@@ -145,14 +145,14 @@ impl BucketWatch {
         bucket::record(&self.db, checked).await
     }
 
-    fn publish(&self, state: BucketState) {
+    fn publish(&self, state: &BucketState) {
         let before = self.state.send_replace(state.clone());
         match state.fault() {
-            Some(why) if before != state => {
+            Some(why) if before != *state => {
                 tracing::error!(error.cause = why, "the bucket cannot be used");
             }
-            None if before != state => {
-                tracing::info!(place = self.store.place(), "the bucket can be used")
+            None if before != *state => {
+                tracing::info!(place = self.store.place(), "the bucket can be used");
             }
             _ => {}
         }

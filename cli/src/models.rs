@@ -30,7 +30,7 @@ pub(crate) enum Models {
     Show(Show),
     Check(check::Check),
     Compile(compile::Compile),
-    Push(push::Push),
+    Push(Box<push::Push>),
     Statement(statement::Statement),
     Alias(Alias),
     Unalias(Unalias),

@@ -90,13 +90,13 @@ async fn uploads(
 
 /// An upload as the tables name it.
 #[derive(Debug)]
-struct Upload {
+struct UploadRow {
     owner: String,
     sha256: Vec<u8>,
     upload: Uuid,
 }
 
-impl Upload {
+impl UploadRow {
     fn digest(&self) -> Result<Sha256Digest, sqlx::Error> {
         let sha256 = Sha256Digest::try_from(self.sha256.as_slice());
         sha256.map_err(|error| sqlx::Error::Decode(Box::new(error)))
@@ -131,7 +131,7 @@ pub(crate) async fn needed(db: &PgPool, keys: &[&str]) -> Result<HashSet<String>
         uploads.push(upload);
     }
     let rows = sqlx::query_as!(
-        Upload,
+        UploadRow,
         r#"select object.owner as "owner!", object.sha256 as "sha256!", object.upload as "upload!"
          from unnest($1::text[], $2::bytea[], $3::uuid[]) as object(owner, sha256, upload)
          where exists (

@@ -101,6 +101,7 @@ impl Round {
 }
 
 /// One round. Any number of processes may run rounds at once. No step waits for the success of another.
+#[allow(clippy::too_many_lines, reason = "one call for each step")]
 pub async fn round(db: &Db, store: &ObjectStore, config: &RetentionConfig) -> Round {
     let mut round = Round::default();
     let tombstone_seconds = config.tombstone_days * 86_400.0;

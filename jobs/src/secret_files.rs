@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_secret_is_refused_by_its_name() {
-        for content in [&b""[..], b"\n", b"\xff\xfe", &[b'x'; 100_000]] {
+        for content in [&b""[..], b"\n", b"\xff\xfe", &vec![b'x'; 100_000]] {
             let file = Temporary::new(content);
             let refused = parse(&[&file.flag()]).expect_err("no secret");
             assert!(refused.contains("darkroom-secret-"), "{refused}");

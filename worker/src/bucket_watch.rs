@@ -65,19 +65,20 @@ impl BucketWatch {
                 )))
             })?;
         let recorded = self.record(&state).await;
-        self.note(state.clone());
+        self.note(&state);
         recorded.map(|()| state)
     }
 
     /// Publishes what was found; logs a change.
-    pub(crate) fn note(&self, state: BucketState) {
+    pub(crate) fn note(&self, state: &BucketState) {
         let before = self.state.send_replace(state.clone());
-        if before == state {
+        if before == *state {
             return;
         }
-        match state.fault() {
-            Some(why) => tracing::warn!(error.cause = why, "the bucket cannot be used"),
-            None => tracing::info!("the bucket can be used"),
+        if let Some(why) = state.fault() {
+            tracing::warn!(error.cause = why, "the bucket cannot be used");
+        } else {
+            tracing::info!("the bucket can be used");
         }
     }
 

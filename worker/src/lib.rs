@@ -198,7 +198,7 @@ async fn prepare(
                 && let Err(error) = store.create_bucket().await
             {
                 let text = error.to_string();
-                bucket.note(error.into());
+                bucket.note(&error.into());
                 anyhow::bail!(text);
             }
             match bucket.check().await? {

@@ -95,7 +95,7 @@ impl Models {
         let loaded = loading.get_or_init(|| self.load(version_id)).await.clone();
         match &loaded {
             Err(LoadError::Unavailable(_) | LoadError::Absent(_)) => {
-                self.slots.forget(version_id, &loading)
+                self.slots.forget(version_id, &loading);
             }
             Err(
                 LoadError::TooLarge(_)

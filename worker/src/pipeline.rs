@@ -72,6 +72,20 @@ fn models_config(config: &Config, device: Device, settings: &PipelineSettings) -
     }
 }
 
+/// Starts what tells the database how this worker is.
+fn start_reports(context: &Arc<StageContext>, drain: &Drain) {
+    background::spawn(
+        drain,
+        "report of loaded models",
+        report_loaded_models::report_loaded_models(context.clone()),
+    );
+    background::spawn(
+        drain,
+        "report of the bucket",
+        report_store_fault::report_store_fault(context.clone()),
+    );
+}
+
 /// Starts all stages. The claimer ends when the worker drains; the other stages then finish the jobs that are left.
 pub fn start(
     config: &Config,
@@ -104,16 +118,7 @@ pub fn start(
     });
 
     let (to_complete, outcomes) = mpsc::channel(settings.places);
-    background::spawn(
-        drain,
-        "report of loaded models",
-        report_loaded_models::report_loaded_models(context.clone()),
-    );
-    background::spawn(
-        drain,
-        "report of the bucket",
-        report_store_fault::report_store_fault(context.clone()),
-    );
+    start_reports(&context, drain);
     background::spawn(
         drain,
         "trials and prefetches",

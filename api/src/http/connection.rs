@@ -165,8 +165,8 @@ mod tests {
                 received.extend_from_slice(&piece[..length]);
             }
         };
-        let (sent, read) = tokio::join!(send, receive);
-        sent.and(read).expect("an open connection");
+        let (end_of_sending, end) = tokio::join!(send, receive);
+        end_of_sending.and(end).expect("an open connection");
         let received = String::from_utf8(received).expect("text");
         assert_eq!(received, "GET / HTTP/1.1\r\nx-offer: h2c\r\n\r\nGET / H");
     }

@@ -245,8 +245,8 @@ impl PartHead {
                 head.name = name.as_deref().map(decode_text).unwrap_or_default();
                 head.file_name = file_name(value);
             } else if name.eq_ignore_ascii_case(b"content-transfer-encoding") {
+                head.is_base64 = value.eq_ignore_ascii_case(b"base64");
                 let is_coding = |coding: &str| value.eq_ignore_ascii_case(coding.as_bytes());
-                head.is_base64 = is_coding("base64");
                 if !head.is_base64 && !["binary", "7bit", "8bit"].into_iter().any(is_coding) {
                     let detail = "the Content-Transfer-Encoding of a part can be base64, binary, 7bit or 8bit";
                     return Err(invalid(detail));

@@ -139,7 +139,7 @@ impl LeastRate {
         if self.bytes_per_second_min == 0.0 || self.waited <= self.grace {
             return true;
         }
-        let late = (self.waited - self.grace).as_secs_f64();
+        let late = self.waited.saturating_sub(self.grace).as_secs_f64();
         late <= self.bytes as f64 / self.bytes_per_second_min
     }
 }

@@ -175,15 +175,15 @@ impl Chunks {
                     };
                     Self::Size(size + u64::from(digit))
                 }
-                (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
                 (Self::Size(size) | Self::Extension(size), b'\r') => Self::SizeEnd(size),
-                (Self::Extension(size), _) => Self::Extension(size),
-                (Self::SizeEnd(0), b'\n') => Self::TrailerStart,
+                (Self::Size(size), b';' | b' ' | b'\t') | (Self::Extension(size), _) => {
+                    Self::Extension(size)
+                }
+                (Self::SizeEnd(0) | Self::Trailer, b'\n') => Self::TrailerStart,
                 (Self::SizeEnd(size), b'\n') => Self::Data(size),
                 (Self::DataEnd, b'\r') => Self::DataLineFeed,
                 (Self::DataLineFeed, b'\n') => Self::Size(0),
                 (Self::TrailerStart, b'\r') => Self::TrailersEnd,
-                (Self::Trailer, b'\n') => Self::TrailerStart,
                 (Self::TrailerStart | Self::Trailer, _) => Self::Trailer,
                 (Self::TrailersEnd, b'\n') => return (Place::Head, at),
                 _ => return (Place::Unknown, at),

@@ -252,17 +252,17 @@ mod tests {
         Refusal::Key(RefusedKey { key_id, why })
     }
 
-    fn address(number: u32) -> Option<IpAddr> {
-        Some(Ipv4Addr::from_bits(number).into())
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(number).into()
     }
 
     #[test]
     fn any_number_of_refusals_is_a_bounded_number_of_rows() {
         let mut noted = Noted::default();
         for number in 0..10_000 {
-            noted.count(refused(None, WhyRefused::UnknownKey), address(number));
+            noted.count(refused(None, WhyRefused::UnknownKey), Some(address(number)));
             let key_id = Some(format!("key{}", number % 1_000));
-            noted.count(refused(key_id, WhyRefused::Revoked), address(number));
+            noted.count(refused(key_id, WhyRefused::Revoked), Some(address(number)));
         }
         let acts = noted.acts();
         assert_eq!(acts.len(), ROWS_MAX);
@@ -279,9 +279,9 @@ mod tests {
     fn what_could_not_be_written_is_counted_with_the_next_interval() {
         let (mut earlier, mut noted) = (Noted::default(), Noted::default());
         let wrong = || refused(Some("one".into()), WhyRefused::WrongSecret);
-        earlier.count(wrong(), address(1));
+        earlier.count(wrong(), Some(address(1)));
         earlier.used.insert("two".into());
-        noted.count(wrong(), address(2));
+        noted.count(wrong(), Some(address(2)));
         noted.add(earlier);
         let [act] = &noted.acts()[..] else {
             panic!("one row: {:?}", noted.acts())

@@ -12,9 +12,12 @@ use crate::http::error::ApiError;
 /// How long a check counts.
 const COUNTS_FOR: Duration = Duration::from_secs(1);
 
-/// The last check, and when it ended.
+/// When a check ended, and its result.
+type Check = (Instant, Result<(), ApiError>);
+
+/// The last check.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Readiness(Arc<Mutex<Option<(Instant, Result<(), ApiError>)>>>);
+pub(crate) struct Readiness(Arc<Mutex<Option<Check>>>);
 
 impl Readiness {
     /// The result of the last check, or of a new one if the last is older than a second. Concurrent callers share a check.

@@ -28,7 +28,7 @@ async fn readyz(ctx: Data<Ctx>) -> Result<HttpResponse, ApiError> {
         let detail = "a background task failed: this process is about to end";
         return Err(ApiError::new(ProblemCode::ServiceUnavailable, detail).retry_after(1));
     }
-    ctx.readiness.check(ping(&ctx)).await?;
+    ctx.readiness.check(Box::pin(ping(&ctx))).await?;
     Ok(text("ready\n"))
 }
 

@@ -49,9 +49,12 @@ struct Reading {
     took: Duration,
     /// When the row of the batch, without its counts, was last as here.
     row_as_of: Instant,
-    /// `None`: the reading failed.
-    batch: Option<Option<Batch>>,
+    batch: Result<Option<Batch>, Failed>,
 }
+
+/// The caller that read has the error itself.
+#[derive(Debug, Clone, Copy)]
+struct Failed;
 
 impl Reading {
     /// How old the reading may be, so that readings take a small part of the time.
@@ -62,13 +65,13 @@ impl Reading {
     /// The outcome, for another caller. After an error every caller would wait as long in turn, so all get an error.
     fn shared(&self) -> Result<Option<Batch>, QueueError> {
         let batch = self.batch.clone();
-        batch.ok_or_else(|| sqlx::Error::PoolTimedOut.into())
+        batch.map_err(|Failed| sqlx::Error::PoolTimedOut.into())
     }
 
     /// The batch, if its counts took long and are young enough to be used again.
     fn costly(&self) -> Option<Batch> {
         let is_young = self.began.elapsed() < self.age_max(Duration::ZERO);
-        let batch = self.batch.as_ref()?.as_ref()?;
+        let batch = self.batch.as_ref().ok()?.as_ref()?;
         let is_costly = self.took >= COSTLY && batch.counts.total >= COSTLY_LINES;
         (is_costly && is_young).then(|| batch.clone())
     }
@@ -180,7 +183,7 @@ impl BatchFinder {
             began,
             took,
             row_as_of: began,
-            batch: found.as_ref().ok().cloned(),
+            batch: found.as_ref().cloned().map_err(|_| Failed),
         });
         found
     }
@@ -190,7 +193,7 @@ impl BatchFinder {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Reading;
+    use super::{Failed, Reading};
 
     #[test]
     fn a_reading_stays_valid_for_ten_times_its_cost() {
@@ -199,7 +202,7 @@ mod tests {
                 began: Instant::now(),
                 row_as_of: Instant::now(),
                 took: Duration::from_millis(took),
-                batch: None,
+                batch: Err(Failed),
             };
             reading.age_max(Duration::from_secs(1)).as_millis()
         };

@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_owner_with_all_its_reads_waits_and_others_do_not() {
-        let reads = reads(2, Duration::from_secs(60));
+        let reads = reads(2, Duration::from_mins(1));
         let first = reads.turn("alice").await.expect("a turn");
         let _second = reads.turn("alice").await.expect("a turn");
         let mut third = Box::pin(reads.turn("alice"));

@@ -62,7 +62,7 @@ impl Connections {
     /// Returns when a connection has ended, and its descriptor is free.
     pub async fn one_ended(&mut self) {
         if self.tasks.join_next().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{CollectError, Image, Upload, needed, object_key};
+use super::{CollectError, Image, UploadRow, needed, object_key};
 use crate::{
     Sha256Digest,
     db::{Db, answered},
@@ -164,7 +164,7 @@ pub async fn name_signed_upload(
 /// Postgres or the store is away.
 pub async fn sweep_signed_uploads(db: &Db, store: &ObjectStore) -> Result<u64, CollectError> {
     let lapsed = sqlx::query_as!(
-        Upload,
+        UploadRow,
         "with lapsed as materialized (
              select owner, sha256, upload from signed_uploads
              where lapses_at < now() order by lapses_at limit $1 for update skip locked
@@ -175,7 +175,7 @@ pub async fn sweep_signed_uploads(db: &Db, store: &ObjectStore) -> Result<u64, C
         SWEEP_MAX
     );
     let lapsed = answered(db, lapsed.fetch_all(db)).await?;
-    let keys = lapsed.iter().map(Upload::object_key);
+    let keys = lapsed.iter().map(UploadRow::object_key);
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
     let names: Vec<_> = keys.iter().map(String::as_str).collect();
     let needed = answered(db, needed(db, &names)).await?;
@@ -185,7 +185,7 @@ pub async fn sweep_signed_uploads(db: &Db, store: &ObjectStore) -> Result<u64, C
     Ok(keys.len() as u64)
 }
 
-impl Upload {
+impl UploadRow {
     fn object_key(&self) -> Result<String, sqlx::Error> {
         Ok(object_key(&self.owner, self.digest()?, self.upload))
     }

@@ -88,8 +88,8 @@ mod tests {
 
     fn parsed(args: &[&str]) -> StoreConfig {
         let command = StoreConfig::augment_args(Command::new("test").no_binary_name(true));
-        let matches = command.try_get_matches_from(args).unwrap();
-        StoreConfig::from_arg_matches(&matches).unwrap()
+        let matches = command.try_get_matches_from(args).expect("valid");
+        StoreConfig::from_arg_matches(&matches).expect("complete")
     }
 
     #[test]

@@ -152,8 +152,11 @@ mod tests {
     #[test]
     fn an_error_quotes_the_answer_of_the_store() {
         let said = answer(Some("SlowDown"), Some(503), Some("too many"));
-        assert_eq!(said.unwrap(), " (SlowDown, status 503: too many)");
-        assert_eq!(answer(None, Some(418), None).unwrap(), " (status 418)");
+        assert_eq!(said.as_deref(), Some(" (SlowDown, status 503: too many)"));
+        assert_eq!(
+            answer(None, Some(418), None).as_deref(),
+            Some(" (status 418)")
+        );
         assert_eq!(answer(None, None, None), None);
     }
 

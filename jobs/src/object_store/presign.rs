@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn a_url_expires_with_the_credentials_that_signed_it() {
         let now = Utc::now();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let after = |seconds| Some(now + TimeDelta::seconds(seconds));
         assert_eq!(validity(hour, now, None), hour);
         assert_eq!(validity(hour, now, after(7200)), hour);
-        assert_eq!(validity(hour, now, after(60)), Duration::from_secs(60));
+        assert_eq!(validity(hour, now, after(60)), Duration::from_mins(1));
         assert_eq!(validity(hour, now, after(-5)), Duration::from_secs(1));
     }
 }

@@ -155,8 +155,8 @@ async fn ids(
         || filter.created_after.is_some()
         || filter.created_before.is_some()
         || filter.batch.is_some();
-    let rows: Vec<(Uuid, bool)> = match filter.state {
-        Some(JobState::Failed | JobState::Canceled | JobState::Expired) => {
+    let rows: Vec<(Uuid, bool)> =
+        if let Some(JobState::Failed | JobState::Canceled | JobState::Expired) = filter.state {
             let rows = sqlx::query_file!(
                 "src/queue/list_outcome_ids.sql",
                 owner,
@@ -175,8 +175,7 @@ async fn ids(
             );
             let rows = rows.fetch_all(db).await?.into_iter();
             rows.map(|row| (row.job_id, row.is_floor)).collect()
-        }
-        _ => {
+        } else {
             let is_filtered = rest_is_filtered || filter.state.is_some();
             let is_terminal = filter.state.map(JobState::is_terminal);
             let rows = sqlx::query_file!(
@@ -199,8 +198,7 @@ async fn ids(
             );
             let rows = rows.fetch_all(db).await?.into_iter();
             rows.map(|row| (row.job_id, row.is_floor)).collect()
-        }
-    };
+        };
     let floor = rows.iter().find(|(_, is_floor)| *is_floor);
     let floor = floor.map(|(id, _)| *id);
     let ids = rows.into_iter().filter(|(_, is_floor)| !is_floor);

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasher};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -72,7 +72,7 @@ pub struct Delivery {
 pub async fn claim(
     db: impl PgExecutor<'_>,
     limits: &ClaimLimits,
-    sending: &HashMap<&Destination, i32>,
+    sending: &HashMap<&Destination, i32, impl BuildHasher>,
     from: &ScanPosition,
 ) -> Result<DueDeliveries, sqlx::Error> {
     let owners: Vec<_> = sending

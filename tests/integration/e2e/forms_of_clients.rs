@@ -123,7 +123,7 @@ async fn file_names_stay_as_their_senders_mean_them() {
         ]
         .concat()
     };
-    let named: [(&[u8], &str); 6] = [
+    let spelled: [(&[u8], &str); 6] = [
         (
             b"filename=\"C:\\photos\\new\\cat.jpg\"",
             "C:\\photos\\new\\cat.jpg",
@@ -137,13 +137,13 @@ async fn file_names_stay_as_their_senders_mean_them() {
         (b"filename=\"a \\\"b\\\".jpg\"", "a \"b\".jpg"),
         (b"filename=photos/cat.jpg", "photos/cat.jpg"),
     ];
-    let parts: Vec<_> = named
+    let parts: Vec<_> = spelled
         .iter()
         .map(|(parameters, _)| part(parameters))
         .collect();
     let mut parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     parts.push(b"--x--\r\n");
     let names = custom_ids(&stack, "multipart/form-data; boundary=x", &parts).await;
-    let wanted: Vec<_> = named.iter().map(|(_, name)| *name).collect();
+    let wanted: Vec<_> = spelled.iter().map(|(_, name)| *name).collect();
     assert_eq!(names, wanted);
 }

@@ -48,7 +48,7 @@ async fn damage(stack: &Stack, image: &Image, damage: Damage) {
 /// Waits until an attempt at the job was postponed. Returns the job and the attempt.
 async fn postponed(stack: &Stack, id: &str) -> (Value, Value) {
     eventually(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         "an attempt was postponed",
         || async {
             let job = stack.client.job(id).await;

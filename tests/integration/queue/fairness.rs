@@ -115,7 +115,9 @@ async fn lower_priorities_get_their_share_beside_a_backlog_of_urgent_jobs() {
     let model = given::model_version(&db, given::MODEL).await;
     for (owner, priority) in [("hoarder", 100), ("guest", 0), ("night", -100)] {
         let mut jobs = jobs_of(owner, &model, 300);
-        jobs.iter_mut().for_each(|job| job.priority = priority);
+        for job in &mut jobs {
+            job.priority = priority;
+        }
         queue::enqueue(&db, &jobs).await.unwrap();
     }
     let worker = given::worker(&db, "w").await;
@@ -138,7 +140,9 @@ async fn without_a_backlog_of_urgent_jobs_the_order_is_strict() {
     let model = given::model_version(&db, given::MODEL).await;
     for (owner, priority) in [("guest", 0), ("urgent", 100)] {
         let mut jobs = jobs_of(owner, &model, 6);
-        jobs.iter_mut().for_each(|job| job.priority = priority);
+        for job in &mut jobs {
+            job.priority = priority;
+        }
         queue::enqueue(&db, &jobs).await.unwrap();
     }
     let worker = given::worker(&db, "w").await;

@@ -43,8 +43,8 @@ async fn a_new_last_column_of_ops_jobs_disturbs_nobody() {
     let [job] = given::queued(&db, ["cat"]).await;
     let loader = JobLoader::start(StatementPool::by_keys(db.another_pool()));
     let found = async || {
-        let loaded = loader.find(job, given::OWNER).await.unwrap();
-        assert!(loaded.is_some());
+        let job_then = loader.find(job, given::OWNER).await.unwrap();
+        assert!(job_then.is_some());
         assert!(queue::find(&db, job, given::OWNER).await.unwrap().is_some());
     };
     found().await;

@@ -25,10 +25,10 @@ async fn the_isolation_level_of_a_database_is_not_inherited() {
         let inherited = isolation(&mut db.connection().await).await;
         assert_eq!(inherited, level, "the test sets what sessions inherit");
         let pool = db.another_pool();
-        let own = isolation(&mut *pool.acquire().await.unwrap()).await;
+        let own = isolation(&mut pool.acquire().await.unwrap()).await;
         assert_eq!(own, "read committed");
         let statements = StatementPool::with_one_plan(pool);
-        let own = isolation(&mut *statements.take().await.unwrap()).await;
+        let own = isolation(&mut statements.take().await.unwrap()).await;
         assert_eq!(own, "read committed");
     }
 }

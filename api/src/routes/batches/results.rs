@@ -154,17 +154,14 @@ impl ResultStream {
             let Some(remaining) = self.preference.and_then(remaining) else {
                 return Ok(false);
             };
-            let watch = match watched.take_if(|(of, _)| *of == blocker) {
-                Some((_, watch)) => watch,
-                None => {
-                    // A watch hears only of what comes after it: the line is read once more.
-                    let watch = match blocker {
-                        Blocker::Job(job) => self.ctx.changes.watch_end(job),
-                        Blocker::Upload => self.ctx.changes.watch_batch(self.batch),
-                    };
-                    watched = Some((blocker, watch));
-                    continue;
-                }
+            let Some((_, watch)) = watched.take_if(|(of, _)| *of == blocker) else {
+                // A watch hears only of what comes after it: the line is read once more.
+                let watch = match blocker {
+                    Blocker::Job(job) => self.ctx.changes.watch_end(job),
+                    Blocker::Upload => self.ctx.changes.watch_batch(self.batch),
+                };
+                watched = Some((blocker, watch));
+                continue;
             };
             wait_for_change(shutdown, &watch, remaining.min(longest_wait(blocker))).await;
             watched = Some((blocker, watch));

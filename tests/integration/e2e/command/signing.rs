@@ -101,7 +101,7 @@ async fn only_a_version_signed_by_a_trusted_key_can_be_pushed() {
 
 /// Waits until the version with this number of a model is no longer validating; returns its state and the cause.
 async fn verdict(stack: &Stack, model: &str, version: i32) -> (String, String) {
-    eventually(Duration::from_secs(60), "a verdict", || async {
+    eventually(Duration::from_mins(1), "a verdict", || async {
         let state = "select state, coalesce(state_cause, '') from ops.models where name = $1 and version = $2";
         let state = sqlx::query_as(state).bind(model).bind(version);
         let (state, cause): (String, String) = state.fetch_one(&*stack.db).await.unwrap();
