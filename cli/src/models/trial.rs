@@ -23,6 +23,7 @@ const NEXT_AFTER_WAIT: &str =
 pub(crate) struct TrialView {
     /// `validating`, `ready` or `rejected`.
     pub(crate) state: String,
+    /// Of a version that is ready: what the worker that tried it found wrong.
     pub(crate) cause: Option<String>,
     pub(crate) worker: Option<String>,
     /// Live workers that run the model; `None` if that is not known.
@@ -44,7 +45,12 @@ pub(crate) async fn wait_for_verdict(
         match view.state.as_str() {
             "validating" => {}
             "rejected" => return Err(Failure::Rejected(rejection(reference, &view))),
-            _ => return Ok(view),
+            _ => {
+                if let Some(warning) = warning(reference, &view) {
+                    terminal::note(warning);
+                }
+                return Ok(view);
+            }
         }
         if view.workers != Some(0) {
             has_worker_since = Instant::now();
@@ -84,6 +90,15 @@ fn progress(reference: &str, view: &TrialView) -> String {
     }
 }
 
+/// What to tell about a version that is ready.
+fn warning(reference: &str, view: &TrialView) -> Option<String> {
+    let cause = view.cause.as_ref()?;
+    let worker = view.worker.as_deref().unwrap_or("a worker");
+    Some(format!(
+        "warning: {reference} on the worker {worker}: {cause}"
+    ))
+}
+
 fn rejection(reference: &str, view: &TrialView) -> String {
     let cause = view.cause.as_deref().unwrap_or("no cause was kept");
     let by = match &view.worker {
@@ -95,7 +110,7 @@ fn rejection(reference: &str, view: &TrialView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{TrialView, progress, rejection, wait_for_verdict};
+    use super::{TrialView, progress, rejection, wait_for_verdict, warning};
     use crate::failure::Failure;
 
     fn view(state: &str, cause: Option<&str>) -> TrialView {
@@ -121,6 +136,18 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\nno operator torchvision::nms"), "{text}");
+    }
+
+    #[test]
+    fn a_ready_version_with_a_cause_is_a_warning() {
+        assert_eq!(warning("lite:2", &view("ready", None)), None);
+        let view = view(
+            "ready",
+            Some("runs model.pt because cpu.pt2 cannot be used"),
+        );
+        let told =
+            "warning: lite:2 on the worker gpu-1: runs model.pt because cpu.pt2 cannot be used";
+        assert_eq!(warning("lite:2", &view).as_deref(), Some(told));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::artifact::{self, ArtifactKind};
-use crate::manifest::{Manifest, Mistake, ReadError, read_labels};
+use crate::manifest::{Manifest, Mistake, ReadError, Warning, read_labels};
 
 /// Longest manifest or file of labels that is read.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -65,10 +65,7 @@ impl FolderReport {
         };
         match read_manifest(&text) {
             Ok(manifest) => {
-                let warnings = manifest.warnings().into_iter().map(|one| Mistake {
-                    field: one.field,
-                    detail: one.detail,
-                });
+                let warnings = manifest.warnings().into_iter().map(warning);
                 report.warnings.extend(warnings);
                 report.manifest = Some(manifest);
             }
@@ -158,6 +155,9 @@ impl FolderReport {
         }
         match read_text(&folder.join(file)).map(|text| read_labels(&text)) {
             Ok(Ok(labels)) => {
+                let found = self.manifest.as_ref();
+                let found = found.and_then(|manifest| manifest.labels_warning(&labels));
+                self.warnings.extend(found.map(warning));
                 self.labels = Some(LabelsReport {
                     file: file.to_owned(),
                     count: labels.len(),
@@ -166,6 +166,13 @@ impl FolderReport {
             Ok(Err(mistakes)) => self.mistakes.extend(mistakes),
             Err(error) => self.mistake("labels", format!("`{file}` cannot be read: {error}")),
         }
+    }
+}
+
+fn warning(one: Warning) -> Mistake {
+    Mistake {
+        field: one.field,
+        detail: one.detail,
     }
 }
 
@@ -264,6 +271,7 @@ mod tests {
     use serde_json::json;
 
     use super::FolderReport;
+    use crate::models::ModelFolder;
 
     fn fixtures() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -342,6 +350,30 @@ mod tests {
                 "artifact: net.pt: TorchScript without the method `classes`; it has `embed`, `forward`"
             ]
         );
+    }
+
+    #[test]
+    fn labels_without_the_background_of_torchvision_are_a_warning_of_the_check_and_of_the_push() {
+        let mut input = input();
+        input["form"] = json!("list");
+        let boxes = json!({"columns": ["x1", "y1", "x2", "y2", "score", "class"], "fields": ["boxes", "scores", "labels"]});
+        let manifest = json!({"name": "net", "task": "detect", "artifact": "net.pt", "labels": "labels.txt", "input": input,
+                              "output": {"path": "1", "boxes": boxes}});
+        let folder = Folder::new("background", &manifest);
+        folder.add("torchscript.pt", "net.pt");
+        let warnings = |labels: &str| {
+            std::fs::write(folder.0.join("labels.txt"), labels).expect("a file");
+            let report = FolderReport::of(&folder.0);
+            assert_eq!(mistakes(&report), [""; 0]);
+            let checked: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
+            let pushed = ModelFolder::read(&folder.0).expect("a model").warnings();
+            let pushed: Vec<_> = pushed.iter().map(ToString::to_string).collect();
+            assert_eq!(checked, pushed);
+            checked
+        };
+        assert_eq!(warnings("__background__\ncat\n"), [""; 0]);
+        let found = warnings("cat\ndog\n");
+        assert!(found[0].starts_with("labels: index 0"), "{found:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake, ReadError},
+    manifest::{Manifest, Mistake, ReadError, Warning, read_labels},
 };
 
 /// A model folder that was read and checked.
@@ -105,6 +105,17 @@ impl ModelFolder {
     /// The files that the manifest names.
     pub fn files(&self) -> &[ModelFile] {
         &self.files
+    }
+
+    /// What the person who pushes the folder should look at. Labels that cannot be read any more have no warning.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let labels = self.manifest.labels.as_ref();
+        let labels = labels.and_then(|name| self.files.iter().find(|file| file.name == *name));
+        let labels = labels.and_then(|file| read_labels(&std::fs::read(&file.path).ok()?).ok());
+        let of_labels = labels.and_then(|labels| self.manifest.labels_warning(&labels));
+        let mut warnings = self.manifest.warnings();
+        warnings.extend(of_labels);
+        warnings
     }
 
     /// What a push of this folder registers.

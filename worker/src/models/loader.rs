@@ -77,6 +77,8 @@ impl Loader {
             warning: sizes.warning.map(OnceLock::from).unwrap_or_default(),
             program,
             precision: self.precision,
+            artifact: self.artifact_name,
+            refused: Vec::new(),
             bytes,
         })
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{LoadError, Loader, Model};
 use crate::{
-    models::{ModelWarning, Unreliable},
+    models::{ModelWarning, RefusedArtifact, Unreliable},
     torch::{Device, DeviceChoice, Output, probe_images},
 };
 
@@ -193,6 +193,27 @@ fn a_softmax_does_not_hide_that_answers_depend_on_neighbors() {
         let model = loader.load().expect("it loads");
         assert_eq!(model.warning(), Some(&ModelWarning::DependsOnNeighbors));
     }
+}
+
+#[test]
+fn operators_see_the_artifact_and_those_that_were_refused() {
+    let mut model = loaded("batch_mean.trace");
+    let alone = model.to_loaded_model();
+    assert_eq!(alone.artifact.as_deref(), Some("model.pt"));
+    model.refused.push(RefusedArtifact {
+        name: "cpu-avx2.pt2".into(),
+        cause: "the outputs differ".into(),
+    });
+    let expected = format!(
+        "runs model.pt because cpu-avx2.pt2 cannot be used: the outputs differ; {}",
+        alone.warning.expect("it depends on neighbors")
+    );
+    assert_eq!(model.to_loaded_model().warning, Some(expected));
+    assert_eq!(
+        model.remarks().warning,
+        Some("depends_on_neighbors"),
+        "results have the code of the other warning"
+    );
 }
 
 #[test]
