@@ -141,8 +141,9 @@ async fn the_curl_example_pushes_a_model() {
     let folder = fixtures::folder().join("tasks/bright-box");
     let folder = folder.to_str().unwrap();
     for _ in 0..2 {
-        let run = runner.run("examples/push_model.sh", &[folder, "stable"], &[]);
-        let told = String::from_utf8(run.await.stdout).unwrap();
+        let args = [folder, "stable"];
+        let run = runner.run("examples/push_model.sh", &args, &[]).await;
+        let told = String::from_utf8(run.stdout).unwrap();
         assert_eq!(told, "bright-box:1 is ready\n");
     }
     let versions = runner.stack.client.get("/v1/models/bright-box/versions");
