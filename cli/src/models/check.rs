@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::DecimalBytes;
 use jobs::models::{ArtifactReport, FolderReport};
 use serde_json::{Value, json};
 
@@ -97,10 +98,10 @@ fn page(report: &FolderReport) -> String {
     let text = |field: &str| terminal::bare(&manifest[field]);
     let mut facts = vec![("name", text("name")), ("task", text("task"))];
     for one in &report.artifacts {
-        let (file, megabytes) = (&one.file, one.bytes as f64 / 1e6);
+        let (file, bytes) = (&one.file, DecimalBytes(one.bytes));
         facts.push((
             "artifact",
-            format!("{file}: {}, {megabytes:.1} MB", one.kind.what_it_is()),
+            format!("{file}: {}, {bytes}", one.kind.what_it_is()),
         ));
     }
     if let Some(labels) = &report.labels {
@@ -281,6 +282,13 @@ mod tests {
         ] {
             assert!(page.contains(part), "no {part} in:\n{page}");
         }
+    }
+
+    #[test]
+    fn a_small_file_has_its_size_in_bytes() {
+        let pointer = "tests/fixtures/artifacts/lfs-pointer.pt";
+        let page = page(&report(pointer));
+        assert!(page.contains(", not the file, 133 B"), "{page}");
     }
 
     #[test]

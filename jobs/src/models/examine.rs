@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::artifact::{self, ArtifactKind};
+use super::artifact::{self, ArtifactKind, SIDES};
 use crate::manifest::{Manifest, Mistake, ReadError, Warning, read_labels};
 
 /// Longest manifest or file of labels that is read.
@@ -75,8 +75,9 @@ impl FolderReport {
         let without_mark = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         let json: Value = serde_json::from_slice(without_mark).unwrap_or_default();
         let method = json["method"].as_str().unwrap_or("forward");
+        let sides = sides_of(&json["input"]);
         for (field, file) in artifacts_of(&json) {
-            report.artifact(folder, field, &file, method);
+            report.artifact(folder, field, &file, method, sides);
         }
         if let Some(file) = json["labels"].as_str() {
             report.labels(folder, file);
@@ -124,13 +125,20 @@ impl FolderReport {
         self.artifacts = artifacts.collect();
     }
 
-    fn artifact(&mut self, folder: &Path, field: String, file: &str, method: &str) {
+    fn artifact(
+        &mut self,
+        folder: &Path,
+        field: String,
+        file: &str,
+        method: &str,
+        sides: Option<(u32, u32)>,
+    ) {
         if !is_beside(file) {
             return self.mistake(&field, format!("`{file}` leads out of the folder"));
         }
         let path = folder.join(file);
         let found = artifact_of(&path, field.clone(), file)
-            .and_then(|artifact| Ok((artifact_mistake(&path, file, method)?, artifact)));
+            .and_then(|artifact| Ok((artifact_mistake(&path, file, method, sides)?, artifact)));
         match found {
             Ok((mistake, artifact)) => {
                 if let Some(detail) = mistake {
@@ -185,6 +193,7 @@ pub(super) fn artifact_mistake(
     path: &Path,
     file: &str,
     method: &str,
+    sides: Option<(u32, u32)>,
 ) -> io::Result<Option<String>> {
     let mut kind = artifact::recognize_path(path)?;
     if kind.can_run() {
@@ -192,14 +201,24 @@ pub(super) fn artifact_mistake(
         let damage = artifact::find_damage(File::open(path)?, bytes)?;
         kind = damage.unwrap_or(kind);
     }
-    let wrong = kind_mistake(&kind, file, method);
+    let wrong = kind_mistake(&kind, file, method, sides);
     Ok(wrong.map(|wrong| format!("{file}: {wrong}")))
 }
 
-/// What is wrong with a file of this kind as the artifact of a manifest with this `method`.
-pub fn kind_mistake(kind: &ArtifactKind, file: &str, method: &str) -> Option<String> {
+/// What is wrong with a file of this kind as the artifact of a manifest with this `method`. `sides`: height and width of the
+/// input, if the manifest has them; recipes then name them.
+pub fn kind_mistake(
+    kind: &ArtifactKind,
+    file: &str,
+    method: &str,
+    sides: Option<(u32, u32)>,
+) -> Option<String> {
     if !kind.can_run() {
-        return Some(format!("{}. {}", kind.what_it_is(), kind.what_to_do(file)));
+        let mut todo = kind.what_to_do(file);
+        if let Some((height, width)) = sides {
+            todo = todo.replace(SIDES, &format!("{height}, {width}"));
+        }
+        return Some(format!("{}. {todo}", kind.what_it_is()));
     }
     let ArtifactKind::TorchScript(code) = kind else {
         return None;
@@ -226,6 +245,16 @@ fn artifact_of(path: &Path, field: String, file: &str) -> io::Result<ArtifactRep
         bytes: std::fs::metadata(path)?.len(),
         kind: artifact::recognize_path(path)?,
     })
+}
+
+/// Height and width of the input in a manifest that may have mistakes. A side that is left out is the side of the crop.
+fn sides_of(input: &Value) -> Option<(u32, u32)> {
+    let side = |name: &str| {
+        let given = input.get(name).unwrap_or(&input["resize"]["crop"]);
+        let side = u32::try_from(given.as_u64()?).ok()?;
+        (side > 0).then_some(side)
+    };
+    Some((side("height")?, side("width")?))
 }
 
 /// The fields that name artifacts, with the names of the files.

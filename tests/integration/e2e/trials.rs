@@ -92,6 +92,10 @@ async fn a_good_version_gets_its_alias_once_a_worker_has_loaded_it() {
         detail.contains("brightness:2 takes no jobs yet"),
         "{detail}"
     );
+    assert_eq!(
+        problem["retryable"], true,
+        "the version may be ready in a moment"
+    );
     let before = stack.client.submit("?model=brightness", white()).await;
     assert_eq!(before["resolved_model"]["version"], 1);
 
@@ -149,6 +153,7 @@ async fn a_bad_version_is_rejected_with_its_cause_and_its_alias_stays() {
         .await;
     let problem = refused.problem(404, "unknown_model");
     assert!(!problem.to_string().contains(cause));
+    assert_eq!(problem["retryable"], false);
     let path = "/v1/models/brightness/aliases/default";
     let alias = stack.client.request(Method::PUT, path);
     let alias = send(alias.json(&json!({"version": 2}))).await;

@@ -294,6 +294,15 @@ async fn no_job_names_a_version_that_is_not_ready() {
     for other in ["lite@canary", "lite:1", "lite:3"] {
         assert_eq!(models::find_unready(&db, other).await.unwrap(), None);
     }
+    models::retire(&db, given::MODEL, 2, "a test")
+        .await
+        .unwrap();
+    for reference in ["lite:2", &digest] {
+        let retired = models::find_unready(&db, reference).await.unwrap();
+        assert!(retired.unwrap().is_retired, "{reference}");
+    }
+    let waiting = models::find_unready(&db, "lite@stable").await.unwrap();
+    assert_eq!(waiting, None, "no alias moves to a retired version");
 }
 
 #[tokio::test]
