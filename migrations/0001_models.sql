@@ -55,7 +55,7 @@ comment on column model_versions.files is 'File name to SHA-256 in hex; the obje
 comment on column model_versions.signature is 'Signature of minisign that the last push with one brought, checked by the program that registered the version.';
 comment on column model_versions.signed_by is 'Id of the key that made it.';
 comment on column model_versions.state is 'validating: a worker has yet to load the version. ready: jobs may name it. rejected: it cannot be loaded. docs/states.md has the verbs.';
-comment on column model_versions.state_cause is 'Why the version was rejected; while it is validating, why earlier workers could not decide. First lines only.';
+comment on column model_versions.state_cause is 'Why the version was rejected; while it is validating, why earlier workers could not decide; if it is ready, what the worker that tried it found wrong. First lines only.';
 comment on column model_versions.state_worker is 'Name of the worker that decided, or that wrote the last line of the cause.';
 comment on column model_versions.alias_wanted is 'The alias that moves to the version when its trial passes.';
 comment on column model_versions.trial_lease_no is 'Grows when a worker claims the trial and when a worker loses it, never reset: the fencing token of the verdict.';
@@ -117,7 +117,7 @@ begin
     next_state := case when verdict = 'loaded' then 'ready' when verdict = 'refused' or attempts >= attempts_max then 'rejected' else 'validating' end;
     -- A worker that fails again in the same way adds no line.
     line := format('%s: %s', worker, coalesce(cause, 'no cause'));
-    noted := case when verdict = 'loaded' then null
+    noted := case when verdict = 'loaded' then cause
                   when verdict = 'refused' then coalesce(cause, 'no cause')
                   when verdict = 'released' and starts_with(held.state_cause, line) then held.state_cause
                   else concat_ws(E'\n', line, held.state_cause) end;

@@ -16,7 +16,7 @@ create table workers (
 create index workers_alive on workers (lease_until) where ended_at is null;
 comment on table  workers is 'One row per worker process. An id is never reused; a worker whose lease expired registers anew.';
 comment on column workers.models is 'The models that the worker was told to run; empty: any.';
-comment on column workers.loaded is 'The models that the worker has loaded: a list of {model, precision, batch_best, warning}, where batch_best is the measured best size of a forward batch, and warning is there only if the worker found something wrong with the model. The worker writes it when it changes.';
+comment on column workers.loaded is 'The models that the worker has loaded: a list of {model, precision, batch_best, artifact, warning}, where batch_best is the measured best size of a forward batch, artifact is a name in the manifest, and warning is there only if the worker found something wrong with the model. The worker writes it when it changes.';
 comment on column workers.store_fault is 'What is wrong with the worker''s bucket: set while the bucket lacks many objects in a row. The worker writes it when it changes.';
 comment on column workers.lease_until is 'By the clock of the database. Past this time housekeeping takes the worker''s jobs back.';
 

@@ -109,7 +109,7 @@ comment on column ops.models.paused_at is 'Since when workers leave this model a
 comment on column ops.models.pause_reason is 'Why, as the operator said.';
 comment on column ops.models.signed_by is 'Id of the minisign key whose signature the push brought; empty for a version without a checked signature.';
 comment on column ops.models.state is 'validating: a worker has yet to load it. ready: jobs may name it. rejected: it cannot be loaded.';
-comment on column ops.models.state_cause is 'Why it was rejected; while it is validating, why earlier workers could not decide. First lines, 2000 characters at most.';
+comment on column ops.models.state_cause is 'Why it was rejected; while it is validating, why earlier workers could not decide; if it is ready, what the worker that tried it found wrong. First lines, 2000 characters at most.';
 comment on column ops.models.state_worker is 'Name of the worker that loaded or rejected it, or that wrote the first line of the cause; empty if it was pushed without a trial.';
 comment on column ops.models.state_at is 'Since when it is in this state.';
 comment on column ops.models.alias_wanted is 'The alias that moves to it when its trial passes.';
@@ -135,5 +135,5 @@ comment on column ops.workers.lease_until is 'End of the lease, unless the worke
 comment on column ops.workers.draining is 'Whether the worker was asked to finish its jobs and exit.';
 comment on column ops.workers.status is 'alive, draining, ended, or lost (the lease expired).';
 comment on column ops.workers.running is 'Jobs that it holds.';
-comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best, warning}. batch_best is the number of images in a forward batch; warning is there only if the worker found something wrong with the model.';
+comment on column ops.workers.loaded is 'Models that the worker has loaded: a list of {model, precision, batch_best, artifact, warning}. batch_best is the number of images in a forward batch; artifact is its name in the manifest; warning is there only if the worker found something wrong with the model.';
 comment on column ops.workers.store_fault is 'What is wrong with the bucket of the worker; null while all is well.';

@@ -156,17 +156,20 @@ fn page(model: &Model, versions: &WireList<ModelVersion>) -> String {
     format!("{}\n\n{versions}{causes}", terminal::fields(model))
 }
 
-/// Why a version has no verdict or a bad one, and why it could not be loaded: paragraphs, or nothing. A key without the scope
+/// Why a version has no verdict or a bad one, what is wrong with it although it is ready, and why it could not be loaded: paragraphs, or nothing. A key without the scope
 /// `operate` or `admin` sees none.
 fn causes(version: &ModelVersion) -> String {
     let reference = format!("{}:{}", version.name, version.version);
+    let is_ready = version.state == "ready";
     let mut text = String::new();
     if let Some(cause) = &version.state_cause {
-        let _ = write!(text, "\n\n{reference} is {}:\n{cause}", version.state);
+        let warning = if is_ready { ", with a warning" } else { "" };
+        let state = &version.state;
+        let _ = write!(text, "\n\n{reference} is {state}{warning}:\n{cause}");
     }
     match &version.load_error {
         // A rejected version has this cause already.
-        Some(error) if version.state_cause.is_none() => {
+        Some(error) if is_ready || version.state_cause.is_none() => {
             let (worker, at) = (&error.worker, wire::rfc3339(&error.at));
             let _ = write!(
                 text,

@@ -79,14 +79,16 @@ fn table(workers: &WireList<Worker>) -> String {
     terminal::table(&heads, workers.data.iter().map(row).collect(), none)
 }
 
-/// `efficientnet-lite0:1 fp32 ×8`: forward batches of eight images.
+/// `efficientnet-lite0:1 fp32 ×8 model.pt`: forward batches of eight images by this artifact.
 fn loaded(worker: &Worker) -> String {
     let loaded = worker.loaded.iter();
     let loaded = loaded.map(|one| {
+        let artifact = one.artifact.as_ref().map(|artifact| format!(" {artifact}"));
+        let artifact = artifact.unwrap_or_default();
         let warning = one.warning.as_ref().map(|warning| format!(" ({warning})"));
         let warning = warning.unwrap_or_default();
         format!(
-            "{} {} ×{}{warning}",
+            "{} {} ×{}{artifact}{warning}",
             one.model, one.precision, one.batch_best
         )
     });
@@ -110,5 +112,29 @@ impl Drain {
         let path = format!("/v1/workers/{}/drain", self.id);
         client.send_idempotent(Method::POST, &path).await?;
         Ok(Ended::Well)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use wire::Worker;
+
+    use super::loaded;
+
+    #[test]
+    fn a_loaded_model_is_shown_with_its_artifact_and_its_warning() {
+        let shown = |model: serde_json::Value| {
+            let worker = json!({
+                "worker_id": 1, "name": "w", "device": "cpu", "build": "b", "models": [], "status": "alive", "running": 0,
+                "registered_at": "2026-01-31T12:00:00Z", "lease_until": "2026-01-31T12:00:30Z", "loaded": [model],
+            });
+            loaded(&serde_json::from_value::<Worker>(worker).expect("a worker"))
+        };
+        let mut model = json!({"model": "lite:1", "precision": "fp32", "batch_best": 8});
+        assert_eq!(shown(model.clone()), "lite:1 fp32 ×8", "of an older worker");
+        model["artifact"] = json!("model.pt");
+        model["warning"] = json!("cpu.pt2 is refused");
+        assert_eq!(shown(model), "lite:1 fp32 ×8 model.pt (cpu.pt2 is refused)");
     }
 }

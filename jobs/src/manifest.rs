@@ -114,7 +114,9 @@ pub struct InputSpec {
     #[serde(default = "gray", skip_serializing_if = "is_gray")]
     pub pad_color: [u8; 3],
     /// Per channel, for pixels of 0 to 255: input = (pixel - mean) / std.
+    #[serde(serialize_with = "shortest")]
     pub mean: [f32; 3],
+    #[serde(serialize_with = "shortest")]
     pub std: [f32; 3],
     /// Decode JPEGs at full size instead of the smallest DCT scale that covers the input.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -147,6 +149,12 @@ impl Serialize for InputSpec {
 
 fn whole() -> f64 {
     1.0
+}
+
+/// Writes the shortest digits that mean these numbers: as `f64`, 123.675 would become 123.67500305175781.
+fn shortest<S: Serializer>(numbers: &[f32; 3], serializer: S) -> Result<S::Ok, S::Error> {
+    let digits = |number: f32| number.to_string().parse().unwrap_or(f64::from(number));
+    numbers.map(digits).serialize(serializer)
 }
 
 /// The padding that common letterbox detectors were trained with.
@@ -376,6 +384,19 @@ mod tests {
             let problem = lite0().params(&object(params)).expect_err("refused");
             assert_eq!(problem.errors[0].pointer, pointer);
         }
+    }
+
+    #[test]
+    fn a_normalization_is_written_as_it_was_read() {
+        let mut manifest = lite0();
+        (manifest.input.mean, manifest.input.std) = ([123.675, 0.1, 0.0], [58.395, 57.12, 1e-3]);
+        let value = serde_json::to_value(&manifest).expect("JSON");
+        assert_eq!(value["input"]["mean"], json!([123.675, 0.1, 0.0]));
+        assert_eq!(value["input"]["std"], json!([58.395, 57.12, 1e-3]));
+        let text = serde_json::to_string(&manifest).expect("JSON");
+        assert!(text.contains(r#""mean":[123.675,0.1,0.0]"#), "{text}");
+        let read: Manifest = serde_json::from_value(value).expect("a manifest");
+        assert_eq!(read, manifest);
     }
 
     #[test]

@@ -55,6 +55,7 @@ def built(photos: Photos, options: dict[str, Any]) -> Built:
         spread_outputs(level[-1], run, -8.0, 1.7)
 
     def export(path: Path) -> None:
+        path = path.resolve()  # it may be relative to the folder before `chdir`
         with tempfile.TemporaryDirectory() as folder, chdir(folder):
             shutil.move(yolo.export(format="torchscript", imgsz=SIDE_PX, **options), path)
 

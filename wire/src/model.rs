@@ -53,8 +53,8 @@ pub struct ModelVersion {
     #[serde(default = "ready")]
     #[cfg_attr(feature = "openapi", schema(required = true, example = "ready"))]
     pub state: String,
-    /// Why it was rejected; while it is validating, why earlier workers could not decide. Only for keys that may `operate` or
-    /// `admin`.
+    /// Why it was rejected; while it is validating, why earlier workers could not decide; if it is ready, what the worker that
+    /// tried it found wrong. Only for keys that may `operate` or `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_cause: Option<String>,
     /// The worker that loaded or rejected it. Only for such keys.

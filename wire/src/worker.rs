@@ -39,6 +39,10 @@ pub struct LoadedModel {
     /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
     #[cfg_attr(feature = "openapi", schema(example = 8))]
     pub batch_best: u32,
+    /// Name of the artifact in the manifest: `artifact`, or one of `artifacts` that fits the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "model.pt"))]
+    pub artifact: Option<String>,
     /// What the worker found wrong with the model although it runs. `docs/models.md` has the cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,

@@ -33,7 +33,7 @@ use self::{
     slots::{MadeRoom, Slots},
 };
 pub use self::{
-    fault::{ModelWarning, Unreliable},
+    fault::{ModelWarning, RefusedArtifact, Unreliable},
     load_error::LoadError,
     model::Model,
     remarks::Remarks,
@@ -186,6 +186,7 @@ impl Models {
         let precision = (config.device).precision(config.precision, &manifest.precision);
         let artifacts = manifest.fitting_artifacts(&targets(config.device), precision);
         let mut artifacts = artifacts.into_iter().peekable();
+        let mut refused = Vec::new();
         while let Some(name) = artifacts.next() {
             let (artifact, bytes) = self.cache.file(file(name)?).await?;
             let loader = Loader {
@@ -211,8 +212,16 @@ impl Models {
                         error.cause = %error,
                         "an artifact cannot be used; using the next one that fits"
                     );
+                    refused.push(RefusedArtifact {
+                        name: name.to_owned(),
+                        cause: error.to_string(),
+                    });
                 }
-                (result, _) => return result.map(Arc::new),
+                (result, _) => {
+                    let mut model = result?;
+                    model.refused = refused;
+                    return Ok(Arc::new(model));
+                }
             }
         }
         Err(LoadError::Broken("the manifest names no artifact".into()))

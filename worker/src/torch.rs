@@ -33,7 +33,7 @@ pub use self::{
     memory::{give_back_freed_memory, memory_in_use},
     output::Output,
     package::load_package,
-    probe_image::probe_images,
+    probe_image::{other_probe_images, probe_images},
     program::Program,
     settings::{DeviceChoice, PrecisionChoice},
     targets::targets,

@@ -33,20 +33,19 @@ impl ApiError {
         )
     }
 
-    /// A field of the request that does not fit; `pointer` is its JSON pointer, `code` says why for machines.
+    /// A field of the request that does not fit; `pointer` is its JSON pointer, `code` says why for machines. Clients that show
+    /// only the top-level detail show the mistake too.
     pub fn invalid_field(pointer: &str, code: &str, detail: &str) -> Self {
-        let summary = "the request has a field that is not acceptable";
+        let summary = match pointer {
+            "" => detail.to_owned(),
+            pointer => format!("{pointer}: {detail}"),
+        };
         Self::new(ProblemCode::InvalidParams, summary).with_error(pointer, code, detail)
     }
 
     /// A query parameter that does not fit.
     pub fn invalid_query(name: &str, detail: &str) -> Self {
-        let summary = "a query parameter is not acceptable";
-        Self::new(ProblemCode::InvalidParams, summary).with_error(
-            &format!("/{name}"),
-            "invalid",
-            detail,
-        )
+        Self::invalid_field(&format!("/{name}"), "invalid", detail)
     }
 
     /// The problem if the client caused the error (4xx); else the error itself.
@@ -61,6 +60,13 @@ impl ApiError {
     #[must_use]
     pub fn with_error(mut self, pointer: &str, code: &str, detail: impl Into<String>) -> Self {
         self.problem = Box::new(self.problem.with_error(pointer, code, detail));
+        self
+    }
+
+    /// Says that the same request may succeed later, although the code does not say so.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.problem.retryable = true;
         self
     }
 

@@ -305,10 +305,22 @@ async fn retire_version(
     match models::retire(&ctx.db, model, version, &caller.audit_name()).await? {
         RetireOutcome::Done => Ok(HttpResponse::NoContent().finish()),
         RetireOutcome::NotFound => Err(ApiError::not_found()),
-        RetireOutcome::Aliased => {
-            let detail = "an alias means this version: move it to another one first";
-            Err(ApiError::invalid_field("/version", "aliased", detail))
+        RetireOutcome::Aliased { aliases } => {
+            let detail = aliased(&aliases);
+            Err(ApiError::invalid_field("/version", "aliased", &detail))
         }
+    }
+}
+
+fn aliased(aliases: &[String]) -> String {
+    let quoted: Vec<_> = aliases.iter().map(|alias| format!("`{alias}`")).collect();
+    match quoted.as_slice() {
+        [] => "an alias means this version: move or delete it first".into(),
+        [alias] => format!("the alias {alias} means this version: move or delete it first"),
+        _ => format!(
+            "the aliases {} mean this version: move or delete them first",
+            quoted.join(", ")
+        ),
     }
 }
 

@@ -44,6 +44,7 @@ fn loaded_model_body(loaded: LoadedModel) -> wire::LoadedModel {
         model: loaded.model,
         precision: loaded.precision,
         batch_best: loaded.batch_best,
+        artifact: loaded.artifact,
         warning: loaded.warning,
     }
 }

@@ -178,17 +178,26 @@ pub(crate) async fn resolve_model(ctx: &Ctx, model: Option<&str>) -> Result<Reso
 
 fn unready_model(version: &UnreadyVersion) -> ApiError {
     let reference = &version.reference;
-    let detail = match version.state {
-        VersionState::Rejected => format!("{reference} was rejected: no worker could load it"),
-        _ => {
-            format!("{reference} takes no jobs yet: it is validating until a worker has loaded it")
-        }
+    let refuse = |code: &str, detail: String| {
+        ApiError::new(ProblemCode::UnknownModel, detail.clone()).with_error("/model", code, detail)
     };
-    ApiError::new(ProblemCode::UnknownModel, detail.clone()).with_error(
-        "/model",
-        version.state.as_str(),
-        detail,
-    )
+    let code = version.state.as_str();
+    match version.state {
+        _ if version.is_retired => {
+            let detail = format!("{reference} is retired; `unretire` takes that back");
+            refuse("retired", detail)
+        }
+        VersionState::Rejected => {
+            let detail = format!("{reference} was rejected: no worker could load it");
+            refuse(code, detail)
+        }
+        VersionState::Validating | VersionState::Ready => {
+            let detail = format!(
+                "{reference} takes no jobs yet: it is validating until a worker has loaded it"
+            );
+            refuse(code, detail).retryable()
+        }
+    }
 }
 
 fn unknown_model(model: Option<&str>) -> ApiError {

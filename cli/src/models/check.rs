@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::DecimalBytes;
 use jobs::models::{ArtifactReport, FolderReport};
 use serde_json::{Value, json};
 
@@ -97,10 +98,10 @@ fn page(report: &FolderReport) -> String {
     let text = |field: &str| terminal::bare(&manifest[field]);
     let mut facts = vec![("name", text("name")), ("task", text("task"))];
     for one in &report.artifacts {
-        let (file, megabytes) = (&one.file, one.bytes as f64 / 1e6);
+        let (file, bytes) = (&one.file, DecimalBytes(one.bytes));
         facts.push((
             "artifact",
-            format!("{file}: {}, {megabytes:.1} MB", one.kind.what_it_is()),
+            format!("{file}: {}, {bytes}", one.kind.what_it_is()),
         ));
     }
     if let Some(labels) = &report.labels {
@@ -149,18 +150,36 @@ fn item(field: &str, detail: &str) -> String {
 fn what_workers_do(manifest: &Value) -> Vec<(&'static str, String)> {
     let (input, output) = (&manifest["input"], &manifest["output"]);
     let (width, height) = (&input["width"], &input["height"]);
-    let filter = terminal::bare(&input["filter"]);
-    let resize = format!(
-        "resize to {width} x {height} ({}, {filter})",
-        terminal::bare(&input["resize"])
-    );
+    let decode = if input["full_decode"] == true {
+        "JPEGs at full size (full_decode: true)"
+    } else {
+        "JPEGs at reduced size (full_decode: false); answers differ slightly from Pillow's"
+    };
+    let resize = match &input["resize"] {
+        Value::Object(rule) => format!(
+            "resize to shorter side {}, crop {}, {}",
+            rule["shorter_side"],
+            rule["crop"],
+            terminal::bare(&rule["interpolation"])
+        ),
+        word => format!(
+            "resize to {width} x {height} ({}, {})",
+            terminal::bare(word),
+            terminal::bare(&input["filter"])
+        ),
+    };
     let scale = format!("(pixel - {}) / {}", input["mean"], input["std"]);
     let method = terminal::bare(&manifest["method"]);
     let batch = &manifest["batch_max"];
     let precision = manifest["precision"].as_array().into_iter().flatten();
     let precision: Vec<_> = precision.map(terminal::bare).collect();
+    let images = if input["form"] == "list" {
+        format!("a list of n tensors [3, {height}, {width}]")
+    } else {
+        format!("[n, 3, {height}, {width}]")
+    };
     let call = format!(
-        "`{method}` gets [n, 3, {height}, {width}], n from 1 to {batch}, in {}",
+        "`{method}` gets {images}, n from 1 to {batch}, in {}",
         precision.join(", ")
     );
     let activation = match terminal::bare(&output["activation"]) {
@@ -180,6 +199,7 @@ fn what_workers_do(manifest: &Value) -> Vec<(&'static str, String)> {
         .map(|(name, spec)| format!("{name}={}", terminal::bare(&spec["default"])))
         .collect();
     vec![
+        ("decode", decode.into()),
         (
             "image",
             format!("{resize}, then {scale} on pixels of 0 to 255"),
@@ -194,7 +214,8 @@ fn what_workers_do(manifest: &Value) -> Vec<(&'static str, String)> {
 mod tests {
     use std::path::Path;
 
-    use jobs::models::FolderReport;
+    use jobs::{manifest::Manifest, models::FolderReport};
+    use serde_json::json;
 
     use super::{document, page};
 
@@ -217,6 +238,57 @@ mod tests {
         ] {
             assert!(page.contains(part), "no {part} in:\n{page}");
         }
+    }
+
+    #[test]
+    fn each_resize_form_and_decoding_is_told_in_words() {
+        let manifest = |input: serde_json::Value| -> String {
+            let manifest: Manifest = serde_json::from_value(json!({
+                "name": "net", "task": "raw", "artifact": "model.pt", "batch_max": 4, "input": input,
+            }))
+            .expect("a manifest");
+            page(&FolderReport {
+                manifest: Some(manifest),
+                ..FolderReport::default()
+            })
+        };
+        let short = manifest(json!({
+            "resize": {"shorter_side": 256, "crop": 224}, "full_decode": true,
+            "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375],
+        }));
+        let list = manifest(json!({
+            "width": 320, "height": 240, "resize": "stretch", "form": "list", "mean": [0, 0, 0], "std": [255, 255, 255],
+        }));
+        for (page, part) in [
+            (
+                &short,
+                "resize to shorter side 256, crop 224, bilinear, then",
+            ),
+            (
+                &short,
+                "(pixel - [123.675,116.28,103.53]) / [58.395,57.12,57.375]",
+            ),
+            (&short, "JPEGs at full size (full_decode: true)"),
+            (&short, "`forward` gets [n, 3, 224, 224], n from 1 to 4"),
+            (&list, "resize to 320 x 240 (stretch, catmull_rom), then"),
+            (
+                &list,
+                "JPEGs at reduced size (full_decode: false); answers differ slightly",
+            ),
+            (
+                &list,
+                "`forward` gets a list of n tensors [3, 240, 320], n from 1 to 4",
+            ),
+        ] {
+            assert!(page.contains(part), "no {part} in:\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_has_its_size_in_bytes() {
+        let pointer = "tests/fixtures/artifacts/lfs-pointer.pt";
+        let page = page(&report(pointer));
+        assert!(page.contains(", not the file, 133 B"), "{page}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Push {
         // Before anything else: a folder that is no model must not reach the service or change the schema.
         let folder =
             ModelFolder::read(&self.folder).map_err(|error| Failure::Usage(error.to_string()))?;
-        for warning in folder.manifest.warnings() {
+        for warning in folder.warnings() {
             terminal::note(format!("warning: {warning}"));
         }
         let pushed = if self.goes_direct() {

@@ -6,8 +6,8 @@ use crate::{failure::Failure, terminal};
 
 /// Between two questions.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
-/// Between two lines about the wait.
-const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two lines about the wait, while nothing else is new.
+const NOTE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a missing worker may take to start.
 const NO_WORKER_MAX: Duration = Duration::from_secs(10);
 /// Workers give a trial up after a quarter of an hour, and three workers may try.
@@ -23,6 +23,7 @@ const NEXT_AFTER_WAIT: &str =
 pub(crate) struct TrialView {
     /// `validating`, `ready` or `rejected`.
     pub(crate) state: String,
+    /// Of a version that is ready: what the worker that tried it found wrong.
     pub(crate) cause: Option<String>,
     pub(crate) worker: Option<String>,
     /// Live workers that run the model; `None` if that is not known.
@@ -38,13 +39,18 @@ pub(crate) async fn wait_for_verdict(
     mut ask: impl AsyncFnMut() -> Result<TrialView, Failure>,
 ) -> Result<TrialView, Failure> {
     let began = Instant::now();
-    let (mut has_worker_since, mut noted) = (began, None::<(Instant, TrialView)>);
+    let (mut has_worker_since, mut notes) = (began, Notes::default());
     loop {
         let view = ask().await?;
         match view.state.as_str() {
             "validating" => {}
             "rejected" => return Err(Failure::Rejected(rejection(reference, &view))),
-            _ => return Ok(view),
+            _ => {
+                if let Some(warning) = warning(reference, &view) {
+                    terminal::note(warning);
+                }
+                return Ok(view);
+            }
         }
         if view.workers != Some(0) {
             has_worker_since = Instant::now();
@@ -60,21 +66,45 @@ pub(crate) async fn wait_for_verdict(
                 next: NEXT_AFTER_WAIT,
             });
         }
-        let is_news = noted
-            .as_ref()
-            .is_none_or(|(at, before)| *before != view || at.elapsed() >= NOTE_INTERVAL);
-        if is_news {
-            terminal::note(progress(reference, &view));
-            noted = Some((Instant::now(), view));
+        if let Some(line) = notes.next(reference, &view, began.elapsed()) {
+            terminal::note(line);
         }
         tokio::time::sleep(ASK_INTERVAL).await;
+    }
+}
+
+/// The lines about one wait.
+#[derive(Debug, Default)]
+struct Notes {
+    said: String,
+    /// When a line was last written, since the begin of the wait.
+    said_at: Duration,
+}
+
+impl Notes {
+    /// The line to write now, if there is news. Says how long the wait lasts if nothing else has changed for a while.
+    fn next(&mut self, reference: &str, view: &TrialView, waited: Duration) -> Option<String> {
+        let line = progress(reference, view);
+        if line != self.said {
+            self.said.clone_from(&line);
+            self.said_at = waited;
+            return Some(line);
+        }
+        if waited < self.said_at + NOTE_INTERVAL {
+            return None;
+        }
+        self.said_at = waited;
+        Some(format!(
+            "{reference} still waits, after {} s",
+            waited.as_secs()
+        ))
     }
 }
 
 fn progress(reference: &str, view: &TrialView) -> String {
     let waits_for = match view.workers {
         Some(0) => "waits for a worker that runs its model".to_owned(),
-        Some(1) => "waits until 1 worker has loaded it".to_owned(),
+        Some(1) => "waits until its only worker has loaded it".to_owned(),
         Some(workers) => format!("waits until one of {workers} workers has loaded it"),
         None => "waits until a worker has loaded it".to_owned(),
     };
@@ -82,6 +112,15 @@ fn progress(reference: &str, view: &TrialView) -> String {
         Some(cause) => format!("{reference} {waits_for}; so far:\n{cause}"),
         None => format!("{reference} {waits_for}"),
     }
+}
+
+/// What to tell about a version that is ready.
+fn warning(reference: &str, view: &TrialView) -> Option<String> {
+    let cause = view.cause.as_ref()?;
+    let worker = view.worker.as_deref().unwrap_or("a worker");
+    Some(format!(
+        "warning: {reference} on the worker {worker}: {cause}"
+    ))
 }
 
 fn rejection(reference: &str, view: &TrialView) -> String {
@@ -95,7 +134,9 @@ fn rejection(reference: &str, view: &TrialView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{TrialView, progress, rejection, wait_for_verdict};
+    use std::time::Duration;
+
+    use super::{Notes, TrialView, progress, rejection, wait_for_verdict, warning};
     use crate::failure::Failure;
 
     fn view(state: &str, cause: Option<&str>) -> TrialView {
@@ -121,6 +162,41 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\nno operator torchvision::nms"), "{text}");
+    }
+
+    #[test]
+    fn a_ready_version_with_a_cause_is_a_warning() {
+        assert_eq!(warning("lite:2", &view("ready", None)), None);
+        let view = view(
+            "ready",
+            Some("runs model.pt because cpu.pt2 cannot be used"),
+        );
+        let told =
+            "warning: lite:2 on the worker gpu-1: runs model.pt because cpu.pt2 cannot be used";
+        assert_eq!(warning("lite:2", &view).as_deref(), Some(told));
+    }
+
+    #[test]
+    fn a_wait_repeats_no_line() {
+        let (mut notes, mut waiting) = (Notes::default(), view("validating", None));
+        let mut lines = Vec::new();
+        for second in 0..=70 {
+            // Another worker tries: no news for the person who waits.
+            waiting.worker = Some(format!("gpu-{}", second / 7));
+            if second == 5 {
+                waiting.workers = Some(1);
+            }
+            lines.extend(notes.next("lite:2", &waiting, Duration::from_secs(second)));
+        }
+        assert_eq!(
+            lines,
+            [
+                "lite:2 waits until one of 2 workers has loaded it",
+                "lite:2 waits until its only worker has loaded it",
+                "lite:2 still waits, after 35 s",
+                "lite:2 still waits, after 65 s",
+            ]
+        );
     }
 
     #[test]

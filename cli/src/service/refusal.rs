@@ -143,8 +143,10 @@ impl fmt::Display for Refusal {
             write!(f, "\n  {}", problem.detail)?;
         }
         for error in &problem.errors {
-            if error.detail != problem.detail {
-                write!(f, "\n  {}: {}", error.pointer, error.detail)?;
+            let line = format!("{}: {}", error.pointer, error.detail);
+            // The detail of a problem with one mistake may be this mistake.
+            if error.detail != problem.detail && line != problem.detail {
+                write!(f, "\n  {line}")?;
             }
         }
         if let Some(request_id) = &problem.request_id {
@@ -178,6 +180,20 @@ mod tests {
              next: correct the parameters named above; the model's manifest defines them"
         );
         assert!(!refusal.concerns_one_image());
+    }
+
+    #[test]
+    fn a_mistake_that_is_the_detail_is_said_once() {
+        for detail in ["/alias: is needed", "is needed"] {
+            let problem = Problem::new(ProblemCode::InvalidParams, detail).with_error(
+                "/alias",
+                "needed",
+                "is needed",
+            );
+            let refusal = Refusal::new("http://x", 422, None, &problem.to_json().to_string());
+            let text = refusal.to_string();
+            assert_eq!(text.matches("is needed").count(), 1, "{text}");
+        }
     }
 
     #[test]

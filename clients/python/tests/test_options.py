@@ -173,6 +173,11 @@ def test_an_error_as_text_has_its_useful_parts() -> None:
         "  /params/topk: the model has no such parameter",
         "  /params/top_k: must lie in 1..=1000",
     ]
+    one = {"pointer": "/alias", "code": "needed", "detail": "is needed"}
+    refusal = problem(422, "invalid_params", title="T", detail="/alias: is needed", request_id="1", errors=[one])
+    with pytest.raises(Refused) as refused:
+        client(lambda _: refusal).submit(b"image")
+    assert str(refused.value) == "T: /alias: is needed (invalid_params, HTTP 422, request 1)"
     proxy = httpx.Response(413, text="<h1>Too large</h1>")
     with pytest.raises(Refused, match="Too large.*HTTP 413"):
         client(lambda _: proxy).submit(b"image")

@@ -14,6 +14,11 @@ const BYTES_MAX: usize = 200;
 pub struct AnswerPath(String);
 
 impl AnswerPath {
+    /// The path that goes one step further than `path`, or that has only this step. The step has no dot.
+    pub fn step_from(path: Option<&Self>, step: &str) -> Self {
+        Self(path.map_or_else(|| step.to_owned(), |path| format!("{path}.{step}")))
+    }
+
     /// The steps, from the whole answer to the part.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')

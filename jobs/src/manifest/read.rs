@@ -67,9 +67,10 @@ fn mistakes_of(given: &Value, first: &str) -> Vec<Mistake> {
     // The same tests as for a manifest with the right types, for everything that does not depend on a repaired field.
     if let Ok(repaired) = serde_json::from_value::<Manifest>(Value::Object(repaired)) {
         let depends = |further: &Mistake| {
-            mistakes
-                .iter()
-                .any(|known| depends_on(&further.field, &known.field))
+            let mut known = mistakes.iter().map(|one| &one.field);
+            let mut stand_ins = probe.stand_ins.iter();
+            known.any(|known| overlap(&further.field, known))
+                || stand_ins.any(|field| depends_on(&further.field, field))
         };
         let further: Vec<_> = repaired.mistakes();
         let further: Vec<_> = further.into_iter().filter(|one| !depends(one)).collect();
@@ -82,15 +83,20 @@ fn mistakes_of(given: &Value, first: &str) -> Vec<Mistake> {
     mistakes
 }
 
+fn is_within(inner: &str, outer: &str) -> bool {
+    let rest = inner.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Whether one of these fields is the other, or is in the other.
+fn overlap(one: &str, other: &str) -> bool {
+    is_within(one, other) || is_within(other, one)
+}
+
 /// Whether a mistake of `field` may only be there because `repaired` has another value than the manifest.
 fn depends_on(field: &str, repaired: &str) -> bool {
-    let is_within = |inner: &str, outer: &str| {
-        let rest = inner.strip_prefix(outer);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    };
     let of_task = ["output", "params", "labels"];
-    is_within(field, repaired)
-        || is_within(repaired, field)
+    overlap(field, repaired)
         || (repaired == "task" && of_task.iter().any(|outer| is_within(field, outer)))
         || (is_within(repaired, "input.resize") && is_within(field, "input"))
         || (repaired == "output.mask" && is_within(field, "params"))
@@ -101,6 +107,8 @@ struct Probe {
     /// A manifest that is right. It has every object that has fields of its own.
     right: Value,
     mistakes: Vec<Mistake>,
+    /// Fields whose value in the repaired manifest is not the one that was meant, and fields without their value.
+    stand_ins: Vec<String>,
 }
 
 impl Probe {
@@ -124,6 +132,7 @@ impl Probe {
         Self {
             right,
             mistakes: Vec::new(),
+            stand_ins: Vec::new(),
         }
     }
 
@@ -147,20 +156,34 @@ impl Probe {
                 continue;
             }
             self.value(&path, value, &message);
-            meant.extend(words::meant(&message));
+            if let Some(field) = words::meant_field(&message) {
+                let path = [&path[..path.len() - 1], &[&field]].concat();
+                if !given.contains_key(&field) && self.with(&path, Some(value)).is_ok() {
+                    repaired.insert(field.clone(), value.clone());
+                }
+                meant.push(field);
+            }
+            let meant_value = words::meant_value(&message).map(Value::String);
+            if let Some(value) = meant_value.filter(|one| self.with(&path, Some(one)).is_ok()) {
+                repaired.insert(name.clone(), value);
+                continue;
+            }
+            self.stand_ins.push(path.join("."));
             if let Some(right) = right.get(name) {
                 repaired.insert(name.clone(), right.clone());
             }
         }
         for (name, right) in &right {
             let path = [path, &[name]].concat();
-            if given.contains_key(name) || self.with(&path, None).is_ok() {
+            let is_known = given.contains_key(name) || repaired.contains_key(name);
+            if is_known || self.with(&path, None).is_ok() {
                 continue;
             }
             // A field with a typo is one mistake, not two.
             if !meant.contains(name) {
                 self.add(path.join("."), "is missing".into());
             }
+            self.stand_ins.push(path.join("."));
             repaired.insert(name.clone(), right.clone());
         }
         repaired

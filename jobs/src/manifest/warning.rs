@@ -1,6 +1,6 @@
 //! What is allowed in a manifest, but is rarely meant.
 
-use super::{InputSpec, Manifest};
+use super::{InputForm, InputSpec, Manifest, Task};
 
 /// A field of a manifest that is probably a mistake. The version can be registered.
 #[derive(Debug, Clone, PartialEq, Eq, derive_more::Display)]
@@ -19,6 +19,18 @@ impl Manifest {
             detail: detail.into(),
         });
         scale.into_iter().collect()
+    }
+
+    /// What the person who pushes the model should look at in its labels.
+    pub fn labels_warning(&self, labels: &[String]) -> Option<Warning> {
+        // Only detectors of torchvision take a list of images.
+        let has_background = self.task == Task::Detect && self.input.form == InputForm::List;
+        let first = labels.first()?.to_lowercase();
+        let is_missing = has_background && !first.contains("background") && first != "n/a";
+        is_missing.then(|| Warning {
+            field: "labels".into(),
+            detail: "index 0 of torchvision's detectors is the background, so the first label should be `__background__`".into(),
+        })
     }
 }
 
@@ -53,6 +65,30 @@ mod tests {
         assert_eq!(manifest.mistakes(), []);
         let warnings = manifest.warnings().into_iter();
         warnings.map(|warning| warning.to_string()).collect()
+    }
+
+    #[test]
+    fn the_labels_of_a_torchvision_detector_begin_with_the_background() {
+        let warning = |task: &str, form: &str, first: &str| {
+            let manifest: Manifest = serde_json::from_value(json!({
+                "name": "net", "task": task, "artifact": "model.pt",
+                "input": {"width": 8, "height": 8, "resize": "stretch", "mean": [0, 0, 0], "std": [255, 255, 255], "form": form},
+            }))
+            .expect("a manifest");
+            manifest.labels_warning(&[first.to_owned(), "cat".to_owned()])
+        };
+        let shifted = warning("detect", "list", "person").expect("a warning");
+        assert_eq!(shifted.field, "labels");
+        assert!(shifted.detail.contains("`__background__`"), "{shifted}");
+        for (task, form, first) in [
+            ("detect", "list", "__background__"),
+            ("detect", "list", "Background"),
+            ("detect", "list", "N/A"),
+            ("detect", "batch", "person"),
+            ("raw", "list", "person"),
+        ] {
+            assert_eq!(warning(task, form, first), None, "{task} {form} {first}");
+        }
     }
 
     #[test]

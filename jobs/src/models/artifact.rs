@@ -17,7 +17,7 @@ use std::{
     path::Path,
 };
 
-pub use self::{code::TorchScriptCode, damage::find_damage};
+pub use self::{code::TorchScriptCode, damage::find_damage, words::SIDES};
 
 /// Bytes at the start of a file that may tell what the file is.
 const HEAD_BYTES: u64 = 64 << 10;

@@ -85,6 +85,12 @@ pub(super) fn field_of(manifest: &Manifest, name: &str) -> &'static str {
     }
 }
 
+/// Height and width of the input, for recipes; `None` if the manifest has mistakes there.
+pub(super) fn sides(manifest: &Manifest) -> Option<(u32, u32)> {
+    let (height, width) = (manifest.input.height, manifest.input.width);
+    (height > 0 && width > 0).then_some((height, width))
+}
+
 fn labels_mistake(file: &mut impl Read) -> io::Result<Option<String>> {
     let mut text = Vec::new();
     file.take(LABELS_BYTES_MAX as u64 + 1)
@@ -104,7 +110,7 @@ fn artifact_mistake(
     bytes: u64,
 ) -> io::Result<Option<String>> {
     let kind = artifact::recognize(file, bytes)?;
-    Ok(kind_mistake(&kind, name, &manifest.method))
+    Ok(kind_mistake(&kind, name, &manifest.method, sides(manifest)))
 }
 
 #[cfg(test)]

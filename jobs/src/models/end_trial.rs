@@ -7,6 +7,8 @@ use super::{Trial, VersionState, cause::first_lines};
 pub enum Verdict {
     /// The worker has loaded the version.
     Loaded,
+    /// The worker has loaded the version, and found something wrong with it.
+    LoadedWithWarning(String),
     /// The files of the version are wrong: no worker can load it.
     Refused(String),
     /// This worker has too little memory, or lost its device. Another worker may load it; the third such attempt rejects it.
@@ -18,7 +20,7 @@ pub enum Verdict {
 impl Verdict {
     const fn as_str(&self) -> &'static str {
         match self {
-            Self::Loaded => "loaded",
+            Self::Loaded | Self::LoadedWithWarning(_) => "loaded",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
             Self::Released(_) => "released",
@@ -28,9 +30,10 @@ impl Verdict {
     fn cause(&self) -> Option<String> {
         match self {
             Self::Loaded => None,
-            Self::Refused(cause) | Self::Failed(cause) | Self::Released(cause) => {
-                Some(first_lines(cause))
-            }
+            Self::LoadedWithWarning(cause)
+            | Self::Refused(cause)
+            | Self::Failed(cause)
+            | Self::Released(cause) => Some(first_lines(cause)),
         }
     }
 }

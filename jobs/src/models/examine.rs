@@ -8,8 +8,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::artifact::{self, ArtifactKind};
-use crate::manifest::{Manifest, Mistake, ReadError, read_labels};
+use super::artifact::{self, ArtifactKind, SIDES};
+use crate::manifest::{Manifest, Mistake, ReadError, Warning, read_labels};
 
 /// Longest manifest or file of labels that is read.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
@@ -65,10 +65,7 @@ impl FolderReport {
         };
         match read_manifest(&text) {
             Ok(manifest) => {
-                let warnings = manifest.warnings().into_iter().map(|one| Mistake {
-                    field: one.field,
-                    detail: one.detail,
-                });
+                let warnings = manifest.warnings().into_iter().map(warning);
                 report.warnings.extend(warnings);
                 report.manifest = Some(manifest);
             }
@@ -78,8 +75,9 @@ impl FolderReport {
         let without_mark = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
         let json: Value = serde_json::from_slice(without_mark).unwrap_or_default();
         let method = json["method"].as_str().unwrap_or("forward");
+        let sides = sides_of(&json["input"]);
         for (field, file) in artifacts_of(&json) {
-            report.artifact(folder, field, &file, method);
+            report.artifact(folder, field, &file, method, sides);
         }
         if let Some(file) = json["labels"].as_str() {
             report.labels(folder, file);
@@ -127,13 +125,20 @@ impl FolderReport {
         self.artifacts = artifacts.collect();
     }
 
-    fn artifact(&mut self, folder: &Path, field: String, file: &str, method: &str) {
+    fn artifact(
+        &mut self,
+        folder: &Path,
+        field: String,
+        file: &str,
+        method: &str,
+        sides: Option<(u32, u32)>,
+    ) {
         if !is_beside(file) {
             return self.mistake(&field, format!("`{file}` leads out of the folder"));
         }
         let path = folder.join(file);
         let found = artifact_of(&path, field.clone(), file)
-            .and_then(|artifact| Ok((artifact_mistake(&path, file, method)?, artifact)));
+            .and_then(|artifact| Ok((artifact_mistake(&path, file, method, sides)?, artifact)));
         match found {
             Ok((mistake, artifact)) => {
                 if let Some(detail) = mistake {
@@ -158,6 +163,9 @@ impl FolderReport {
         }
         match read_text(&folder.join(file)).map(|text| read_labels(&text)) {
             Ok(Ok(labels)) => {
+                let found = self.manifest.as_ref();
+                let found = found.and_then(|manifest| manifest.labels_warning(&labels));
+                self.warnings.extend(found.map(warning));
                 self.labels = Some(LabelsReport {
                     file: file.to_owned(),
                     count: labels.len(),
@@ -166,6 +174,13 @@ impl FolderReport {
             Ok(Err(mistakes)) => self.mistakes.extend(mistakes),
             Err(error) => self.mistake("labels", format!("`{file}` cannot be read: {error}")),
         }
+    }
+}
+
+fn warning(one: Warning) -> Mistake {
+    Mistake {
+        field: one.field,
+        detail: one.detail,
     }
 }
 
@@ -178,6 +193,7 @@ pub(super) fn artifact_mistake(
     path: &Path,
     file: &str,
     method: &str,
+    sides: Option<(u32, u32)>,
 ) -> io::Result<Option<String>> {
     let mut kind = artifact::recognize_path(path)?;
     if kind.can_run() {
@@ -185,14 +201,24 @@ pub(super) fn artifact_mistake(
         let damage = artifact::find_damage(File::open(path)?, bytes)?;
         kind = damage.unwrap_or(kind);
     }
-    let wrong = kind_mistake(&kind, file, method);
+    let wrong = kind_mistake(&kind, file, method, sides);
     Ok(wrong.map(|wrong| format!("{file}: {wrong}")))
 }
 
-/// What is wrong with a file of this kind as the artifact of a manifest with this `method`.
-pub fn kind_mistake(kind: &ArtifactKind, file: &str, method: &str) -> Option<String> {
+/// What is wrong with a file of this kind as the artifact of a manifest with this `method`. `sides`: height and width of the
+/// input, if the manifest has them; recipes then name them.
+pub fn kind_mistake(
+    kind: &ArtifactKind,
+    file: &str,
+    method: &str,
+    sides: Option<(u32, u32)>,
+) -> Option<String> {
     if !kind.can_run() {
-        return Some(format!("{}. {}", kind.what_it_is(), kind.what_to_do(file)));
+        let mut todo = kind.what_to_do(file);
+        if let Some((height, width)) = sides {
+            todo = todo.replace(SIDES, &format!("{height}, {width}"));
+        }
+        return Some(format!("{}. {todo}", kind.what_it_is()));
     }
     let ArtifactKind::TorchScript(code) = kind else {
         return None;
@@ -219,6 +245,16 @@ fn artifact_of(path: &Path, field: String, file: &str) -> io::Result<ArtifactRep
         bytes: std::fs::metadata(path)?.len(),
         kind: artifact::recognize_path(path)?,
     })
+}
+
+/// Height and width of the input in a manifest that may have mistakes. A side that is left out is the side of the crop.
+fn sides_of(input: &Value) -> Option<(u32, u32)> {
+    let side = |name: &str| {
+        let given = input.get(name).unwrap_or(&input["resize"]["crop"]);
+        let side = u32::try_from(given.as_u64()?).ok()?;
+        (side > 0).then_some(side)
+    };
+    Some((side("height")?, side("width")?))
 }
 
 /// The fields that name artifacts, with the names of the files.
@@ -264,6 +300,7 @@ mod tests {
     use serde_json::json;
 
     use super::FolderReport;
+    use crate::models::ModelFolder;
 
     fn fixtures() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -342,6 +379,30 @@ mod tests {
                 "artifact: net.pt: TorchScript without the method `classes`; it has `embed`, `forward`"
             ]
         );
+    }
+
+    #[test]
+    fn labels_without_the_background_of_torchvision_are_a_warning_of_the_check_and_of_the_push() {
+        let mut input = input();
+        input["form"] = json!("list");
+        let boxes = json!({"columns": ["x1", "y1", "x2", "y2", "score", "class"], "fields": ["boxes", "scores", "labels"]});
+        let manifest = json!({"name": "net", "task": "detect", "artifact": "net.pt", "labels": "labels.txt", "input": input,
+                              "output": {"path": "1", "boxes": boxes}});
+        let folder = Folder::new("background", &manifest);
+        folder.add("torchscript.pt", "net.pt");
+        let warnings = |labels: &str| {
+            std::fs::write(folder.0.join("labels.txt"), labels).expect("a file");
+            let report = FolderReport::of(&folder.0);
+            assert_eq!(mistakes(&report), [""; 0]);
+            let checked: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
+            let pushed = ModelFolder::read(&folder.0).expect("a model").warnings();
+            let pushed: Vec<_> = pushed.iter().map(ToString::to_string).collect();
+            assert_eq!(checked, pushed);
+            checked
+        };
+        assert_eq!(warnings("__background__\ncat\n"), [""; 0]);
+        let found = warnings("cat\ndog\n");
+        assert!(found[0].starts_with("labels: index 0"), "{found:?}");
     }
 
     #[test]

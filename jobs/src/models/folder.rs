@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::{
     artifact,
-    check::{NewVersion, field_of, file_mistake, manifest_mistakes},
-    examine::kind_mistake,
+    check::{NewVersion, field_of, file_mistake, manifest_mistakes, sides},
+    examine::{FolderReport, kind_mistake},
 };
 use crate::{
     Sha256Digest,
-    manifest::{Manifest, Mistake, ReadError},
+    manifest::{Manifest, Mistake, ReadError, Warning, read_labels},
 };
 
 /// A model folder that was read and checked.
@@ -41,8 +41,9 @@ pub enum FolderError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{path} is not a manifest: {source}")]
     BadManifest { path: PathBuf, source: ReadError },
-    #[error("{path} is not a manifest to run: {}", lines(.mistakes))]
-    WrongManifest {
+    /// `path`: the folder.
+    #[error("{path} cannot be pushed:{}", lines(.mistakes))]
+    Wrong {
         path: PathBuf,
         mistakes: Vec<Mistake>,
     },
@@ -63,35 +64,35 @@ impl ModelFolder {
     /// A file is missing, or the manifest or a file has mistakes: all of them are named.
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join("model.json");
-        let unreadable = |path: &Path, source| FolderError::Unreadable {
-            path: path.to_owned(),
-            source,
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(FolderError::Unreadable { path, source }),
         };
-        let text = std::fs::read(&path).map_err(|source| unreadable(&path, source))?;
-        let manifest = Manifest::read(&text).map_err(|source| match source {
-            ReadError::Mistakes(mistakes) => FolderError::WrongManifest {
-                path: path.clone(),
-                mistakes,
-            },
-            source => FolderError::BadManifest {
-                path: path.clone(),
-                source,
-            },
-        })?;
+        let manifest = match Manifest::read(&text) {
+            Ok(manifest) => manifest,
+            Err(ReadError::Mistakes(mistakes)) => return Err(wrong(folder, mistakes)),
+            Err(source) => return Err(FolderError::BadManifest { path, source }),
+        };
         let mut mistakes = manifest_mistakes(&manifest);
         let mut files = Vec::new();
         // A name with a mistake may lead anywhere.
         if mistakes.is_empty() {
             for name in manifest.files() {
                 let path = folder.join(name);
-                let read = read_file(&manifest, name, path.clone());
-                let (file, mistake) = read.map_err(|source| unreadable(&path, source))?;
-                files.push(file);
-                mistakes.extend(mistake);
+                match read_file(&manifest, name, path) {
+                    Ok((file, mistake)) => {
+                        files.push(file);
+                        mistakes.extend(mistake);
+                    }
+                    Err(error) => mistakes.push(Mistake {
+                        field: field_of(&manifest, name).to_owned(),
+                        detail: format!("`{name}` cannot be read: {error}"),
+                    }),
+                }
             }
         }
         if !mistakes.is_empty() {
-            return Err(FolderError::WrongManifest { path, mistakes });
+            return Err(wrong(folder, mistakes));
         }
         let digests = files.iter().map(|file| (file.name.clone(), file.sha256));
         let version = NewVersion::new(manifest, digests.collect());
@@ -105,6 +106,17 @@ impl ModelFolder {
     /// The files that the manifest names.
     pub fn files(&self) -> &[ModelFile] {
         &self.files
+    }
+
+    /// What the person who pushes the folder should look at. Labels that cannot be read any more have no warning.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let labels = self.manifest.labels.as_ref();
+        let labels = labels.and_then(|name| self.files.iter().find(|file| file.name == *name));
+        let labels = labels.and_then(|file| read_labels(&std::fs::read(&file.path).ok()?).ok());
+        let of_labels = labels.and_then(|labels| self.manifest.labels_warning(&labels));
+        let mut warnings = self.manifest.warnings();
+        warnings.extend(of_labels);
+        warnings
     }
 
     /// What a push of this folder registers.
@@ -121,6 +133,23 @@ impl ModelFolder {
     }
 }
 
+/// The error of a folder with these mistakes, and with those that [`FolderReport`] finds in other fields.
+fn wrong(folder: &Path, mut mistakes: Vec<Mistake>) -> FolderError {
+    let mut further = FolderReport::of(folder).mistakes;
+    further.retain(|one| {
+        let is_known = |known: &Mistake| {
+            let within = one.field.strip_prefix(&known.field);
+            within.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !mistakes.iter().any(is_known)
+    });
+    mistakes.extend(further);
+    FolderError::Wrong {
+        path: folder.to_owned(),
+        mistakes,
+    }
+}
+
 fn read_file(
     manifest: &Manifest,
     name: &str,
@@ -132,7 +161,8 @@ fn read_file(
     if mistake.is_none() && manifest.labels.as_deref() != Some(name) {
         file.rewind()?;
         let damage = artifact::find_damage(&mut file, bytes)?;
-        let detail = damage.and_then(|kind| kind_mistake(&kind, name, &manifest.method));
+        let detail =
+            damage.and_then(|kind| kind_mistake(&kind, name, &manifest.method, sides(manifest)));
         mistake = detail.map(|detail| Mistake {
             field: field_of(manifest, name).to_owned(),
             detail: format!("{name}: {detail}"),
@@ -163,5 +193,46 @@ fn hash(mut file: File) -> io::Result<(Sha256Digest, u64)> {
                 bytes += length as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::ModelFolder;
+
+    #[test]
+    fn a_folder_is_refused_with_all_its_mistakes_and_recipes_of_its_size() {
+        let name = format!("darkroom-folder-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let manifest = json!({
+            "name": "net", "task": "classify", "artifact": "net.pth", "labels": "labels.txt", "batch_maxx": 4,
+            "input": {"width": 320, "height": 240, "resize": "stretch", "mean": [0, 0, 0], "std": [255, 255, 255]},
+        });
+        std::fs::write(folder.join("model.json"), manifest.to_string()).expect("a file");
+        std::fs::write(folder.join("labels.txt"), "\n").expect("a file");
+        let fixture = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/artifacts/state-dict.pth"
+        );
+        std::fs::copy(fixture, folder.join("net.pth")).expect("a fixture");
+        let told = ModelFolder::read(&folder).map_err(|error| error.to_string());
+        let _ = std::fs::remove_dir_all(&folder);
+        let told = told.expect_err("mistakes");
+        let head = format!("{} cannot be pushed:\n", folder.display());
+        assert!(told.starts_with(&head), "{told}");
+        for part in [
+            "batch_maxx: ",
+            "artifact: net.pth: a state_dict",
+            "labels: ",
+        ] {
+            assert!(
+                told.contains(&format!("\n  {part}")),
+                "no {part} in:\n{told}"
+            );
+        }
+        assert!(told.contains("torch.zeros(1, 3, 240, 320)"), "{told}");
     }
 }

@@ -79,7 +79,7 @@ impl Resolver {
     }
 
     /// Finds the version that a reference means now; without a reference, the default version of the default model. `None`: no
-    /// such model, version or alias exists, or the version is retired, validating or rejected. `find_unready` tells the last two.
+    /// such model, version or alias exists, or the version is retired, validating or rejected. `find_unready` tells the last three.
     ///
     /// # Errors
     /// Postgres is away.

@@ -5,16 +5,18 @@ use super::{
     resolve::{Pick, parse},
 };
 
-/// A version that exists and takes no jobs, because no worker has loaded it.
+/// A version that exists and takes no jobs: it is retired, or no worker has loaded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadyVersion {
     /// `name:version`.
     pub reference: String,
     pub state: VersionState,
+    /// Whether the version is retired. Then `state` may be `Ready`.
+    pub is_retired: bool,
 }
 
-/// Tells why a reference cannot be resolved: the newest validating or rejected version that it names, or that waits for its alias.
-/// `None`: there is no such version.
+/// Tells why a reference cannot be resolved: the newest retired, validating or rejected version that it names by number or digest,
+/// or the newest version that waits for its alias. `None`: there is no such version.
 ///
 /// # Errors
 /// Postgres is away.
@@ -36,6 +38,7 @@ pub async fn find_unready(
         Ok(UnreadyVersion {
             reference: format!("{name}:{}", row.version),
             state: VersionState::parse(&row.state)?,
+            is_retired: row.is_retired,
         })
     })
     .transpose()

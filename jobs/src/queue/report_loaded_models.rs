@@ -12,6 +12,9 @@ pub struct LoadedModel {
     pub precision: String,
     /// Images of one forward pass: measured when the model was loaded, and halved whenever memory ran out.
     pub batch_best: u32,
+    /// Name of the artifact in the manifest. `None` in a list that an older worker wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
     /// What the worker found wrong with the model although it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,

@@ -134,3 +134,22 @@ async fn the_curl_example_predicts_a_photo() {
     let result: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(result["labels"].as_array().unwrap().len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_curl_example_pushes_a_model() {
+    let runner = ClientRunner::new("python").await;
+    let folder = fixtures::folder().join("tasks/bright-box");
+    let folder = folder.to_str().unwrap();
+    for _ in 0..2 {
+        let args = [folder, "stable"];
+        let run = runner.run("examples/push_model.sh", &args, &[]).await;
+        let told = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(told, "bright-box:1 is ready\n");
+    }
+    let versions = runner.stack.client.get("/v1/models/bright-box/versions");
+    let versions = versions.await.json();
+    assert_eq!(
+        versions["data"][0]["aliases"],
+        serde_json::json!(["default", "stable"])
+    );
+}

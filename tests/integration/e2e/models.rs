@@ -162,6 +162,17 @@ async fn a_retired_version_refuses_new_jobs_and_stays_listed() {
     let stack = stack_with_two_versions().await;
     let aliased = retire(&stack, "1").await;
     aliased.problem_at(422, "invalid_params", "/version");
+    assert_eq!(
+        aliased.json()["detail"],
+        "/version: the alias `default` means this version: move or delete it first"
+    );
+    set_alias(&stack, "stable", json!(1)).await;
+    let aliased = retire(&stack, "1").await.json();
+    assert_eq!(
+        aliased["errors"][0]["detail"],
+        "the aliases `default`, `stable` mean this version: move or delete them first"
+    );
+    set_alias(&stack, "stable", json!(2)).await;
     set_alias(&stack, "default", json!(2)).await;
     for _ in 0..2 {
         assert_eq!(retire(&stack, "1").await.status, 204);
@@ -170,6 +181,13 @@ async fn a_retired_version_refuses_new_jobs_and_stays_listed() {
     let photo = fixtures::photo("cat.jpg");
     let refused = stack.client.post_job(&first, "image/jpeg", photo).await;
     refused.problem_at(404, "unknown_model", "/model");
+    let refused = refused.json();
+    let told = format!(
+        "{}:1 is retired; `unretire` takes that back",
+        fixtures::CLASSIFIER
+    );
+    assert_eq!(refused["detail"], told);
+    assert_eq!(refused["retryable"], false);
     let back = set_alias(&stack, "default", json!(1)).await;
     back.problem_at(422, "invalid_params", "/version");
     let path = format!("/v1/models/{}/versions", fixtures::CLASSIFIER);

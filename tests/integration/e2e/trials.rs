@@ -92,6 +92,10 @@ async fn a_good_version_gets_its_alias_once_a_worker_has_loaded_it() {
         detail.contains("brightness:2 takes no jobs yet"),
         "{detail}"
     );
+    assert_eq!(
+        problem["retryable"], true,
+        "the version may be ready in a moment"
+    );
     let before = stack.client.submit("?model=brightness", white()).await;
     assert_eq!(before["resolved_model"]["version"], 1);
 
@@ -149,6 +153,7 @@ async fn a_bad_version_is_rejected_with_its_cause_and_its_alias_stays() {
         .await;
     let problem = refused.problem(404, "unknown_model");
     assert!(!problem.to_string().contains(cause));
+    assert_eq!(problem["retryable"], false);
     let path = "/v1/models/brightness/aliases/default";
     let alias = stack.client.request(Method::PUT, path);
     let alias = send(alias.json(&json!({"version": 2}))).await;
@@ -163,6 +168,47 @@ async fn a_bad_version_is_rejected_with_its_cause_and_its_alias_stays() {
         "a rejected version is tried again"
     );
     assert_eq!(decided(&stack).await["state"], "rejected");
+}
+
+/// The package in the folder fits only the manifest before the change of `mean`.
+#[cfg(target_arch = "x86_64")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_no_longer_fits_its_manifest_is_a_warning_of_the_push_and_of_the_model() {
+    if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
+        eprintln!("this CPU cannot run the package: this test tests nothing");
+        return;
+    }
+    let stack = Stack::bare(&[]).await;
+    let _worker = stack.worker("w", &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["model.pt", "cpu-avx2.pt2"] {
+        let source = fixtures::folder().join("aoti").join(file);
+        std::fs::copy(source, folder.path().join(file)).unwrap();
+    }
+    let mut manifest = fixtures::json("aoti/model.json");
+    manifest["input"]["mean"] = json!([0, 0, 0]);
+    std::fs::write(folder.path().join("model.json"), manifest.to_string()).unwrap();
+
+    let path = folder.path().to_str().unwrap();
+    let pushed = stack.command(&["models", "push", path]).await;
+    assert_eq!(pushed.status.code(), Some(0), "{pushed:?}");
+    let told = String::from_utf8(pushed.stderr).unwrap();
+    let refused = "runs model.pt because cpu-avx2.pt2 cannot be used: ";
+    let warning = format!("warning: compiled:1 on the worker w: {refused}");
+    assert!(told.contains(&warning), "{told}");
+    assert!(told.contains("`darkroom models compile`"), "{told}");
+
+    let loaded = eventually(LIMIT, "the worker reports the model", || async {
+        let workers = stack.client.get("/v1/workers").await.json();
+        let loaded = workers["data"][0]["loaded"][0].clone();
+        loaded.is_object().then_some(loaded)
+    })
+    .await;
+    assert_eq!(loaded["artifact"], "model.pt");
+    let warning = loaded["warning"].as_str().unwrap();
+    assert!(warning.starts_with(refused), "{warning}");
+    let versions = stack.client.get("/v1/models/compiled/versions").await;
+    assert_eq!(versions.json()["data"][0]["state_cause"], warning);
 }
 
 /// Holds verdicts back until the advisory lock 20 is free.

@@ -93,6 +93,18 @@ async fn a_version_that_loads_is_ready_and_gets_the_alias_of_its_push() {
 }
 
 #[tokio::test]
+async fn a_warning_of_the_trial_stays_with_the_ready_version() {
+    let db = database().await;
+    let (_, trial) = claimed_by(&db, "gpu-1").await;
+    let warning = Verdict::LoadedWithWarning("runs one image at a time".into());
+    assert_eq!(end(&db, trial, warning).await, Some(VersionState::Ready));
+    assert_eq!(aliases(&db).await, "1: default, 2: stable");
+    let version = models::version(&db, trial.version_id).await.unwrap();
+    let cause = version.unwrap().state_cause;
+    assert_eq!(cause.as_deref(), Some("runs one image at a time"));
+}
+
+#[tokio::test]
 async fn a_refused_version_keeps_its_cause_and_moves_no_alias() {
     let db = database().await;
     let (_, trial) = claimed_by(&db, "gpu-1").await;
@@ -282,6 +294,15 @@ async fn no_job_names_a_version_that_is_not_ready() {
     for other in ["lite@canary", "lite:1", "lite:3"] {
         assert_eq!(models::find_unready(&db, other).await.unwrap(), None);
     }
+    models::retire(&db, given::MODEL, 2, "a test")
+        .await
+        .unwrap();
+    for reference in ["lite:2", &digest] {
+        let retired = models::find_unready(&db, reference).await.unwrap();
+        assert!(retired.unwrap().is_retired, "{reference}");
+    }
+    let waiting = models::find_unready(&db, "lite@stable").await.unwrap();
+    assert_eq!(waiting, None, "no alias moves to a retired version");
 }
 
 #[tokio::test]
@@ -384,6 +405,7 @@ async fn a_worker_loads_what_an_operator_asked_for_within_ten_minutes() {
         model: "lite:1".into(),
         precision: "fp32".into(),
         batch_best: 4,
+        artifact: None,
         warning: None,
     };
     queue::report_loaded_models(&db, worker, &[loaded])

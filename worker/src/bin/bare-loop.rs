@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use decode::{Color, Format, Header, Request, decode};
 use fast_image_resize::Resizer;
-use jobs::models::ModelFolder;
+use jobs::{manifest::is_package, models::ModelFolder};
 use serde_json::json;
 use worker::{
     pipeline::{
@@ -20,13 +20,16 @@ use worker::{
         postprocess::predict,
         preprocess::{preprocess, shrink},
     },
-    torch::{Device, DeviceChoice, Output, PrecisionChoice, Program, load_program, prepare_thread},
+    torch::{
+        Device, DeviceChoice, Output, PrecisionChoice, Program, load_package, load_program,
+        prepare_thread,
+    },
 };
 
 /// Decodes photos and runs the model on them in a loop; prints one JSON line.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Folder of the model
+    /// Folder of the model. Its `artifact` is loaded, TorchScript or a package, and none of its `artifacts`
     #[arg(long, default_value = "models/efficientnet-lite0")]
     model: PathBuf,
     /// Folder of JPEGs
@@ -152,14 +155,13 @@ fn main() -> anyhow::Result<()> {
     let device = Device::open(args.device)?;
     let precision = device.precision(args.precision, &folder.manifest.precision);
     prepare_thread(0);
-    let program = load_program(
-        &args.model.join(&folder.manifest.artifact),
-        &folder.manifest,
-        device,
-        precision,
-        args.batch,
-    )
-    .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let (manifest, artifact) = (&folder.manifest, args.model.join(&folder.manifest.artifact));
+    let program = if is_package(&manifest.artifact) {
+        load_package(&artifact, manifest, device, args.batch, args.threads)
+    } else {
+        load_program(&artifact, manifest, device, precision, args.batch)
+    };
+    let program = program.map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let labels = std::fs::read(args.model.join("labels.txt")).unwrap_or_default();
     let labels = jobs::manifest::read_labels(&labels).unwrap_or_default();
     let photos = read_photos(&args.photos)?;

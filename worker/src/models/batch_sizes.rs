@@ -65,7 +65,7 @@ impl Loader {
                 break; // a GPU would make plans for a size that it does not run
             } else {
                 program
-                    .forward(&batch)
+                    .forward_raw(&batch)
                     .map(|outputs| (Duration::ZERO, outputs))
             };
             let (took, outputs) = match tried {
@@ -115,7 +115,7 @@ fn refuse_training_mode(program: &Program, probes: &Probes) -> Result<(), Unreli
     let Some(operator) = program.training_operator() else {
         return Ok(());
     };
-    match program.forward(&probes.batch(2)) {
+    match program.forward_raw(&probes.batch(2)) {
         Ok(outputs) if !probes.agree(program, &outputs) => {
             Err(Unreliable::TrainingMode { operator })
         }

@@ -20,6 +20,20 @@ pub enum Unreliable {
     Random,
 }
 
+/// An artifact that a worker refused before it loaded the next one that fits its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedArtifact {
+    /// In the manifest.
+    pub name: String,
+    pub cause: String,
+}
+
+impl fmt::Display for RefusedArtifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used: {}", self.name, self.cause)
+    }
+}
+
 /// What operators should know about a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelWarning {

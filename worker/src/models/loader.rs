@@ -77,6 +77,8 @@ impl Loader {
             warning: sizes.warning.map(OnceLock::from).unwrap_or_default(),
             program,
             precision: self.precision,
+            artifact: self.artifact_name,
+            refused: Vec::new(),
             bytes,
         })
     }
@@ -91,7 +93,8 @@ impl Loader {
     }
 
     /// The time of a pass while all inference threads run one: they share caches and memory, so one thread alone is faster
-    /// (docs/adr/0015-the-best-batch-at-work.md). Also returns the outputs of the first thread's first pass.
+    /// (docs/adr/0015-the-best-batch-at-work.md). Also returns the outputs of the first thread's first pass,
+    /// before the activation.
     pub(super) fn measure_pass(
         &self,
         program: &Program,
@@ -105,7 +108,7 @@ impl Loader {
         };
         let fastest = |number| -> Result<(Duration, Vec<Output>), ForwardError> {
             prepare_thread(number);
-            let mut outputs = program.forward(batch)?; // warm-up of the thread's memory
+            let mut outputs = program.forward_raw(batch)?; // warm-up of the thread's memory
             if number > 0 {
                 outputs = Vec::new(); // one thread's outputs are enough, and masks are large
             }

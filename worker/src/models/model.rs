@@ -9,7 +9,7 @@ use jobs::{
 
 use super::{
     best_batch::{BestBatch, ComparisonResult},
-    fault::ModelWarning,
+    fault::{ModelWarning, RefusedArtifact},
     remarks::Remarks,
 };
 use crate::torch::{Program, give_back_freed_memory};
@@ -25,6 +25,10 @@ pub struct Model {
     pub labels: Vec<String>,
     pub program: Program,
     pub precision: Precision,
+    /// Name of the loaded artifact in the manifest.
+    pub(super) artifact: String,
+    /// Artifacts that fit the device better, but that the worker refused.
+    pub(super) refused: Vec<RefusedArtifact>,
     /// Memory that the model counts: what the process grew by during its load, between one and four times the file.
     pub(super) bytes: u64,
     pub(super) batch: BestBatch,
@@ -46,6 +50,16 @@ impl Model {
         self.warning.get()
     }
 
+    /// All that operators should know about the model, in words: artifacts that were refused, and the
+    /// [warning](Self::warning). `None` if there is nothing.
+    pub fn warnings(&self) -> Option<String> {
+        let refused = self.refused.iter();
+        let refused = refused.map(|one| format!("runs {} because {one}", self.artifact));
+        let warning = self.warning().map(ToString::to_string);
+        let warnings: Vec<_> = refused.chain(warning).collect();
+        (!warnings.is_empty()).then(|| warnings.join("; "))
+    }
+
     /// The size of a forward batch that is cheapest for each image on this device.
     pub fn best_batch(&self) -> usize {
         self.batch.best()
@@ -61,7 +75,8 @@ impl Model {
             model: self.reference.clone(),
             precision: self.precision.to_string(),
             batch_best: self.best_batch() as u32,
-            warning: self.warning().map(ToString::to_string),
+            artifact: Some(self.artifact.clone()),
+            warning: self.warnings(),
         }
     }
 

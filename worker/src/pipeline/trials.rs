@@ -92,7 +92,8 @@ impl Loads {
                 return false;
             }
         };
-        let loaded = context.models.get(trial.version_id).await.map(drop);
+        let loaded = context.models.get(trial.version_id).await;
+        let loaded = loaded.map(|model| model.warnings());
         let has_lost_device = matches!(loaded, Err(LoadError::DeviceLost(_)));
         let verdict = verdict(loaded);
         if matches!(verdict, Verdict::Failed(_) | Verdict::Released(_)) {
@@ -147,9 +148,11 @@ async fn wait_for_others(context: &StageContext) {
     }
 }
 
-fn verdict(loaded: Result<(), LoadError>) -> Verdict {
+/// `loaded`: the warnings about the model, if it was loaded.
+fn verdict(loaded: Result<Option<String>, LoadError>) -> Verdict {
     match loaded {
-        Ok(()) => Verdict::Loaded,
+        Ok(None) => Verdict::Loaded,
+        Ok(Some(warning)) => Verdict::LoadedWithWarning(warning),
         Err(LoadError::Broken(cause)) => Verdict::Refused(cause),
         Err(LoadError::Unreliable(cause)) => Verdict::Refused(cause.to_string()),
         Err(LoadError::TooLarge(cause) | LoadError::DeviceLost(cause)) => Verdict::Failed(cause),

@@ -9,10 +9,12 @@ use super::{forward_error::ForwardError, output::Output};
 
 mod describe;
 mod part;
+mod paths;
 
 use self::{
     describe::describe,
     part::{Found, Part},
+    paths::paths,
 };
 
 /// Where the output is in the answer of a model.
@@ -53,16 +55,17 @@ impl AnswerSpec {
         answer: &IValue,
         images: usize,
     ) -> Result<DeviceOutputs, ForwardError> {
-        let found = part::find(answer, self.path.as_ref());
-        let found = found.map_err(|why| self.failed(&why, answer))?;
-        let taken = match found {
+        self.try_take(answer, images).map_err(|error| match error {
+            TakeError::Torch(error) => error.into(),
+            TakeError::Unexpected(why) => self.failed(&why, answer, images),
+        })
+    }
+
+    fn try_take(&self, answer: &IValue, images: usize) -> Result<DeviceOutputs, TakeError> {
+        match part::find(answer, self.path.as_ref())? {
             Found::One(part) => self.batch(part, images),
             Found::Each(parts) => self.list(&parts, images),
-        };
-        taken.map_err(|error| match error {
-            TakeError::Torch(error) => error.into(),
-            TakeError::Unexpected(why) => self.failed(&why, answer),
-        })
+        }
     }
 
     fn batch(&self, part: Part, images: usize) -> Result<DeviceOutputs, TakeError> {
@@ -117,15 +120,34 @@ impl AnswerSpec {
         Ok(Tensor::f_cat(&columns, -1)?)
     }
 
-    fn failed(&self, why: &str, answer: &IValue) -> ForwardError {
-        let place = match &self.path {
-            Some(path) => format!("at output.path `{path}`"),
-            None => "without an output.path".into(),
+    fn failed(&self, why: &str, answer: &IValue, images: usize) -> ForwardError {
+        let is_container = matches!(answer, IValue::Tuple(_) | IValue::GenericDict(_));
+        let why = match &self.path {
+            Some(path) => format!("at output.path `{path}`: {why}; "),
+            // The description of the answer says why.
+            None if is_container && self.fields.is_empty() => String::new(),
+            None => format!("without an output.path: {why}; "),
         };
-        ForwardError::Failed(format!(
-            "{place}: {why}; the model answers {}",
-            describe(answer)
-        ))
+        let answers = describe(answer);
+        let advice = self.advice(answer, images);
+        ForwardError::Failed(format!("{why}the model answers {answers}{advice}"))
+    }
+
+    /// The paths at which the output can be taken, as an instruction; empty if there is none.
+    fn advice(&self, answer: &IValue, images: usize) -> String {
+        let works = |path: &AnswerPath| {
+            let moved = Self {
+                path: Some(path.clone()),
+                fields: self.fields.clone(),
+            };
+            moved.try_take(answer, images).is_ok()
+        };
+        let paths = paths(answer).into_iter().filter(works);
+        let paths: Vec<_> = paths.map(|path| format!("`{path}`")).collect();
+        if paths.is_empty() {
+            return String::new();
+        }
+        format!(": set `output.path` to {}", paths.join(" or "))
     }
 }
 

@@ -64,7 +64,8 @@ impl Golden {
             if !is_alike {
                 let images = images.len();
                 return Err(ForwardError::Failed(format!(
-                    "the outputs of {images} images differ from the golden ones by {difference} of the largest value"
+                    "the outputs of {images} images differ from the golden ones by {difference} of the largest value; if the manifest \
+                     or the weights have changed, run `darkroom models compile` again"
                 )));
             }
         }

@@ -47,7 +47,10 @@ impl Module {
         images: Tensor,
     ) -> Result<IValue, ForwardError> {
         match self {
-            Self::TorchScript(module) => Ok(module.call(method, form, images)?),
+            Self::TorchScript(module) => {
+                let answer = module.call(method, form, images);
+                answer.map_err(|error| ForwardError::of_call(error, form))
+            }
             Self::Compiled { model, .. } => Ok(IValue::Tensor(model.run(&images)?)),
         }
     }

@@ -189,7 +189,14 @@ impl Program {
         self.pass(images, Layers::run)
     }
 
-    /// As [`forward`](Self::forward), before the activation.
+    /// As [`forward`](Self::forward), before the activation. A softmax can make different answers equal: all of it on one class.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_raw(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
+        caught(|| self.raw_outputs(images))
+    }
+
     pub(super) fn raw_outputs(&self, images: &[&[u8]]) -> Result<Vec<Output>, ForwardError> {
         self.pass(images, Layers::raw_outputs)
     }

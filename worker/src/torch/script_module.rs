@@ -96,7 +96,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use jobs::{
-        manifest::{InputForm, Precision},
+        manifest::{InputForm, Manifest, Precision},
         models::ModelFolder,
     };
     use tch::{CModule, Kind, Tensor};
@@ -110,11 +110,14 @@ mod tests {
     }
 
     fn program(name: &str) -> Program {
-        let folder = folder(name);
-        let manifest = ModelFolder::read(&folder).expect("a model").manifest;
+        let manifest = ModelFolder::read(&folder(name)).expect("a model").manifest;
+        program_of(name, &manifest)
+    }
+
+    fn program_of(name: &str, manifest: &Manifest) -> Program {
         let cpu = Device::open(DeviceChoice::Cpu).expect("every machine has a CPU");
-        let artifact = folder.join(&manifest.artifact);
-        load_program(&artifact, &manifest, cpu, Precision::Fp32, 8).expect("loads")
+        let artifact = folder(name).join(&manifest.artifact);
+        load_program(&artifact, manifest, cpu, Precision::Fp32, 8).expect("loads")
     }
 
     /// An image of 64 × 64 pixels whose first tiles are as bright as `tiles`; the others are black.
@@ -146,6 +149,28 @@ mod tests {
         assert_eq!(outputs[2].values, [32.0, 32.0, 64.0, 64.0, 1.0, 2.0]);
         for (image, output) in images.iter().zip(&outputs) {
             assert_eq!(&forward(&program, std::slice::from_ref(image))[0], output);
+        }
+    }
+
+    #[test]
+    fn a_model_with_the_other_form_of_input_fails_with_the_form_that_it_takes() {
+        for (name, form, advice) in [
+            (
+                "bright-tiles",
+                InputForm::Batch,
+                "set `input.form` to `list`",
+            ),
+            (
+                "bright-planes",
+                InputForm::List,
+                "set `input.form` to `batch`",
+            ),
+        ] {
+            let mut manifest = ModelFolder::read(&folder(name)).expect("a model").manifest;
+            manifest.input.form = form;
+            let failed = program_of(name, &manifest).forward(&[&image(&[255; 4])]);
+            let failed = failed.expect_err("the other form").to_string();
+            assert!(failed.ends_with(advice), "{name}: {failed}");
         }
     }
 

@@ -128,7 +128,7 @@ const workers = new Table("workers", [
   ["Lease", "number", (cell, worker) => draw(cell, leaseOf(worker), timed)],
   ["Device", "", (cell, worker) => draw(cell, worker.device)],
   ["Has loaded, images at once", "", (cell, worker) => draw(cell, worker.loaded, (loaded) =>
-    loaded.length ? loaded.map((one) => h("div", {}, `${one.model} ${one.precision}, ${one.batch_best}`,
+    loaded.length ? loaded.map((one) => h("div", {}, `${one.model} ${one.precision}, ${one.batch_best}${one.artifact ? `, ${one.artifact}` : ""}`,
       one.warning ? h("small", {}, one.warning) : null)) : ["–"])],
   ["Runs", "", (cell, worker) => draw(cell, worker.models.join(", ") || "any model")],
   ["Since", "number", (cell, { registered_at: at }) => draw(cell, [age(at), at], timed)],

@@ -1,5 +1,7 @@
 //! `POST /v1/models/{name}/versions`: registers a version. Its files go straight into the object store, by signed URLs.
 
+mod faults;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{
@@ -7,18 +9,18 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    ProblemCode, Sha256Digest,
+    Sha256Digest,
     keys::Scope,
-    manifest::{LABELS_BYTES_MAX, Manifest, Mistake, ReadError},
+    manifest::{LABELS_BYTES_MAX, Manifest},
     models::{
         self, NewVersion, PushError, PushOptions, PushedVersion, StoredFile, WantedFile, find_file,
         is_alias, manifest_mistakes, stored_file_mistake,
     },
     object_store::StoreError,
 };
-use serde_json::Value;
 use wire::{ModelFileUpload, ModelPush, ModelPushRequest, Object, PresignedPut};
 
+use self::faults::{Faults, NamedParts, pointer_to_file};
 use super::ALIAS_RULE;
 use crate::{
     ctx::Ctx,
@@ -112,19 +114,21 @@ impl Push {
     /// `invalid_params`, with an entry for every mistake.
     fn new(request: &ModelPushRequest, name: &str, bytes_max: u64) -> Result<Self, ApiError> {
         let mut faults = Faults::default();
-        let Ok(manifest) = serde_json::from_value::<Manifest>(request.manifest.clone()) else {
-            faults.add_unreadable(&request.manifest);
-            return Err(faults.into_error());
-        };
-        faults.add_mistakes(manifest_mistakes(&manifest));
-        if manifest.name != name {
+        let manifest = serde_json::from_value::<Manifest>(request.manifest.clone());
+        match &manifest {
+            Ok(manifest) => faults.add_mistakes(manifest_mistakes(manifest)),
+            Err(_) => faults.add_unreadable(&request.manifest),
+        }
+        // The rest of the request is checked against the JSON, so that a mistake elsewhere in the manifest hides nothing.
+        let named = NamedParts::of(&request.manifest);
+        if named.name.is_some_and(|named| named != name) {
             faults.add("/manifest/name", "invalid", "is not the name in the path");
         }
         if request.alias.as_ref().is_some_and(|alias| !is_alias(alias)) {
             faults.add("/alias", "invalid", ALIAS_RULE);
         }
-        for name in manifest.files() {
-            if !request.files.contains_key(name) {
+        for name in &named.files {
+            if !request.files.contains_key(*name) {
                 let detail = "the manifest names this file: its `sha256` and `bytes` are needed";
                 faults.add(pointer_to_file(name), "missing", detail);
             }
@@ -132,11 +136,13 @@ impl Push {
         let mut files = BTreeMap::new();
         for (name, file) in &request.files {
             let at = pointer_to_file(name);
-            if !manifest.files().any(|known| known == name) {
+            let is_named = named.files.contains(name.as_str());
+            // The field with the mistake may be the one that names the file.
+            if !is_named && manifest.is_ok() {
                 faults.add(at, "unknown", "the manifest names no such file");
                 continue;
             }
-            let bytes_max = match &manifest.labels {
+            let bytes_max = match named.labels {
                 Some(labels) if labels == name => bytes_max.min(LABELS_BYTES_MAX as u64),
                 _ => bytes_max,
             };
@@ -150,7 +156,10 @@ impl Push {
                 Err(error) => faults.add(format!("{at}/sha256"), "invalid", error.to_string()),
             }
         }
-        faults.into_result()?;
+        let manifest = match manifest {
+            Ok(manifest) if faults.is_empty() => manifest,
+            _ => return Err(faults.into_error()),
+        };
         let digests = files.iter().map(|(name, file)| (name.clone(), file.sha256));
         Ok(Self {
             version: NewVersion::new(manifest, digests.collect()),
@@ -245,63 +254,6 @@ impl Push {
     }
 }
 
-/// The mistakes of one request, which are refused together.
-#[derive(Debug, Default)]
-struct Faults(Vec<(String, &'static str, String)>);
-
-impl Faults {
-    fn add(&mut self, at: impl Into<String>, code: &'static str, detail: impl Into<String>) {
-        self.0.push((at.into(), code, detail.into()));
-    }
-
-    fn add_mistakes(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
-        for mistake in mistakes {
-            let at = format!("/manifest/{}", escaped(&mistake.field).replace('.', "/"));
-            self.add(at, "invalid", mistake.detail);
-        }
-    }
-
-    /// Adds every mistake of JSON that is not a manifest.
-    fn add_unreadable(&mut self, manifest: &Value) {
-        match Manifest::read(manifest.to_string().as_bytes()) {
-            Err(ReadError::Mistakes(mistakes)) if manifest.is_object() => {
-                self.add_mistakes(mistakes);
-            }
-            Err(ReadError::Mistakes(mistakes)) => {
-                let details: Vec<_> = mistakes.into_iter().map(|one| one.detail).collect();
-                self.add("/manifest", "invalid", details.join("; "));
-            }
-            Err(error) => self.add("/manifest", "invalid", error.to_string()),
-            Ok(_) => self.add("/manifest", "invalid", "is not a manifest"),
-        }
-    }
-
-    fn into_result(self) -> Result<(), ApiError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(self.into_error())
-        }
-    }
-
-    fn into_error(self) -> ApiError {
-        let refused = ApiError::new(ProblemCode::InvalidParams, "this is no model to register");
-        let faults = self.0.into_iter();
-        faults.fold(refused, |refused, (at, code, detail)| {
-            refused.with_error(&at, code, detail)
-        })
-    }
-}
-
-/// A name as one part of a JSON pointer.
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-fn pointer_to_file(name: &str) -> String {
-    format!("/files/{}", escaped(name))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -373,5 +325,36 @@ mod tests {
         assert_eq!(pointers(&wrong), ["/manifest/input/width"]);
         wrong["manifest"] = json!([]);
         assert_eq!(pointers(&wrong), ["/manifest"]);
+    }
+
+    #[test]
+    fn a_typo_in_the_manifest_hides_no_other_mistake() {
+        let mut wrong = request();
+        wrong["manifest"]["preccision"] = json!(["fp32"]);
+        wrong["manifest"]["name"] = "other".into();
+        wrong["manifest"]["params"] =
+            json!({"threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5}});
+        wrong["alias"] = "Stable".into();
+        wrong["files"]["model.pt"]["bytes"] = 0.into();
+        let labels = wrong["files"].as_object_mut().expect("files");
+        labels.remove("labels.txt");
+        let want = [
+            "/alias",
+            "/files/labels.txt",
+            "/files/model.pt/bytes",
+            "/manifest/name",
+            "/manifest/params/threshold",
+            "/manifest/preccision",
+        ];
+        assert_eq!(pointers(&wrong), want);
+    }
+
+    #[test]
+    fn a_file_is_not_blamed_for_a_typo_in_the_field_that_names_the_file() {
+        let mut wrong = request();
+        let manifest = wrong["manifest"].as_object_mut().expect("a manifest");
+        let artifact = manifest.remove("artifact").expect("an artifact");
+        manifest.insert("artefact".into(), artifact);
+        assert_eq!(pointers(&wrong), ["/manifest/artefact"]);
     }
 }

@@ -63,7 +63,10 @@ class Refused(DarkroomError):
     def __str__(self) -> str:
         said = [str(self.problem[part]) for part in ("title", "detail") if self.problem.get(part)]
         head = ": ".join(said) or "no problem document"
-        return "\n".join([f"{head} ({', '.join(self._facts())})", *map(_line, self.errors)])
+        # The detail of a problem with one mistake may be this mistake.
+        detail = self.problem.get("detail")
+        lines = [line for line in map(_line, self.errors) if line.strip() != detail]
+        return "\n".join([f"{head} ({', '.join(self._facts())})", *lines])
 
     def _facts(self) -> list[str]:
         facts = [self.code, f"HTTP {self.status}", self.request_id and f"request {self.request_id}"]

@@ -160,9 +160,40 @@ fn unknown_fields_wrong_types_and_contradictions_come_in_one_list() {
             "output.boxes.columns[1]",
             "output.boxes.columns[3]",
             "params.threshold.default",
+            // The value of `crop_ration`: this `resize` crops nothing.
+            "input.crop_ratio",
             "input.std",
             "params.top_k",
         ]
+    );
+}
+
+/// The typo is read as the name that is nearest to it.
+#[test]
+fn a_typo_hides_no_mistake_of_a_field_that_depends_on_it() {
+    let mut wrong = finder();
+    wrong["params"]["top_k"] = json!({"type": "integer", "default": 5});
+    let reads_none = "params.top_k: nothing of the task `detect` reads it";
+    wrong["task"] = json!("detekt");
+    assert_eq!(
+        mistakes(&wrong.to_string()),
+        [
+            "task: `detekt` is unknown; did you mean `detect`?",
+            reads_none
+        ]
+    );
+    let manifest = wrong.as_object_mut().expect("an object");
+    manifest.remove("task");
+    manifest.insert("tasks".into(), json!("detect"));
+    assert_eq!(
+        mistakes(&wrong.to_string()),
+        ["tasks: is unknown; did you mean `task`?", reads_none]
+    );
+    // What was meant is not known: only the mistake itself.
+    wrong["tasks"] = json!("find");
+    assert_eq!(
+        mistakes(&wrong.to_string()),
+        ["tasks: is unknown; did you mean `task`?"]
     );
 }
 

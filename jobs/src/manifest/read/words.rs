@@ -45,8 +45,17 @@ pub(super) fn plain(message: &str) -> String {
 }
 
 /// The known field that a message about an unknown field is close to.
-pub(super) fn meant(message: &str) -> Option<String> {
-    let rest = message.strip_prefix("unknown field ")?;
+pub(super) fn meant_field(message: &str) -> Option<String> {
+    meant(message.strip_prefix("unknown field ")?)
+}
+
+/// The known value that a message about an unknown value is close to.
+pub(super) fn meant_value(message: &str) -> Option<String> {
+    meant(message.strip_prefix("unknown variant ")?)
+}
+
+/// `rest`: the unknown name, then the known names, all in backticks.
+fn meant(rest: &str) -> Option<String> {
     let mut names = rest.split('`').skip(1).step_by(2);
     let name = names.next()?;
     nearest(name, names).map(str::to_owned)

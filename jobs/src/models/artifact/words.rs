@@ -4,6 +4,8 @@ use super::ArtifactKind;
 
 /// Longest name of a file or class in a message.
 const NAME_CHARS_MAX: usize = 200;
+/// Stands in recipes for height and width of the input, which a manifest has.
+pub const SIDES: &str = "HEIGHT, WIDTH";
 
 /// The name, without characters that a terminal would obey.
 pub(super) fn printable(name: &str) -> String {
@@ -235,8 +237,8 @@ fn quoted(file: &str) -> String {
 }
 
 /// The last line of most recipes: TorchScript of `model`.
-fn trace() -> &'static str {
-    "torch.jit.trace(model.eval(), torch.zeros(1, 3, HEIGHT, WIDTH)).save(\"model.pt\")"
+fn trace() -> String {
+    format!("torch.jit.trace(model.eval(), torch.zeros(1, 3, {SIDES})).save(\"model.pt\")")
 }
 
 fn no_conversion(reason: &str) -> String {

@@ -156,8 +156,9 @@ async fn run_admin_statements(pool: &Db) {
     assert_eq!(asked.unwrap(), models::PrefetchOutcome::Asked);
     models::count_loaded(pool, given::MODEL, 1).await.unwrap();
     assert_eq!(models::find_unready(pool, "lite:2").await.unwrap(), None);
-    let aliased = models::retire(pool, given::MODEL, 1, "api key 1f").await;
-    assert_eq!(aliased.unwrap(), models::RetireOutcome::Aliased);
+    let refused = models::retire(pool, given::MODEL, 1, "api key 1f").await;
+    let aliases = ["default", "stable"].map(str::to_owned).to_vec();
+    assert_eq!(refused.unwrap(), models::RetireOutcome::Aliased { aliases });
     let deleted = models::delete_alias(pool, given::MODEL, "stable", "api key 1f").await;
     assert_eq!(deleted.unwrap(), models::DeleteAliasOutcome::Deleted);
     let unretired = models::unretire(pool, given::MODEL, 1, "api key 1f").await;

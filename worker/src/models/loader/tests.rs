@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use jobs::manifest::{Manifest, Precision};
+use jobs::manifest::{Activation, Manifest, Precision};
 use serde_json::json;
 
 use super::{LoadError, Loader, Model};
 use crate::{
-    models::{ModelWarning, Unreliable},
+    models::{ModelWarning, RefusedArtifact, Unreliable},
     torch::{Device, DeviceChoice, Output, probe_images},
 };
 
@@ -30,8 +30,8 @@ fn manifest(batch_max: usize) -> Manifest {
     serde_json::from_value(manifest).expect("a manifest")
 }
 
-fn load_with(name: &str, precision: Precision, batch_max: usize) -> Result<Model, LoadError> {
-    let loader = Loader {
+fn loader(name: &str, precision: Precision, batch_max: usize) -> Loader {
+    Loader {
         version_id: 1,
         reference: "module:1".into(),
         manifest: manifest(batch_max),
@@ -44,8 +44,11 @@ fn load_with(name: &str, precision: Precision, batch_max: usize) -> Result<Model
         batch_max,
         infer_threads: 1,
         check_output: |_, _, _| Ok(()),
-    };
-    loader.load()
+    }
+}
+
+fn load_with(name: &str, precision: Precision, batch_max: usize) -> Result<Model, LoadError> {
+    loader(name, precision, batch_max).load()
 }
 
 fn load(name: &str) -> Result<Model, LoadError> {
@@ -176,6 +179,41 @@ fn a_module_whose_answers_depend_on_neighbors_runs_one_image_at_a_time() {
         let warning = model.to_loaded_model().warning.expect("operators see it");
         assert!(warning.starts_with("runs one image at a time"), "{warning}");
     }
+}
+
+/// Both images of the probe get all of the first class, so their softmax tells nothing.
+#[test]
+fn a_softmax_does_not_hide_that_answers_depend_on_neighbors() {
+    let mut steep = loader("steep_first_row.script", Precision::Fp32, 4);
+    steep.manifest.output.activation = Activation::Softmax;
+    for loader in [
+        steep,
+        loader("steep_first_row_softmax.script", Precision::Fp32, 4),
+    ] {
+        let model = loader.load().expect("it loads");
+        assert_eq!(model.warning(), Some(&ModelWarning::DependsOnNeighbors));
+    }
+}
+
+#[test]
+fn operators_see_the_artifact_and_those_that_were_refused() {
+    let mut model = loaded("batch_mean.trace");
+    let alone = model.to_loaded_model();
+    assert_eq!(alone.artifact.as_deref(), Some("model.pt"));
+    model.refused.push(RefusedArtifact {
+        name: "cpu-avx2.pt2".into(),
+        cause: "the outputs differ".into(),
+    });
+    let expected = format!(
+        "runs model.pt because cpu-avx2.pt2 cannot be used: the outputs differ; {}",
+        alone.warning.expect("it depends on neighbors")
+    );
+    assert_eq!(model.to_loaded_model().warning, Some(expected));
+    assert_eq!(
+        model.remarks().warning,
+        Some("depends_on_neighbors"),
+        "results have the code of the other warning"
+    );
 }
 
 #[test]

@@ -152,12 +152,11 @@ fn an_answer_of_another_structure_is_described() {
     let tuple = IValue::Tuple(vec![tensor(), dict([("aux", tensor())])]);
     let why = refused(&spec("raw", &json!({})), &tuple, 1);
     let answers = r#"the model answers (tensor [1, 2], {"aux": tensor [1, 2]})"#;
-    assert!(
-        why.contains("without an output.path") && why.ends_with(answers),
-        "{why}"
-    );
+    let advice = "set `output.path` to `0` or `1.aux`";
+    assert_eq!(why, format!("{answers}: {advice}"));
     let why = refused(&spec("raw", &json!({"path": "1.out"})), &tuple, 1);
-    assert!(why.contains("no `out`") && why.ends_with(answers), "{why}");
+    assert!(why.contains("no `out`; the model answers"), "{why}");
+    assert!(why.ends_with(advice), "{why}");
     let why = refused(&spec("raw", &json!({"path": "0"})), &tuple, 2);
     assert!(
         why.contains("2 images gave an output of shape [1, 2]"),
@@ -169,6 +168,30 @@ fn an_answer_of_another_structure_is_described() {
     for path in ["2", "out", "-1"] {
         refused(&spec("raw", &json!({ "path": path })), &tuple, 1);
     }
+}
+
+#[test]
+fn a_missing_path_is_proposed_only_if_the_output_can_be_taken_there() {
+    let mask = IValue::from(floats(&[0.0; 12], &[1, 3, 2, 2]));
+    let answer = dict([("out", mask)]);
+    let why = refused(&spec("raw", &json!({})), &answer, 1);
+    let expected = r#"the model answers {"out": tensor [1, 3, 2, 2]}: set `output.path` to `out`"#;
+    assert_eq!(why, expected);
+    let why = refused(&spec("raw", &json!({})), &answer, 2);
+    assert!(!why.contains("set `output.path`"), "{why}");
+    let scripted = IValue::Tuple(vec![
+        dict([]),
+        IValue::GenericList(vec![detections(2), detections(1)]),
+    ]);
+    let why = refused(&detector(None), &scripted, 2);
+    assert!(
+        why.starts_with("without an output.path: no `boxes`"),
+        "{why}"
+    );
+    assert!(why.ends_with(": set `output.path` to `1`"), "{why}");
+    let list = IValue::GenericList(vec![detections(1)]);
+    let why = refused(&spec("raw", &json!({})), &list, 1);
+    assert!(why.ends_with("to `boxes` or `labels` or `scores`"), "{why}");
 }
 
 #[test]
