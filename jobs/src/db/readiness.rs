@@ -65,7 +65,7 @@ impl Db {
             let mut connection = self.pool.acquire().await?;
             state(&mut connection).await
         });
-        let state = state.await?;
+        let state = Box::pin(state).await?;
         if state.is_read_only {
             suspect_connections();
             return Err(NotReady::Trouble(Trouble::ReadOnly));
