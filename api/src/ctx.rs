@@ -9,7 +9,7 @@ use jobs::{
     object_store::ObjectStore,
     queue::{ChangedListener, Enqueuer, JobLoader, Notifier},
 };
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Ctx {
     pub config: Arc<Config>,
+    /// The runtime of the process. Each HTTP thread has one of its own, which may end before the others.
+    pub runtime: Handle,
     pub db: Db,
     /// Connections of their own for reads that look at many rows.
     pub reads: Reads,

@@ -8,7 +8,10 @@ use jobs::{
     batches, bucket::BucketState, db, events::FeedListener, health, images, models::Resolver,
     object_store::ObjectStore, queue, retention, tasks, telemetry,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
@@ -179,6 +182,7 @@ async fn start(config: &Config, background: &Background) -> anyhow::Result<Ctx> 
         access_log,
     );
     Ok(Ctx {
+        runtime: Handle::current(),
         enqueuer: queue::Enqueuer::start(statements.clone(), &config.queue),
         jobs: queue::JobLoader::start(by_keys.clone()),
         images: images::ImageLoader::start(by_keys),

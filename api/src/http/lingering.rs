@@ -7,10 +7,10 @@ use std::{
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
 
 use super::request_body::RequestBody;
-use crate::{config::ConnectionConfig, limits::open_requests::OpenRequest};
+use crate::{ctx::Ctx, limits::open_requests::OpenRequest};
 
 /// The body of a response. After its last byte, it reads and drops what the client still sends.
 ///
@@ -19,6 +19,8 @@ use crate::{config::ConnectionConfig, limits::open_requests::OpenRequest};
 /// this body has ended.
 pub(crate) struct LingeringBody<B> {
     body: Pin<Box<B>>,
+    /// Where a body opens its connections: see `request.rs`.
+    runtime: Handle,
     is_sent: bool,
     /// Kept until the response has ended: Actix decides by it whether the connection must be closed.
     _request_body: Option<RequestBody>,
@@ -33,15 +35,14 @@ impl<B: MessageBody> LingeringBody<B> {
         body: B,
         request_body: Option<RequestBody>,
         open: Option<OpenRequest>,
-        config: &ConnectionConfig,
-        shutdown: &CancellationToken,
+        ctx: &Ctx,
     ) -> Self {
         // Of a response without a known length, the client sees the end only afterwards.
         let has_length = matches!(body.size(), BodySize::Sized(1..));
         let unread = request_body.clone();
         let unread = unread.filter(|body| has_length && !body.has_ended());
         let draining = unread.map(|unread| {
-            let (config, shutdown) = (config.clone(), shutdown.clone());
+            let (config, shutdown) = (ctx.config.connections.clone(), ctx.shutdown().clone());
             let drained = async move {
                 shutdown.run_until_cancelled(unread.drain(config)).await;
             };
@@ -49,6 +50,7 @@ impl<B: MessageBody> LingeringBody<B> {
         });
         Self {
             body: Box::pin(body),
+            runtime: ctx.runtime.clone(),
             is_sent: false,
             _request_body: request_body,
             draining,
@@ -69,6 +71,7 @@ impl<B: MessageBody> MessageBody for LingeringBody<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
+        let _entered = this.runtime.enter();
         if !this.is_sent {
             if let Some(chunk) = ready!(this.body.as_mut().poll_next(context)) {
                 return Poll::Ready(Some(chunk));

@@ -20,6 +20,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use jobs::Problem;
+use tokio_util::context::TokioContext;
 use uuid::Uuid;
 
 use super::{
@@ -102,7 +103,10 @@ pub(crate) async fn wrap(
         path: request.path().to_owned(),
         trace_id: trace_id(&traceparent).unwrap_or_default().to_owned(),
     };
-    let mut response = REQUEST_INFO.scope(info.clone(), next.call(request)).await?;
+    // A connection to Postgres or to the store belongs to the runtime in which it was opened. Opened in the runtime of this
+    // thread, it would break for all threads when this one ends, as a thread without connections does at once on SIGTERM.
+    let handled = REQUEST_INFO.scope(info.clone(), next.call(request));
+    let mut response = TokioContext::new(handled, ctx.runtime.clone()).await?;
 
     let elapsed = started.elapsed();
     let route = response
@@ -147,10 +151,7 @@ pub(crate) async fn wrap(
         Method::HEAD => response.map_body(|_, body| EitherBody::right(OmittedBody(body.size()))),
         _ => response.map_into_left_body(),
     };
-    let connections = &ctx.config.connections;
-    Ok(response.map_body(|_, body| {
-        LingeringBody::new(body, request_body, open, connections, ctx.shutdown())
-    }))
+    Ok(response.map_body(|_, body| LingeringBody::new(body, request_body, open, &ctx)))
 }
 
 /// The size of a body without the body, for HEAD. Actix would produce the bytes and drop them.

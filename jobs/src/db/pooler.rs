@@ -44,8 +44,8 @@ mod tests {
         tests::{POOLER, POSTGRES, config},
     };
 
-    #[test]
-    fn settings_in_the_url_of_a_pooler_are_refused_with_the_next_step() {
+    #[tokio::test] // making a pool needs a runtime
+    async fn settings_in_the_url_of_a_pooler_are_refused_with_the_next_step() {
         let url = format!("{POOLER}?options=-c%20jit%3Doff");
         let refused = Db::connect(&config(&url, Some(POSTGRES)), "test").expect_err("settings");
         assert!(refused.to_string().contains("alter role"), "{refused}");

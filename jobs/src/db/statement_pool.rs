@@ -17,6 +17,10 @@ use super::{
 /// (the API has one more for look-ups by key); the rest is for all other statements.
 const PART: usize = 3;
 
+/// A connection that is used again and again never idles. It is checked once in this time, so that one that only reads does not
+/// stay with a standby after a failover. One round trip in this time costs nothing that can be measured.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+
 /// Connections that go from statement to statement without a return to the pool, which would reset and ping each of them:
 /// two more round trips a statement (docs/adr/0012-one-plan.md). Cheap to clone.
 ///
@@ -39,6 +43,7 @@ pub struct StatementPool {
 struct IdleConnection {
     connection: PoolConnection<Postgres>,
     opened_before: Instant,
+    checked: Instant,
     since: Instant,
 }
 
@@ -48,6 +53,8 @@ pub struct PooledConnection {
     connection: PoolConnection<Postgres>,
     /// When the connection came from the pool.
     opened_before: Instant,
+    /// When the server was last known to take writes, or the connection came from the pool.
+    checked: Instant,
     pool: StatementPool,
 }
 
@@ -153,17 +160,20 @@ impl StatementPool {
     /// Postgres is away, or the pool has no connection to spare.
     pub async fn take(&self) -> Result<PooledConnection, sqlx::Error> {
         while let Some(idle) = self.last_used() {
-            let (mut connection, opened_before) = (idle.connection, idle.opened_before);
+            let mut connection = idle.connection;
+            let (opened_before, checked) = (idle.opened_before, idle.checked);
             if is_suspect(opened_before) {
                 drop(connection.detach());
                 continue;
             }
-            if idle.since.elapsed() < PING_AFTER_IDLE {
-                return Ok(self.lend(connection, opened_before));
+            if idle.since.elapsed() < PING_AFTER_IDLE && checked.elapsed() < CHECK_EVERY {
+                return Ok(self.lend(connection, opened_before, checked));
             }
             let ping = takes_writes(&mut connection);
             match tokio::time::timeout(self.db.ping_timeout(), ping).await {
-                Ok(Ok(true)) => return Ok(self.lend(connection, opened_before)),
+                Ok(Ok(true)) => {
+                    return Ok(self.lend(connection, opened_before, Instant::now()));
+                }
                 Ok(Ok(false)) => suspect_connections(),
                 _ => {}
             }
@@ -182,11 +192,13 @@ impl StatementPool {
             let mut connection = self.db.acquire().await?;
             let opened_before = Instant::now();
             if self.begin.is_some() {
-                return Ok(self.lend(connection, opened_before)); // `begin` finds out
+                return Ok(self.lend(connection, opened_before, opened_before)); // `begin` finds out
             }
             let set = sqlx::raw_sql(AssertSqlSafe(self.settings.clone())).execute(&mut *connection);
             match tokio::time::timeout(PING_TIMEOUT, set).await {
-                Ok(set) => return set.map(|_| self.lend(connection, opened_before)),
+                Ok(set) => {
+                    return set.map(|_| self.lend(connection, opened_before, opened_before));
+                }
                 Err(_) => drop(connection.detach()),
             }
             if Instant::now() > until {
@@ -204,10 +216,12 @@ impl StatementPool {
         &self,
         connection: PoolConnection<Postgres>,
         opened_before: Instant,
+        checked: Instant,
     ) -> PooledConnection {
         PooledConnection {
             connection,
             opened_before,
+            checked,
             pool: self.clone(),
         }
     }
@@ -251,6 +265,7 @@ impl PooledConnection {
             idle.push(IdleConnection {
                 connection: self.connection,
                 opened_before: self.opened_before,
+                checked: self.checked,
                 since: Instant::now(),
             });
         }

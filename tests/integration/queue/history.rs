@@ -83,7 +83,8 @@ async fn add_a_late_job(db: &PgPool, minutes: i32) {
          insert into finished_jobs
          select (jsonb_populate_record(f, jsonb_build_object('job_id', new_job_id(), 'created_at', f.created_at - ago, 'run_at', f.run_at - ago,
                      'claimed_at', f.claimed_at - ago, 'finished_at', f.finished_at - ago))).*
-         from (select * from finished_jobs where state = 'succeeded' limit 1) f, make_interval(mins => $1) as ago
+         from finished_jobs f, make_interval(mins => $1) as ago
+         where f.job_id = (select job_id from finished_jobs where state = 'succeeded' limit 1)
          returning *)
          insert into ended_counts (owner, model_id, at, state, jobs, in_time, infer_micros, attempt_micros, images)
          select owner, model_id, finished_at, state, 1, 1, infer_micros(timings, forward_batch_size), micros(finished_at - claimed_at),
