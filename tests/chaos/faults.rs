@@ -16,6 +16,7 @@ use crate::{
     cluster::{Cluster, LEASE},
     disks::Disk,
     member::Member,
+    objects::{Damage, damage_for_a_while},
     words,
 };
 
@@ -63,6 +64,8 @@ pub enum Fault {
     S3Killed,
     S3HalfOpen,
     S3DiskFull,
+    S3LosesObjects,
+    S3ChangesObjects,
     AnswersLost,
     ClientsCut,
 }
@@ -88,7 +91,7 @@ impl Fault {
         Self::ApiDrained,
     ];
     /// Faults of stores and networks. One at a time, beside a fault of processes.
-    pub const SURROUNDINGS: [Self; 25] = [
+    pub const SURROUNDINGS: [Self; 27] = [
         Self::PostgresRestarted,
         Self::PostgresKilled,
         Self::PostgresSlow,
@@ -112,6 +115,8 @@ impl Fault {
         Self::S3Killed,
         Self::S3HalfOpen,
         Self::S3DiskFull,
+        Self::S3LosesObjects,
+        Self::S3ChangesObjects,
         Self::AnswersLost,
         Self::ClientsCut,
     ];
@@ -265,6 +270,12 @@ impl Fault {
             Self::S3HalfOpen => return strand_connections(&member.s3).await,
             Self::S3DiskFull => {
                 return fill_for_a_while(cluster.disks.as_ref().map(|disks| &disks.objects)).await;
+            }
+            Self::S3LosesObjects => {
+                return Box::pin(damage_for_a_while(cluster, dice, Damage::Lost)).await;
+            }
+            Self::S3ChangesObjects => {
+                return Box::pin(damage_for_a_while(cluster, dice, Damage::OtherBytes)).await;
             }
             Self::AnswersLost => return lose_answers(cluster).await,
             Self::ClientsCut => {

@@ -15,6 +15,7 @@ mod fault_schedule;
 mod faults;
 mod history;
 mod member;
+mod objects;
 mod oracle;
 mod photos;
 mod plans;

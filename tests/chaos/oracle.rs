@@ -238,6 +238,18 @@ fn check_budgets(history: &History, Row { row, attempts }: &Row<'_>) {
         let attempts: Vec<_> = attempts.iter().map(|attempt| &attempt["outcome"]).collect();
         history.violation("I10/I11", format!("{how}: {row}, attempts {attempts:?}"));
     };
+    let is_free = |attempt: &&Value| {
+        let outcome = attempt["outcome"].as_str().unwrap_or_default();
+        ["postponed", "released", "lost"].contains(&outcome)
+    };
+    if attempts
+        .iter()
+        .copied()
+        .filter(is_free)
+        .any(|attempt| attempt["charged"] == true)
+    {
+        broken("an attempt is charged that the job had no part in");
+    }
     if charged != number("attempts_charged") || charged > number("attempts_max") {
         broken("attempts are charged wrongly");
     }
