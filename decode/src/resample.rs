@@ -3,12 +3,16 @@
 //! The worker preprocesses by these functions. They are here because this crate is fully optimized and `worker` is not: the
 //! generic code of `fast_image_resize` is compiled with its caller (docs/adr/0001-one-build.md).
 
+mod box_filter;
+
 use fast_image_resize::{
     FilterType, ImageBufferError, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer,
     images::{Image, ImageRef},
 };
 
 use image::RgbImage;
+
+pub use self::box_filter::box_average;
 
 /// Upright pixels: RGB, 3 bytes each, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -97,9 +101,9 @@ fn at_least_min(start: f64, length: f64, side: u32) -> (f64, f64) {
     (start.min(f64::from(side) - length), length)
 }
 
-/// One axis of a resize to the nearest pixel.
+/// One axis of a resize that counts its pixels from the first one of the uncropped result.
 #[derive(Debug, Clone, Copy)]
-pub struct NearestAxis {
+pub struct ResizeAxis {
     /// Where the resized pixels start, in pixels of the image.
     pub start: f64,
     /// Pixels of the image for one resized pixel.
@@ -112,7 +116,7 @@ pub struct NearestAxis {
     pub image: u32,
 }
 
-impl NearestAxis {
+impl ResizeAxis {
     /// The pixel of the image for each kept pixel. Adds up the position as Pillow does: a multiplication would round
     /// elsewhere, and take the other of two pixels that are equally near.
     fn pixels(self) -> Vec<usize> {
@@ -131,7 +135,7 @@ impl NearestAxis {
 }
 
 /// Takes the nearest pixel for each pixel of the result.
-pub fn nearest(image: RgbView<'_>, across: NearestAxis, down: NearestAxis) -> Vec<u8> {
+pub fn nearest(image: RgbView<'_>, across: ResizeAxis, down: ResizeAxis) -> Vec<u8> {
     let columns = across.pixels();
     let row_bytes = image.width as usize * 3;
     let mut resized = Vec::with_capacity(columns.len() * down.kept as usize * 3);
