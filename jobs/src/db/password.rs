@@ -1,7 +1,7 @@
 //! A password in a file, which may be rotated while the process runs.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,9 +28,8 @@ impl PasswordFile {
         let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
             return Ok(Self(None));
         };
-        let password = fs::read_to_string(path).and_then(|text| password_in(&text));
-        let password = password.map_err(|error| {
-            let why = format!("DATABASE_PASSWORD_FILE {}: {error}", path.display());
+        let password = read_password(path).map_err(|error| {
+            let why = format!("DATABASE_PASSWORD_FILE {error}");
             sqlx::Error::Configuration(why.into())
         })?;
         Ok(Self(Some((path.to_owned(), password))))
@@ -58,11 +57,12 @@ impl PasswordFile {
 async fn follow(path: PathBuf, mut last: Secret, pools: Vec<PgPool>) {
     loop {
         tokio::time::sleep(READ_EVERY).await;
-        let text = tokio::fs::read_to_string(&path).await;
-        let password = match text.and_then(|text| password_in(&text)) {
+        let file = path.clone();
+        let read = tokio::task::spawn_blocking(move || read_password(&file)).await;
+        let password = match read.map_err(io::Error::from).flatten() {
             Ok(password) => password,
             Err(error) => {
-                tracing::warn!(error.cause = %error, file = %path.display(), "cannot read the password; the last one stays");
+                tracing::warn!(error.cause = %error, "cannot read the password; the last one stays");
                 continue;
             }
         };
@@ -76,6 +76,13 @@ async fn follow(path: PathBuf, mut last: Secret, pools: Vec<PgPool>) {
         tracing::info!(file = %path.display(), "new connections use a new password");
         last = password;
     }
+}
+
+/// The first line of the file. The error names the file.
+fn read_password(path: &Path) -> io::Result<Secret> {
+    let text = Secret::read_file(path).map_err(io::Error::other)?;
+    password_in(text.expose())
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// The first line.
