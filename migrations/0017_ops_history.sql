@@ -17,6 +17,8 @@ create table ended_counts (
     example        uuid
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_insert_threshold = -1,
         autovacuum_vacuum_cost_delay = 0);
+-- Digests do not get smaller, and trying costs a settlement time.
+alter table ended_counts alter column images set storage external;
 comment on table ended_counts is 'Jobs that ended in one statement alike. A retry adds a row with negative numbers. Rows stay until the next fold.';
 comment on column ended_counts.at is 'When the jobs ended: their finished_at.';
 comment on column ended_counts.code is 'Code of the problem of jobs that failed or expired.';
@@ -114,14 +116,21 @@ begin
     if not pg_try_advisory_xact_lock(hashtext('darkroom.fold_history')) then
         return 0;
     end if;
-    -- One statement: it deletes the rows that it counts. A row that is committed meanwhile waits for the next fold.
+    -- One statement: it deletes the rows that it counts. A row that is committed meanwhile waits for the next fold. So does the rest of
+    -- a long backlog: a fold of all of it could take longer than a statement may, each time.
     with counts as (
-        delete from ended_counts c returning c.*
+        delete from ended_counts c where c.ctid = any(array(select t.ctid from ended_counts t limit 10000))
+        -- As in usage_now.
+        returning c.*, c.image_bytes + coalesce((
+            select sum(i.bytes * s.jobs) from (select sha256, count(*) as jobs from unnest(c.images) as u(sha256) group by sha256) s
+            cross join lateral (select x.bytes from images x where x.owner = any(array[c.owner]) and x.sha256 = s.sha256 offset 0) i
+        ), 0) as all_image_bytes
     ),
     used as (
         insert into usage_days as u (owner, day, model_id, jobs, succeeded, image_bytes, infer_micros, attempt_micros)
-        -- The view sees the rows that this statement deletes.
-        select n.owner, n.day, n.model_id, n.jobs, n.succeeded, n.image_bytes, n.infer_micros, n.attempt_micros from usage_now n
+        select c.owner, (c.at at time zone 'UTC')::date, c.model_id, sum(c.jobs), coalesce(sum(c.jobs) filter (where c.state = 'succeeded'), 0),
+               sum(c.all_image_bytes), sum(c.infer_micros), sum(c.attempt_micros)
+        from counts c group by 1, 2, 3
         on conflict (owner, day, model_id) do update
         set jobs = u.jobs + excluded.jobs, succeeded = u.succeeded + excluded.succeeded, image_bytes = u.image_bytes + excluded.image_bytes,
             infer_micros = u.infer_micros + excluded.infer_micros, attempt_micros = u.attempt_micros + excluded.attempt_micros

@@ -22,6 +22,17 @@ impl Backoff {
         }
     }
 
+    /// Goes on from here up to another limit.
+    #[must_use]
+    pub fn limited_to(self, longest: Duration) -> Self {
+        let next = self.next.min(longest);
+        Self {
+            longest,
+            next,
+            ..self
+        }
+    }
+
     /// The next delay, without jitter.
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.next;
@@ -61,5 +72,16 @@ mod tests {
         assert_eq!(seconds(5), [2, 4, 8, 10, 10]);
         backoff.reset();
         assert_eq!(backoff.next_delay().as_secs(), 2);
+    }
+
+    #[test]
+    fn delays_go_on_up_to_another_limit() {
+        let mut backoff = Backoff::new(Duration::from_secs(8), Duration::from_secs(10));
+        backoff.next_delay();
+        let mut longer = backoff.limited_to(Duration::from_mins(1));
+        let delays = [(); 4].map(|()| longer.next_delay().as_secs());
+        assert_eq!(delays, [10, 20, 40, 60]);
+        let mut shorter = longer.limited_to(Duration::from_secs(10));
+        assert_eq!(shorter.next_delay(), Duration::from_secs(10));
     }
 }

@@ -86,10 +86,7 @@ impl Trouble {
     /// Whether the connection that answered so must not be used again: the next connection may lead to another server, and has
     /// no plan yet.
     pub(super) fn spoils_connection(self) -> bool {
-        matches!(
-            self,
-            Self::ReadOnly | Self::Away | Self::Login | Self::NoDatabase | Self::StalePlan
-        )
+        matches!(self, Self::ReadOnly | Self::Away | Self::StalePlan)
     }
 
     /// What an operator should do, in one line.
@@ -192,6 +189,9 @@ mod tests {
             Trouble::TimeOut,
             Trouble::Conflict,
             Trouble::Disk,
+            // Connections that are open work on after the password has changed.
+            Trouble::Login,
+            Trouble::NoDatabase,
         ] {
             assert!(!kept.spoils_connection(), "{kept:?}");
         }

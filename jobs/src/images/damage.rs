@@ -105,6 +105,7 @@ pub async fn check_reported(db: &Db, store: &ObjectStore) -> Result<u64, Collect
     );
     let reported = answered(db, reported.fetch_all(db)).await?;
     let checked = reported.len() as u64;
+    let mut failed = None;
     for row in reported {
         let sha256 = Sha256Digest::try_from(row.sha256.as_slice());
         let image = Image {
@@ -115,7 +116,20 @@ pub async fn check_reported(db: &Db, store: &ObjectStore) -> Result<u64, Collect
             width: row.width,
             height: row.height,
         };
-        let is_intact = check(db, store, &row.owner, &image).await?;
+        let is_intact = match check(db, store, &row.owner, &image).await {
+            Ok(is_intact) => is_intact,
+            Err(error) => {
+                // It waits for its turn like one that was checked: else it would be the first one for ever.
+                let put_off = sqlx::query!(
+                    "update images set checked_at = now() where owner = $1 and sha256 = $2 and reported_at is not null",
+                    row.owner,
+                    row.sha256
+                );
+                answered(db, put_off.execute(db)).await?;
+                failed = Some(error);
+                continue;
+            }
+        };
         let object = object_key(&row.owner, image.sha256, image.upload);
         match (row.was_damaged, is_intact) {
             (false, false) => {
@@ -134,7 +148,7 @@ pub async fn check_reported(db: &Db, store: &ObjectStore) -> Result<u64, Collect
             (true, false) => {}
         }
     }
-    Ok(checked)
+    failed.map_or(Ok(checked), Err)
 }
 
 /// Ends some waiting jobs whose image has been damaged for `seconds`; call again until it returns 0. Returns how many. No

@@ -15,7 +15,8 @@ pub struct Endpoint {
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
-/// Makes an endpoint. `None`: the owner has `endpoints_max` endpoints already.
+/// Makes an endpoint. `None`: the owner has `endpoints_max` endpoints already. The audit names the host, without the rest of the URL,
+/// which may hold a token, and the actor; the database's login if `None`.
 ///
 /// # Errors
 /// Postgres is away.
@@ -26,15 +27,22 @@ pub async fn create_endpoint(
     events: &[EventType],
     secret: &Secret,
     endpoints_max: i64,
+    (host, actor): (Option<&str>, Option<&str>),
 ) -> Result<Option<Endpoint>, sqlx::Error> {
     let names: Vec<_> = events.iter().map(|event| event.as_str().into()).collect();
     let made = sqlx::query!(
-        r#"select endpoint_id as "endpoint_id!", created_at as "created_at!" from create_webhook_endpoint($1, $2, $3, $4, $5)"#,
+        r#"with made as materialized (select * from create_webhook_endpoint($1, $2, $3, $4, $5))
+           -- A join, so that no endpoint is made without its line in the audit.
+           select made.endpoint_id as "endpoint_id!", made.created_at as "created_at!"
+           from made, audited('create_webhook_endpoint', 'endpoint_' || replace(made.endpoint_id::text, '-', ''),
+                              jsonb_build_object('owner', $1::text, 'host', $6::text), 'created', $7)"#,
         owner,
         url,
         &names as &[String],
         secret.expose(),
-        endpoints_max
+        endpoints_max,
+        host,
+        actor
     );
     Ok(made.fetch_optional(db).await?.map(|made| Endpoint {
         id: made.endpoint_id.into(),

@@ -232,21 +232,25 @@ async fn an_owner_cannot_see_or_change_receivers_of_another_owner() {
 
 /// A receiver gets the results of all jobs of its owner, so that a key which may only submit must not add one.
 #[tokio::test]
-async fn keys_that_submit_or_read_neither_add_receivers_nor_see_secrets() {
+async fn keys_that_only_submit_or_only_read_neither_add_receivers_nor_see_secrets() {
     let stack = Stack::bare(&[]).await;
-    let scopes = [Scope::Submit, Scope::Read, Scope::Operate, Scope::Admin];
-    let client = stack.client_of(given::OWNER, &scopes).await;
     let endpoint = json!({"url": "https://example.com/"});
-    let refused = client.post_json("/v1/webhook_endpoints", &endpoint).await;
-    refused.problem(403, "forbidden");
-    for path in ["webhook_secret", "webhook_endpoints", "webhook_deliveries"] {
-        let refused = client.get(&format!("/v1/{path}")).await;
+    for scope in [Scope::Submit, Scope::Read] {
+        let scopes = [scope, Scope::Operate, Scope::Admin];
+        let client = stack.client_of(given::OWNER, &scopes).await;
+        let refused = client.post_json("/v1/webhook_endpoints", &endpoint).await;
         refused.problem(403, "forbidden");
+        for path in ["webhook_secret", "webhook_endpoints", "webhook_deliveries"] {
+            let refused = client.get(&format!("/v1/{path}")).await;
+            refused.problem(403, "forbidden");
+        }
+        let rotate = client.request(Method::POST, "/v1/webhook_secret/rotate");
+        send(rotate).await.problem(403, "forbidden");
     }
-    let rotate = client.request(Method::POST, "/v1/webhook_secret/rotate");
-    send(rotate).await.problem(403, "forbidden");
-    let allowed = stack.client_of(given::OWNER, &[Scope::Webhooks]).await;
-    create_endpoint(&allowed, &endpoint).await;
+    for scopes in [&[Scope::Webhooks][..], &[Scope::Submit, Scope::Read]] {
+        let allowed = stack.client_of(given::OWNER, scopes).await;
+        create_endpoint(&allowed, &endpoint).await;
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn ended_job(db: &PgPool, name: &str, webhook_url: Option<&str>) -> JobId 
 
 async fn endpoint(db: &PgPool, owner: &str, url: &str, events: &[EventType]) -> Endpoint {
     let secret = webhooks::new_secret();
-    let made = webhooks::create_endpoint(db, owner, url, events, &secret, 20);
+    let made = webhooks::create_endpoint(db, owner, url, events, &secret, 20, (None, None));
     made.await.unwrap().unwrap()
 }
 
@@ -365,7 +365,7 @@ async fn every_secret_signs_for_a_day_after_its_rotation_however_many_follow() {
 async fn create_only_endpoint(db: PgPool) -> Option<Endpoint> {
     let (url, secret) = ("https://a.example/", webhooks::new_secret());
     let all = EventType::ALL;
-    let made = webhooks::create_endpoint(&db, given::OWNER, url, &all, &secret, 1);
+    let made = webhooks::create_endpoint(&db, given::OWNER, url, &all, &secret, 1, (None, None));
     made.await.unwrap()
 }
 

@@ -185,6 +185,29 @@ async fn a_job_that_is_committed_late_voids_stored_percentiles() {
     assert_views_equal_the_jobs(&db, "after the fold").await;
 }
 
+/// A fold of the whole backlog could take longer than a statement may, and would then never succeed.
+#[tokio::test]
+async fn a_fold_leaves_the_rest_of_a_long_backlog_to_the_next_one() {
+    let db = given::database().await;
+    sqlx::query(
+        "insert into ended_counts (owner, model_id, state, jobs, in_time, infer_micros, attempt_micros)
+         select 'anna', 1, 'succeeded', 1, 1, 1, 1 from generate_series(1, 10001)",
+    )
+    .execute(&*db)
+    .await
+    .unwrap();
+    for (waiting, folded) in [(1, 10_000), (0, 10_001)] {
+        queue::fold_history(&**db).await.unwrap();
+        let rows: (i64, i64) = sqlx::query_as(
+            "select (select count(*) from ended_counts), (select jobs from usage_days)",
+        )
+        .fetch_one(&**db)
+        .await
+        .unwrap();
+        assert_eq!(rows, (waiting, folded));
+    }
+}
+
 /// A timing is what a worker said. It must not keep a job from ending.
 #[tokio::test]
 async fn odd_timings_end_a_job_all_the_same() {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jobs::{
     Problem, ProblemCode, Sha256Digest,
     images::{self, Image, PurgeOutcome, SignedUpload, Suspicion, UploadTerms, object_key},
-    object_store::{Body, ObjectStore},
+    object_store::{Body, ObjectStore, StoreConfig},
     queue::{self, Outcome, QueueError, Settlement},
 };
 use serde_json::Value;
@@ -124,6 +124,25 @@ async fn the_api_looks_for_itself_at_an_image_that_a_worker_reports() {
     assert_eq!(images::check_reported(&db, &store).await.unwrap(), 2);
     for name in ["lost", "other"] {
         assert_eq!(suspicion(&db, name).await, None, "an operator put it back");
+    }
+}
+
+/// Else the image that cannot be read would be the first one at each look.
+#[tokio::test]
+async fn an_image_that_cannot_be_checked_does_not_keep_the_others_waiting() {
+    let db = given::database().await;
+    let nowhere = ObjectStore::connect(&StoreConfig::of_bucket("never-made")).await;
+    let nowhere = nowhere.unwrap();
+    given::queued(&db, ["cat", "dog"]).await;
+    for name in ["cat", "dog"] {
+        report(&db, &image_of(&db, name).await).await;
+    }
+    images::check_reported(&db, &nowhere).await.unwrap_err();
+    let put_off = "select count(*) from images where checked_at is not null and damaged_at is null";
+    let put_off = sqlx::query_scalar::<_, i64>(put_off);
+    assert_eq!(put_off.fetch_one(&*db).await.unwrap(), 2);
+    for name in ["cat", "dog"] {
+        assert_eq!(suspicion(&db, name).await, Some(Suspicion::Reported));
     }
 }
 

@@ -56,8 +56,11 @@ impl ClaimPause {
         if outage.is_some_and(|outage| outage.paused_until > now) {
             return None;
         }
-        let backoff = outage.map(|outage| outage.backoff);
-        let mut backoff = backoff.unwrap_or(Backoff::new(FIRST, longest));
+        // The fault of now decides how long a pause may be, not the one that began the outage.
+        let mut backoff = match *outage {
+            Some(outage) => outage.backoff.limited_to(longest),
+            None => Backoff::new(FIRST, longest),
+        };
         let pause = backoff.next_delay();
         let paused_until = now + with_jitter(pause);
         *outage = Some(Outage {

@@ -5,12 +5,11 @@ use actix_web::{
     web::{Data, Payload},
 };
 use jobs::{
-    ProblemCode, Secret, audit,
+    ProblemCode, Secret,
     keys::Scope,
     webhooks::{Endpoint, create_endpoint, delete_endpoint, endpoints, new_secret},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 use wire::{EventType, Extensible, Object, ShownSecret, WebhookEndpoint};
 
@@ -90,7 +89,7 @@ pub(super) async fn create_webhook_endpoint(
         ));
     }
     let endpoints_max = ctx.config.webhooks.webhook_endpoints_max;
-    let secret = new_secret();
+    let (secret, actor) = (new_secret(), caller.audit_name());
     let made = create_endpoint(
         &ctx.db,
         &caller.owner,
@@ -98,20 +97,12 @@ pub(super) async fn create_webhook_endpoint(
         &endpoint.events,
         &secret,
         endpoints_max.into(),
+        (url.host_str(), Some(actor.as_str())),
     );
     let made = made.await?.ok_or_else(|| {
         let detail = format!("you have {endpoints_max} endpoints: delete one first");
         ApiError::new(ProblemCode::InvalidParams, detail)
     })?;
-    // Of the URL only the host: the rest may hold a token.
-    let arguments = json!({"owner": caller.owner, "host": url.host_str()});
-    let created = caller.act(
-        "create_webhook_endpoint",
-        made.id.to_string(),
-        arguments,
-        "created",
-    );
-    audit::record(&ctx.db, &[created]).await?;
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(endpoint_body(made, Some(&secret))))
