@@ -174,7 +174,7 @@ pub struct Limits {
     #[arg(long, env = "DARKROOM_BODIES_WAIT_MS", default_value_t = 10_000)]
     pub bodies_wait_ms: u64,
     /// Most bytes of a page of jobs, give or take one job: a page with large results has fewer jobs than the client asked for
-    #[arg(long, env = "DARKROOM_PAGE_BYTES_MAX", default_value_t = 4 << 20)]
+    #[arg(long, env = "DARKROOM_PAGE_BYTES_MAX", default_value_t = 1 << 20)]
     pub page_bytes_max: usize,
     /// How long the URL of a signed upload is valid, in seconds; at most 15 minutes
     #[arg(long, env = "DARKROOM_UPLOAD_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=900))]
