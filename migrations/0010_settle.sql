@@ -33,7 +33,7 @@ comment on function micros is 'The microseconds of a time span.';
 -- | failed    | ends with `problem`                                              | charged               |
 -- | retried   | backs off (1 s, doubling to 10 min, with jitter), or ends with `problem` when its attempts are used up | charged |
 -- | timed_out | as retried; ends too when its own deadline has passed            | charged               |
--- | postponed | backs off, longer with each start: the store does not have the image | not charged |
+-- | postponed | backs off, longer each time: the store does not have the image | not charged |
 -- | released  | returns to its place in the queue                                | not charged           |
 -- | lost      | returns to the queue, or ends with `last_problem` when its interruptions are used up | not charged, counted as an interruption |
 -- | expired   | waits no longer: ends with `problem`                             | none                  |
@@ -89,7 +89,10 @@ begin
                 problem = case when h.backs_off then h.problem else j.problem end,
                 run_at = case when h.backs_off then
                                   now() + least(interval '10 min', interval '1 s' * power(2, least(
-                                      case when h.is_charged then j.attempts_charged else j.attempts_started end, 10))) * (0.75 + random() / 2)
+                                      case when h.is_charged then j.attempts_charged
+                                           -- Not every start: workers that vanished or let the job go do not make a lost image likelier.
+                                           else (select count(*) from attempts t where t.job_id = j.job_id and t.outcome = 'postponed') end,
+                                      10))) * (0.75 + random() / 2)
                               else now() end
             from held h where j.ctid = h.tid and goes_back(h.outcome, j)
             returning j.job_id, h.outcome, h.is_charged, h.problem, h.held_lease_no, h.worker_id, h.claimed_at, j.attempts_started

@@ -87,7 +87,7 @@ impl DbConfig {
 
 /// The database of a process: a connection pool, and what the pool does not know about its connections. Cheap to clone.
 ///
-/// Dereferences to the pool and is an [`Executor`] as the pool is.
+/// Dereferences to the pool and is an [`Executor`](sqlx::Executor) as the pool is.
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
