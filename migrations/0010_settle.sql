@@ -90,7 +90,7 @@ begin
                 run_at = case when h.backs_off then
                                   now() + least(interval '10 min', interval '1 s' * power(2, least(
                                       case when h.is_charged then j.attempts_charged
-                                           -- Not every start: workers that vanished or let the job go do not make a lost image likelier.
+                                           -- Not each start: a lost worker or a release says nothing about the image.
                                            else (select count(*) from attempts t where t.job_id = j.job_id and t.outcome = 'postponed') end,
                                       10))) * (0.75 + random() / 2)
                               else now() end

@@ -52,7 +52,7 @@ pub fn box_average(image: RgbView<'_>, across: ResizeAxis, down: ResizeAxis) -> 
     resized
 }
 
-/// Rounds instead of cutting off.
+/// Half of one: added to a sum, it makes the cut at the end a rounding.
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
 fn to_byte(sum: i32) -> u8 {
@@ -110,7 +110,7 @@ mod tests {
         })
     }
 
-    /// By Pillow 13.0.0: `Image.fromarray(a).resize(to, Image.Resampling.BOX).crop(…)`.
+    /// By Pillow 13.0.0, in sizes that it resizes across first: `Image.fromarray(a).resize(to, Image.Resampling.BOX).crop(…)`.
     #[test]
     fn every_value_is_that_of_pillow() {
         for (from, to, crop, expected) in CASES {

@@ -119,7 +119,7 @@ pub async fn check_reported(db: &Db, store: &ObjectStore) -> Result<u64, Collect
         let is_intact = match check(db, store, &row.owner, &image).await {
             Ok(is_intact) => is_intact,
             Err(error) => {
-                // It waits for its turn like one that was checked: else it would be the first one for ever.
+                // Counts as checked. Otherwise this image would come first at every call, and no other image would be checked.
                 let put_off = sqlx::query!(
                     "update images set checked_at = now() where owner = $1 and sha256 = $2 and reported_at is not null",
                     row.owner,

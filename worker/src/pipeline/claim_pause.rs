@@ -56,7 +56,7 @@ impl ClaimPause {
         if outage.is_some_and(|outage| outage.paused_until > now) {
             return None;
         }
-        // The fault of now decides how long a pause may be, not the one that began the outage.
+        // The latest report decides how long a pause may be, not the report that began the outage.
         let mut backoff = match *outage {
             Some(outage) => outage.backoff.limited_to(longest),
             None => Backoff::new(FIRST, longest),

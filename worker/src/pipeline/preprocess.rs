@@ -23,8 +23,8 @@ pub fn shrink(input: &InputSpec, width: u32, height: u32) -> f64 {
 /// - `image`: at full size, or a smaller copy from the decoder.
 /// - `placement`: of the image at full size.
 /// - Returns `u8[height, width, 3]` RGB, as described by [`InputSpec`]. The device normalizes it.
-/// - Within 1 of 255 of Pillow with the same filter and geometry, for an image at full size; `nearest` and `box` are equal to
-///   it. With cubic filters and Lanczos a few pixels differ by 2.
+/// - Within 1 of 255 of Pillow before version 13 with the same filter and geometry, for an image at full size. `nearest` and
+///   `box` are equal to Pillow's. With cubic filters and Lanczos a few pixels differ by 2.
 /// - For EfficientNet-Lite this is its evaluation transform, `models/efficientnet-lite0/preprocess.py`.
 ///
 /// # Errors
